@@ -1,0 +1,1 @@
+"""Words in, words out: commands, wiring, terminal. The only user of Typer and rich."""

@@ -1,0 +1,1 @@
+"""Pure: no clock, no files, no network, no printing."""

@@ -1,0 +1,1 @@
+"""Use cases over small Protocols: run a batch, follow tasks, verify, merge."""
