@@ -1,0 +1,21 @@
+"""``flux-lora`` and ``python -m flux_lora_cli``."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line. ``--version`` alone is answered before anything is imported."""
+    if sys.argv[1:] == ["--version"]:
+        from flux_lora_cli._version import __version__
+
+        sys.stdout.write(f"flux-lora {__version__}\n")
+        return 0
+    from flux_lora_cli.cli.main import run
+
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""The program's mouth: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from flux_lora_cli.domain.events import Error, Event, Explained, Warned
+from flux_lora_cli.domain.text import printable
+
+if TYPE_CHECKING:
+    from flux_lora_cli.cli.options import GeneralOptions
+    from flux_lora_cli.errors import FluxLoraError
+
+
+class Console:
+    """Streams and how to use them.
+
+    Standard output carries results: lines in text mode, NDJSON under ``--json``. Standard error carries
+    messages. When standard output is closed by its reader, ``closed`` is set, ``on_closed`` is called once,
+    and everything further to it is dropped.
+    """
+
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._out = out if out is not None else sys.stdout
+        self._err = err if err is not None else sys.stderr
+        self.quiet = False
+        self.verbose = False
+        self.json = False
+        self.color = False
+        self.log_file: str | None = None
+        self.closed = False
+        self.on_closed: Callable[[], None] | None = None
+        self.summary: dict[str, Any] = {}
+        #: Set by the live display while it owns the terminal: prints a line above it.
+        self.print_above: Callable[[str], None] | None = None
+
+    def configure(self, general: GeneralOptions) -> None:
+        """Take the options that the command line gave."""
+        self.quiet |= general.quiet
+        self.verbose |= general.verbose
+        self.json |= general.json
+        self.color = self.err_is_terminal and not general.no_color and not os.environ.get("NO_COLOR")
+        if general.log_file is not None:
+            self.log_file = str(general.log_file)
+
+    @property
+    def err_is_terminal(self) -> bool:
+        """Whether somebody may be watching standard error."""
+        try:
+            return self._err.isatty()
+        except ValueError:
+            return False
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a question can be asked and answered."""
+        try:
+            return self.err_is_terminal and sys.stdin is not None and sys.stdin.isatty()
+        except ValueError:
+            return False
+
+    # ---- standard output ----
+
+    def result(self, line: str) -> None:
+        """One result, in text mode only."""
+        if not self.json:
+            self._write_out(line)
+
+    def event(self, event: Event) -> None:
+        """One event, under ``--json`` only."""
+        if self.json:
+            self._write_out(json.dumps(event.as_dict(), ensure_ascii=False, default=str))
+
+    def document(self, text: str) -> None:
+        """A result of several lines (a schema, a file), in text mode only."""
+        if not self.json:
+            self._write_out(text.rstrip("\n"))
+
+    def finish(self, exit_code: int) -> None:
+        """The last line under ``--json``: the summary."""
+        if self.json:
+            line = {"event": "summary", **self.summary, "exit_code": int(exit_code)}
+            self._write_out(json.dumps(line, ensure_ascii=False, default=str))
+
+    def _write_out(self, line: str) -> None:
+        if self.closed:
+            return
+        try:
+            self._out.write(line.encode("utf-8", "replace").decode("utf-8") + "\n")
+            self._out.flush()
+        except (BrokenPipeError, ValueError):
+            self._close_out()
+
+    def _close_out(self) -> None:
+        self.closed = True
+        # What is still buffered must not raise again when the interpreter ends.
+        try:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self._out.fileno())
+        except (OSError, ValueError):
+            pass
+        if self.on_closed is not None:
+            self.on_closed()
+
+    # ---- standard error ----
+
+    def info(self, text: str) -> None:
+        """A message for a person; silent under ``-q``."""
+        if not self.quiet:
+            self._write_err(text)
+
+    def explain(self, text: str) -> None:
+        """A decision, under ``-v``."""
+        if self.verbose and not self.quiet:
+            self.event(Explained(printable(text)))
+            self._write_err(text)
+
+    def warn(self, text: str, code: str = "warning") -> None:
+        """Something that stops nothing."""
+        self.event(Warned(code, printable(text)))
+        if not self.quiet:
+            self._write_err(f"warning: {text}")
+
+    def error(self, error: FluxLoraError) -> None:
+        """Why the command ends, and what to do."""
+        self.event(Error(error.code, printable(error.message, keep_newlines=True), printable(error.hint)))
+        self._write_err(f"error: {error.message}")
+        if error.hint:
+            self._write_err(f"  {error.hint}")
+
+    def _write_err(self, text: str) -> None:
+        text = printable(text, keep_newlines=True)
+        if self.print_above is not None:
+            self.print_above(text)
+            return
+        try:
+            self._err.write(text + "\n")
+            self._err.flush()
+        except (OSError, ValueError):
+            pass

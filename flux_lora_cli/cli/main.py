@@ -1,0 +1,102 @@
+"""The one boundary between errors and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from flux_lora_cli.cli.app import root
+from flux_lora_cli.cli.console import Console
+from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP, while no run is there to end in good order."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line to its exit code. Never raises."""
+    _utf8_streams()
+    console = Console()
+    console.json = "--json" in arguments[: _end_of_options(arguments)]
+    code = _guarded(arguments, console)
+    if console.closed:
+        code = ExitCode.CLOSED_OUTPUT
+    console.finish(code)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    return int(code)
+
+
+def _guarded(arguments: Sequence[str], console: Console) -> int:
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        result: Any = root().main(list(arguments), prog_name="flux-lora", standalone_mode=False, obj=console)
+        return int(result) if isinstance(result, int) else ExitCode.OK
+    except FluxLoraError as error:
+        console.error(error)
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        console.info(error.format_message())
+        return ExitCode.USAGE
+    except click.UsageError as error:
+        return _wrong_usage(error, console)
+    except click.ClickException as error:
+        console.error(UsageError(error.format_message()))
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        console.info("interrupted")
+        return ExitCode.INTERRUPTED
+    except Terminated:
+        console.info("terminated")
+        return ExitCode.TERMINATED
+    except BrokenPipeError:
+        return ExitCode.CLOSED_OUTPUT
+    except Exception as error:  # the program's own fault: say so without a wall of text
+        return _internal(error, console)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _wrong_usage(error: click.UsageError, console: Console) -> int:
+    path = error.ctx.command_path if error.ctx else "flux-lora"
+    console.error(UsageError(error.format_message(), f"See: {path} --help"))
+    return ExitCode.USAGE
+
+
+def _internal(error: Exception, console: Console) -> int:
+    if os.environ.get("FLUX_LORA_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    console.error(
+        FluxLoraError(
+            f"internal error: {type(error).__name__}: {error}",
+            "This is a fault of the program. With FLUX_LORA_DEBUG=1 it shows where; "
+            "state on disk is kept, and a rerun goes on from it.",
+        )
+    )
+    return ExitCode.INTERNAL
+
+
+def _raise_terminated(signum: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _end_of_options(arguments: Sequence[str]) -> int:
+    return list(arguments).index("--") if "--" in arguments else len(arguments)
+
+
+def _utf8_streams() -> None:
+    """Prompts and paths are Unicode whatever the locale says; what cannot be shown is escaped, not fatal."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
