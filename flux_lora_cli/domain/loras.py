@@ -26,7 +26,8 @@ def check_lora(item: Any) -> tuple[dict[str, Any], tuple[str, str] | None]:
     for key in item:
         if key not in _LORA_KEYS:
             near = nearest(str(key), _LORA_KEYS)
-            return {}, ("", f'unknown key "{key}"; known: path, scale' + (f'; did you mean "{near}"?' if near else ""))
+            hint = f'; did you mean "{near}"?' if near else ""
+            return {}, ("", f'unknown key "{key}"; known: path, scale{hint}')
     if "path" not in item:
         return {}, ("", 'the key "path" is missing: owner/name or a URL')
     path, scale = item["path"], item.get("scale", 1)

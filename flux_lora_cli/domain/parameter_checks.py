@@ -62,7 +62,7 @@ def _size_words(p: Parameter) -> str:
     return f"WIDTH*HEIGHT, each from {int(p.minimum)} to {int(p.maximum)}"
 
 
-_ALLOWED = {
+_ALLOWED: dict[str, Callable[[Parameter], str]] = {
     "string": lambda p: "one of " + ", ".join(p.choices) if p.choices else "text",
     "integer": lambda p: _range(p, "a whole number"),
     "number": lambda p: _range(p, "a number"),
@@ -78,7 +78,7 @@ _ALLOWED = {
 
 
 def check_value(p: Parameter, value: Any) -> tuple[Any, ParamProblem | None]:
-    """Return the value as it enters a job (28.0 as 28 where whole numbers are wanted), and what is wrong with it."""
+    """Return the value as it enters a job (28.0 as 28 for a whole number), and what is wrong with it."""
     return _CHECKS[p.type](p, value)
 
 
@@ -157,7 +157,9 @@ def _check_image(p: Parameter, value: Any) -> tuple[Any, ParamProblem | None]:
     if not value or _URL.fullmatch(value):
         return value, None
     if value[:5].lower() == "data:":
-        return (value, None) if _DATA_URI.fullmatch(value) else _bad(p, value, "no data URI of an image (base64)")
+        if _DATA_URI.fullmatch(value):
+            return value, None
+        return _bad(p, value, "no data URI of an image (base64)")
     if _SCHEME.match(value) and not re.match(r"[A-Za-z]:[\\/]", value):
         return _bad(p, value, "not a URL that the service can fetch")
     if p.type == "url" and not _BASE64.fullmatch(value):
