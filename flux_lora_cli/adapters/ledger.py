@@ -1,0 +1,337 @@
+"""The ledger: the durable truth about a folder's jobs, in one SQLite file.
+
+A commit is one append to the log and one fsync (WAL, ``synchronous=FULL``), so records go in groups.
+What a power cut or a kill leaves is recovered by SQLite; what a bad disk or a careless copy leaves is
+noticed (page structure, indexes, a checksum on every row, rows that are missing, commits that the log
+lost) and refused, for a ledger that forgets is a job paid twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import errors
+from ..domain.records import JobRecord
+from . import ledger_files as files
+from .folder_lock import write_lock
+from .ledger_rows import SCHEMA, SELECT, UPSERT, RowError, from_row, meta_checksum, to_row
+
+LEDGER_NAME = files.LEDGER_NAME
+
+#: Seconds to wait for another writer's transaction.
+_BUSY_TIMEOUT = 30.0
+_CHUNK = 256
+
+
+class ReadLedger:
+    """A ledger's content; ``Ledger`` adds writing. Used in the thread that opened it."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
+        self.path = path
+        self._database = database
+        self._tasks: dict[str, int] | None = None
+        self._check()
+        service = self.meta("service")
+        if service is None:
+            raise files.damaged(path, "it does not say which service it belongs to")
+        self.service = service
+
+    def jobs(self) -> Iterator[JobRecord]:
+        """Yield every record in the manifest's order, a few at a time in memory.
+
+        Raises LedgerDamaged at the first row that is not as it was written, or that is missing.
+        """
+        rows = [n for (n,) in self._all("SELECT n FROM jobs ORDER BY position, n")]
+        if len(rows) != self._count() or (rows and max(rows) != len(rows)):
+            raise files.damaged(self.path, "rows are missing")
+        in_order = rows == sorted(rows)
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            if in_order:
+                where, values = "n BETWEEN ? AND ?", (chunk[0], chunk[-1])
+            else:
+                where, values = f"n IN ({','.join('?' * len(chunk))})", tuple(chunk)
+            yield from self._records(f"{SELECT} WHERE {where} ORDER BY position, n", values)
+
+    def recent(self, count: int) -> list[JobRecord]:
+        """Return the ``count`` records that were added last, the newest first."""
+        return list(self._records(SELECT + " ORDER BY n DESC LIMIT ?", (count,)))
+
+    def get(self, key: str) -> JobRecord | None:
+        """Return one record."""
+        return next(iter(self._records(SELECT + " WHERE key = ?", (key,))), None)
+
+    def find_task(self, task_id: str) -> JobRecord | None:
+        """Return the record that has this task."""
+        if self._tasks is None:
+            self._tasks = dict(self._all("SELECT task_id, n FROM jobs WHERE task_id IS NOT NULL"))
+        row = self._tasks.get(task_id)
+        if row is None:
+            return None
+        return next(iter(self._records(SELECT + " WHERE n = ?", (row,))), None)
+
+    def claimed_task_ids(self) -> set[str]:
+        """Return the ids of all tasks that this ledger has."""
+        return {str(task) for (task,) in self._all("SELECT task_id FROM jobs WHERE task_id IS NOT NULL")}
+
+    def next_order(self) -> int:
+        """Return the position after the last."""
+        ((last,),) = self._all("SELECT MAX(position) FROM jobs")
+        return 0 if last is None else last + 1
+
+    def meta(self, name: str) -> str | None:
+        """Return a word about the folder, None where it was never set."""
+        for value, checksum in self._all("SELECT value, checksum FROM meta WHERE name = ?", (name,)):
+            if checksum != meta_checksum(name, value):
+                raise files.damaged(self.path, f"{name} does not match its checksum")
+            return str(value)
+        return None
+
+    def _check(self) -> None:
+        ((application,),) = self._all("PRAGMA application_id")
+        ((version,),) = self._all("PRAGMA user_version")
+        if application != files.APPLICATION_ID or version < 1:
+            raise files.damaged(self.path, "it is a database, but not a ledger")
+        if version > files.VERSION:
+            raise errors.LedgerNewer(
+                f"the ledger {self.path} was written by a later flux-lora (format {version}, this one reads"
+                f" {files.VERSION})",
+                "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
+            )
+        found = self._all("PRAGMA integrity_check(1)")
+        if found != [("ok",)]:
+            raise files.damaged(self.path, " ".join(str(found[0][0]).split())[:200])
+
+    def _count(self) -> int:
+        value = self.meta("jobs") or "0"
+        if not value.isdecimal():
+            raise files.damaged(self.path, "the number of jobs cannot be read")
+        return int(value)
+
+    def _all(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        with files.translated(self.path):
+            return self._database.execute(query, values).fetchall()
+
+    def _records(self, query: str, values: tuple[object, ...] = ()) -> Iterator[JobRecord]:
+        try:
+            for row in self._all(query, values):
+                yield from_row(row)
+        except RowError as error:
+            raise files.damaged(self.path, str(error)) from error
+
+
+class Ledger(ReadLedger):
+    """A ledger open for reading and writing. ``open`` makes one.
+
+    Attributes:
+        created: there was none, so nothing is known yet: see whether a manifest can rebuild it.
+        service: origin of the base URL, or ``sandbox``, that the folder belongs to.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection, created: bool) -> None:
+        super().__init__(path, database)
+        self.created = created
+        self._revision = self._newest_revision()
+        self._seen = self.data_version()
+        self._foreign_from = self._revision
+        self._own: set[int] = set()
+
+    @classmethod
+    def open(cls, folder: Path, service: str, *, create: bool = True) -> Ledger:
+        """Open the ledger of a folder.
+
+        Args:
+            folder: it is made where it is missing, if ``create``.
+            service: whom the folder has to belong to.
+            create: make a ledger where there is none.
+
+        Raises:
+            NotFoundError: no ledger, and not to be made.
+            OtherService, LedgerDamaged, LedgerNewer, DiskFull, FolderError: it cannot be used.
+        """
+        path = folder / LEDGER_NAME
+        created = not files.check_file(path)
+        if created:
+            if not create:
+                raise errors.NotFoundError(f"{folder} has no ledger")
+            created = _create(path, service)
+        with files.translated(path):
+            database = _connect(path)
+            try:
+                ledger = cls(path, database, created)
+                if ledger.service != service:
+                    raise other_service(folder, ledger.service, service)
+                database.execute("PRAGMA journal_mode = WAL")
+                ledger._check_log()
+            except BaseException:
+                database.close()
+                raise
+        return ledger
+
+    @staticmethod
+    @contextlib.contextmanager
+    def snapshot(folder: Path) -> Iterator[ReadLedger | None]:
+        """Read a ledger as it is now, also while it is being written; None where there is none.
+
+        Takes no lock and leaves nothing in the folder. Not in a process that has this ledger open.
+        """
+        path = folder / LEDGER_NAME
+        if not files.check_file(path):
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="flux-lora-") as private:
+            copy = Path(private) / LEDGER_NAME
+            files.copy_consistent(path, copy)
+            with files.translated(path):
+                database = sqlite3.connect(copy, isolation_level=None)
+            with contextlib.closing(database):
+                ledger = ReadLedger(path, database)
+                ((_, frames, _),) = ledger._all("PRAGMA wal_checkpoint(PASSIVE)")
+                if files.lost_commits(copy, int(frames)):
+                    raise files.damaged(path, "its log has lost commits")
+                yield ledger
+
+    def save(self, records: Iterable[JobRecord]) -> None:
+        """Write records, new or changed, in one transaction that is durable on return.
+
+        Raises DiskFull, FolderError, LedgerDamaged; then nothing of it was written.
+        """
+        with self._transaction():
+            revision = self._next_revision()
+            rows = [to_row(record, revision) for record in records]
+            before = self._last_row()
+            self._database.executemany(UPSERT, rows)
+            after = self._last_row()
+            if after != before:
+                self._put("jobs", str(self._count() + after - before))
+        self._revision = revision
+        self._own.add(revision)
+        if self._tasks is not None and any(row[3] is not None for row in rows):
+            self._tasks = None
+
+    def set_meta(self, name: str, value: str) -> None:
+        """Remember a word about the folder, durably."""
+        with self._transaction():
+            self._put(name, value)
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection has written."""
+        ((version,),) = self._all("PRAGMA data_version")
+        return int(version)
+
+    def foreign_changes(self) -> list[JobRecord]:
+        """Return the records that others wrote since the last call, or since opening; cheap if none did."""
+        version = self.data_version()
+        since, own = self._foreign_from, self._own
+        if version == self._seen:
+            self._foreign_from, self._own = self._revision, set()
+            return []
+        self._tasks = None
+        found: list[JobRecord] = []
+        newest = self._revision
+        rows = self._all(SELECT + " WHERE revision > ? ORDER BY n", (since,))
+        try:
+            for row in rows:
+                newest = max(newest, int(row[4]))
+                if row[4] not in own:
+                    found.append(from_row(row))
+        except RowError as error:
+            raise files.damaged(self.path, str(error)) from error
+        self._seen, self._foreign_from, self._own, self._revision = version, newest, set(), newest
+        return found
+
+    def close(self) -> None:
+        """Fold the log into the file and remove the side files, unless another process still uses them.
+
+        Never raises: where the disk is full, the log stays and holds everything.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with contextlib.suppress(sqlite3.Error):
+            self._database.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with files.translated(self.path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _next_revision(self) -> int:
+        # Within the transaction: nobody else can write now, and what they wrote before shows in data_version.
+        newest = self._revision
+        if self.data_version() != self._seen:
+            newest = max(newest, self._newest_revision())
+        return newest + 1
+
+    def _newest_revision(self) -> int:
+        ((found,),) = self._all("SELECT IFNULL(MAX(revision), 0) FROM jobs")
+        return int(found)
+
+    def _last_row(self) -> int:
+        ((last,),) = self._all("SELECT IFNULL(MAX(n), 0) FROM jobs")
+        return int(last)
+
+    def _put(self, name: str, value: str) -> None:
+        self._database.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, meta_checksum(name, value))
+        )
+
+    def _check_log(self) -> None:
+        ((_, frames, _),) = self._all("PRAGMA wal_checkpoint(PASSIVE)")
+        if int(frames) >= 0 and files.lost_commits(self.path, int(frames)):
+            raise files.damaged(self.path, "its log has lost commits")
+
+
+def claimed_task_ids(folder: Path) -> set[str]:
+    """Return the ids of the tasks in a folder's ledger; empty where it has none. Leaves nothing behind."""
+    with Ledger.snapshot(folder) as ledger:
+        return set() if ledger is None else ledger.claimed_task_ids()
+
+
+def other_service(folder: Path, owner: str, wanted: str) -> errors.OtherService:
+    """Return the error for a folder of another service."""
+    return errors.OtherService(
+        f"{folder} belongs to {owner}, and this run is for {wanted}",
+        "Choose another folder with -o: a folder's jobs all come from one service.",
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # psow=0: see ledger_files.lost_commits.
+    address = f"{path.absolute().as_uri()}?mode=rw&psow=0"
+    database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
+    try:
+        database.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _create(path: Path, service: str) -> bool:
+    with files.translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with write_lock(path.parent):
+        if files.check_file(path):
+            return False  # another process was faster
+        files.create(path, SCHEMA, (("service", service, meta_checksum("service", service)),))
+    with contextlib.suppress(OSError):
+        path.chmod(0o600)
+    return True
