@@ -166,7 +166,7 @@ class Ledger(ReadLedger):
                 ledger = cls(path, database, created)
                 if ledger.service != service:
                     raise other_service(folder, ledger.service, service)
-                database.execute("PRAGMA journal_mode = WAL")
+                ledger._all("PRAGMA journal_mode = WAL")
                 ledger._check_log()
             except BaseException:
                 database.close()

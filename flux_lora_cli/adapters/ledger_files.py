@@ -36,7 +36,7 @@ def damaged(path: Path, what: str) -> errors.LedgerDamaged:
     return errors.LedgerDamaged(
         f"the ledger {path} is damaged ({what})",
         f"Restore {path.name} from a backup. Without one, move {path.name} and, where they are there,"
-        f" {path.name}-wal and {path.name}-shm to another folder and run again: the ledger is then rebuilt from"
+        f" {path.name}-wal and {path.name}-shm to another folder and run again: it is then rebuilt from"
         " manifest.json, which may lack what happened in the last seconds of a run that was killed.",
     )
 
