@@ -29,13 +29,22 @@ _CHUNK = 256
 
 
 class ReadLedger:
-    """A ledger's content; ``Ledger`` adds writing. Used in the thread that opened it."""
+    """A ledger's content; ``Ledger`` adds writing. Used in the thread that opened it.
 
-    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
+    Args:
+        path: the name of it that messages use.
+        database: a connection to it, or to a copy.
+        opened: the file that ``database`` is connected to.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection, opened: Path) -> None:
         self.path = path
         self._database = database
+        self._opened = opened
         self._tasks: dict[str, int] | None = None
-        self._check()
+        self._check_format()
+        self._check_log()
+        self._check_content()
         service = self.meta("service")
         if service is None:
             raise files.damaged(path, "it does not say which service it belongs to")
@@ -92,7 +101,7 @@ class ReadLedger:
             return str(value)
         return None
 
-    def _check(self) -> None:
+    def _check_format(self) -> None:
         ((application,),) = self._all("PRAGMA application_id")
         ((version,),) = self._all("PRAGMA user_version")
         if application != files.APPLICATION_ID or version < 1:
@@ -103,6 +112,13 @@ class ReadLedger:
                 f" {files.VERSION})",
                 "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
             )
+
+    def _check_log(self) -> None:
+        ((_, frames, _),) = self._all("PRAGMA wal_checkpoint(PASSIVE)")
+        if frames >= 0 and files.lost_commits(self._opened, frames):
+            raise files.damaged(self.path, "its log has lost commits")
+
+    def _check_content(self) -> None:
         found = self._all("PRAGMA integrity_check(1)")
         if found != [("ok",)]:
             raise files.damaged(self.path, " ".join(str(found[0][0]).split())[:200])
@@ -134,12 +150,16 @@ class Ledger(ReadLedger):
     """
 
     def __init__(self, path: Path, database: sqlite3.Connection, created: bool) -> None:
-        super().__init__(path, database)
+        super().__init__(path, database, path)
         self.created = created
         self._revision = self._newest_revision()
         self._seen = self.data_version()
         self._foreign_from = self._revision
         self._own: set[int] = set()
+
+    def _check_log(self) -> None:
+        self._all("PRAGMA journal_mode = WAL")  # after the check of the format, for it writes
+        super()._check_log()
 
     @classmethod
     def open(cls, folder: Path, service: str, *, create: bool = True) -> Ledger:
@@ -166,8 +186,6 @@ class Ledger(ReadLedger):
                 ledger = cls(path, database, created)
                 if ledger.service != service:
                     raise other_service(folder, ledger.service, service)
-                ledger._all("PRAGMA journal_mode = WAL")
-                ledger._check_log()
             except BaseException:
                 database.close()
                 raise
@@ -190,11 +208,7 @@ class Ledger(ReadLedger):
             with files.translated(path):
                 database = sqlite3.connect(copy, isolation_level=None)
             with contextlib.closing(database):
-                ledger = ReadLedger(path, database)
-                ((_, frames, _),) = ledger._all("PRAGMA wal_checkpoint(PASSIVE)")
-                if files.lost_commits(copy, int(frames)):
-                    raise files.damaged(path, "its log has lost commits")
-                yield ledger
+                yield ReadLedger(path, database, copy)
 
     def save(self, records: Iterable[JobRecord]) -> None:
         """Write records, new or changed, in one transaction that is durable on return.
@@ -292,11 +306,6 @@ class Ledger(ReadLedger):
         self._database.execute(
             "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, meta_checksum(name, value))
         )
-
-    def _check_log(self) -> None:
-        ((_, frames, _),) = self._all("PRAGMA wal_checkpoint(PASSIVE)")
-        if int(frames) >= 0 and files.lost_commits(self.path, int(frames)):
-            raise files.damaged(self.path, "its log has lost commits")
 
 
 def claimed_task_ids(folder: Path) -> set[str]:
