@@ -29,7 +29,10 @@ _COUNTERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request. ``at`` on the monotonic clock; ``status`` 0 where no answer was sent; ``keyed``: it carried a key."""
+    """One request.
+
+    ``at`` on the monotonic clock; ``status`` 0 where no answer was sent; ``keyed``: it carried a key.
+    """
 
     at: float
     endpoint: str
@@ -56,12 +59,21 @@ class Journal:
         self._seconds: Counter[int] = Counter()
         self._began = time.monotonic()
 
-    def note(self, route: Route, request: Request, status: int, fault: str, accepted: bool | None = None) -> None:
+    def note(
+        self, route: Route, request: Request, status: int, fault: str, accepted: bool | None = None
+    ) -> None:
         """One request was answered, or not (status 0). ``accepted`` where the status does not tell."""
         at = time.monotonic()
         keyed = "authorization" in request.headers
         seen = Seen(
-            at, route.endpoint, request.method, request.path, status, fault, keyed, request.headers.get("host", "")
+            at,
+            route.endpoint,
+            request.method,
+            request.path,
+            status,
+            fault,
+            keyed,
+            request.headers.get("host", ""),
         )
         with self._lock:
             self._count(seen, status == 200 if accepted is None else accepted)

@@ -26,7 +26,7 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
-class BadRequest(Exception):
+class BadRequestError(Exception):
     """What arrived is not HTTP."""
 
 
@@ -42,7 +42,7 @@ class Wire:
         """The next request; None at the end of the connection.
 
         Raises:
-            BadRequest: it is none, or too large.
+            BadRequestError: it is none, or too large.
         """
         head = self._head()
         if head is None:
@@ -50,7 +50,7 @@ class Wire:
         lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
-            raise BadRequest(lines[0][:100])
+            raise BadRequestError(lines[0][:100])
         headers = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")
@@ -95,7 +95,7 @@ class Wire:
     def _head(self) -> bytes | None:
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             if len(self._buffer) > _HEAD_BYTES:
-                raise BadRequest("the header is too large")
+                raise BadRequestError("the header is too large")
             more = self.socket.recv(_READ_BYTES)
             if not more:
                 return None
@@ -109,17 +109,17 @@ class Wire:
         try:
             length = int(headers.get("content-length") or 0)
         except ValueError as error:
-            raise BadRequest("Content-Length is not a number") from error
+            raise BadRequestError("Content-Length is not a number") from error
         return self._exactly(length) if length else b""
 
     def _exactly(self, length: int) -> bytes:
         if not 0 <= length <= _BODY_BYTES:
-            raise BadRequest("the body is too large")
+            raise BadRequestError("the body is too large")
         parts, have = [self._buffer], len(self._buffer)
         while have < length:
             more = self.socket.recv(_READ_BYTES)
             if not more:
-                raise BadRequest("the body is cut")
+                raise BadRequestError("the body is cut")
             parts.append(more)
             have += len(more)
         whole = b"".join(parts)
@@ -130,7 +130,7 @@ class Wire:
         while (end := self._buffer.find(b"\r\n")) < 0:
             more = self.socket.recv(_READ_BYTES)
             if not more or len(self._buffer) > _HEAD_BYTES:
-                raise BadRequest("a chunk is cut")
+                raise BadRequestError("a chunk is cut")
             self._buffer += more
         line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
         return line
@@ -142,11 +142,11 @@ class Wire:
             while length := int(self._line().split(b";")[0], 16):
                 have += length
                 if have > _BODY_BYTES:
-                    raise BadRequest("the body is too large")
+                    raise BadRequestError("the body is too large")
                 parts.append(self._exactly(length))
                 self._line()
         except ValueError as error:
-            raise BadRequest("a chunk has no length") from error
+            raise BadRequestError("a chunk has no length") from error
         while self._line():
             pass
         return b"".join(parts)
@@ -236,7 +236,7 @@ class Listener:
                     break
                 if request.headers.get("connection", "").lower() == "close":
                     break
-        except BadRequest as error:
+        except BadRequestError as error:
             with contextlib.suppress(OSError):
                 wire.send(Reply(400, str(error).encode("utf-8", "replace"), "text/plain"))
         except OSError:

@@ -44,7 +44,7 @@ def answer(data: Any) -> Reply:
     return Reply(200, as_json({"code": 200, "message": "success", "data": data}))
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - named for what the service does
     """The request is refused, and nothing is charged."""
 
     def __init__(self, status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:

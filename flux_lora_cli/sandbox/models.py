@@ -44,9 +44,7 @@ def _common(steps: int, max_steps: int, loras: int) -> Table:
     return {
         "prompt": Parameter("string", "", about="Text description of the image to generate."),
         "image": Parameter("string", "", about="URL or base64 of the image to start from."),
-        "num_inference_steps": Parameter(
-            "integer", steps, 1, max_steps, about="Number of denoising steps."
-        ),
+        "num_inference_steps": Parameter("integer", steps, 1, max_steps, about="Number of denoising steps."),
         "num_images": Parameter("integer", 1, 1, 4, about="Number of images to generate."),
         "loras": Parameter("loras", [], 0, loras, about="LoRA models to apply, with their scales."),
     }
@@ -108,6 +106,6 @@ _LOOSE: Final = {V2: _loose(_v2(28, 50, 5)), V3: _loose(_v3(28, 50, 5))}
 
 
 def table_of(model: str, version: str) -> Table:
-    """The model's parameters. The service has a thousand models more than this file: those are checked loosely."""
+    """The model's parameters. The service has a thousand other models: those are checked loosely."""
     known = MODELS.get(model)
     return known.tables[version] if known else _LOOSE[version]

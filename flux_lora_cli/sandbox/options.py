@@ -24,7 +24,7 @@ class SandboxOptions:
         price_per_image: dollars.
         balance: dollars of credit; None for a credit that does not run out.
         api_key: the one key that is accepted; None for any key.
-        nsfw_rate: share of the images that are flagged, 0 to 1. A prompt with the word nsfw is flagged always.
+        nsfw_rate: share of the images that are flagged, 0 to 1. A prompt that says nsfw is flagged always.
         faults: what goes wrong, see ``faults.FAULT_HELP``.
         seed: of the sandbox's own randomness.
         state: file that keeps the state; None keeps it in memory.

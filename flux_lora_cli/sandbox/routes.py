@@ -43,7 +43,11 @@ def route(request: Request) -> Route:
     if len(parts) == 3 and parts[0] == "outputs":
         return Route(DOWNLOAD, name=parts[1], form=parts[2])
     if len(parts) >= 2 and parts[0] == "uploads":
-        return Route(UPLOAD, name=parts[1], form="put") if request.method == "PUT" else Route(OTHER, "", parts[1], "uploaded")
+        return (
+            Route(UPLOAD, name=parts[1], form="put")
+            if request.method == "PUT"
+            else Route(OTHER, "", parts[1], "uploaded")
+        )
     if parts == ["sandbox", "stats"]:
         return Route(STATS)
     return Route(OTHER)

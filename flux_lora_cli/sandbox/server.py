@@ -9,12 +9,15 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
+from .faults import Fault, FaultBook
 from .journal import Journal, Seen
 from .listener import Listener, Wire
 from .messages import Reply, Request, as_json
 from .options import SandboxOptions
 from .routes import STATS, Route, route
+from .sabotage import sabotage
 from .service import NANOS, Service
+from .store import Fate
 
 __all__ = ["Sandbox", "SandboxOptions", "serve_forever"]
 
@@ -39,6 +42,7 @@ class Sandbox:
         observer: Callable[[Seen], None] | None = None,
     ) -> None:
         self.options = options or SandboxOptions()
+        self.faults = FaultBook(self.options.faults, self.options.seed)
         self.service = Service(self.options, clock)
         self.journal = Journal(observer)
         self._listener: Listener | None = None
@@ -92,10 +96,24 @@ class Sandbox:
         return self._serve_api(wire, request, target)
 
     def _serve_api(self, wire: Wire, request: Request, target: Route) -> bool:
+        fault = self.faults.meeting(target.endpoint)
+        if fault is not None:
+            return self._serve_wrongly(fault, wire, request, target)
         reply = self.service.reply(target, request)
         self.journal.note(target, request, reply.status, "")
         wire.send(reply, head_only=request.method == "HEAD")
         return True
+
+    def _serve_wrongly(self, fault: Fault, wire: Wire, request: Request, target: Route) -> bool:
+        def carry(fate: Fate | None) -> Reply:
+            return self.service.reply(target, request, fate)
+
+        def note(status: int, accepted: bool) -> None:
+            self.journal.note(target, request, status, fault.spec, accepted)
+
+        if self._listener is None:
+            return False
+        return sabotage(fault, wire, request, target, carry, note, self._listener)
 
 
 def _dollars(nanos: int) -> str:
@@ -107,7 +125,7 @@ def serve_forever(
     announce: Callable[[str], None],
     observer: Callable[[Seen], None] | None = None,
 ) -> None:
-    """Serves until an exception (an interrupt) ends it. ``announce`` is given the base URL once connections are taken."""
+    """Serves until an exception (an interrupt) ends it. ``announce`` is given the base URL, once it answers."""
     with Sandbox(options, observer=observer) as sandbox:
         announce(sandbox.base_url)
         threading.Event().wait()

@@ -120,7 +120,9 @@ class Service:
             return
         stamp = self.store.number("rate.stamp")
         tokens = self.store.number("rate.tokens")
-        level = rate if tokens is None or stamp is None else min(rate, tokens + max(0, now - stamp) * rate / 60)
+        level = (
+            rate if tokens is None or stamp is None else min(rate, tokens + max(0, now - stamp) * rate / 60)
+        )
         wanted = min(images, rate)
         if level + 1e-9 < wanted:
             seconds = math.ceil((wanted - level) * 60 / rate)

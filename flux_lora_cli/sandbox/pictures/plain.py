@@ -10,7 +10,7 @@ from typing import Any
 
 
 def plain_png(values: dict[str, Any], seed: int, number: int, size_in_bytes: int) -> bytes:
-    """A PNG of the requested size whose colour and text depend on the request, padded to ``size_in_bytes``."""
+    """A PNG whose colour and text depend on the request, padded to ``size_in_bytes``."""
     width, height = (int(side) for side in values["size"].split("*"))
     request = json.dumps([values, seed, number], sort_keys=True, default=str).encode()
     mark = hashlib.sha256(request).digest()
