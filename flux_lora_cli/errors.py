@@ -240,6 +240,12 @@ class LedgerNewer(FolderError):
     code = "ledger_newer"
 
 
+class ManifestDamaged(FolderError):
+    """The manifest cannot be read, where it is needed."""
+
+    code = "manifest_damaged"
+
+
 class OtherService(FolderError):
     """The folder belongs to another service than the one asked for."""
 

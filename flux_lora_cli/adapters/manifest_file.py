@@ -1,0 +1,120 @@
+"""``manifest.json`` on disk: replaced in one step, streamed out a few entries at a time, one job a line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .. import errors
+from ..domain.manifest import Head, entry, head_document, summary
+from ..domain.records import JobRecord
+from .folder_lock import unusable
+from .ledger_files import sync_folder
+
+MANIFEST_NAME = "manifest.json"
+#: Largest manifest that is read: some 10 times that of 100,000 jobs.
+MAX_BYTES = 1 << 30
+
+_CHUNK = 256
+_readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
+_ascii = json.JSONEncoder(allow_nan=False, check_circular=False).encode
+
+
+class ManifestFile:
+    """The manifest of one folder. ``head`` may be changed between two writes."""
+
+    def __init__(self, folder: Path, head: Head) -> None:
+        self.path = folder / MANIFEST_NAME
+        self.head = head
+
+    def write(self, records: Iterable[JobRecord]) -> None:
+        """Replace the manifest; on return it is durable.
+
+        Args:
+            records: in order. Gone through twice, so that memory stays bounded: an iterator is kept whole.
+
+        Raises:
+            DiskFull, FolderError: it could not be written; the one before is untouched.
+        """
+        twice = list(records) if isinstance(records, Iterator) else records
+        temporary = self.path.with_name(f".{self.path.name}-{secrets.token_hex(8)}")
+        try:
+            try:
+                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with open(handle, "wb") as file:
+                    self._stream(file, twice)
+                    file.flush()
+                    os.fsync(handle)
+                temporary.replace(self.path)
+                sync_folder(self.path.parent)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+        except OSError as error:
+            raise unusable(self.path.parent, error) from error
+
+    def _stream(self, file: BinaryIO, records: Iterable[JobRecord]) -> None:
+        head = head_document(self.head, summary(records))
+        lines = [f'"{name}": {_line(value)},' for name, value in head.items()]
+        file.write(("{" + "\n ".join(lines) + '\n "jobs": [').encode())
+        separator, chunk = "\n  ", []
+        for record in records:
+            chunk.append(_line(entry(record)))
+            if len(chunk) == _CHUNK:
+                file.write((separator + ",\n  ".join(chunk)).encode())
+                separator, chunk = ",\n  ", []
+        if chunk:
+            file.write((separator + ",\n  ".join(chunk)).encode())
+        file.write(b"\n ]}\n")
+
+
+def _line(value: object) -> str:
+    """Encode as one line; text as it is, but for what UTF-8 cannot carry (half a surrogate pair)."""
+    text = _readable(value)
+    return text if text.isascii() or _encodable(text) else _ascii(value)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_manifest(folder: Path) -> Any:
+    """Return the folder's manifest as decoded JSON, None where there is none. Its content is not trusted.
+
+    Raises ManifestDamaged (no JSON), FolderError (cannot be read).
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise damaged(path, "it is too large")
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise errors.FolderError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"it is not valid JSON: {str(error)[:100]}") from error
+
+
+def damaged(path: Path, what: str) -> errors.ManifestDamaged:
+    """Return the error for a manifest that cannot be used."""
+    return errors.ManifestDamaged(
+        f"{path} is damaged ({what})",
+        "Restore it from a backup. With the ledger beside it, it can also be moved away: a run writes it anew.",
+    )
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
