@@ -1,0 +1,127 @@
+/* ---- wall ---- */
+const onePrompt = !facetOf.has("prompt") && !facetOf.has("job") && !facets.some((facet) => facet.key.startsWith("variant"));
+/* What a caption says: the ways in which these images differ, but for the prompt that stands above. */
+const cardFacets = facets.map((facet) => facet.key).filter((key) => !["prompt", "job", "image", "safety"].includes(key) && !key.startsWith("variant"))
+  .filter((key) => !(key === "lora" && facetOf.has("stack")) && !(key === "scale" && facetOf.has("stack") && !facetOf.has("lora")));
+const cards = new Map();
+const SIZES = [120, 170, 240, 340, 520];
+
+function card(item) {
+  if (!cards.has(item.i)) {
+    const phrases = cardFacets.map((key) => facetPhrase(item, key)).filter(Boolean);
+    const heading = onePrompt && phrases.length ? phrases.shift() : promptOf(item) || item.job.id;
+    const caption = make("div", { class: "cap" }, make("p", { class: "prompt" }, short(heading, 300)),
+      make("p", { class: "meta" }, phrases.join(" · ") || (onePrompt ? item.job.id : `seed ${item.job.in.seed ?? "–"}`)));
+    const box = make("li", { class: "card" + (picked.has(item.i) ? " chosen" : "") }, shot(item, openDetail), item.link ? pickBox(item) : null, caption);
+    cards.set(item.i, box);
+  }
+  return cards.get(item.i);
+}
+
+/* One shape for all tiles, so that rows line up: that of nearly all images, or a square. */
+function tileShape() {
+  const shapes = new Map();
+  for (const { width, height } of items) if (width && height) shapes.set(`${width} / ${height}`, (shapes.get(`${width} / ${height}`) || 0) + 1);
+  const [best] = [...shapes].sort((a, b) => b[1] - a[1]);
+  const all = [...shapes.values()].reduce((a, b) => a + b, 0);
+  return best && best[1] > 0.8 * all ? best[0] : "1 / 1";
+}
+
+function drawWall() {
+  byId("wall").classList.toggle("one-line", onePrompt);
+  fill(byId("wall"), shown, card, 60);
+}
+
+/* ---- grid ---- */
+const gridOrder = [];
+function cellItems(column, row, page) {
+  const at = (facet, item, place) => !facet || facet.codes[item.i] === place || facet.codes[item.i] === -1;
+  const [c, r, p] = axisFacets();
+  return shown.filter((item) => at(c, item, column) && at(r, item, row) && at(p, item, page));
+}
+const axisFacets = () => [state.columns, state.rows, state.pages].map((key) => facetOf.get(key));
+
+/* Places of a facet that something shown has, in the facet's order. */
+function places(facet, list) {
+  if (!facet) return [0];
+  const used = new Set(list.map((item) => facet.codes[item.i]));
+  return facet.values.map((_, code) => code).filter((code) => used.has(code));
+}
+
+function drawGrid() {
+  const [columnFacet, rowFacet, pageFacet] = axisFacets();
+  const pages = places(pageFacet, shown);
+  if (!pages.includes(state.page)) state.page = pages[0] ?? 0;
+  drawPager(pageFacet, pages);
+  const here = shown.filter((item) => !pageFacet || [state.page, -1].includes(pageFacet.codes[item.i]));
+  const columns = places(columnFacet, here);
+  const rows = places(rowFacet, here);
+  const buckets = new Map();
+  for (const item of here) {
+    const cs = columnFacet && columnFacet.codes[item.i] === -1 ? columns : [columnFacet ? columnFacet.codes[item.i] : 0];
+    const rs = rowFacet && rowFacet.codes[item.i] === -1 ? rows : [rowFacet ? rowFacet.codes[item.i] : 0];
+    for (const c of cs) for (const r of rs) { const key = `${c},${r}`; if (!buckets.has(key)) buckets.set(key, []); buckets.get(key).push(item); }
+  }
+  const corner = make("th", { scope: "col" }, make("span", {}, [columnFacet && `${columnFacet.label} →`, rowFacet && `${rowFacet.label} ↓`].filter(Boolean).join(" ") || "All"));
+  const head = make("tr", {}, corner, ...columns.map((c) => make("th", { scope: "col" }, heading(columnFacet, c))));
+  const body = make("tbody");
+  gridOrder.length = 0;
+  const build = (r) => make("tr", {}, make("th", { scope: "row" }, heading(rowFacet, r)), ...columns.map((c) => cell(buckets.get(`${c},${r}`) || [])));
+  for (const r of rows) for (const c of columns) gridOrder.push(...(buckets.get(`${c},${r}`) || []));
+  fill(body, rows, build, 12);
+  const caption = make("caption", { class: "hidden" }, "Images by " + [columnFacet, rowFacet].filter(Boolean).map((f) => f.label.toLowerCase()).join(" and "));
+  byId("grid").replaceChildren(make("div", { class: "scroll" }, make("table", {}, caption, make("thead", {}, head), body)));
+}
+
+function heading(facet, place) {
+  const text = facet ? facet.values[place] : "all";
+  return make("span", { title: text.length > 60 ? short(text, 500) : null }, short(text, 200));
+}
+
+function cell(list) {
+  if (!list.length) {
+    return make("td", {}, make("div", { class: "shot" }, make("span", { class: "none" }, make("b", {}, "No such job"), make("span", {}, "none with these values, or filtered out"))));
+  }
+  const item = list.find((x) => x.link) || list[0];
+  const box = make("td", { class: picked.has(item.i) ? "chosen" : "" }, shot(item, openDetail), item.link ? pickBox(item) : null);
+  if (list.length > 1) box.append(make("span", { class: "also", title: "More images have these values" }, `1 of ${list.length}`));
+  return box;
+}
+
+function drawPager(facet, pages) {
+  document.querySelector(".pager")?.remove();
+  if (!facet) return;
+  const list = make("select", { "aria-label": facet.label, change: () => { state.page = Number(list.value); draw(); } },
+    ...pages.map((code) => make("option", { value: code }, short(facet.values[code], 60))));
+  list.value = String(state.page);
+  const step = (by) => () => turnPage(by);
+  byId("axes").append(make("span", { class: "pager field" },
+    make("button", { type: "button", class: "quiet", "aria-label": "Previous page", click: step(-1) }, "‹"), list,
+    make("button", { type: "button", class: "quiet", "aria-label": "Next page", click: step(1) }, "›")));
+}
+
+function turnPage(by) {
+  const facet = facetOf.get(state.pages);
+  if (state.view !== "grid" || !facet) return;
+  const pages = places(facet, shown);
+  const next = pages[(pages.indexOf(state.page) + by + pages.length) % pages.length];
+  if (next !== undefined) { state.page = next; draw(); }
+}
+
+function drawAxes() {
+  const names = [["columns", "Columns"], ["rows", "Rows"], ["pages", "Pages"]];
+  byId("axes").replaceChildren(...names.map(([axis, text]) => {
+    const list = make("select", { id: `axis-${axis}`, change: () => chooseAxis(axis, list.value || null) },
+      make("option", { value: "" }, "none"), ...facets.map((facet) => make("option", { value: facet.key }, facet.label)));
+    list.value = state[axis] || "";
+    return make("label", { class: "field" }, make("span", {}, text), list);
+  }));
+}
+
+/* An axis that is in use elsewhere changes places with this one. */
+function chooseAxis(axis, key) {
+  for (const other of ["columns", "rows", "pages"]) if (other !== axis && key && state[other] === key) state[other] = state[axis];
+  state[axis] = key;
+  drawAxes();
+  draw();
+}
