@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from .. import errors
+from flux_lora_cli import errors
 
 LOCK_NAME = ".flux-lora.lock"
 WRITE_LOCK_NAME = ".flux-lora-write.lock"

@@ -15,11 +15,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import errors
-from ..domain.records import JobRecord
-from . import ledger_files as files
-from .folder_lock import write_lock
-from .ledger_rows import SCHEMA, SELECT, UPSERT, RowError, from_row, meta_checksum, to_row
+from flux_lora_cli import errors
+from flux_lora_cli.adapters import ledger_files as files
+from flux_lora_cli.adapters.folder_lock import write_lock
+from flux_lora_cli.adapters.ledger_rows import (
+    SCHEMA,
+    SELECT,
+    UPSERT,
+    RowError,
+    from_row,
+    meta_checksum,
+    to_row,
+)
+from flux_lora_cli.domain.records import JobRecord
 
 LEDGER_NAME = files.LEDGER_NAME
 

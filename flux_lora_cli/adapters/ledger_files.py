@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import errors
-from .folder_lock import unusable
+from flux_lora_cli import errors
+from flux_lora_cli.adapters.folder_lock import unusable
 
 LEDGER_NAME = "ledger.sqlite3"
 SIDE_SUFFIXES = ("-wal", "-shm", "-journal")

@@ -12,7 +12,7 @@ from dataclasses import MISSING, Field, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ..domain.records import JobRecord, OutputRecord, State
+from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 
 #: (key, position, state, task id, revision, body, checksum)
 Row = tuple[str, int, str, "str | None", int, str, int]

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import errors
-from ..domain.manifest import Head, entry, head_document, summary
-from ..domain.records import JobRecord
-from .folder_lock import unusable
-from .ledger_files import sync_folder
+from flux_lora_cli import errors
+from flux_lora_cli.adapters.folder_lock import unusable
+from flux_lora_cli.adapters.ledger_files import sync_folder
+from flux_lora_cli.domain.manifest import Head, entry, head_document, summary
+from flux_lora_cli.domain.records import JobRecord
 
 MANIFEST_NAME = "manifest.json"
 #: Largest manifest that is read: some 10 times that of 100,000 jobs.
@@ -46,7 +46,7 @@ class ManifestFile:
         try:
             try:
                 handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with open(handle, "wb") as file:
+                with os.fdopen(handle, "wb") as file:
                     self._stream(file, twice)
                     file.flush()
                     os.fsync(handle)
@@ -112,7 +112,7 @@ def damaged(path: Path, what: str) -> errors.ManifestDamaged:
     """Return the error for a manifest that cannot be used."""
     return errors.ManifestDamaged(
         f"{path} is damaged ({what})",
-        "Restore it from a backup. With the ledger beside it, it can also be moved away: a run writes it anew.",
+        "Restore it from a backup. With the ledger beside it, it can be moved away: a run writes it anew.",
     )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from .records import JobRecord, OutputRecord, State
+from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 
 #: Version of the document.
 VERSION = 1
@@ -21,7 +21,7 @@ _PENDING = frozenset({State.PLANNED, State.SUBMITTING, State.SUBMITTED})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A preset file that the folder's jobs came from; ``path`` as the user named it, ``-`` for standard input."""
+    """A preset file that jobs came from; ``path`` as the user named it, ``-`` for standard input."""
 
     path: str
     sha256: str

@@ -21,6 +21,14 @@ class State(str, Enum):
     SKIPPED = "skipped"
 
 
+class Finding(str, Enum):
+    """How a saved file was found."""
+
+    SOUND = "sound"
+    MISSING = "missing"
+    ALTERED = "altered"
+
+
 #: States in which the service was, or may have been, asked to work, and so may charge.
 CHARGED = frozenset({State.SUBMITTING, State.UNKNOWN, State.SUBMITTED, State.COMPLETED, State.FAILED})
 
@@ -65,7 +73,8 @@ class JobRecord:
         input: the request as sent, every documented default explicit, ``seed`` the drawn number,
             a local image as ``inputs/SHA256.ext``.
         intent_at: UTC ISO time of the last intent to submit.
-        price: USD reserved for (and, once submitted, charged to) the task; None where no price is known.
+        price: USD reserved for, and once submitted charged to, all attempts that were not refused;
+            None where no price is known.
         attempts: POSTs whose intent was recorded.
         error: why it failed: an error code of ``errors`` or of the service, then ``: message``.
     """
@@ -95,4 +104,4 @@ class JobRecord:
     @property
     def cost(self) -> Decimal | None:
         """USD that this job counts against the folder's budget; zero before any submit."""
-        return self.price if self.state in CHARGED and self.attempts else Decimal(0)
+        return self.price if self.attempts else Decimal(0)
