@@ -191,13 +191,14 @@ class Client:
         """The bare answer to a harmless call: its headers, time and round trip, for ``doctor``."""
         return self.transport.send(self.api.balance())
 
-    def upload(self, path: Path, media_type: str) -> str:
+    def upload(self, path: str | Path, media_type: str) -> str:
         """Give the service a local file; its URL there.
 
         Raises:
             NotFoundError: the file cannot be read.
             RefusedUrl: the service wants it put somewhere that nothing is ever sent to.
         """
+        path = Path(path)
         try:
             data = path.read_bytes()
         except OSError as error:
