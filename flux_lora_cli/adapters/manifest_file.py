@@ -21,6 +21,9 @@ MANIFEST_NAME = "manifest.json"
 MAX_BYTES = 1 << 30
 
 _CHUNK = 256
+#: How a line with a job begins, and the lines up to the first.
+_JOB = b"  {"
+_HEAD_LINES = 9
 _readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
 _ascii = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
@@ -106,6 +109,61 @@ def read_manifest(folder: Path) -> Any:
         return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"it is not valid JSON: {str(error)[:100]}") from error
+
+
+def read_head(folder: Path) -> Any:
+    """Return the manifest without its jobs, unchecked; None where there is none.
+
+    Raises ManifestDamaged, FolderError.
+    """
+    path = folder / MANIFEST_NAME
+    if not _own_layout(path):
+        document = read_manifest(folder)
+        return {**document, "jobs": []} if isinstance(document, dict) else document
+    with path.open("rb") as file:
+        head = [file.readline() for _ in range(_HEAD_LINES)]
+    try:
+        return json.loads(b"".join(head) + b"]}", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"it is not valid JSON: {str(error)[:100]}") from error
+
+
+def read_entries(folder: Path) -> Iterator[Any]:
+    """Yield the entries of ``jobs`` one by one, unchecked; nothing without a manifest.
+
+    As this tool writes it, a line at a time; a manifest that another program has laid out is read whole.
+
+    Raises ManifestDamaged, FolderError.
+    """
+    path = folder / MANIFEST_NAME
+    if not _own_layout(path):
+        document = read_manifest(folder)
+        jobs = document.get("jobs") if isinstance(document, dict) else None
+        yield from jobs if isinstance(jobs, list) else ()
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(_JOB):
+                try:
+                    yield json.loads(line.rstrip().removesuffix(b","), parse_constant=_refuse_constant)
+                except (ValueError, RecursionError) as error:
+                    raise damaged(path, f"it is not valid JSON: {str(error)[:100]}") from error
+
+
+def _own_layout(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = [file.readline(1 << 20) for _ in range(_HEAD_LINES)]
+            if not head[0].startswith(b'{"version"') or head[-1] != b' "jobs": [\n':
+                return False
+            last = b""
+            for line in file:
+                if last and not last.startswith(_JOB):
+                    return False
+                last = line
+    except OSError:
+        return False
+    return last == b" ]}\n"
 
 
 def damaged(path: Path, what: str) -> errors.ManifestDamaged:

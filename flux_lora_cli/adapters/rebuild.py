@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flux_lora_cli import errors
 from flux_lora_cli.adapters.ledger import other_service
-from flux_lora_cli.adapters.manifest_file import MANIFEST_NAME, damaged, read_manifest
+from flux_lora_cli.adapters.manifest_file import MANIFEST_NAME, damaged, read_entries, read_head
 from flux_lora_cli.adapters.saved_files import full_check, inside
-from flux_lora_cli.domain.manifest_reading import ManifestError, ManifestNewerError, parse, service_of
+from flux_lora_cli.domain.manifest_reading import ManifestError, ManifestNewerError, parse_entries, service_of
 from flux_lora_cli.domain.records import Finding, JobRecord, OutputRecord
 
 
-def manifest_records(folder: Path) -> tuple[str, list[JobRecord]] | None:
-    """Return whose folder it is and its records as the manifest tells them; None without a manifest.
+def manifest_service(folder: Path) -> str | None:
+    """Return whom the manifest says the folder belongs to; None without a manifest.
 
     Raises ManifestDamaged, LedgerNewer (a later version's manifest), FolderError.
     """
-    document = read_manifest(folder)
-    if document is None:
+    head = read_head(folder)
+    if head is None:
         return None
+    with _refused(folder):
+        return service_of(head)
+
+
+def manifest_records(folder: Path) -> Iterator[JobRecord]:
+    """Yield the records as the manifest tells them, none without one. Raises as ``manifest_service``."""
+    if manifest_service(folder) is not None:
+        with _refused(folder):
+            yield from parse_entries(read_entries(folder))
+
+
+@contextlib.contextmanager
+def _refused(folder: Path) -> Iterator[None]:
+    path = folder / MANIFEST_NAME
     try:
-        return service_of(document), parse(document)
+        yield
     except ManifestNewerError as error:
         raise errors.LedgerNewer(
-            f"{folder / MANIFEST_NAME} was written by a later flux-lora: {error}",
+            f"{path} was written by a later flux-lora: {error}",
             "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
         ) from error
     except ManifestError as error:
-        raise damaged(folder / MANIFEST_NAME, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
 def rebuild(
@@ -48,12 +63,10 @@ def rebuild(
         OtherService: the manifest names another service.
         ManifestDamaged, LedgerNewer, FolderError: a manifest is there, but of no use.
     """
-    known = manifest_records(folder)
-    if known is None:
-        return []
-    owner, records = known
-    if owner != service:
+    owner = manifest_service(folder)
+    if owner is not None and owner != service:
         raise other_service(folder, owner, service)
+    records = list(manifest_records(folder))
     for number, record in enumerate(records, 1):
         for output in record.outputs:
             if output.file is not None:

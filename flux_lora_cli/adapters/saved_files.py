@@ -81,3 +81,18 @@ def all_files(folder: Path) -> Iterator[str]:
                 pending.append(f"{prefix}{entry.name}/")
             else:
                 yield prefix + entry.name
+
+
+class FolderFiles:
+    """The files of one folder, as ``workflow.verify`` asks for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def check(self, path: str, size: int | None, sha256: str | None) -> Finding:
+        """Read a file whole and compare."""
+        return full_check(self._folder, path, size, sha256)
+
+    def names(self) -> Iterator[str]:
+        """Yield every file of the folder."""
+        return all_files(self._folder)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from flux_lora_cli.domain.manifest import VERSION
-from flux_lora_cli.domain.records import CHARGED, JobRecord, OutputRecord, State
+from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 
 MAX_JOBS = 1_000_000
 #: A job has at most 4 images (``num_images``); a task of another tool may have more.
@@ -19,7 +19,7 @@ _MAX_COST = Decimal(1_000_000)
 _MAX_WHOLE = 2**63 - 1
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 #: What the tool uses itself; an image is never one of them.
 _RESERVED = re.compile(r"manifest\.json|index\.html|ledger\.sqlite3.*|inputs/[0-9a-f]{64}\..*", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
@@ -48,7 +48,13 @@ def service_of(document: object) -> str:
 
 
 def parse(document: object) -> list[JobRecord]:
-    """Return the records of a manifest, in its order.
+    """Return the records of a manifest, as ``parse_entries`` does. Raises ManifestError."""
+    service_of(document)
+    return list(parse_entries(_list(_mapping(document, "the document").get("jobs"), "jobs", MAX_JOBS)))
+
+
+def parse_entries(entries: Iterable[object]) -> Iterator[JobRecord]:
+    """Yield the records of a manifest's ``jobs``, in their order.
 
     What a manifest does not hold (times of intents and of files) is None; the key is the fingerprint,
     or ``task:ID`` without one, or where two entries have the same. Paths lie inside the folder, as far as
@@ -58,15 +64,14 @@ def parse(document: object) -> list[JobRecord]:
         ManifestError: something is not as the format says. Nothing is left out: a job that is not read
             would be paid for again.
     """
-    service_of(document)
-    entries = _list(_mapping(document, "the document").get("jobs"), "jobs", MAX_JOBS)
-    records: list[JobRecord] = []
     keys: set[str] = set()
     for number, value in enumerate(entries):
-        record = _job(_mapping(value, f"jobs[{number}]"), f"jobs[{number}]", number, keys)
+        at = f"jobs[{number}]"
+        if number == MAX_JOBS:
+            raise ManifestError(f"jobs is not a list of at most {MAX_JOBS:,}")
+        record = _job(_mapping(value, at), at, number, keys)
         keys.add(record.key)
-        records.append(record)
-    return records
+        yield record
 
 
 def safe_path(path: str) -> bool:
@@ -111,8 +116,7 @@ def _job(entry: Mapping[str, Any], at: str, order: int, taken: set[str]) -> JobR
     if len({output.index for output in record.outputs}) != len(record.outputs):
         raise ManifestError(f"{at}.outputs has one index twice")
     cost = _money(entry.get("cost_usd"), f"{at}.cost_usd")
-    if record.state in CHARGED and record.attempts:
-        record.price = cost
+    record.price = cost if record.attempts else None
     return record
 
 
