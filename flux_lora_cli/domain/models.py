@@ -40,7 +40,7 @@ _V2: dict[str, Row] = {
 
 _V3: dict[str, Row] = {
     "prompt": _PROMPT,
-    "image": _IMAGE,
+    "image": ("image", None, *_IMAGE[2:]),
     "mask_image": ("url", None, None, None, (), "White where the input image may change: a URL or data URI."),
     "strength": ("number", 0.8, 0.0, 1.0, (), _V2["strength"][5]),
     "size": ("size", "1024*1024", 256, 1536, (), _V2["size"][5]),

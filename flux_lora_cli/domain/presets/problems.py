@@ -1,0 +1,67 @@
+"""What is wrong with a preset, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: So many problems of one file are kept in full; a generated file with one fault a line has as many as lines.
+MOST = 1_000
+
+
+class FileRefused(Exception):
+    """A file that a preset names cannot be used; the text says why, without the file's place in the preset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem. ``line`` and ``column`` count from 1; ``key`` is the path of the key (``jobs[2].size``)."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The message with the key's path, without the place."""
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class Problems:
+    """The problems found so far, each once, at most MOST for each file."""
+
+    def __init__(self) -> None:
+        self._found: dict[Problem, None] = {}
+        self._count: dict[str, int] = {}
+
+    def add(self, file: str, line: int, column: int, key: str, message: str) -> None:
+        """Note a problem; repeats of one are dropped."""
+        seen = self._count.get(file, 0)
+        if seen > MOST:
+            return
+        problem = Problem(file, line, column, key, message)
+        if problem in self._found:
+            return
+        self._count[file] = seen + 1
+        if seen == MOST:
+            problem = Problem(file, line, column, "", f"more than {MOST} problems; the rest is not shown")
+        self._found[problem] = None
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def of(self, file: str) -> int:
+        """How many problems a file has."""
+        return self._count.get(file, 0)
+
+    def sorted(self) -> tuple[Problem, ...]:
+        """All of them, by file in the order of reading, then by place."""
+        order = {file: number for number, file in enumerate(self._count)}
+        return tuple(sorted(self._found, key=lambda p: (order[p.file], p.line, p.column)))

@@ -1,0 +1,73 @@
+"""Jobs from prompts on the command line, with or without a preset's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...errors import UsageError
+from ..job import Job
+from .files import PresetFiles
+from .loading import LoadOptions, load_sources, raise_problems
+from .nodes import Map, Scalar
+from .problems import Problems
+from .sources import prompt_preset
+
+
+def build_prompt_jobs(
+    prompts: Sequence[str],
+    files: PresetFiles,
+    options: LoadOptions | None = None,
+    *,
+    preset: str | None = None,
+    stack: str | Sequence[str] | None = None,
+    job: str | None = None,
+) -> list[Job]:
+    """The jobs of ``submit``.
+
+    Prompts are literal unless ``options.expand``. With a preset they take its defaults and the named
+    stack; with ``job``, a glob on expanded ids, the preset's own jobs are taken, and ``prompts``,
+    if there are any, replace theirs one by one.
+
+    Raises:
+        NotFoundError, PresetError: as ``load_sources``.
+        UsageError: nothing to submit, or options that do not go together.
+    """
+    options = options or LoadOptions()
+    if stack is not None and preset is None:
+        raise UsageError("--stack names a stack of a preset", hint="add --preset FILE")
+    if job is not None:
+        return _jobs_of_preset(prompts, files, options, preset, stack, job)
+    if not prompts:
+        raise UsageError("no prompt", hint='write one in quotes: flux-lora submit "a cat"')
+    if stack is not None:
+        options = replace(options, overrides={**options.overrides, "stack": stack})
+    problems = Problems()
+    nodes = [
+        Map({"prompt": (number, 1, Scalar(text, number, 1, text))}, number, 1) for number, text in enumerate(prompts, 1)
+    ]
+    made = prompt_preset(nodes, preset, files, options, problems)
+    raise_problems(problems, 1)
+    jobs = list(made.expand(problems))
+    raise_problems(problems, 1)
+    return jobs
+
+
+def _jobs_of_preset(
+    prompts: Sequence[str],
+    files: PresetFiles,
+    options: LoadOptions,
+    preset: str | None,
+    stack: str | Sequence[str] | None,
+    job: str,
+) -> list[Job]:
+    if preset is None:
+        raise UsageError("--job names a job of a preset", hint="add --preset FILE")
+    overrides = dict(options.overrides)
+    if stack is not None:
+        overrides["stack"] = stack
+    if len(prompts) > 1:
+        raise UsageError("--job takes at most one prompt", hint="leave out --job to use only the defaults")
+    if prompts:
+        overrides["prompt"] = prompts[0]
+    return load_sources([preset], files, replace(options, overrides=overrides, only=(job,))).jobs

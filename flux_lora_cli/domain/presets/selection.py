@@ -1,0 +1,32 @@
+"""``--only``: some of the jobs, by globs on their whole ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import translate
+
+from ...errors import NotFoundError
+from ..job import Job
+from ..suggest import nearest
+
+
+def select(jobs: list[Job], globs: Sequence[str]) -> list[Job]:
+    """The jobs that any glob matches. Raises NotFoundError for a glob that matches none."""
+    if not globs:
+        return jobs
+    patterns = [(glob, re.compile(translate(glob))) for glob in globs]
+    for glob, pattern in patterns:
+        if not any(pattern.match(job.id) for job in jobs):
+            raise NotFoundError(f'no job matches "{glob}"', hint=_hint(glob, jobs))
+    return [job for job in jobs if any(pattern.match(job.id) for _, pattern in patterns)]
+
+
+def _hint(glob: str, jobs: Sequence[Job]) -> str:
+    ids = [job.id for job in jobs[:2000]]
+    near = nearest(glob, ids)
+    if near:
+        return f'did you mean "{near}"?'
+    if any(name.startswith(f"{glob}/") for name in ids):
+        return f'the pattern is matched against the whole id; try "{glob}/*"'
+    return f"the ids are: {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}" if ids else "there are no jobs"

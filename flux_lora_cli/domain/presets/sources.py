@@ -1,0 +1,399 @@
+"""One source of jobs: a preset in YAML, or a plain list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from ...errors import NotFoundError, UsageError
+from ..job import Job, Where
+from ..parameters import DEFAULT_MODEL, MODELS, Model, check_params, find_model, is_remote_image
+from ..suggest import nearest, show
+from .checker import Checker, strip_markup
+from .expansion import Expander, job_count, make_plans
+from .files import PresetFiles, SourceFile
+from .labels import distinct, slug, unused
+from .nodes import Map, Scalar, Seq
+from .problems import FileRefused, Problems
+from .spec import JobSpec, Loras, PromptText
+from .text_readers import decode, prompt_lines, read_csv, read_text
+from .values import BAD, Origin, ParameterReader, text_of
+from .variables import Scope, WildcardFolder
+
+if TYPE_CHECKING:
+    from .layers import Layer
+    from .loading import LoadOptions
+
+#: What a parameter's option is called, for messages.
+OPTION_NAMES = {
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+    "num_images": "--num-images",
+    "loras": "--lora",
+    "enable_safety_checker": "--safety-checker",
+    **{name: f"--{name}" for name in ("image", "strength", "size", "seed", "model", "stack")},
+}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line sets, whatever the presets say."""
+
+    named: Mapping[str, Any]
+    sets: Mapping[str, Any]
+    model: str | None
+
+    @classmethod
+    def of(cls, options: LoadOptions, files: PresetFiles) -> Overrides:
+        """From the options; local images are looked at. Raises NotFoundError, UsageError."""
+        named, sets = dict(options.overrides), dict(options.set_overrides)
+        model = options.model or named.pop("model", None) or sets.pop("model", None)
+        for values in (named, sets):
+            image = values.get("image")
+            if isinstance(image, str) and not is_remote_image(image):
+                values["image"] = files.given_image(image)
+        return cls(named, sets, model)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All of them; a named option wins over ``--set``."""
+        return {**self.sets, **self.named}
+
+    def check(self, model: Model | None, api_version: str) -> None:
+        """Raises UsageError with every value that the model does not take."""
+        values = {k: v for k, v in self.values.items() if k != "stack" and not hasattr(v, "sha256")}
+        found = check_params(model, values, api_version)
+        if found:
+            words = [f"{self._option(p.key)}: {p.message}" for p in found]
+            raise UsageError("; ".join(words), hint=f"the model is {model.short if model else 'unknown'}")
+
+    def _option(self, key: str) -> str:
+        name = key.partition("[")[0]
+        return OPTION_NAMES.get(name, f"--set {name}") if name in self.named else f"--set {name}"
+
+
+@dataclass
+class OnePreset:
+    """One source, checked, ready to expand."""
+
+    file: str
+    sha256: str
+    name: str
+    model_id: str
+    model: Model | None = None
+    line: int = 1
+    description: str = ""
+    stacks: Mapping[str, Loras] = field(default_factory=dict)
+    specs: list[JobSpec] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    read: dict[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    stack: Loras | None = None
+
+    def count(self) -> int:
+        """Jobs after expansion."""
+        return sum(job_count(spec) for spec in self.specs)
+
+    def expand(self, problems: Problems) -> Iterator[Job]:
+        """All jobs, in order."""
+        expander = Expander(self.name, self.model_id, self.model, self.overrides, self.stack, problems)
+        for spec in self.specs:
+            yield from expander.expand(spec)
+
+
+def read_source(
+    path: str, files: PresetFiles, options: LoadOptions, overrides: Overrides, problems: Problems
+) -> OnePreset:
+    """Read and check one source. Raises NotFoundError, UsageError; all else is among the problems."""
+    if path == "-":
+        source = _stdin(options.stdin)
+        kind = "jsonl"
+    else:
+        source = files.source(path)
+        kind = path.rpartition(".")[2].lower() if "." in path else "yaml"
+    reading = _Reading(source, files, options, overrides, problems)
+    if kind in ("txt", "csv", "tsv", "jsonl", "ndjson"):
+        return reading.plain_list("jsonl" if kind == "ndjson" else kind)
+    return reading.yaml()
+
+
+def _stdin(data: str | bytes | None) -> SourceFile:
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data or b""
+    if not raw.strip():
+        raise NotFoundError(
+            "standard input has no line: no job was named", hint="the command before the | probably failed"
+        )
+    return SourceFile("stdin", "", "", raw, sha256(raw).hexdigest())
+
+
+class _Reading:
+    """The reading of one source."""
+
+    def __init__(
+        self,
+        source: SourceFile,
+        files: PresetFiles,
+        options: LoadOptions,
+        overrides: Overrides,
+        problems: Problems,
+    ) -> None:
+        self.source = source
+        self.files = files
+        self.options = options
+        self.overrides = overrides
+        self.problems = problems
+        stem = source.path.replace("\\", "/").rpartition("/")[2]
+        stem = stem.rpartition(".")[0] or stem
+        self.preset = OnePreset(source.path, source.sha256, stem, DEFAULT_MODEL)
+
+    # ---- the model ---------------------------------------------------------------------------
+
+    def _model(self, name: str | None, origin: Origin | None = None, node: Scalar | None = None) -> None:
+        """Settle on a model: the command line's, the preset's, the default."""
+        wanted = self.overrides.model or name or DEFAULT_MODEL
+        self.preset.model = find_model(wanted)
+        if self.preset.model is not None:
+            self.preset.model_id = self.preset.model.id
+        elif self.options.allow_unknown_model:
+            self.preset.model_id = wanted
+        else:
+            self._unknown_model(wanted, origin, node)
+
+    def _unknown_model(self, wanted: str, origin: Origin | None, node: Scalar | None) -> None:
+        shorts = [model.short for model in MODELS.values()]
+        near = nearest(wanted.rpartition("/")[2], shorts)
+        hint = f'did you mean "{near}"?' if near else "known: " + ", ".join(shorts)
+        message = f"no model {show(wanted)}; {hint} (--allow-unknown-model takes any)"
+        if self.overrides.model or origin is None or node is None:
+            raise UsageError(f"--model: {message}")
+        origin.bad(node, "model", message)
+        self.preset.model = MODELS[DEFAULT_MODEL]
+
+    def _checker(self, literal: bool = False) -> Checker:
+        self.overrides.check(self.preset.model, self.options.api_version)
+        reader = ParameterReader(self.preset.model, self.options.api_version)
+        checker = Checker(reader, literal=literal)
+        checker.find_prompts = self._prompts_file
+        return checker
+
+    def _origin(self, source: SourceFile) -> Origin:
+        root = self.source.folder
+        return Origin(source.path, self.problems, lambda p: self.files.image(p, source.folder, root))
+
+    def _wildcards(self, folder: str) -> WildcardFolder:
+        return WildcardFolder(self.files, folder, self.source.folder, self.problems, self.preset.read)
+
+    def _prompts_file(self, origin: Origin, node: Scalar, key: str) -> list[PromptText] | None:
+        folder = self._folders.get(origin.file, self.source.folder)
+        try:
+            source = self.files.beside(node.value, folder, self.source.folder)
+        except FileRefused as error:
+            origin.bad(node, key, f"{show(node.value)}: {error}")
+            return None
+        text = decode(source.data, source.path, self.problems)
+        if text is None:
+            return None
+        self.preset.read[source.path] = source.sha256
+        lines = list(prompt_lines(text))
+        if not lines:
+            origin.bad(node, key, f"{show(node.value)} has no prompts")
+        return [PromptText(s.text, Where(source.path, s.line, s.column)) for s in lines]
+
+    # ---- sources -----------------------------------------------------------------------------
+
+    def plain_list(self, kind: str) -> OnePreset:
+        """A .txt, .csv or .jsonl: a job a line."""
+        self._folders = {self.source.path: self.source.folder}
+        self._model(None)
+        checker = self._checker(literal=not self.options.expand)
+        text = decode(self.source.data, self.source.path, self.problems)
+        if text is None:
+            return self.preset
+        nodes = self._nodes(kind, text)
+        if not nodes and not self.problems.of(self.source.path):
+            self.problems.add(self.source.path, 1, 1, "", "no jobs in this file")
+        origin = self._origin(self.source)
+        wildcards = self._wildcards(self.source.folder)
+        scope = Scope({}, wildcards)
+        for node in nodes:
+            spec = checker.job(origin, node, f"line {node.line}", scope, wildcards)
+            self._take(spec)
+        return self._finish(checker)
+
+    def _nodes(self, kind: str, text: str) -> list[Map]:
+        if kind == "txt":
+            return read_text(text)
+        if kind == "csv":
+            return read_csv(text, self.source.path, self.problems)
+        if kind == "tsv":
+            self.problems.add(self.source.path, 1, 1, "", "tabs between columns are not read; save it as CSV")
+            return []
+        from .json_lines import read_json_lines
+
+        return read_json_lines(text, self.source.path, self.problems)
+
+    def yaml(self) -> OnePreset:
+        """A preset file with all that it extends."""
+        from .layers import LayerReader
+
+        layers = LayerReader(self.files, self.problems).layers(self.source)
+        self._folders = {layer.source.path: layer.source.folder for layer in layers}
+        for layer in layers:
+            self.preset.read[layer.source.path] = layer.source.sha256
+        if not layers:
+            return self.preset
+        self._names(layers[-1])
+        self._yaml_model(layers)
+        checker = self._checker()
+        self._sections(checker, layers)
+        with_jobs = [layer for layer in layers if "jobs" in layer.root.entries]
+        if with_jobs:
+            self._yaml_jobs(checker, with_jobs[-1])
+        elif self.options.require_jobs and not self.problems:
+            last = layers[-1]
+            last.origin.bad(last.root, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
+        return self._finish(checker)
+
+    def prompts(self, nodes: Sequence[Map]) -> OnePreset:
+        """Prompts under the defaults (and variables, where they are expanded) of this preset."""
+        layers: list[Layer] = []
+        if self.source.data:
+            from .layers import LayerReader
+
+            layers = LayerReader(self.files, self.problems).layers(self.source)
+        self._folders = {layer.source.path: layer.source.folder for layer in layers}
+        if layers:
+            self._names(layers[-1])
+        self._yaml_model(layers)
+        checker = self._checker(literal=not self.options.expand)
+        self._sections(checker, layers)
+        checker.shared.matrix.clear()
+        wildcards = self._wildcards(self.source.folder)
+        scope = Scope(checker.shared.vars, wildcards)
+        origin = self._origin(self.source)
+        for node in nodes:
+            self._take(checker.job(origin, node, "prompt", scope, wildcards))
+        return self._finish(checker)
+
+    def _names(self, layer: Layer) -> None:
+        for name in ("name", "description"):
+            entry = layer.root.entries.get(name)
+            if entry is not None and isinstance(entry[2], Scalar) and isinstance(entry[2].value, str):
+                setattr(self.preset, name, entry[2].value)
+
+    def _yaml_model(self, layers: Sequence[Layer]) -> None:
+        for layer in reversed(layers):
+            entry = layer.root.entries.get("model")
+            if entry is not None:
+                name = text_of(layer.origin, entry[2], "model")
+                if name is not BAD and isinstance(entry[2], Scalar):
+                    return self._model(name, layer.origin, entry[2])
+        return self._model(None)
+
+    def _sections(self, checker: Checker, layers: Sequence[Layer]) -> None:
+        shared = checker.shared
+        readers = (
+            ("stacks", checker.stacks),
+            ("vars", lambda o, n: shared.vars.update(checker.vars(o, n))),
+            ("defaults", checker.defaults),
+            ("matrix", lambda o, n: shared.matrix.update(checker.matrix(o, n))),
+        )
+        for name, read in readers:
+            for layer in layers:
+                entry = layer.root.entries.get(name)
+                if entry is not None:
+                    read(layer.origin, entry[2])
+        for name in self.overrides.values:
+            shared.matrix.pop(name, None)
+
+    def _yaml_jobs(self, checker: Checker, layer: Layer) -> None:
+        node = layer.root.entries["jobs"][2]
+        if not isinstance(node, Seq):
+            return
+        self.preset.line = node.line if layer.source.path == self.preset.file else 1
+        wildcards = self._wildcards(layer.source.folder)
+        scope = Scope(checker.shared.vars, wildcards)
+        for number, item in enumerate(node.items):
+            self._take(checker.job(layer.origin, item, f"jobs[{number}]", scope, wildcards))
+
+    # ---- jobs --------------------------------------------------------------------------------
+
+    def _take(self, spec: JobSpec | None) -> None:
+        if spec is not None and make_plans(spec, self.problems):
+            self.preset.specs.append(spec)
+
+    def _finish(self, checker: Checker) -> OnePreset:
+        preset = self.preset
+        preset.stacks = checker.shared.stacks
+        values = self.overrides.values
+        stack = values.pop("stack", None)
+        if stack is not None:
+            preset.stack = self._given_stack(checker, stack)
+        preset.overrides = values
+        self._drop_axes(values, stack is not None)
+        self._ids()
+        preset.skipped = [spec.id for spec in preset.specs if spec.skip]
+        preset.specs = [spec for spec in preset.specs if not spec.skip]
+        return preset
+
+    def _given_stack(self, checker: Checker, wanted: str | Sequence[str]) -> Loras:
+        joined: list[Mapping[str, Any]] = []
+        for name in [wanted] if isinstance(wanted, str) else wanted:
+            if name not in checker.shared.stacks:
+                raise NotFoundError(f"{self.preset.file}: {checker.unknown_stack(name)}")
+            joined.extend(checker.shared.stacks[name])
+        return tuple(joined)
+
+    def _drop_axes(self, values: Mapping[str, Any], stack: bool) -> None:
+        """Axes that the command line replaces by a value; ``--lora`` replaces stacks, too."""
+        dropped = {*values, *(("stack",) if stack or "loras" in values else ())}
+        if not dropped:
+            return
+        for spec in self.preset.specs:
+            if any(axis.name in dropped for axis in spec.axes):
+                spec.axes = tuple(axis for axis in spec.axes if axis.name not in dropped)
+                spec.plans = []
+                make_plans(spec, self.problems)
+
+    def _ids(self) -> None:
+        """Explicit ids are unique; others are made so, whatever stands elsewhere in the file."""
+        first: dict[str, Where] = {}
+        for spec in self.preset.specs:
+            if not spec.explicit_id:
+                continue
+            where = spec.where
+            if spec.id in first:
+                message = f'the id "{spec.id}" is a duplicate; it already stands in line {first[spec.id].line}'
+                self.problems.add(where.file, where.line, where.column, f"{spec.key}.id", message)
+            first.setdefault(spec.id, where)
+        taken: dict[str, int] = dict.fromkeys(first, 1)
+        for spec in self.preset.specs:
+            if spec.from_file:
+                label_prompts(spec)
+            if not spec.explicit_id and spec.id:
+                content = f"{spec.prompts[0].text} {sorted(map(str, spec.params.items()))} {spec.seed}"
+                spec.id = unused(spec.id, content, taken)
+                taken[spec.id] = 1
+
+
+def label_prompts(spec: JobSpec) -> None:
+    """Several prompts in one job: each by its slug."""
+    texts = [plan.prompt.text for plan in spec.plans]
+    labels = distinct([slug(strip_markup(text)) for text in texts], texts)
+    for plan, label in zip(spec.plans, labels, strict=True):
+        plan.label = label
+
+
+def prompt_preset(
+    nodes: Sequence[Map],
+    preset: str | None,
+    files: PresetFiles,
+    options: LoadOptions,
+    problems: Problems,
+) -> OnePreset:
+    """Jobs of prompts on the command line, under the defaults of a preset where one is named."""
+    source = files.source(preset) if preset is not None else SourceFile("prompt", "", "", b"", "")
+    reading = _Reading(source, files, options, Overrides.of(options, files), problems)
+    return reading.prompts(nodes)
