@@ -44,9 +44,7 @@ KINDS: Final[dict[str, Kind]] = {
     "stall": Kind("silence for SECONDS, then the connection ends", "3600", 0, 86400, both=True, before=True),
     "slow": Kind("the right answer, SECONDS late", "2", 0, 86400, both=True),
     "trickle": Kind("a body without end, one byte each SECONDS", "1", 0.001, 3600, both=True),
-    "redirect": Kind(
-        "a redirect to location=URL, else to the same URL", "302", 300, 399, both=True, before=True
-    ),
+    "redirect": Kind("a redirect to location=URL, else to the same URL", "302", 300, 399, both=True, before=True),
     "cut": Kind("half of the body, less than Content-Length says"),
     "short": Kind("half of the body, without Content-Length"),
     # Bodies.
@@ -92,9 +90,7 @@ KINDS: Final[dict[str, Kind]] = {
     "wrong-type": Kind("HTML that is called an image", endpoints=("download",)),
     "other-file": Kind("a PDF that is called an image", endpoints=("download",)),
     "damaged": Kind("one bit in the middle is flipped", endpoints=("download",)),
-    "too-large": Kind(
-        "an image of MEGABYTES, without Content-Length", "101", 1, 100_000, endpoints=("download",)
-    ),
+    "too-large": Kind("an image of MEGABYTES, without Content-Length", "101", 1, 100_000, endpoints=("download",)),
     "long-length": Kind("Content-Length says MEGABYTES", "101", 1, 100_000_000, endpoints=("download",)),
     # The client.
     "kill": Kind("the client's process is killed at this stage", "received", choices=STAGES),

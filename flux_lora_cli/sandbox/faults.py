@@ -206,11 +206,7 @@ def _help() -> str:
     for name, kind in KINDS.items():
         if name != "status":
             value = f"[={kind.default}]" if kind.default else ""
-            phases = (
-                " (-before, -after; default " + ("-before)" if kind.before else "-after)")
-                if kind.both
-                else ""
-            )
+            phases = " (-before, -after; default " + ("-before)" if kind.before else "-after)") if kind.both else ""
             where = f" [{', '.join(kind.endpoints)}]" if kind.endpoints else ""
             lines.append(f"  {name + value:<16} {kind.about}{phases}{where}")
     return "\n".join(lines)

@@ -59,9 +59,7 @@ class Journal:
         self._seconds: Counter[int] = Counter()
         self._began = time.monotonic()
 
-    def note(
-        self, route: Route, request: Request, status: int, fault: str, accepted: bool | None = None
-    ) -> None:
+    def note(self, route: Route, request: Request, status: int, fault: str, accepted: bool | None = None) -> None:
         """One request was answered, or not (status 0). ``accepted`` where the status does not tell."""
         at = time.monotonic()
         keyed = "authorization" in request.headers

@@ -13,9 +13,7 @@ from .faults import Fault
 from .messages import Reply, Request, as_json
 
 _MEGABYTE: Final = 1_000_000
-_HTML: Final = (
-    b"<!doctype html><html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
-)
+_HTML: Final = b"<!doctype html><html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
 _PDF: Final = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 _ELSEWHERE: Final = "https://elsewhere.invalid/api/v3/predictions/other/result"
 
@@ -52,16 +50,12 @@ def _status(fault: Fault, reply: Reply, request: Request) -> Reply:
     status = int(fault.value)
     if status < 200 or status in (204, 304):
         return Reply(status, b"", "")
-    return _json(
-        {"code": status, "message": fault.message or f"injected fault {status}"}, status, _retry_after(fault)
-    )
+    return _json({"code": status, "message": fault.message or f"injected fault {status}"}, status, _retry_after(fault))
 
 
 def _envelope(fault: Fault, reply: Reply, request: Request) -> Reply:
     code = int(fault.value)
-    return _json(
-        {"code": code, "message": fault.message or f"injected fault {code}"}, 200, _retry_after(fault)
-    )
+    return _json({"code": code, "message": fault.message or f"injected fault {code}"}, 200, _retry_after(fault))
 
 
 def _redirect(fault: Fault, reply: Reply, request: Request) -> Reply:
@@ -95,9 +89,7 @@ def _damaged(fault: Fault, reply: Reply, request: Request) -> Reply:
 
 
 def _body(body: bytes | Callable[[Fault], bytes], media_type: str = "application/json") -> _Whole:
-    return lambda fault, reply, request: Reply(
-        200, body if isinstance(body, bytes) else body(fault), media_type
-    )
+    return lambda fault, reply, request: Reply(200, body if isinstance(body, bytes) else body(fault), media_type)
 
 
 _Whole = Callable[[Fault, Reply, Request], Reply]

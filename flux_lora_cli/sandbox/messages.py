@@ -44,7 +44,7 @@ def answer(data: Any) -> Reply:
     return Reply(200, as_json({"code": 200, "message": "success", "data": data}))
 
 
-class Refusal(Exception):  # noqa: N818 - named for what the service does
+class Refusal(Exception):
     """The request is refused, and nothing is charged."""
 
     def __init__(self, status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -55,9 +55,7 @@ class Refusal(Exception):  # noqa: N818 - named for what the service does
 
     def reply(self) -> Reply:
         """As the service words it: the HTTP status again as ``code``."""
-        return Reply(
-            self.status, as_json({"code": self.status, "message": self.message}), headers=self.headers
-        )
+        return Reply(self.status, as_json({"code": self.status, "message": self.message}), headers=self.headers)
 
 
 def _no_constant(name: str) -> Any:

@@ -90,7 +90,8 @@ class Service:
         task = self._accept(route, inputs, values, fate)
         if values.get("enable_sync_mode"):
             self._sleep(max(0.0, min(task.finish - self.clock(), _SYNC_SECONDS)))
-        return self._shown(task, route.version, request)
+            return self._shown(task, route.version, request)
+        return answer(predictions.shown(task, route.version, -math.inf, self.origin(request), None))
 
     def _accept(self, route: Route, inputs: dict[str, Any], values: dict[str, Any], fate: Fate) -> Task:
         images = values["num_images"]
@@ -120,9 +121,7 @@ class Service:
             return
         stamp = self.store.number("rate.stamp")
         tokens = self.store.number("rate.tokens")
-        level = (
-            rate if tokens is None or stamp is None else min(rate, tokens + max(0, now - stamp) * rate / 60)
-        )
+        level = rate if tokens is None or stamp is None else min(rate, tokens + max(0, now - stamp) * rate / 60)
         wanted = min(images, rate)
         if level + 1e-9 < wanted:
             seconds = math.ceil((wanted - level) * 60 / rate)

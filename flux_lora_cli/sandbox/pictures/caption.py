@@ -27,7 +27,7 @@ class Lines:
 def write(picture: Image.Image, lines: Lines, accent: Colour) -> None:
     """Writes the caption on the lower edge and the mark in the upper right corner."""
     unit = min(picture.size)
-    large, small = _font(max(12, unit // 36)), _font(max(10, unit // 52))
+    large, small = _font(max(12, unit // 32)), _font(max(10, unit // 46))
     margin = max(8, unit // 36)
     width = picture.width - 2 * margin
     prompt = _wrapped(_plain(lines.prompt) or "(no prompt)", large, width, 2)
@@ -75,8 +75,13 @@ def _height(font: Font) -> int:
 
 def _plain(text: str) -> str:
     """One line without control and direction marks."""
-    kept = (" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in text[:2000])
+    kept = (" " if unicodedata.category(letter)[0] in "CZ" else _drawable(letter) for letter in text[:2000])
     return " ".join("".join(kept).split())
+
+
+def _drawable(letter: str) -> str:
+    """The font knows European letters; a dot stands for others, rather than a box."""
+    return letter if letter <= "\u024f" or letter in "–—‘’“”…•€" else "·"
 
 
 def _wrapped(text: str, font: Font, width: int, most: int) -> list[str]:

@@ -140,12 +140,26 @@ def stand(canvas: Canvas, name: str, x: float, ground: float, palette: Palette) 
         canvas.glow((x, foot[1]), 0.2, palette.light, 0.9)
         canvas.polygon([(x - 0.012, foot[1] - 0.04), (x + 0.012, foot[1] - 0.04), (x, foot[1] + 0.09)], palette.light)
     fill = palette.accent if flying and name != "birds" else palette.near
-    top = foot[1] - size * 1.3 * canvas.unit / canvas.height
-    canvas.shape(lambda mask: draw(_Pen(canvas, mask, foot, size)), fill, top=max(0.0, top))
+    wide, high = size * canvas.unit / canvas.width, size * canvas.unit / canvas.height
+    if not flying:
+        # Light behind it, or it would drown in a dark wood.
+        canvas.glow((x, foot[1] - high * 0.5), size * 1.5, palette.horizon, 0.75)
+    if name in ("lighthouse", "pine"):
+        _mound(canvas, foot, size, palette)
+    within = (x - wide, foot[1] - high * 1.3, x + wide, foot[1] + high * 0.1)
+    canvas.shape(lambda mask: draw(_Pen(canvas, mask, foot, size)), fill, within=within)
     if name in ("house", "lighthouse"):
         _lamp(canvas, name, foot, size, palette)
     elif name == "cat":
         _eyes(canvas, foot, size, palette)
+
+
+def _mound(canvas: Canvas, foot: Point, size: float, palette: Palette) -> None:
+    """A flat rise to stand on, in the water as on land."""
+    (x, y), wide, high = canvas.pixel(foot), canvas.length(size * 0.8), canvas.length(size * 0.14)
+    within = canvas.around(foot, size)
+    box = (x - wide, y - high, x + wide, y + high)
+    canvas.shape(lambda mask: mask.ellipse(box, fill=255), palette.near, within=within)
 
 
 def _lamp(canvas: Canvas, name: str, foot: Point, size: float, palette: Palette) -> None:

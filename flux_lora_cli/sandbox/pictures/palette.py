@@ -52,9 +52,7 @@ def mix(one: Colour, other: Colour, share: float) -> Colour:
 
 def blend(one: Palette, other: Palette, share: float) -> Palette:
     """Two palettes mixed colour by colour."""
-    return Palette(
-        *(mix(getattr(one, item.name), getattr(other, item.name), share) for item in fields(Palette))
-    )
+    return Palette(*(mix(getattr(one, item.name), getattr(other, item.name), share) for item in fields(Palette)))
 
 
 def named(text: str) -> Palette:
@@ -79,7 +77,7 @@ def at_night(day: Palette) -> Palette:
 
 def at_guidance(palette: Palette, guidance: float) -> Palette:
     """Little guidance is pale, much is vivid; 5 changes nothing."""
-    factor = 0.55 + 0.45 * min(guidance, 20) / 5 if guidance < 5 else 1 + (min(guidance, 20) - 5) * 0.05
+    factor = 0.55 + 0.45 * min(guidance, 20) / 5 if guidance < 5 else 1 + (min(guidance, 20) - 5) * 0.09
     return Palette(*(_vivid(getattr(palette, item.name), factor) for item in fields(Palette)))
 
 

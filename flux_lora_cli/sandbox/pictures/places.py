@@ -6,7 +6,10 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
+
+from PIL import ImageDraw
 
 from .canvas import Canvas, Point
 from .palette import Palette, mix
@@ -26,8 +29,7 @@ class Mood:
 def _ridge(lots: random.Random, octaves: int, rough: float, points: int = 160) -> list[float]:
     """Heights along a line, -1 to 1 or so: waves of rising frequency and falling strength."""
     waves = [
-        (lots.uniform(0.7, 1.3) * 2**octave, lots.uniform(0, math.tau), rough**octave)
-        for octave in range(octaves)
+        (lots.uniform(0.7, 1.3) * 2**octave, lots.uniform(0, math.tau), rough**octave) for octave in range(octaves)
     ]
     return [
         sum(math.sin(place / points * math.tau * speed + phase) * size for speed, phase, size in waves)
@@ -38,7 +40,8 @@ def _ridge(lots: random.Random, octaves: int, rough: float, points: int = 160) -
 def _land(heights: list[float], level: float, swing: float) -> list[Point]:
     last = len(heights) - 1
     outline = [(place / last, level - height * swing) for place, height in enumerate(heights)]
-    return [(0, 1.01), *outline, (1, 1.01)]
+    foot = min(1.01, level + 0.3)
+    return [(0, foot), *outline, (1, foot)]
 
 
 def _peaks(lots: random.Random, level: float, swing: float, count: int, octaves: int) -> list[Point]:
@@ -51,11 +54,12 @@ def _peaks(lots: random.Random, level: float, swing: float, count: int, octaves:
     line.append((1.05, level))
     for octave in range(octaves):
         broken = [line[0]]
-        for (x0, y0), (x1, y1) in zip(line, line[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(line):
             push = lots.uniform(-1, 1) * swing * 0.16 / 1.7**octave
             broken += [((x0 + x1) / 2, (y0 + y1) / 2 + push), (x1, y1)]
         line = broken
-    return [(line[0][0], 1.01), *line, (line[-1][0], 1.01)]
+    foot = min(1.01, level + swing + 0.2)
+    return [(line[0][0], foot), *line, (line[-1][0], foot)]
 
 
 def mountains(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
@@ -69,20 +73,11 @@ def mountains(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
         haze = mix(colour, palette.horizon, 0.55 * (1 - share))
         swing = 0.25 - 0.16 * share
         outline = _peaks(lots, level, swing, 2 + round(3 * share) + lots.randrange(2), 3 + round(mood.detail * 2))
-        fill = canvas.gradient([(0, colour), (max(0.0, level - swing), colour), (min(1, level + 0.22), haze), (1, haze)])
+        fill = canvas.gradient(
+            [(0, colour), (max(0.0, level - swing), colour), (min(1, level + 0.22), haze), (1, haze)]
+        )
         canvas.polygon(outline, fill)
-        if layer < layers - 2:
-            _snowcaps(canvas, outline, level - swing * 0.45, mix(palette.light, colour, 0.25 if mood.snow else 0.55))
     return _foreground(canvas, lots, mood)
-
-
-def _snowcaps(canvas: Canvas, outline: list[Point], line: float, colour: tuple[int, int, int]) -> None:
-    """What rises over a height is lighter on one side, as if lit."""
-    for (x0, y0), (x1, y1), (x2, y2) in zip(outline[1:], outline[2:], outline[3:], strict=False):
-        if y1 < y0 and y1 < y2 and y1 < line:
-            depth = (line - y1) * 0.8
-            lit = [(x1, y1), (x2, y2), (x1 + (x2 - x1) * 0.6, y1 + depth), (x1 + 0.004, y1 + depth * 0.55)]
-            canvas.polygon(lit, colour, 0.55)
 
 
 def _foreground(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
@@ -102,7 +97,9 @@ def dunes(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
         lit = mix(sand, palette.light, 0.45 * (1 - share * 0.5))
         heights = _ridge(lots, 2, 0.35)
         outline = _land(heights, level, 0.055)
-        canvas.polygon(outline, canvas.gradient([(0, lit), (level - 0.06, lit), (min(1, level + 0.2), sand), (1, sand)]))
+        canvas.polygon(
+            outline, canvas.gradient([(0, lit), (level - 0.06, lit), (min(1, level + 0.2), sand), (1, sand)])
+        )
         bend = lots.uniform(0.05, 0.12)
         shade = [(x, y + (bend if 0 < place < len(outline) - 1 else 0) * max(0.0, math.sin(x * 9 + layer * 2)))
                  for place, (x, y) in enumerate(outline)]  # fmt: skip
@@ -124,11 +121,11 @@ def sea(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
     for colour, count, spread in ((dark, strokes, 0.5), (light, strokes, 0.16)):
         lines = [_ripple(canvas, lots, line, spread, mood.sun[0]) for _ in range(count)]
 
-        def ripples(mask: object, lines: list[tuple[float, float, float, float]] = lines) -> None:
+        def ripples(mask: ImageDraw.ImageDraw, lines: list[tuple[float, float, float, float]] = lines) -> None:
             for left, y, right, thick in lines:
-                mask.ellipse((left, y - thick, right, y + thick), fill=255)  # type: ignore[attr-defined]
+                mask.ellipse((left, y - thick, right, y + thick), fill=255)
 
-        canvas.shape(ripples, colour, 0.6, line)
+        canvas.shape(ripples, colour, 0.6, (0, line, 1, 0.93))
     return 0.82
 
 
@@ -156,11 +153,12 @@ def forest(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
         size = 0.1 + 0.2 * share
         fill = canvas.gradient([(0, colour), (base - size * 0.3, colour), (min(1.0, base + 0.12), foot), (1, foot)])
         count = round((26 - 13 * share) * canvas.width / canvas.unit)
-        outline: list[Point] = [(-0.02, 1.01), (-0.02, base)]
+        foot_line = min(1.01, base + 0.3)
+        outline: list[Point] = [(-0.02, foot_line), (-0.02, base)]
         for place in range(count):
             x = (place + lots.uniform(0.2, 0.8)) / count
             outline += _fir(x, base + lots.uniform(-0.01, 0.02), size * lots.uniform(0.55, 1.1), canvas, mood.detail)
-        canvas.polygon([*outline, (1.02, base), (1.02, 1.01)], fill)
+        canvas.polygon([*outline, (1.02, base), (1.02, foot_line)], fill)
     return _foreground(canvas, lots, mood)
 
 
@@ -172,7 +170,10 @@ def _fir(x: float, base: float, size: float, canvas: Canvas, detail: float) -> l
     left: list[Point] = []
     for tier in range(tiers):
         share = tier / tiers
-        left += [(x - wide * (1 - share), base - high * share), (x - wide * (1 - share) * 0.45, base - high * (share + 0.06))]
+        left += [
+            (x - wide * (1 - share), base - high * share),
+            (x - wide * (1 - share) * 0.45, base - high * (share + 0.06)),
+        ]
     right = [(2 * x - px, py) for px, py in reversed(left)]
     return [(x - wide * 0.2, base), *left, (x, base - high), *right, (x + wide * 0.2, base)]
 
@@ -187,16 +188,17 @@ def city(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
         base, tall = 0.62 + 0.1 * share, 0.36 - 0.1 * share
         blocks = _blocks(lots, base, tall, 0.045 + 0.03 * share)
         fill = canvas.gradient([(0, colour), (0.5, colour), (1, mix(colour, palette.horizon, 0.4 * (1 - share)))])
-        canvas.shape(lambda mask, blocks=blocks: _draw_blocks(canvas, mask, blocks), fill)  # type: ignore[misc]
+        canvas.shape(lambda mask, blocks=blocks: _draw_blocks(canvas, mask, blocks), fill, within=_CITY)  # type: ignore[misc]
         if row:
             lit = mix(palette.light, palette.accent, lots.uniform(0, 0.5))
             windows = _windows(lots, blocks, 0.2 + 0.45 * mood.detail * share)
-            canvas.shape(lambda mask, w=windows: _draw_blocks(canvas, mask, w), lit, 0.35 + 0.55 * share)  # type: ignore[misc]
+            canvas.shape(lambda mask, w=windows: _draw_blocks(canvas, mask, w), lit, 0.35 + 0.55 * share, _CITY)  # type: ignore[misc]
     ground = mix(palette.near, (0, 0, 0), 0.35)
     canvas.polygon([(0, 0.85), (1, 0.85), (1, 1.01), (0, 1.01)], ground)
     return 0.87
 
 
+_CITY: Final = (0.0, 0.16, 1.0, 0.87)
 Block = tuple[float, float, float, float]
 
 
@@ -229,9 +231,9 @@ def _windows(lots: random.Random, blocks: list[Block], chance: float) -> list[Bl
     return windows
 
 
-def _draw_blocks(canvas: Canvas, mask: object, blocks: list[Block]) -> None:
+def _draw_blocks(canvas: Canvas, mask: ImageDraw.ImageDraw, blocks: list[Block]) -> None:
     for left, top, right, bottom in blocks:
-        mask.rectangle((*canvas.pixel((left, top)), *canvas.pixel((right, bottom))), fill=255)  # type: ignore[attr-defined]
+        mask.rectangle((*canvas.pixel((left, top)), *canvas.pixel((right, bottom))), fill=255)
 
 
 PLACES: Final[dict[str, Callable[[Canvas, random.Random, Mood], float]]] = {

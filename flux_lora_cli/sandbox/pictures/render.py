@@ -44,9 +44,7 @@ class Wish:
     form: str
 
     @classmethod
-    def of(
-        cls, model: str, values: dict[str, Any], seed: int, number: int, image: bytes | None, form: str
-    ) -> Wish:
+    def of(cls, model: str, values: dict[str, Any], seed: int, number: int, image: bytes | None, form: str) -> Wish:
         """The picture ``number`` (from 1) of a checked request."""
         width, height = (int(side) for side in values["size"].split("*"))
         return cls(
@@ -125,11 +123,11 @@ def _lines(wish: Wish) -> Lines:
         f"seed {wish.seed}",
         f"{wish.steps} steps",
         f"guidance {wish.guidance:g}",
-        f"{wish.width}×{wish.height}",
+        f"{wish.width}*{wish.height}",
         *([f"strength {wish.strength:g}"] if wish.has_image else []),
         wish.model.rpartition("/")[2],
     ]
-    stack = "  +  ".join(f"{path.rstrip('/').rpartition('/')[2]} ×{scale:g}" for path, scale in wish.loras)
+    stack = "  +  ".join(f"{path.rstrip('/').rpartition('/')[2]}:{scale:g}" for path, scale in wish.loras)
     return Lines(wish.prompt, "  ·  ".join(facts), stack)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from PIL import ImageDraw
+
 from .canvas import Canvas
 from .palette import mix
 from .places import Mood
@@ -36,11 +38,17 @@ def _light(canvas: Canvas, lots: random.Random, mood: Mood) -> None:
     size = 0.05 if mood.night else lots.uniform(0.06, 0.1)
     canvas.glow(sun, 0.75, palette.light, 0.55)
     canvas.glow(sun, size * 3.2, palette.light, 0.7)
-    canvas.disc(sun, size, mix(palette.light, (255, 255, 255), 0.4))
-    if mood.night and lots.random() < 0.6:
-        shade = mix(palette.zenith, palette.sky, min(1, sun[1] / 0.34))
-        shadow = (sun[0] + size * 0.42 * canvas.unit / canvas.width, sun[1] - size * 0.16 * canvas.unit / canvas.height)
-        canvas.disc(shadow, size * 0.92, mix(shade, palette.light, 0.16))
+    white = mix(palette.light, (255, 255, 255), 0.4)
+    if not mood.night or lots.random() < 0.4:
+        canvas.disc(sun, size, white)
+        return
+    (x, y), r = canvas.pixel(sun), canvas.length(size)
+
+    def crescent(mask: ImageDraw.ImageDraw) -> None:
+        mask.ellipse((x - r, y - r, x + r, y + r), fill=255)
+        mask.ellipse((x - r * 0.55, y - r * 1.15, x + r * 1.4, y + r * 0.8), fill=0)
+
+    canvas.shape(crescent, white, within=canvas.around(sun, size))
 
 
 def fall(canvas: Canvas, lots: random.Random, mood: Mood, weather: str) -> None:
@@ -48,18 +56,18 @@ def fall(canvas: Canvas, lots: random.Random, mood: Mood, weather: str) -> None:
     if weather == "snow":
         flakes = [(lots.random(), lots.random(), lots.uniform(0.0015, 0.006) * (1 + mood.detail)) for _ in range(220)]
 
-        def snow(mask: object) -> None:
+        def snow(mask: ImageDraw.ImageDraw) -> None:
             for x, y, size in flakes:
                 (px, py), r = canvas.pixel((x, y)), canvas.length(size) / 2
-                mask.ellipse((px - r, py - r, px + r, py + r), fill=255)  # type: ignore[attr-defined]
+                mask.ellipse((px - r, py - r, px + r, py + r), fill=255)
 
-        canvas.shape(snow, (255, 255, 255), 0.85)
+        canvas.shape(snow, (255, 255, 255), 0.85, (0, 0, 1, 0.92))
     elif weather == "rain":
         drops = [(lots.random(), lots.random(), lots.uniform(0.02, 0.06)) for _ in range(260)]
 
-        def rain(mask: object) -> None:
+        def rain(mask: ImageDraw.ImageDraw) -> None:
             for x, y, size in drops:
                 (px, py), r = canvas.pixel((x, y)), canvas.length(size)
-                mask.line((px, py, px - r * 0.22, py + r), fill=255, width=2)  # type: ignore[attr-defined]
+                mask.line((px, py, px - r * 0.22, py + r), fill=255, width=2)
 
-        canvas.shape(rain, mix(mood.palette.light, (220, 230, 255), 0.5), 0.45)
+        canvas.shape(rain, mix(mood.palette.light, (220, 230, 255), 0.5), 0.45, (0, 0, 1, 0.92))

@@ -12,9 +12,7 @@ from .palette import Palette, mix
 _MAX_PIXELS = 50_000_000
 
 
-def with_input(
-    picture: Image.Image, data: bytes | None, name: str, strength: float, palette: Palette
-) -> Image.Image:
+def with_input(picture: Image.Image, data: bytes | None, name: str, strength: float, palette: Palette) -> Image.Image:
     """The picture blended over its input: strength 0 is the input, 1 the new picture.
 
     An input on another host is not fetched; a pattern made from its URL stands for it.

@@ -22,7 +22,7 @@ def apply_loras(picture: Image.Image, loras: tuple[tuple[str, float], ...], pale
             mark = hashlib.sha256(path.encode("utf-8", "replace")).digest()
             lots = random.Random(mark)  # noqa: S311 - drawing, not secrets
             made = _MANNERS[mark[1] % len(_MANNERS)](picture, palette, lots)
-            picture = Image.blend(picture, made, min(1.0, 0.35 + 0.4 * scale) if scale < 1.6 else 1.0)
+            picture = Image.blend(picture, made, min(1.0, 0.1 + 0.6 * scale))
     return picture
 
 
@@ -56,7 +56,7 @@ def _etching(picture: Image.Image, palette: Palette, lots: random.Random) -> Ima
     cell = Image.new("L", (pitch, pitch), 255)
     pen = ImageDraw.Draw(cell)
     for shift in (-pitch, 0, pitch):
-        pen.line((shift, pitch, shift + pitch, 0), fill=70, width=max(1, pitch // 5))
+        pen.line((shift, pitch, shift + pitch, 0), fill=105, width=max(1, pitch // 5))
     strokes = _tiled(cell, picture.size)
     bright = picture.convert("L").point(lambda level: min(255, level * 3 // 2))
     return _multiplied(picture, ImageChops.lighter(strokes, bright))

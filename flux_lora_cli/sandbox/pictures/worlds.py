@@ -18,10 +18,7 @@ def space(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
     palette = mood.palette
     deep = mix(palette.zenith, (3, 4, 12), 0.75)
     canvas.fill([(0, deep), (1, mix(deep, palette.sky, 0.3))])
-    for colour, strength in ((palette.sky, 1.5), (palette.accent, 0.8), (palette.horizon, 0.7)):
-        mist = noise_image(lots, (4, 4), (canvas.width, canvas.height), 3 + round(mood.detail * 2))
-        mask = mist.point(lambda level, s=strength: max(0, min(255, round((level - 118) * 1.5 * s))))
-        canvas.image.paste(mix(colour, deep, 0.25), (0, 0), mask)
+    _nebula(canvas, lots, mood, deep)
     stars(canvas, lots, mood, 1.0)
     centre = (lots.uniform(0.3, 0.7), lots.uniform(0.28, 0.42))
     radius = lots.uniform(0.17, 0.26)
@@ -36,9 +33,23 @@ def space(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
     moon = (centre[0] + lots.choice((-1, 1)) * radius * 1.5 * canvas.unit / canvas.width, centre[1] - radius * 0.8)
     _globe(canvas, lots, moon, radius * 0.22, palette)
     rim = (lots.uniform(0.35, 0.65), 0.80 + 1.5 * canvas.unit / canvas.height)
-    canvas.glow((rim[0], rim[1]), 1.72, palette.horizon, 0.9)
-    canvas.disc(rim, 1.5, canvas.gradient([(0, palette.far), (0.8, palette.far), (0.9, palette.near), (1, palette.near)]))
+    canvas.glow(rim, 1.72, palette.horizon, 0.9)
+    canvas.disc(
+        rim, 1.5, canvas.gradient([(0, palette.far), (0.8, palette.far), (0.9, palette.near), (1, palette.near)])
+    )
     return 0.83
+
+
+def _nebula(canvas: Canvas, lots: random.Random, mood: Mood, deep: Colour) -> None:
+    """Mist in three colours; painted at a third of the size, as it has no edges."""
+    palette = mood.palette
+    size = (canvas.width // 3, canvas.height // 3)
+    small = canvas.image.resize(size, Image.Resampling.NEAREST)
+    for colour, strength in ((palette.sky, 1.5), (palette.accent, 0.8), (palette.horizon, 0.7)):
+        mist = noise_image(lots, (4, 4), size, 3 + round(mood.detail * 2))
+        mask = mist.point(lambda level, s=strength: max(0, min(255, round((level - 118) * 1.5 * s))))
+        small.paste(mix(colour, deep, 0.25), (0, 0), mask)
+    canvas.image = small.resize(canvas.image.size, Image.Resampling.BICUBIC)
 
 
 def _globe(canvas: Canvas, lots: random.Random, centre: Point, radius: float, palette: Palette) -> None:
@@ -52,7 +63,9 @@ def _globe(canvas: Canvas, lots: random.Random, centre: Point, radius: float, pa
     )
     shade = Image.radial_gradient("L").resize((side * 2, side * 2), Image.Resampling.BILINEAR)
     cut = (round(side * 0.72), round(side * 0.72))
-    dark = shade.crop((*cut, cut[0] + side, cut[1] + side)).point(lambda level: max(0, min(235, round((level - 20) * 1.9))))
+    dark = shade.crop((*cut, cut[0] + side, cut[1] + side)).point(
+        lambda level: max(0, min(235, round((level - 20) * 1.9)))
+    )
     ball.paste(mix(palette.near, (0, 0, 8), 0.6), (0, 0), dark)
     mask = Image.new("L", (side * 2, side * 2))
     ImageDraw.Draw(mask).ellipse((0, 0, side * 2 - 1, side * 2 - 1), fill=255)
@@ -70,7 +83,7 @@ def _ring(canvas: Canvas, centre: Point, radius: float, tilt: float, palette: Pa
             start, end = (180, 360) if behind else (0, 180)
             mask.arc((x - wide, y - wide * tilt, x + wide, y + wide * tilt), start, end, fill=255, width=thick)
 
-        canvas.shape(half, colour, strength)
+        canvas.shape(half, colour, strength, canvas.around(centre, radius * (size + 0.1)))
 
 
 def shapes(canvas: Canvas, lots: random.Random, mood: Mood) -> float:
