@@ -11,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from flux_lora_cli import errors
 from flux_lora_cli.adapters import ledger_files as files
 from flux_lora_cli.adapters.folder_lock import write_lock
+from flux_lora_cli.adapters.ledger_reading import ReadLedger
 from flux_lora_cli.adapters.ledger_rows import (
     SCHEMA,
     SELECT,
@@ -31,122 +32,12 @@ from flux_lora_cli.domain.records import JobRecord
 
 LEDGER_NAME = files.LEDGER_NAME
 
+#: Ledgers that this process has open. Opening and closing such a file in any other way drops SQLite's
+#: locks on it (POSIX), and another process could take the log for nobody's.
+_in_use: Counter[Path] = Counter()
+
 #: Seconds to wait for another writer's transaction.
 _BUSY_TIMEOUT = 30.0
-_CHUNK = 256
-
-
-class ReadLedger:
-    """A ledger's content; ``Ledger`` adds writing. Used in the thread that opened it.
-
-    Args:
-        path: the name of it that messages use.
-        database: a connection to it, or to a copy.
-        opened: the file that ``database`` is connected to.
-    """
-
-    def __init__(self, path: Path, database: sqlite3.Connection, opened: Path) -> None:
-        self.path = path
-        self._database = database
-        self._opened = opened
-        self._tasks: dict[str, int] | None = None
-        self._check_format()
-        self._check_log()
-        self._check_content()
-        service = self.meta("service")
-        if service is None:
-            raise files.damaged(path, "it does not say which service it belongs to")
-        self.service = service
-
-    def jobs(self) -> Iterator[JobRecord]:
-        """Yield every record in the manifest's order, a few at a time in memory.
-
-        Raises LedgerDamaged at the first row that is not as it was written, or that is missing.
-        """
-        rows = [n for (n,) in self._all("SELECT n FROM jobs ORDER BY position, n")]
-        if len(rows) != self._count() or (rows and max(rows) != len(rows)):
-            raise files.damaged(self.path, "rows are missing")
-        in_order = rows == sorted(rows)
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
-            if in_order:
-                where, values = "n BETWEEN ? AND ?", (chunk[0], chunk[-1])
-            else:
-                where, values = f"n IN ({','.join('?' * len(chunk))})", tuple(chunk)
-            yield from self._records(f"{SELECT} WHERE {where} ORDER BY position, n", values)
-
-    def recent(self, count: int) -> list[JobRecord]:
-        """Return the ``count`` records that were added last, the newest first."""
-        return list(self._records(SELECT + " ORDER BY n DESC LIMIT ?", (count,)))
-
-    def get(self, key: str) -> JobRecord | None:
-        """Return one record."""
-        return next(iter(self._records(SELECT + " WHERE key = ?", (key,))), None)
-
-    def find_task(self, task_id: str) -> JobRecord | None:
-        """Return the record that has this task."""
-        if self._tasks is None:
-            self._tasks = dict(self._all("SELECT task_id, n FROM jobs WHERE task_id IS NOT NULL"))
-        row = self._tasks.get(task_id)
-        if row is None:
-            return None
-        return next(iter(self._records(SELECT + " WHERE n = ?", (row,))), None)
-
-    def claimed_task_ids(self) -> set[str]:
-        """Return the ids of all tasks that this ledger has."""
-        return {str(task) for (task,) in self._all("SELECT task_id FROM jobs WHERE task_id IS NOT NULL")}
-
-    def next_order(self) -> int:
-        """Return the position after the last."""
-        ((last,),) = self._all("SELECT MAX(position) FROM jobs")
-        return 0 if last is None else last + 1
-
-    def meta(self, name: str) -> str | None:
-        """Return a word about the folder, None where it was never set."""
-        for value, checksum in self._all("SELECT value, checksum FROM meta WHERE name = ?", (name,)):
-            if checksum != meta_checksum(name, value):
-                raise files.damaged(self.path, f"{name} does not match its checksum")
-            return str(value)
-        return None
-
-    def _check_format(self) -> None:
-        ((application,),) = self._all("PRAGMA application_id")
-        ((version,),) = self._all("PRAGMA user_version")
-        if application != files.APPLICATION_ID or version < 1:
-            raise files.damaged(self.path, "it is a database, but not a ledger")
-        if version > files.VERSION:
-            raise errors.LedgerNewer(
-                f"the ledger {self.path} was written by a later flux-lora (format {version}, this one reads"
-                f" {files.VERSION})",
-                "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
-            )
-
-    def _check_log(self) -> None:
-        ((_, frames, _),) = self._all("PRAGMA wal_checkpoint(PASSIVE)")
-        if frames >= 0 and files.lost_commits(self._opened, frames):
-            raise files.damaged(self.path, "its log has lost commits")
-
-    def _check_content(self) -> None:
-        found = self._all("PRAGMA integrity_check(1)")
-        if found != [("ok",)]:
-            raise files.damaged(self.path, " ".join(str(found[0][0]).split())[:200])
-
-    def _count(self) -> int:
-        value = self.meta("jobs") or "0"
-        if not value.isdecimal():
-            raise files.damaged(self.path, "the number of jobs cannot be read")
-        return int(value)
-
-    def _all(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        with files.translated(self.path):
-            return self._database.execute(query, values).fetchall()
-
-    def _records(self, query: str, values: tuple[object, ...] = ()) -> Iterator[JobRecord]:
-        try:
-            for row in self._all(query, values):
-                yield from_row(row)
-        except RowError as error:
-            raise files.damaged(self.path, str(error)) from error
 
 
 class Ledger(ReadLedger):
@@ -160,6 +51,7 @@ class Ledger(ReadLedger):
     def __init__(self, path: Path, database: sqlite3.Connection, created: bool) -> None:
         super().__init__(path, database, path)
         self.created = created
+        self._closed = False
         self._revision = self._newest_revision()
         self._seen = self.data_version()
         self._foreign_from = self._revision
@@ -183,7 +75,7 @@ class Ledger(ReadLedger):
             OtherService, LedgerDamaged, LedgerNewer, DiskFull, FolderError: it cannot be used.
         """
         path = folder / LEDGER_NAME
-        created = not files.check_file(path)
+        created = not _in_use[path.resolve()] and not files.check_file(path)
         if created:
             if not create:
                 raise errors.NotFoundError(f"{folder} has no ledger")
@@ -197,6 +89,7 @@ class Ledger(ReadLedger):
             except BaseException:
                 database.close()
                 raise
+        _in_use[path.resolve()] += 1
         return ledger
 
     @staticmethod
@@ -204,22 +97,24 @@ class Ledger(ReadLedger):
     def snapshot(folder: Path) -> Iterator[ReadLedger | None]:
         """Read a ledger as it is now, also while it is being written; None where there is none.
 
-        Takes no lock and leaves nothing in the folder. Not in a process that has this ledger open.
+        Takes no lock and leaves nothing in the folder.
         """
         path = folder / LEDGER_NAME
+        if _in_use[path.resolve()]:
+            with contextlib.closing(_connect(path)) as database:
+                yield ReadLedger(path, database, path)
+            return
         if not files.check_file(path):
             yield None
             return
         with tempfile.TemporaryDirectory(prefix="flux-lora-") as private:
             copy = Path(private) / LEDGER_NAME
             files.copy_consistent(path, copy)
-            with files.translated(path):
-                database = sqlite3.connect(copy, isolation_level=None)
-            with contextlib.closing(database):
+            with contextlib.closing(_connect(copy)) as database:
                 yield ReadLedger(path, database, copy)
 
-    def save(self, records: Iterable[JobRecord]) -> None:
-        """Write records, new or changed, in one transaction that is durable on return.
+    def save(self, records: Iterable[JobRecord], meta: Mapping[str, str] | None = None) -> None:
+        """Write records, new or changed, in one transaction that is durable on return; ``meta`` with them.
 
         Raises DiskFull, FolderError, LedgerDamaged; then nothing of it was written.
         """
@@ -231,6 +126,8 @@ class Ledger(ReadLedger):
             after = self._last_row()
             if after != before:
                 self._put("jobs", str(self._count() + after - before))
+            for name, value in (meta or {}).items():
+                self._put(name, value)
         self._revision = revision
         self._own.add(revision)
         if self._tasks is not None and any(row[3] is not None for row in rows):
@@ -276,6 +173,9 @@ class Ledger(ReadLedger):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         with contextlib.suppress(sqlite3.Error):
             self._database.close()
+        if not self._closed:
+            _in_use[self.path.resolve()] -= 1
+            self._closed = True
 
     def __enter__(self) -> Ledger:
         return self
@@ -333,12 +233,13 @@ def other_service(folder: Path, owner: str, wanted: str) -> errors.OtherService:
 def _connect(path: Path) -> sqlite3.Connection:
     # psow=0: see ledger_files.lost_commits.
     address = f"{path.absolute().as_uri()}?mode=rw&psow=0"
-    database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
-    try:
-        database.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        database.close()
-        raise
+    with files.translated(path):
+        database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
+        try:
+            database.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            database.close()
+            raise
     return database
 
 

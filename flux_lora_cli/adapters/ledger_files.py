@@ -92,9 +92,7 @@ def check_file(path: Path) -> bool:
     try:
         info = path.lstat()
         if not stat.S_ISREG(info.st_mode):
-            raise errors.FolderError(
-                f"{path} is not a regular file", "Remove it, or choose another folder with -o."
-            )
+            raise errors.FolderError(f"{path} is not a regular file", "Remove it, or choose another folder with -o.")
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:
@@ -119,8 +117,7 @@ def create(path: Path, schema: str, rows: tuple[tuple[str, str, int], ...]) -> N
             with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as database:
                 database.execute("PRAGMA synchronous = FULL")
                 database.executescript(
-                    f"BEGIN; PRAGMA application_id = {APPLICATION_ID};"
-                    f" PRAGMA user_version = {VERSION}; {schema}"
+                    f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {schema}"
                 )
                 database.executemany("INSERT INTO meta VALUES (?, ?, ?)", rows)
                 database.execute("COMMIT")

@@ -59,9 +59,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be kept in the ledger")
 
 
-_encode = json.JSONEncoder(
-    separators=(",", ":"), default=_plain, allow_nan=False, check_circular=False
-).encode
+_encode = json.JSONEncoder(separators=(",", ":"), default=_plain, allow_nan=False, check_circular=False).encode
 _decode = json.JSONDecoder().decode
 
 
@@ -88,9 +86,7 @@ def from_row(row: Row) -> JobRecord:
             body["price"] = Decimal(body["price"])
         if "aliases" in body:
             body["aliases"] = tuple(body["aliases"])
-        return JobRecord(
-            key=key, order=position, state=State(state), task_id=task_id, outputs=outputs, **body
-        )
+        return JobRecord(key=key, order=position, state=State(state), task_id=task_id, outputs=outputs, **body)
     except (TypeError, ValueError, AttributeError, InvalidOperation) as error:
         raise RowError(f"a row cannot be read: {error}") from error
 

@@ -47,9 +47,7 @@ def _refused(folder: Path) -> Iterator[None]:
         raise damaged(path, str(error)) from error
 
 
-def rebuild(
-    folder: Path, service: str, progress: Callable[[int, int], None] | None = None
-) -> list[JobRecord]:
+def rebuild(folder: Path, service: str, progress: Callable[[int, int], None] | None = None) -> list[JobRecord]:
     """Return what the manifest knows, for a ledger that is missing; an empty list without a manifest.
 
     States are kept: what was done or submitted is not paid for again, what was being submitted stays of

@@ -124,9 +124,7 @@ def _key(fingerprint: str | None, task_id: str | None, at: str, taken: set[str])
     if fingerprint is not None and fingerprint not in taken:
         return fingerprint
     if task_id is None:
-        raise ManifestError(
-            f"{at} has " + ("the fingerprint of another" if fingerprint else "no fingerprint")
-        )
+        raise ManifestError(f"{at} has " + ("the fingerprint of another" if fingerprint else "no fingerprint"))
     if f"task:{task_id}" in taken:
         raise ManifestError(f"{at} has the task of another")
     return f"task:{task_id}"

@@ -11,9 +11,7 @@ from flux_lora_cli.domain.records import Finding, JobRecord
 
 _INPUT = re.compile(r"inputs/([0-9a-f]{64})\.[A-Za-z0-9]+")
 #: Besides dot files: what the tool itself keeps in a folder.
-_OWN = frozenset(
-    {"manifest.json", "index.html", "ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm"}
-)
+_OWN = frozenset({"manifest.json", "index.html", "ledger.sqlite3", "ledger.sqlite3-wal", "ledger.sqlite3-shm"})
 
 
 class Files(Protocol):
