@@ -102,7 +102,8 @@ def facets_of(rows: Sequence[Row]) -> list[Facet]:
     found = [_facet("folder", "Folder", [run.folder.name for run, _, _ in rows])]
     for key, label, read in _PARAMETERS:
         if key == "lora":
-            found.append(_facet("stack", "Stack", [words.stack_name(job) for _, job, _ in rows], keep_order=True))
+            stacks = [words.stack_name(job) for _, job, _ in rows]
+            found.append(_facet("stack", "Stack", stacks, keep_order=True))
         found.append(_facet(key, label, [read(job) for _, job, _ in rows]))
     for key, label, texts in words.variants():
         found.append(_facet(key, label, texts, keep_order=True))
@@ -175,8 +176,9 @@ class _IdWords:
         """(key, label, one text a job) for each place in the ids that no parameter explains."""
         found = []
         count = sum(1 for kind, _ in self._variants if kind == "variant")
-        for number_, ((kind, place), texts) in enumerate(sorted(self._variants.items(), key=lambda x: x[0][1])):
-            label = "Repeat" if kind == "repeat" else "Variant" if count == 1 else f"Variant {number_ + 1}"
+        by_place = sorted(self._variants.items(), key=lambda entry: entry[0][1])
+        for nth, ((kind, place), texts) in enumerate(by_place, 1):
+            label = "Repeat" if kind == "repeat" else "Variant" if count == 1 else f"Variant {nth}"
             column = [texts.get(i, NONE_LABEL) for i in range(len(self._jobs))]
             found.append((f"{kind}{place}", label, column))
         return found
@@ -213,5 +215,6 @@ class _IdWords:
         prompts: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for i in members:
             parts = self._parts[i]
-            prompts[(*parts[:place], *parts[place + 1 :])].add(str(self._jobs[i].input.get("prompt")))
+            others = tuple(parts[:place] + parts[place + 1 :])
+            prompts[others].add(str(self._jobs[i].input.get("prompt")))
         return any(len(found) > 1 for found in prompts.values())

@@ -1,9 +1,8 @@
 """A job of a manifest as a preset file with that one job.
 
 The gallery's page writes the same text in JavaScript (``jobYaml`` in
-``resources/gallery/1-data.js``); a test
-holds the two together. So only forms that both can write alike are used: two-space
-indentation, double-quoted strings, plain decimal numbers.
+``resources/gallery/1-data.js``); a test holds the two together. So only forms that both can
+write alike are used: two-space indentation, double-quoted strings, plain decimal numbers.
 """
 
 from __future__ import annotations

@@ -10,9 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import FolderError, UsageError
 from flux_lora_cli.gallery.page_data import page_data
+from flux_lora_cli.gallery.paths import new_beside
 from flux_lora_cli.gallery.run import Run
 
 PAGE = "index.html"
@@ -39,16 +38,16 @@ def write_page(runs: Sequence[Run], page_folder: Path) -> Path:
     """
     target = page_folder / PAGE
     text = build_page(runs, page_folder)
-    temporary = page_folder / f".{PAGE}.{os.getpid()}"
+    if _is_foreign(target):
+        raise UsageError(f"{target} is no page of flux-lora, and is left alone", "name a folder with -o")
     try:
-        page_folder.mkdir(parents=True, exist_ok=True)
-        if _is_foreign(target):
-            raise UsageError(f"{target} is not a page of flux-lora, and is left alone", "name another folder with -o")
-        temporary.write_bytes(text.encode("utf-8"))
-        temporary.replace(target)
+        temporary = new_beside(target)
+        try:
+            temporary.write_bytes(text.encode("utf-8"))
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise FolderError(f"{target} cannot be written: {error.strerror or error}") from error
     return target
 
@@ -86,13 +85,15 @@ def safe_json(data: Any) -> str:
 
 
 def _is_foreign(target: Path) -> bool:
-    if target.is_symlink():
+    if target.is_symlink() or (target.exists() and not target.is_file()):
         return True
     try:
         with target.open("rb") as stream:
             return MARK.encode() not in stream.read(4096)
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
 
 
 def _hash(text: str) -> str:
@@ -100,4 +101,4 @@ def _hash(text: str) -> str:
 
 
 def _resource(name: str) -> str:
-    return resources.files("flux_lora_cli").joinpath("resources", "gallery", name).read_text(encoding="utf-8")
+    return (resources.files("flux_lora_cli") / "resources" / "gallery" / name).read_text(encoding="utf-8")

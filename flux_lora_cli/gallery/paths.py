@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -58,3 +59,18 @@ def link_base(page_folder: Path, folder: Path) -> str:
 def link(relative: str) -> str:
     """A checked relative path as a URL path: ``a b#1.png`` becomes ``a%20b%231.png``."""
     return quote(relative, errors="surrogatepass")
+
+
+def new_beside(target: Path) -> Path:
+    """An empty new file in the target's folder, which is made; to be written, then renamed.
+
+    The name begins with a dot and is drawn, and the file is created, never followed: a link that
+    somebody left in the folder is not written through.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return path

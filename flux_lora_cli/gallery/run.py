@@ -43,7 +43,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """One job of a manifest; ``cost`` in USD, None where it is not known; ``execution_ms`` as the service said."""
+    """One job of a manifest; ``cost`` in USD, None where it is not known."""
 
     id: str
     preset: str
@@ -103,13 +103,11 @@ def _load(folder: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise FolderError(
-            f"{folder} holds no {MANIFEST}", "name a folder that batch, wait or merge wrote"
-        ) from error
+        raise FolderError(f"{folder} holds no {MANIFEST}", "name a folder that batch, wait or merge wrote") from error
     except OSError as error:
         raise FolderError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise FolderError(f"{path} is not valid JSON", "run the batch again: it writes the file anew") from error
+        raise FolderError(f"{path} is not valid JSON", "run the batch again: it is written anew") from error
     if not isinstance(raw, dict):
         raise FolderError(f"{path} is not a manifest: its top level is no object")
     version = raw.get("version")

@@ -46,7 +46,8 @@ function make(tag, attributes, ...children) {
 const promptOf = (item) => String(data.texts[item.job.p] ?? "");
 const modelOf = (item) => String(data.texts[item.job.m] ?? "");
 const lorasOf = (item) => (item.job.l === undefined ? [] : data.stacks[item.job.l] || []).filter((x) => x && typeof x === "object");
-const loraText = (lora) => `${lora.path} : ${lora.scale ?? 1}`;
+const loraText = (lora) => `${lora.path}:${lora.scale ?? 1}`;
+const loraShort = (lora) => `${String(lora.path).replace(/\/+$/, "").split("/").at(-1)} ${lora.scale ?? 1}`;
 
 function facetText(item, key) {
   const facet = facetOf.get(key);

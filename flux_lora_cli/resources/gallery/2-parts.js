@@ -9,8 +9,8 @@ const STATE_WORDS = {
 function reason(item) {
   const heading = item.link ? "Cannot be shown" : STATE_WORDS[item.job.st] || "No image";
   const text = item.why.replace(/^(failed|not saved): /, "");
-  return make("span", { class: "none" + (item.job.st === "failed" ? " bad" : "") },
-    make("b", {}, heading), text.toLowerCase() === heading.toLowerCase() ? null : make("span", {}, short(text, 300)));
+  const said = text === heading || text === "not made yet";
+  return make("span", { class: "none" + (item.job.st === "failed" ? " bad" : "") }, make("b", {}, heading), said ? null : make("span", {}, short(text, 300)));
 }
 
 function picture(item, eager) {

@@ -66,7 +66,7 @@ function drawGrid() {
   const head = make("tr", {}, corner, ...columns.map((c) => make("th", { scope: "col" }, heading(columnFacet, c))));
   const body = make("tbody");
   gridOrder.length = 0;
-  const build = (r) => make("tr", {}, make("th", { scope: "row" }, heading(rowFacet, r)), ...columns.map((c) => cell(buckets.get(`${c},${r}`) || [])));
+  const build = (r) => make("tr", {}, make("th", { scope: "row" }, heading(rowFacet, r), rowPrompt(rowFacet, columns.flatMap((c) => buckets.get(`${c},${r}`) || []))), ...columns.map((c) => cell(buckets.get(`${c},${r}`) || [])));
   for (const r of rows) for (const c of columns) gridOrder.push(...(buckets.get(`${c},${r}`) || []));
   fill(body, rows, build, 12);
   const caption = make("caption", { class: "hidden" }, "Images by " + [columnFacet, rowFacet].filter(Boolean).map((f) => f.label.toLowerCase()).join(" and "));
@@ -76,6 +76,13 @@ function drawGrid() {
 function heading(facet, place) {
   const text = facet ? facet.values[place] : "all";
   return make("span", { title: text.length > 60 ? short(text, 500) : null }, short(text, 200));
+}
+
+/* A row named after its job says what the job asks for, where all of the row ask the same. */
+function rowPrompt(facet, list) {
+  const prompts = new Set(list.map(promptOf));
+  if (!facet || !(facet.key === "job" || facet.key.startsWith("variant")) || prompts.size !== 1) return null;
+  return make("span", { class: "under" }, short([...prompts][0], 160));
 }
 
 function cell(list) {

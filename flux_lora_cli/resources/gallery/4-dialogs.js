@@ -7,7 +7,8 @@ function openDetail(item) {
   current = item;
   drawDetail();
   if (!byId("detail").open) byId("detail").showModal();
-  byId("detail").querySelector("[data-close]").focus();
+  byId("detail").scrollTop = 0;
+  byId("detail").querySelector("[data-close]").focus({ preventScroll: true });
 }
 
 function step(by) {
@@ -16,7 +17,7 @@ function step(by) {
   current = next;
   const held = document.activeElement?.dataset?.step;
   drawDetail();
-  byId("detail").querySelector(held ? `[data-step="${held}"]` : "[data-close]").focus();
+  byId("detail").querySelector(held ? `[data-step="${held}"]` : "[data-close]").focus({ preventScroll: true });
 }
 
 function facts(pairs) {
@@ -41,11 +42,11 @@ function drawDetail() {
     make("h2", { id: "detail-title" }, job.id || "Task of another tool"),
     job.err && job.st !== "completed" ? make("p", { class: "problem" }, job.err) : null,
     make("p", { class: "says", tabindex: "0", role: "group", "aria-label": "Prompt" }, promptOf(item) || "no prompt known"),
+    make("div", { class: "actions" }, copyButton(replayCommand(item), "replay command"), copyButton(jobYaml(item), "job as YAML"), copyButton(promptOf(item), "prompt"), choose,
+      item.link && !isVeiled(item) ? make("a", { class: "plain", href: item.link, target: "_blank", rel: "noopener noreferrer" }, "Open the file") : null),
     lorasOf(item).length ? make("section", {}, make("h3", {}, "LoRAs"), facts(lorasOf(item).map((lora) => [String(lora.scale ?? 1), code(String(lora.path))]))) : null,
     make("section", {}, make("h3", {}, "Request"), facts([["Model", code(modelOf(item))], ...PARAMETERS.map(([key, name]) => [name, job.in[key] === undefined ? "" : String(job.in[key])])])),
     make("section", {}, make("h3", {}, "Result"), facts(resultFacts(item))),
-    make("div", { class: "actions" }, copyButton(replayCommand(item), "replay command"), copyButton(jobYaml(item), "job as YAML"), copyButton(promptOf(item), "prompt"), choose,
-      item.link && !isVeiled(item) ? make("a", { class: "plain", href: item.link, target: "_blank", rel: "noopener noreferrer" }, "Open the file") : null),
     make("details", {}, make("summary", {}, "Full request"), make("pre", { tabindex: "0" }, JSON.stringify(requestOf(item), null, 2))));
   byId("detail").replaceChildren(frame, panel);
   remember();
@@ -113,7 +114,7 @@ function follow(stages, box) {
 
 function differences(list) {
   const readers = [
-    ["Prompt", (item) => short(promptOf(item), 400)], ["Model", modelOf], ["LoRAs", (item) => lorasOf(item).map(loraText).join(", ") || "none"],
+    ["Prompt", (item) => short(promptOf(item), 400)], ["Model", modelOf], ["LoRAs", (item) => lorasOf(item).map(loraShort).join(", ") || "none"],
     ...PARAMETERS.map(([key, name]) => [name, (item) => String(item.job.in[key] ?? "")]),
     ["Job", (item) => item.job.id], ["Image", (item) => String((item.index ?? 0) + 1)], ["Folder", (item) => item.run.name],
     ["Time", (item) => (item.job.ms === undefined ? "" : `${(item.job.ms / 1000).toFixed(1)} s`)],
