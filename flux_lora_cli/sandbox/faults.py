@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import textwrap
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -189,28 +190,30 @@ class FaultBook:
 
 
 def _help() -> str:
-    lines = [
-        "--fault ENDPOINT:KIND[=VALUE][:HOW OFTEN][:OPTION]",
-        "",
-        f"ENDPOINT: {', '.join((*ENDPOINTS, ANY))}.",
-        "HOW OFTEN (several are combined; none of them: always): N or first=N the first N requests;",
-        "  every=N every N-th; nth=K the K-th alone; after=K not the first K; N% by chance.",
-        "OPTION: retry-after=SECONDS, or date+SECONDS for an HTTP date; pid=N for kill; message=TEXT and",
-        "  location=URL take all that follows.",
-        "KIND may end in -before or -after where the list says so: whether the request is carried out (and a",
-        "  submit charged) before things go wrong.",
-        "",
-        "KINDS:",
-        "  STATUS           an HTTP status, 100 to 599, such as 503 (-before; -after)",
-    ]
-    for name, kind in KINDS.items():
-        if name != "status":
-            value = f"[={kind.default}]" if kind.default else ""
-            phases = " (-before, -after; default " + ("-before)" if kind.before else "-after)") if kind.both else ""
-            where = f" [{', '.join(kind.endpoints)}]" if kind.endpoints else ""
-            lines.append(f"  {name + value:<16} {kind.about}{phases}{where}")
-    return "\n".join(lines)
+    head = f"""\
+  --fault ENDPOINT:KIND[=VALUE][:HOW OFTEN][:OPTION]
+  ENDPOINT   {", ".join(ENDPOINTS[:6])},
+             {", ".join((*ENDPOINTS[6:], ANY))}
+  HOW OFTEN  always, or of the requests to the endpoint: N or first=N, the
+             first N; every=N; nth=K, that one alone; after=K, not the first
+             K; N%, by chance. Several are combined.
+  OPTION     retry-after=SECONDS, or date+SECONDS for an HTTP date; pid=N for
+             kill; message=TEXT and location=URL take all that follows.
+  KIND       one of the list. Those with a * may end in -before or -after:
+             whether the request is carried out, and charged, before it goes
+             wrong. Without either, those with ** do so after.
+  STATUS *           an HTTP status, 100 to 599"""
+    return "\n".join([head, *(_entry(name, kind) for name, kind in KINDS.items() if name != "status")])
+
+
+def _entry(name: str, kind: Kind) -> str:
+    mark = "" if not kind.both else " *" if kind.before else " **"
+    value = f"={kind.default}" if kind.default else ""
+    where = f" ({', '.join(kind.endpoints)})" if kind.endpoints else ""
+    title = f"  {name}{value}{mark}"
+    text = textwrap.fill(kind.about + where, 58, initial_indent="", subsequent_indent=" " * 21)
+    return f"{title:<20} {text}" if len(title) <= 20 else f"{title}\n{' ' * 21}{text}"
 
 
 FAULT_HELP: Final = _help()
-"""The language, for the documentation."""
+"""The language, for help and documentation; 80 columns."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -19,7 +18,7 @@ from .sabotage import sabotage
 from .service import NANOS, Service
 from .store import Fate
 
-__all__ = ["Sandbox", "SandboxOptions", "serve_forever"]
+__all__ = ["Sandbox", "SandboxOptions"]
 
 
 class Sandbox:
@@ -118,14 +117,3 @@ class Sandbox:
 
 def _dollars(nanos: int) -> str:
     return format((Decimal(nanos) / NANOS).normalize(), "f")
-
-
-def serve_forever(
-    options: SandboxOptions,
-    announce: Callable[[str], None],
-    observer: Callable[[Seen], None] | None = None,
-) -> None:
-    """Serves until an exception (an interrupt) ends it. ``announce`` is given the base URL, once it answers."""
-    with Sandbox(options, observer=observer) as sandbox:
-        announce(sandbox.base_url)
-        threading.Event().wait()
