@@ -106,7 +106,9 @@ def translate(error: BaseException, host: str, *, connecting: bool = False) -> F
             f"cannot connect to {host}{through}: {_why(chain)}", "Nothing was sent. Check the network."
         )
     if any(isinstance(e, (u.ReadTimeoutError, r.ReadTimeout, TimeoutError)) for e in chain):
-        return Uncertain(f"{host} did not answer in time", "Try again later.")
+        late = Uncertain(f"{host} did not answer in time", "Try again later.")
+        late.timed_out = True
+        return late
     return Uncertain(f"the connection to {host} broke off: {_why(chain)}", "Try again.")
 
 
