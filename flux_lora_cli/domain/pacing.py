@@ -65,7 +65,7 @@ class LookPlanner:
         self._waited: deque[float] = deque(maxlen=self.RECENT)  # the part of it that was certainly before the work
         self._seen: deque[float] = deque(maxlen=2 * self.RECENT)
         self._submitted = 0
-        self._finished = 0  # tasks that the estimate rests on, more than are kept
+        self._finished = 0
         self._last_submit = -math.inf
         self._estimate: _Estimate | None = None
 
@@ -113,7 +113,7 @@ class LookPlanner:
             return self._last_look(estimate, submitted_at, now + least, least, remaining)
         gap = max(least, estimate.gap, estimate.wait + self._aim(estimate) - elapsed)
         if self._finished < in_flight:
-            gap = max(gap, 0.4 * elapsed)  # the first wave: the estimate is thin still
+            gap = max(gap, 0.4 * elapsed)  # the first wave: the queue is not known yet
         return now + min(longest, gap)
 
     def observe(
@@ -156,7 +156,6 @@ class LookPlanner:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if number and 0 <= value <= 86400:  # a day; also false for NaN
                 planner._service.append(float(value))
-        planner._finished = len(planner._service)
         return planner
 
     def _known(self) -> _Estimate | None:
