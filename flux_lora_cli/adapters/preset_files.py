@@ -38,17 +38,17 @@ class FolderPresetFiles:
         try:
             data = _read(real, MOST_SOURCE_BYTES)
         except FileRefused as error:
-            if not os.path.exists(real):
+            if not Path(real).exists():
                 raise NotFoundError(f"{path}: no such file", hint=_near(path)) from None
             problem = Problem(path, 1, 1, "", str(error))
             raise PresetError(str(problem), problems=(problem,)) from None
-        return SourceFile(path, real, os.path.dirname(real), data, hashlib.sha256(data).hexdigest())
+        return SourceFile(path, real, str(Path(real).parent), data, hashlib.sha256(data).hexdigest())
 
     def beside(self, path: str, folder: str, root: str) -> SourceFile:
         """A file that a preset names. Raises FileRefused."""
         real = self._confined(path, folder, root)
         data = _read(real, MOST_SOURCE_BYTES)
-        return SourceFile(_shown(real), real, os.path.dirname(real), data, hashlib.sha256(data).hexdigest())
+        return SourceFile(_shown(real), real, str(Path(real).parent), data, hashlib.sha256(data).hexdigest())
 
     def image(self, path: str, folder: str, root: str) -> LocalImage:
         """An input image that a preset names. Raises FileRefused."""
@@ -57,7 +57,7 @@ class FolderPresetFiles:
     def given_image(self, path: str) -> LocalImage:
         """An input image named on the command line. Raises NotFoundError, UsageError."""
         real = os.path.realpath(path)
-        if not os.path.exists(real):
+        if not Path(real).exists():
             raise NotFoundError(f"--image: {path}: no such file", hint="give a file, or an http(s) URL")
         try:
             return self._image(real)
@@ -70,7 +70,7 @@ class FolderPresetFiles:
         for place, _, files in os.walk(folder):
             for name in files:
                 if name.endswith(suffix):
-                    full = os.path.join(place, name[: -len(suffix)])
+                    full = Path(place, name[: -len(suffix)])
                     found.append(os.path.relpath(full, folder).replace(os.sep, "/"))
             if len(found) > _MOST_NAMES:
                 break
@@ -80,7 +80,7 @@ class FolderPresetFiles:
         if "\0" in path or not path.strip():
             raise FileRefused("no path")
         base = os.path.realpath(root or os.curdir)
-        real = os.path.realpath(os.path.join(folder or base, path))
+        real = os.path.realpath(Path(folder or base, path))
         for allowed in (base, *self._allowed):
             if real == allowed or real.startswith(allowed.rstrip(os.sep) + os.sep):
                 return real
@@ -154,10 +154,10 @@ def _shown(real: str) -> str:
 def _near(path: str) -> str:
     from ..domain.suggest import nearest
 
-    folder, name = os.path.split(path)
+    place = Path(path)
     try:
-        names = [entry.name for entry in os.scandir(folder or ".")]
+        names = [entry.name for entry in os.scandir(place.parent)]
     except OSError:
-        return f"the folder {folder} does not exist" if folder else ""
-    found = nearest(name, names)
-    return f"did you mean {os.path.join(folder, found)}?" if found else ""
+        return f"the folder {place.parent} does not exist"
+    found = nearest(place.name, names)
+    return f"did you mean {place.parent / found}?" if found else ""

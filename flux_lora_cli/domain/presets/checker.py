@@ -9,19 +9,19 @@ from typing import Any
 
 from ..job import Where
 from ..suggest import nearest, show
-from .labels import digest, distinct, label, slug
+from .job_keys import SIMPLE_KEYS
+from .labels import distinct, label, slug
 from .nodes import CELL, Entry, Map, Node, Scalar, Seq, plain
 from .scalars import BASE_60, DATE, OCTAL
-from .spec import JOB_KEYS, MOST_REPEATS, Axis, JobSpec, Loras, PromptText
-from .values import BAD, Origin, ParameterReader, boolean, text_of, unknown, whole_number
+from .spec import JOB_KEYS, Axis, JobSpec, Loras, PromptText
+from .template import strip_markup
+from .values import BAD, Origin, ParameterReader, text_of
 from .variables import Scope, VarDef, WildcardFolder
 
 #: Names of variables and stacks, and ids of jobs: nothing that a shell, a glob or a path takes for its own.
 NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 STACK_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-JOB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
-MOST_ID_CHARACTERS = 120
-_NAME, _STACK_NAME, _JOB_ID = re.compile(NAME), re.compile(STACK_NAME), re.compile(JOB_ID)
+_NAME, _STACK_NAME = re.compile(NAME), re.compile(STACK_NAME)
 
 #: Of one list in matrix or vars.
 MOST_VALUES_OF_AXIS = 100_000
@@ -194,8 +194,8 @@ class Checker:
                     value = self.reader.read(origin, name, entry, prefix)
                     if value is not BAD:
                         own[name] = value
-            elif name in _SIMPLE:
-                _SIMPLE[name](spec, origin, entry[2], prefix + name)
+            elif name in SIMPLE_KEYS:
+                SIMPLE_KEYS[name](spec, origin, entry[2], prefix + name)
             elif name not in JOB_KEYS:
                 value = self._unknown_job_key(origin, entry, name, prefix)
                 if value is not BAD:
@@ -288,14 +288,6 @@ class Checker:
             origin.bad_key(entries["repeat"], prefix + "repeat", message)
 
 
-_MARKUP = re.compile(r"<lora:[^<>]*>|[${}|\\]+")
-
-
-def strip_markup(text: str) -> str:
-    """A prompt's words, for its id."""
-    return _MARKUP.sub(" ", text)
-
-
 def stack_names(node: Node) -> list[str]:
     """The names that a ``stack`` gives, for labels."""
     items: Iterable[Node] = node.items if isinstance(node, Seq) else [node]
@@ -315,47 +307,3 @@ def entries_of(origin: Origin, node: Node, key: str) -> Mapping[str, Entry]:
     shown = "nothing" if isinstance(node, Scalar) and node.value is None else show(plain(node))
     origin.bad(node, key, f"{shown} is not allowed here; allowed: a mapping (name: value)")
     return {}
-
-
-# ---- the simple keys of a job ------------------------------------------------------------------
-
-
-def _id(spec: JobSpec, origin: Origin, node: Node, key: str) -> None:
-    text = text_of(origin, node, key)
-    if text is BAD:
-        spec.id = digest(key)
-        return
-    if not _JOB_ID.fullmatch(text) or len(text) > MOST_ID_CHARACTERS:
-        allowed = f"letters, digits and . _ - /, at most {MOST_ID_CHARACTERS}"
-        origin.bad(node, key, f"{show(text)} is no id; allowed: {allowed}")
-    spec.id = text
-
-
-def _repeat(spec: JobSpec, origin: Origin, node: Node, key: str) -> None:
-    number = whole_number(origin, node, key, 1, MOST_REPEATS)
-    spec.repeat = 1 if number is BAD else number
-
-
-def _sample(spec: JobSpec, origin: Origin, node: Node, key: str) -> None:
-    number = whole_number(origin, node, key, 1, MOST_REPEATS)
-    spec.sample = None if number is BAD else number
-
-
-def _sample_seed(spec: JobSpec, origin: Origin, node: Node, key: str) -> None:
-    number = whole_number(origin, node, key, 0, 2**53 - 1)
-    spec.sample_seed = 0 if number is BAD else number
-
-
-def _skip(spec: JobSpec, origin: Origin, node: Node, key: str) -> None:
-    spec.skip = boolean(origin, node, key) is True
-
-
-_SIMPLE: dict[str, Callable[[JobSpec, Origin, Node, str], None]] = {
-    "id": _id,
-    "repeat": _repeat,
-    "sample": _sample,
-    "sample_seed": _sample_seed,
-    "skip": _skip,
-}
-
-__all__ = ["Checker", "Shared", "entries_of", "strip_markup", "unknown"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..job import Job, LocalImage, Where
+from ..job import Job, LocalImage
 from ..loras import parse_lora
 from ..parameters import Model
-from .labels import MOST_LABEL, slug, unused
+from .labels import MOST_LABEL, Names, slug
 from .problems import Problems
 from .sampling import sample
 from .spec import Axis, JobSpec, Loras, PromptText
@@ -90,15 +90,18 @@ class Plan:
 
 def make_plans(spec: JobSpec, problems: Problems) -> bool:
     """Parse the job's prompts; False where one cannot be read (the reason is among the problems)."""
-    good = True
-    for prompt in spec.prompts:
-        try:
-            spec.plans.append(Plan(spec, prompt))
-        except TemplateError as error:
-            where = prompt.where
-            problems.add(where.file, where.line, where.column, spec.key + ".prompt", error.message)
-            good = False
-    return good
+    plans = [_plan(spec, prompt, problems) for prompt in spec.prompts]
+    spec.plans = [plan for plan in plans if plan is not None]
+    return len(spec.plans) == len(plans)
+
+
+def _plan(spec: JobSpec, prompt: PromptText, problems: Problems) -> Plan | None:
+    try:
+        return Plan(spec, prompt)
+    except TemplateError as error:
+        where = prompt.where
+        problems.add(where.file, where.line, where.column, f"{spec.key}.prompt", error.message)
+        return None
 
 
 def combinations(spec: JobSpec) -> int:
@@ -148,7 +151,7 @@ class Expander:
         self._fixed_seed = self._overrides.pop("seed", None)
         self._stack = stack
         self._problems = problems
-        self._ids: set[str] = set()
+        self._ids = Names()
         self._joined: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
         self._keep: list[Any] = []
 
@@ -191,8 +194,7 @@ class Expander:
         where = prompt.where if spec.from_file else spec.where
         for number in range(1, spec.repeat + 1):
             name = base if spec.repeat == 1 else f"{base}/{number}"
-            name = unused(name, str(params.get("prompt")), self._ids)
-            self._ids.add(name)
+            name = self._ids.take(name, str(params.get("prompt")))
             own = None if seed is None else seed + number - 1
             yield Job(name, self._preset, self._model_id, params, own, number, local, where)
 
@@ -209,19 +211,18 @@ class Expander:
             self._joined[key] = joined
             self._keep.append((stack, own))  # ids in the cache stay those of living objects
         if tags:
-            joined = [*joined, *self._tags(tags, spec, prompt)]
+            joined = [*joined, *(lora for tag in tags for lora in self._tag(tag, spec, prompt))]
         if self._max_loras is not None and len(joined) > self._max_loras:
             message = f"{len(joined)} LoRAs are too many; allowed: at most {self._max_loras} on {self._model_id}"
             where = prompt.where if tags else spec.where
             self._problems.add(where.file, where.line, where.column, spec.key + ".loras", message)
         params["loras"] = joined
 
-    def _tags(self, tags: list[str], spec: JobSpec, prompt: PromptText) -> Iterator[Mapping[str, Any]]:
-        for tag in tags:
-            try:
-                yield parse_lora(tag)
-            except ValueError as why:
-                where: Where = prompt.where
-                self._problems.add(
-                    where.file, where.line, where.column, f"{spec.key}.prompt", f"<lora:{tag[:80]}>: {why}"
-                )
+    def _tag(self, tag: str, spec: JobSpec, prompt: PromptText) -> list[Mapping[str, Any]]:
+        try:
+            return [parse_lora(tag)]
+        except ValueError as why:
+            where = prompt.where
+            message = f"<lora:{tag[:80]}>: {why}"
+            self._problems.add(where.file, where.line, where.column, f"{spec.key}.prompt", message)
+            return []

@@ -61,24 +61,28 @@ def _lora_label(value: Sequence[Any]) -> str:
     return slug(" ".join(pieces), MOST_LABEL) if pieces else "none"
 
 
+class Names:
+    """Names that are taken; each new one is made different from all."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._next: dict[str, int] = {}
+
+    def take(self, wanted: str, key: str) -> str:
+        """``wanted``, or where that is taken the same with a digest of ``key``, then with a number."""
+        name = wanted
+        if name in self._taken:
+            tagged = name = f"{wanted}-{digest(key)}"
+            number = self._next.get(tagged, 2)
+            while name in self._taken:
+                name = f"{tagged}-{number}"
+                number += 1
+            self._next[tagged] = number
+        self._taken.add(name)
+        return name
+
+
 def distinct(labels: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """The labels, each different: a later equal one gets a digest of its key, then a number."""
-    seen: set[str] = set()
-    out = []
-    for one, key in zip(labels, keys, strict=True):
-        out.append(unused(one, key, seen))
-        seen.add(out[-1])
-    return out
-
-
-def unused(wanted: str, key: str, taken: Iterable[str]) -> str:
-    """``wanted``, or the first of its variants that is not taken."""
-    taken = taken if isinstance(taken, (set, dict)) else set(taken)
-    if wanted not in taken:
-        return wanted
-    tagged = f"{wanted}-{digest(key)}"
-    number, candidate = 2, tagged
-    while candidate in taken:
-        candidate = f"{tagged}-{number}"
-        number += 1
-    return candidate
+    """The labels, each different."""
+    names = Names()
+    return [names.take(label, key) for label, key in zip(labels, keys, strict=True)]

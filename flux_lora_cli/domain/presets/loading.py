@@ -10,9 +10,11 @@ from ...errors import PresetError
 from ..job import Job
 from .counting import check_limit, multiplication
 from .files import PresetFiles
+from .one_preset import OnePreset
+from .overrides import Overrides
 from .problems import Problems
 from .selection import select
-from .sources import OnePreset, Overrides, read_source
+from .sources import read_source
 
 #: Without ``--max-jobs``.
 MAX_JOBS = 1_000
@@ -33,6 +35,7 @@ class LoadOptions:
         allow_unknown_model: take a model that has no table, and check loosely.
         stdin: the text (or bytes) of standard input, for ``-``.
         require_jobs: a preset without jobs is an error.
+        inspect: count and describe only; ``jobs`` stays empty.
     """
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +48,7 @@ class LoadOptions:
     allow_unknown_model: bool = False
     stdin: str | bytes | None = None
     require_jobs: bool = True
+    inspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def load_sources(paths: Sequence[str], files: PresetFiles, options: LoadOptions 
     specs = [spec for preset in presets for spec in preset.specs]
     total = check_limit([(p.file, p.line, p.specs) for p in presets], options.max_jobs, problems)
     raise_problems(problems, len(paths))
-    jobs = [job for preset in presets for job in preset.expand(problems)]
+    jobs = [] if options.inspect else [job for preset in presets for job in preset.expand(problems)]
     raise_problems(problems, len(paths))
     sources: dict[str, str] = {}
     for preset in presets:
@@ -136,4 +140,5 @@ def raise_problems(problems: Problems, files: int) -> None:
     count = len(found)
     noun = "problem" if count == 1 else "problems"
     where = "the preset" if files == 1 else f"{files} presets"
-    raise PresetError(f"{count} {noun} in {where}; nothing was sent", problems=found)
+    lines = "\n".join(map(str, found))
+    raise PresetError(f"{count} {noun} in {where}; nothing was sent\n{lines}", problems=found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any
 
 
 class Scalar:
@@ -47,7 +47,7 @@ class Map:
         self.column = column
 
 
-Node = Union[Scalar, Seq, Map]
+Node = Scalar | Seq | Map
 
 #: ``Scalar.trap`` of a CSV cell: text whose type the column decides.
 CELL = "cell"

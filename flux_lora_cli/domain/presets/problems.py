@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..text import printable
+
 #: So many problems of one file are kept in full; a generated file with one fault a line has as many as lines.
 MOST = 1_000
 
@@ -23,7 +25,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.text}"
+        return printable(f"{self.file}:{self.line}:{self.column}: {self.text}")
 
     @property
     def text(self) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ...errors import NotFoundError, UsageError
-from ..job import Job, Where
-from ..parameters import DEFAULT_MODEL, MODELS, Model, check_params, find_model, is_remote_image
+from ..job import Where
+from ..parameters import DEFAULT_MODEL, MODELS, find_model
 from ..suggest import nearest, show
-from .checker import Checker, strip_markup
-from .expansion import Expander, job_count, make_plans
+from .checker import Checker
+from .expansion import make_plans
 from .files import PresetFiles, SourceFile
-from .labels import distinct, slug, unused
 from .nodes import Map, Scalar, Seq
+from .one_preset import OnePreset, name_jobs
+from .overrides import Overrides
 from .problems import FileRefused, Problems
 from .spec import JobSpec, Loras, PromptText
 from .text_readers import decode, prompt_lines, read_csv, read_text
@@ -25,82 +25,6 @@ from .variables import Scope, WildcardFolder
 if TYPE_CHECKING:
     from .layers import Layer
     from .loading import LoadOptions
-
-#: What a parameter's option is called, for messages.
-OPTION_NAMES = {
-    "num_inference_steps": "--steps",
-    "guidance_scale": "--guidance",
-    "num_images": "--num-images",
-    "loras": "--lora",
-    "enable_safety_checker": "--safety-checker",
-    **{name: f"--{name}" for name in ("image", "strength", "size", "seed", "model", "stack")},
-}
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line sets, whatever the presets say."""
-
-    named: Mapping[str, Any]
-    sets: Mapping[str, Any]
-    model: str | None
-
-    @classmethod
-    def of(cls, options: LoadOptions, files: PresetFiles) -> Overrides:
-        """From the options; local images are looked at. Raises NotFoundError, UsageError."""
-        named, sets = dict(options.overrides), dict(options.set_overrides)
-        model = options.model or named.pop("model", None) or sets.pop("model", None)
-        for values in (named, sets):
-            image = values.get("image")
-            if isinstance(image, str) and not is_remote_image(image):
-                values["image"] = files.given_image(image)
-        return cls(named, sets, model)
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """All of them; a named option wins over ``--set``."""
-        return {**self.sets, **self.named}
-
-    def check(self, model: Model | None, api_version: str) -> None:
-        """Raises UsageError with every value that the model does not take."""
-        values = {k: v for k, v in self.values.items() if k != "stack" and not hasattr(v, "sha256")}
-        found = check_params(model, values, api_version)
-        if found:
-            words = [f"{self._option(p.key)}: {p.message}" for p in found]
-            raise UsageError("; ".join(words), hint=f"the model is {model.short if model else 'unknown'}")
-
-    def _option(self, key: str) -> str:
-        name = key.partition("[")[0]
-        return OPTION_NAMES.get(name, f"--set {name}") if name in self.named else f"--set {name}"
-
-
-@dataclass
-class OnePreset:
-    """One source, checked, ready to expand."""
-
-    file: str
-    sha256: str
-    name: str
-    model_id: str
-    model: Model | None = None
-    line: int = 1
-    description: str = ""
-    stacks: Mapping[str, Loras] = field(default_factory=dict)
-    specs: list[JobSpec] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    read: dict[str, str] = field(default_factory=dict)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    stack: Loras | None = None
-
-    def count(self) -> int:
-        """Jobs after expansion."""
-        return sum(job_count(spec) for spec in self.specs)
-
-    def expand(self, problems: Problems) -> Iterator[Job]:
-        """All jobs, in order."""
-        expander = Expander(self.name, self.model_id, self.model, self.overrides, self.stack, problems)
-        for spec in self.specs:
-            yield from expander.expand(spec)
 
 
 def read_source(
@@ -333,7 +257,7 @@ class _Reading:
             preset.stack = self._given_stack(checker, stack)
         preset.overrides = values
         self._drop_axes(values, stack is not None)
-        self._ids()
+        name_jobs(preset.specs, self.problems)
         preset.skipped = [spec.id for spec in preset.specs if spec.skip]
         preset.specs = [spec for spec in preset.specs if not spec.skip]
         return preset
@@ -356,34 +280,6 @@ class _Reading:
                 spec.axes = tuple(axis for axis in spec.axes if axis.name not in dropped)
                 spec.plans = []
                 make_plans(spec, self.problems)
-
-    def _ids(self) -> None:
-        """Explicit ids are unique; others are made so, whatever stands elsewhere in the file."""
-        first: dict[str, Where] = {}
-        for spec in self.preset.specs:
-            if not spec.explicit_id:
-                continue
-            where = spec.where
-            if spec.id in first:
-                message = f'the id "{spec.id}" is a duplicate; it already stands in line {first[spec.id].line}'
-                self.problems.add(where.file, where.line, where.column, f"{spec.key}.id", message)
-            first.setdefault(spec.id, where)
-        taken: dict[str, int] = dict.fromkeys(first, 1)
-        for spec in self.preset.specs:
-            if spec.from_file:
-                label_prompts(spec)
-            if not spec.explicit_id and spec.id:
-                content = f"{spec.prompts[0].text} {sorted(map(str, spec.params.items()))} {spec.seed}"
-                spec.id = unused(spec.id, content, taken)
-                taken[spec.id] = 1
-
-
-def label_prompts(spec: JobSpec) -> None:
-    """Several prompts in one job: each by its slug."""
-    texts = [plan.prompt.text for plan in spec.plans]
-    labels = distinct([slug(strip_markup(text)) for text in texts], texts)
-    for plan, label in zip(spec.plans, labels, strict=True):
-        plan.label = label
 
 
 def prompt_preset(

@@ -53,6 +53,7 @@ class JobSpec:
     axes: Sequence[Axis] = ()
     stack: Loras | None = None
     id: str = ""
+    id_where: Where = field(default_factory=lambda: Where(""))
     explicit_id: bool = False
     seed: int | None = None
     repeat: int = 1

@@ -68,7 +68,7 @@ class Variable:
         return values[self.name]
 
 
-class Sequence_:
+class Joined:
     """Parts one after the other: their choices multiply, the last varies fastest."""
 
     __slots__ = ("count", "parts")
@@ -129,7 +129,7 @@ class Template:
 
     def render_index(self, index: int, values: Mapping[str, str]) -> str:
         """The index-th of the ``count`` texts."""
-        return Sequence_(self.parts).render(index, values)
+        return Joined(self.parts).render(index, values)
 
 
 class Wildcards(Protocol):
@@ -235,7 +235,7 @@ class _Parser:
         end = at
         while True:
             parts, end = self.sequence(end + 1, inside=True)
-            options.append(Sequence_(parts) if len(parts) != 1 else parts[0])
+            options.append(Joined(parts) if len(parts) != 1 else parts[0])
             if end >= len(self.text):
                 raise TemplateError("the brace { is never closed; write {a|b}, or \\{ for a literal one", at)
             if self.text[end] == "}":
@@ -269,3 +269,11 @@ def split_lora_tags(text: str) -> tuple[str, list[str]]:
     rest = re.sub(r"[ \t]{2,}", " ", rest)
     rest = re.sub(r"\s+([,.;])", r"\1", rest)
     return re.sub(r"([,;])(\s*[,;])+", r"\1", rest).strip(" ,;\t"), tags
+
+
+_MARKUP = re.compile(r"<lora:[^<>]*>|[${}|\\]+")
+
+
+def strip_markup(text: str) -> str:
+    """A prompt's words, for its id."""
+    return _MARKUP.sub(" ", text)

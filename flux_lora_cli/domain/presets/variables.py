@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..job import Where
+from ..suggest import nearest
 from .files import PresetFiles
 from .labels import MOST_LABEL, distinct, slug
+from .nodes import Scalar
 from .problems import FileRefused, Problems
-from .template import Part, Template, TemplateError, Text, is_plain, parse
+from .template import Joined, Part, Template, TemplateError, Text, is_plain, parse
 from .text_readers import decode, prompt_lines
 
 
@@ -58,8 +60,6 @@ class WildcardFolder:
         try:
             source = self._files.beside(f"wildcards/{name}.txt", self._folder, self._root)
         except FileRefused as error:
-            from ..suggest import nearest
-
             near = nearest(name, self._files.names(f"{self._folder}/wildcards", ".txt"))
             hint = f'; did you mean "__{near}__"?' if near else ""
             raise TemplateError(f'no wildcard "{name[:60]}": {error}{hint}', 0) from None
@@ -70,19 +70,14 @@ class WildcardFolder:
         self._seen[source.path] = source.sha256
         if all(is_plain(line.text) for line in lines):
             return [Lines([line.text for line in lines])]
-        parts: list[Part] = []
-        for line in lines:
-            try:
-                parts.extend(_one(parse(line.text, {}, self, depth)))
-            except TemplateError as error:
-                raise TemplateError(f"{source.path}:{line.line}: {error.message}", 0) from None
-        return parts
+        return [self._line(line, source.path, depth) for line in lines]
 
-
-def _one(template: Template) -> list[Part]:
-    from .template import Sequence_
-
-    return [Sequence_(template.parts) if len(template.parts) != 1 else template.parts[0]]
+    def _line(self, line: Scalar, path: str, depth: int) -> Part:
+        try:
+            template = parse(line.text, {}, self, depth)
+        except TemplateError as error:
+            raise TemplateError(f"{path}:{line.line}: {error.message}", 0) from None
+        return Joined(template.parts) if len(template.parts) != 1 else template.parts[0]
 
 
 class Compiled:

@@ -68,7 +68,7 @@ class _Reader:
         self._next()  # the document's end
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            mark = event.start_mark
+            mark: Any = event.start_mark
             self._note(mark.line + 1, mark.column + 1, "a second document (---): a preset is one document")
         return root
 
@@ -171,13 +171,13 @@ class _Reader:
                 self._tag(event)
             text: str = event.value
             if event.anchor is not None:
-                where = event.start_mark
+                where: Any = event.start_mark
                 self._anchors[event.anchor] = (Scalar(text, where.line + 1, where.column + 1, text), 1)
             return self._keys.setdefault(text, text)
         node = self._node(event, depth)
         if isinstance(node, Scalar):  # an alias of a scalar
             return node.text
-        mark = event.start_mark
+        mark: Any = event.start_mark
         self._note(mark.line + 1, mark.column + 1, "a key must be text; quote braces and brackets")
         return None
 

@@ -1,0 +1,78 @@
+"""``flux-lora preset list``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flux_lora_cli.cli.command import build
+from flux_lora_cli.cli.console import Console
+from flux_lora_cli.domain.events import Record
+from flux_lora_cli.domain.text import printable
+from flux_lora_cli.errors import NotFoundError, PresetError
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def list_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of presets.")] = Path("presets"),
+    *,
+    console: Console,
+) -> None:
+    """List the presets in a folder: file, name, jobs, stacks, description."""
+    from flux_lora_cli.adapters.preset_files import FolderPresetFiles
+
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder}: no such folder", "name the folder that your presets lie in")
+    files = FolderPresetFiles()
+    rows = [_entry(path, files) for path in _presets(folder)]
+    for row in rows:
+        console.event(Record("preset", row))
+    if rows:
+        for line in _lines(rows):
+            console.result(line)
+    else:
+        console.info(f"no presets in {folder}; start one with: flux-lora preset new {folder}/NAME.yaml")
+    console.summary.update(presets=len(rows))
+
+
+def _presets(folder: Path) -> list[Path]:
+    """YAML files below the folder, hidden folders left out."""
+    found = (path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+
+
+def _entry(path: Path, files: Any) -> dict[str, Any]:
+    from flux_lora_cli.domain.presets import LoadOptions, load_sources
+
+    options = LoadOptions(max_jobs=None, require_jobs=False, inspect=True)
+    try:
+        info = load_sources([str(path)], files, options).presets[0]
+    except PresetError as error:
+        message = f"invalid: {len(error.problems)} problems (flux-lora preset check)"
+        return {"file": str(path), "name": None, "jobs": None, "stacks": [], "description": message}
+    return {
+        "file": str(path),
+        "name": info.name,
+        "jobs": info.jobs,
+        "stacks": list(info.stacks),
+        "description": info.description,
+    }
+
+
+def _lines(rows: list[dict[str, Any]]) -> list[str]:
+    table = [("FILE", "NAME", "JOBS", "STACKS", "DESCRIPTION")]
+    for row in rows:
+        jobs = "-" if row["jobs"] is None else str(row["jobs"])
+        cells = (row["file"], row["name"] or "-", jobs, ", ".join(row["stacks"]) or "-", row["description"])
+        table.append(tuple(printable(" ".join(str(cell).split())) for cell in cells))  # type: ignore[arg-type]
+    widths = [max(len(row[n]) for row in table) for n in range(4)]
+    return [
+        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4])).rstrip()
+        for row in table
+    ]
+
+
+command = build(list_, "list", examples="  flux-lora preset list presets")

@@ -1,0 +1,123 @@
+"""``flux-lora preset show``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flux_lora_cli.cli.command import build
+from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.options import GenerateOptions, choice
+from flux_lora_cli.domain.events import Record
+from flux_lora_cli.domain.text import printable
+
+if TYPE_CHECKING:
+    from flux_lora_cli.domain.job import Job
+
+#: Shown for a seed that is drawn when the job is submitted.
+RANDOM = "random"
+_MOST_COLUMN = 48
+
+
+def show(
+    files: Annotated[list[str], typer.Argument(metavar="FILE… | -", help="Presets.", show_default=False)],
+    generate: GenerateOptions,
+    console: Console,
+    as_: Annotated[str, typer.Option("--as", metavar="table|yaml|jsonl", help="How the jobs are written.")] = "table",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these job ids; repeatable.")
+    ] = None,
+    max_jobs: Annotated[int, typer.Option("--max-jobs", min=1, metavar="N", help="More is an error.")] = 1000,
+    expand: Annotated[bool, typer.Option("--expand", help="Expand prompts of .txt, .csv, .jsonl.")] = False,
+    api_version: Annotated[str, typer.Option("--api-version", metavar="v2|v3", help="API version.")] = "v2",
+) -> None:
+    """Print the expanded jobs, exactly as they will be sent. Nothing is sent or spent."""
+    from flux_lora_cli.adapters.preset_files import FolderPresetFiles
+    from flux_lora_cli.cli.generate import load_options
+    from flux_lora_cli.domain.presets import LoadOptions, load_sources
+
+    choice("--as", as_, ("table", "yaml", "jsonl"))
+    choice("--api-version", api_version, ("v2", "v3"))
+    stdin = sys.stdin.buffer.read() if "-" in files else None
+    options = LoadOptions(
+        **load_options(generate, api_version, only=only or (), max_jobs=max_jobs, expand=expand, stdin=stdin)
+    )
+    loaded = load_sources(files, FolderPresetFiles(generate.allow_path or ()), options)
+    console.summary.update(jobs=len(loaded.jobs))
+    for job in loaded.jobs:
+        if console.json:
+            console.event(Record("job", as_sent(job, api_version)))
+    if not console.json:
+        for line in _WRITERS[as_](loaded.jobs, api_version):
+            console.result(line)
+    how = "" if loaded.multiplication == str(len(loaded.jobs)) else f" ({loaded.multiplication})"
+    console.info(f"{len(loaded.jobs)} jobs{how}")
+
+
+def as_sent(job: Job, api_version: str) -> dict[str, Any]:
+    """A job as its request will be; a local image by its path, a seed to be drawn as "random"."""
+    from flux_lora_cli.domain.parameters import find_model, request_input
+
+    params = dict(job.params)
+    if job.image is not None:
+        params["image"] = job.image.path
+    seed: Any = RANDOM if job.seed is None else job.seed
+    body = request_input(find_model(job.model), params, seed, api_version)
+    return {"id": job.id, "preset": job.preset, "model": job.model, "input": body}
+
+
+def _jsonl(jobs: Sequence[Job], api_version: str) -> Iterator[str]:
+    for job in jobs:
+        yield json.dumps(as_sent(job, api_version), ensure_ascii=False)
+
+
+def _yaml(jobs: Sequence[Job], api_version: str) -> Iterator[str]:
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    for job in jobs:
+        text: str = yaml.dump(
+            [as_sent(job, api_version)], Dumper=dumper, sort_keys=False, allow_unicode=True, width=100
+        )
+        yield text.rstrip("\n")
+
+
+def _table(jobs: Sequence[Job], api_version: str) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [("JOB", "SEED", "SIZE", "STEPS", "LORAS", "PROMPT")]
+    rows += [_row(as_sent(job, api_version)) for job in jobs]
+    widths = [min(max(len(row[n]) for row in rows), _MOST_COLUMN) for n in range(len(rows[0]) - 1)]
+    screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        line = "  ".join((*cells, row[-1])).rstrip()
+        yield line if not screen or len(line) <= screen else line[: screen - 1] + "…"
+
+
+def _row(sent: dict[str, Any]) -> tuple[str, ...]:
+    body = sent["input"]
+    loras = ", ".join(f"{lora['path'].rpartition('/')[2]}:{lora['scale']:g}" for lora in body.get("loras", ()))
+    cells = (
+        sent["id"],
+        body.get("seed", ""),
+        body.get("size", ""),
+        body.get("num_inference_steps", ""),
+        loras or "-",
+        body.get("prompt", ""),
+    )
+    return tuple(printable(str(cell)) for cell in cells)
+
+
+_WRITERS = {"table": _table, "yaml": _yaml, "jsonl": _jsonl}
+
+command = build(
+    show,
+    "show",
+    examples="""\
+  flux-lora preset show presets/posters.yaml
+  flux-lora preset show presets/posters.yaml --as jsonl --set num_inference_steps=12""",
+)
