@@ -47,6 +47,12 @@ def show_url(url: str) -> str:
     return printable(f"{parts.scheme}://{netloc}{parts.path}"[:300])
 
 
+def show_host(url: str) -> str:
+    """Host, and port where the URL names one, for messages."""
+    shown = show_url(url).partition("://")[2].partition("/")[0]
+    return shown or "an unnamed host"
+
+
 def check_fetchable(url: str, *, allow_loopback: bool) -> SplitResult:
     """The parts of a URL that images may be fetched from.
 

@@ -99,12 +99,8 @@ def translate(error: BaseException, host: str, *, connecting: bool = False) -> F
             "REQUESTS_CA_BUNDLE.",
         )
     if connecting or any(isinstance(e, NEVER_SENT) for e in chain):
-        through = (
-            " through the proxy" if any(isinstance(e, (u.ProxyError, r.ProxyError)) for e in chain) else ""
-        )
-        return NeverSent(
-            f"cannot connect to {host}{through}: {_why(chain)}", "Nothing was sent. Check the network."
-        )
+        through = " through the proxy" if any(isinstance(e, (u.ProxyError, r.ProxyError)) for e in chain) else ""
+        return NeverSent(f"cannot connect to {host}{through}: {_why(chain)}", "Nothing was sent. Check the network.")
     if any(isinstance(e, (u.ReadTimeoutError, r.ReadTimeout, TimeoutError)) for e in chain):
         late = Uncertain(f"{host} did not answer in time", "Try again later.")
         late.timed_out = True
@@ -139,9 +135,7 @@ def _why(chain: list[BaseException]) -> str:
             return "the name is not known"
         if isinstance(error, ConnectionRefusedError):
             return "connection refused"
-        if isinstance(error, (u.ConnectTimeoutError, r.ConnectTimeout)) and not isinstance(
-            error, u.NewConnectionError
-        ):
+        if isinstance(error, (u.ConnectTimeoutError, r.ConnectTimeout)) and not isinstance(error, u.NewConnectionError):
             return "no answer in time"
         if isinstance(error, ConnectionResetError):
             return "reset by the other side"

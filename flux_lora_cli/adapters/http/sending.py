@@ -41,9 +41,7 @@ class Adapter(HTTPAdapter):
             super().proxy_manager_for(proxy, **kwargs).pool_classes_by_scheme = POOLS
         return self.proxy_manager[proxy]
 
-    def get_connection_with_tls_context(
-        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
-    ) -> Any:
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
         manager = self.proxy_manager_for(proxies["all"]) if proxies else self.poolmanager
         return manager.connection_from_url(request.url)
 
@@ -130,11 +128,7 @@ def tls_context() -> ssl.SSLContext:
         InsecureConnection: the file or folder that the environment names cannot be used.
     """
     named = next(
-        (
-            (name, os.environ[name])
-            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-            if os.environ.get(name)
-        ),
+        ((name, os.environ[name]) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)),
         None,
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

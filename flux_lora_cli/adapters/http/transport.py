@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import platform
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from http.client import HTTPException
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urljoin
 
 import requests
 import urllib3
 
 from flux_lora_cli._version import __version__
+from flux_lora_cli.adapters.http.bodies import looks_inline, pieces_of
 from flux_lora_cli.adapters.http.connections import exchange
 from flux_lora_cli.adapters.http.faults import translate
 from flux_lora_cli.adapters.http.sending import Adapters, prepare
-from flux_lora_cli.domain.hosts import check_fetchable, is_loopback, origin, show_url
+from flux_lora_cli.domain.envelope import retry_after
+from flux_lora_cli.domain.hosts import check_fetchable, is_loopback, origin, show_host, show_url
 from flux_lora_cli.domain.secrets import Redactor
 from flux_lora_cli.domain.wire import INLINE_LIMIT, HttpRequest, HttpResponse
 from flux_lora_cli.errors import (
@@ -32,8 +33,6 @@ from flux_lora_cli.errors import (
     Uncertain,
 )
 
-#: Bytes read at a time; larger pieces were not faster, smaller ones cost CPU.
-PIECE = 65536
 #: Redirects of a download that are followed.
 MAX_REDIRECTS = 5
 #: Seconds: to connect, of silence, and in all for one download.
@@ -42,7 +41,6 @@ DOWNLOAD_CONNECT, DOWNLOAD_SILENCE, DOWNLOAD_TOTAL = 10.0, 30.0, 600.0
 SLOW_AFTER, SLOWEST = 30.0, 1024.0
 
 _FOREIGN = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError)
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\\"
 
 
 class Clock(Protocol):
@@ -126,14 +124,12 @@ class Transport:
         started = time.monotonic()
         response, url = self._follow(url)
         with closing(response.raw):
-            _check_download(response, url)
+            self._check_download(response, url)
             size = 0
             for piece in self._pieces(response, show_host(url), limit_bytes):
                 size += len(piece)
                 if size > limit_bytes:
-                    raise BadImage(
-                        f"the file at {show_host(url)} is larger than {limit_bytes // 1_000_000} MB"
-                    )
+                    raise BadImage(f"the file at {show_host(url)} is larger than {limit_bytes // 1_000_000} MB")
                 yield piece
                 seconds = time.monotonic() - started
                 if seconds > SLOW_AFTER and size < SLOWEST * seconds:
@@ -210,17 +206,30 @@ class Transport:
         body = bytearray()
         for piece in self._pieces(response, host, max(limit, INLINE_LIMIT)):
             body += piece
-            if len(body) > max(limit, INLINE_LIMIT) or (len(body) > limit and not _inline_image(piece)):
+            if len(body) > max(limit, INLINE_LIMIT) or (len(body) > limit and not looks_inline(piece)):
                 raise BadAnswer(f"{host} sent an answer of absurd length (over {limit // 1024} KiB)")
         return bytes(body)
 
     def _pieces(self, response: requests.Response, host: str, limit: int) -> Iterator[bytes]:
-        encoding = response.headers.get("content-encoding", "").strip().lower()
+        encoding = response.headers.get("content-encoding", "")
         try:
-            raw = _raw_pieces(response.raw)
-            yield from raw if encoding in ("", "identity") else _unpacked(raw, encoding, limit, host)
+            yield from pieces_of(response.raw, encoding, limit, host)
         except _FOREIGN as error:
             raise translate(error, host) from None
+
+    def _check_download(self, response: requests.Response, url: str) -> None:
+        status, host = response.status_code, show_host(url)
+        if status == 200:
+            return
+        if status in (401, 403, 404, 410):
+            raise OutputGone(f"the image is not at {host} any more ({status})", "Outputs are deleted after 7 days.")
+        if status == 429:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            wait = retry_after(HttpResponse(status, headers, b"", self._clock.now()))
+            raise RateLimited(f"{host} says that downloads come too fast (429)", retry_after=wait)
+        if status == 408 or status >= 500:
+            raise Uncertain(f"{host} had an error of its own ({status})")
+        raise BadImage(f"{host} answered {status} in place of the image")
 
     def _note(self, method: str, url: str, outcome: object, started: float, size: int) -> None:
         if self._log is not None:
@@ -229,63 +238,8 @@ class Transport:
             self._log(self.redactor.clean(line))
 
 
-def show_host(url: str) -> str:
-    """Host, and port where the URL names one, for messages."""
-    shown = show_url(url).partition("://")[2].partition("/")[0]
-    return shown or "an unnamed host"
-
-
-def _raw_pieces(raw: Any) -> Iterator[bytes]:
-    # read1 returns what has come, so that a trickle cannot hide inside one long read.
-    while piece := raw.read1(PIECE, decode_content=False):
-        yield piece
-
-
-def _unpacked(pieces: Iterator[bytes], encoding: str, limit: int, host: str) -> Iterator[bytes]:
-    """Unpack a compressed body in bounded steps."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise BadAnswer(f"{host} packed its answer in a way that was not asked for")
-    unpacker = zlib.decompressobj(wbits=47 if encoding != "deflate" else 15)
-    size = 0
-    try:
-        for packed in pieces:
-            rest = packed
-            while rest:
-                piece = unpacker.decompress(rest, PIECE)
-                rest = unpacker.unconsumed_tail
-                size += len(piece)
-                if piece:
-                    yield piece
-                if size > limit:
-                    return  # the caller has seen more than its limit by now
-    except zlib.error:
-        raise BadAnswer(f"{host} sent a packed answer that is broken") from None
-    if not unpacker.eof:
-        raise Uncertain(f"{host} sent a packed answer that is cut short")
-
-
-def _inline_image(piece: bytes) -> bool:
-    """Whether a piece of a body is, but for some punctuation, base64."""
-    return len(piece.translate(None, _BASE64)) <= len(piece) // 64 + 8
-
-
 def _join(url: str, target: str) -> str:
     try:
         return urljoin(url, target.strip())
     except ValueError:
         raise RefusedUrl(f"{show_host(url)} redirects to a broken address") from None
-
-
-def _check_download(response: requests.Response, url: str) -> None:
-    status, host = response.status_code, show_host(url)
-    if status == 200:
-        return
-    if status in (401, 403, 404, 410):
-        raise OutputGone(
-            f"the image is not at {host} any more ({status})", "Outputs are deleted after 7 days."
-        )
-    if status == 429:
-        raise RateLimited(f"{host} says that downloads come too fast (429)")
-    if status == 408 or status >= 500:
-        raise Uncertain(f"{host} had an error of its own ({status})")
-    raise BadImage(f"{host} answered {status} in place of the image")
