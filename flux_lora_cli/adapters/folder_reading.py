@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flux_lora_cli import errors
-from flux_lora_cli.adapters.ledger import Ledger, ReadLedger
+from flux_lora_cli.adapters.ledger import Ledger
+from flux_lora_cli.adapters.ledger_reading import ReadLedger
 from flux_lora_cli.adapters.manifest_file import MANIFEST_NAME
 from flux_lora_cli.adapters.rebuild import manifest_records, manifest_service
 from flux_lora_cli.domain.records import Finding, JobRecord
