@@ -143,9 +143,13 @@ class InsecureConnection(ServiceError):
 
 
 class Uncertain(ServiceError):
-    """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submit is unknown."""
+    """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submit is unknown.
+
+    ``timed_out`` says that it was waited for until the end of its time.
+    """
 
     code = "uncertain"
+    timed_out: bool = False
 
 
 class BadAnswer(ServiceError):
@@ -274,3 +278,31 @@ class HeldError(FluxLoraError):
 
     exit_code = ExitCode.UNKNOWN
     code = "held"
+
+
+class NsfwFlagged(FluxLoraError):
+    """``--fail-on-nsfw``, and the service flagged an image."""
+
+    exit_code = ExitCode.NSFW
+    code = "nsfw"
+
+
+class Interrupted(FluxLoraError):
+    """Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED
+    code = "interrupted"
+
+
+class Terminated(FluxLoraError):
+    """SIGTERM or SIGHUP."""
+
+    exit_code = ExitCode.TERMINATED
+    code = "terminated"
+
+
+class OutputClosed(FluxLoraError):
+    """Whoever read standard output went away."""
+
+    exit_code = ExitCode.CLOSED_OUTPUT
+    code = "output_closed"

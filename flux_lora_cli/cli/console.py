@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from flux_lora_cli.domain.events import Error, Event, Explained, Warned
+from flux_lora_cli.domain.events import Error, Event, Explained, Problem, Warned
 from flux_lora_cli.domain.text import printable
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class Console:
         if self.on_closed is not None:
             self.on_closed()
 
+    def annotate(self, line: str) -> None:
+        """A workflow command of a CI service: on standard error, where no control code is escaped from it."""
+        self._write_err(line)
+
     # ---- standard error ----
 
     def info(self, text: str) -> None:
@@ -127,10 +131,16 @@ class Console:
 
     def error(self, error: FluxLoraError) -> None:
         """Why the command ends, and what to do."""
+        for problem in getattr(error, "problems", ()):
+            self._problem(problem)
         self.event(Error(error.code, printable(error.message, keep_newlines=True), printable(error.hint)))
         self._write_err(f"error: {error.message}")
         if error.hint:
             self._write_err(f"  {error.hint}")
+
+    def _problem(self, problem: Any) -> None:
+        self.event(Problem(problem.file, problem.line, problem.column, problem.key, printable(problem.message)))
+        self._write_err(str(problem))
 
     def _write_err(self, text: str) -> None:
         text = printable(text, keep_newlines=True)

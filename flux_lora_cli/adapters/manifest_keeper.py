@@ -1,0 +1,66 @@
+"""Keeps ``manifest.json`` in step with a ledger that this run, and others beside it, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flux_lora_cli.adapters.folder_lock import write_lock
+from flux_lora_cli.adapters.ledger import Ledger
+from flux_lora_cli.adapters.manifest_file import ManifestFile
+from flux_lora_cli.domain.manifest import Cadence, Head
+from flux_lora_cli.domain.records import JobRecord
+
+
+class ManifestKeeper:
+    """Writes the manifest when it is due.
+
+    Args:
+        records: the folder's records by key; what other processes add to the ledger is added here.
+        monotonic: seconds.
+        timestamp: now, as files have it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        head: Head,
+        ledger: Ledger,
+        records: dict[str, JobRecord],
+        monotonic: Callable[[], float],
+        timestamp: Callable[[], str],
+    ) -> None:
+        self._folder = folder
+        self._head = head
+        self._file = ManifestFile(folder, head)
+        self._ledger = ledger
+        self._records = records
+        self._monotonic = monotonic
+        self._timestamp = timestamp
+        self._cadence = Cadence()
+        self._own: set[str] = set()
+
+    def own(self, keys: set[str]) -> None:
+        """These records are this run's: what others write of them is not taken over."""
+        self._own |= keys
+
+    def keep(self, changed: list[JobRecord]) -> float | None:
+        """Note that records changed; the monotonic time at which ``tick`` is due."""
+        self._cadence.touch()
+        return self._cadence.due_at()
+
+    def tick(self) -> None:
+        """Write, where it is due."""
+        if self._cadence.due(self._monotonic()):
+            self.write()
+
+    def write(self) -> None:
+        """Write now. Raises DiskFull, FolderError."""
+        began = self._monotonic()
+        for record in self._ledger.foreign_changes():
+            if record.key not in self._own:
+                self._records[record.key] = record
+        self._head.updated_at = self._timestamp()
+        with write_lock(self._folder):
+            self._file.write(sorted(self._records.values(), key=lambda record: record.order))
+        self._cadence.wrote(began, self._monotonic())

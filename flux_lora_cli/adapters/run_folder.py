@@ -1,0 +1,109 @@
+"""An output folder, opened for a batch: locked, checked, its records in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from flux_lora_cli._version import __version__
+from flux_lora_cli.adapters.folder_lock import FolderLock
+from flux_lora_cli.adapters.image_store import Fetch, ImageStore
+from flux_lora_cli.adapters.ledger import Ledger
+from flux_lora_cli.adapters.manifest_keeper import ManifestKeeper
+from flux_lora_cli.adapters.rebuild import rebuild
+from flux_lora_cli.domain.manifest import Head, Source
+from flux_lora_cli.domain.records import JobRecord
+from flux_lora_cli.workflow.context import iso
+from flux_lora_cli.workflow.ports import Clock
+
+#: Seconds after which a temporary file was left behind by a kill: downloads take 10 minutes at most.
+_STALE = 3600.0
+
+
+class RunFolder:
+    """A folder that this process may write: the only batch in it.
+
+    Args:
+        service: origin of the base URL, or ``sandbox``.
+        sources: (path, SHA-256) of the preset files of this run; those of earlier runs are kept.
+        fetch: see ``ImageStore``.
+
+    Raises:
+        FolderBusy: another batch is using it.
+        FolderError and its leaves: it cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        service: str,
+        clock: Clock,
+        *,
+        fetch: Fetch | None = None,
+        sources: Sequence[tuple[str, str]] = (),
+        exclusive: bool = True,
+    ) -> None:
+        self.folder = folder
+        self.store = ImageStore(folder, fetch)
+        with ExitStack() as undo:
+            self.store.check_writable()
+            if exclusive:
+                undo.enter_context(FolderLock(folder))
+            self.ledger = Ledger.open(folder, service)
+            undo.callback(self.ledger.close)
+            if self.ledger.created:
+                # Somebody deleted the ledger: what the manifest shows as done is never paid for again.
+                self.ledger.save(rebuild(folder, service))
+            self.records: dict[str, JobRecord] = {record.key: record for record in self.ledger.jobs()}
+            self.keeper = self._keeper(service, clock, sources)
+            if exclusive:
+                kept = {o.temp for record in self.records.values() for o in record.outputs if o.temp}
+                self.store.sweep(clock.now().timestamp() - _STALE, kept)
+            self._undo = undo.pop_all()
+
+    def _keeper(self, service: str, clock: Clock, sources: Sequence[tuple[str, str]]) -> ManifestKeeper:
+        def timestamp() -> str:
+            return iso(clock.now())
+
+        created = self.ledger.meta("created_at")
+        if created is None:
+            created = timestamp()
+            self.ledger.set_meta("created_at", created)
+        known = json.loads(self.ledger.meta("sources") or "[]")
+        merged = {path: digest for path, digest in known} | dict(sources)
+        if list(merged.items()) != [tuple(pair) for pair in known]:
+            self.ledger.set_meta("sources", json.dumps(list(merged.items())))
+        head = Head(
+            service,
+            service == "sandbox",
+            __version__,
+            created,
+            created,
+            [Source(path, digest) for path, digest in merged.items()],
+        )
+        return ManifestKeeper(self.folder, head, self.ledger, self.records, clock.monotonic, timestamp)
+
+    def taken_names(self, case_key: Callable[[str], str]) -> set[str]:
+        """Names that belong to images of this folder."""
+        return {
+            case_key(name)
+            for record in self.records.values()
+            for output in record.outputs
+            for name in (output.file, output.writing)
+            if name is not None
+        }
+
+    def close(self) -> None:
+        """Close the ledger and give the lock back."""
+        self._undo.close()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,447 @@
+"""The commands' work as functions of concrete things, for the command line and for scripts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flux_lora_cli.adapters.clock import SystemClock
+from flux_lora_cli.adapters.inputs import image_reference
+from flux_lora_cli.adapters.ledger import Ledger, claimed_task_ids
+from flux_lora_cli.adapters.rebuild import manifest_records, manifest_service
+from flux_lora_cli.adapters.run_folder import RunFolder
+from flux_lora_cli.adapters.state_dir import Notes, state_dir, user_ledger_dir
+from flux_lora_cli.adapters.workers import QueueInbox, ThreadWorkers
+from flux_lora_cli.domain.backoff import Policy
+from flux_lora_cli.domain.events import Event, Plan
+from flux_lora_cli.domain.filenames import Template, case_key
+from flux_lora_cli.domain.pacing import LookPlanner
+from flux_lora_cli.domain.records import JobRecord
+from flux_lora_cli.domain.text import slug
+from flux_lora_cli.errors import FluxLoraError, KeyRefused, NotFoundError, Uncertain
+from flux_lora_cli.workflow.asking import ask
+from flux_lora_cli.workflow.batch import (
+    TYPICAL_BYTES,
+    Batch,
+    Outcome,
+    check_images,
+    expected_seconds,
+    parse_adoptions,
+    plan_event,
+    price_documented,
+    spent,
+)
+from flux_lora_cli.workflow.context import NameOf, Settings, iso
+from flux_lora_cli.workflow.planning import SEED_BITS, BatchPlan, make_plan
+from flux_lora_cli.workflow.ports import Clock, Observer
+from flux_lora_cli.workflow.pricing import Priced, price_works
+from flux_lora_cli.workflow.runner import Naming, Runner, World
+from flux_lora_cli.workflow.submitter import plain
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from flux_lora_cli.adapters.client import Client
+    from flux_lora_cli.domain.job import Job
+    from flux_lora_cli.domain.records import OutputRecord
+    from flux_lora_cli.domain.task import Task
+    from flux_lora_cli.workflow.ports import Records, Store
+
+#: Threads that call the API, and that fetch images, at most. Both grow only as calls pile up.
+CALLERS, FETCHERS = 32, 16
+#: Before a run the price is asked for a few times only: where nobody answers, it is not known.
+_PRICE_TRIES = Policy(tries=4, base=1.0, cap=20.0)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch runs, besides ``Settings``.
+
+    Attributes:
+        filename: template of the images' names; None for the default.
+        price: USD an image, where the service does not say.
+        shard: (K, N).
+        only_some: the jobs are a part of the preset's (``--only``): others in the folder are left alone.
+        verify: read every byte of saved images.
+        adopt: ``JOB=ID`` texts.
+    """
+
+    filename: str | None = None
+    price: Decimal | None = None
+    shard: tuple[int, int] | None = None
+    only_some: bool = False
+    retry_failed: bool = False
+    verify: bool = False
+    adopt: Sequence[str] = ()
+    fail_on_nsfw: bool = False
+    api_version: str = "v2"
+    #: How a folder's path is printed before a file's: as the user wrote it.
+    shown_folder: str | None = None
+
+
+@dataclass
+class BatchResult:
+    """A batch that has ended, with the records of the jobs that were asked for."""
+
+    outcome: Outcome
+    plan: BatchPlan
+    priced: Priced
+    records: list[JobRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    """``workflow.ports.Service`` over the client: a local image goes inline or through an upload."""
+
+    client: Client
+
+    def submit(self, model: str, request_input: Mapping[str, Any]) -> Task:
+        """Submit a task."""
+        return self.client.submit(model, request_input)
+
+    def result(self, task_id: str) -> Task:
+        """Look at a task."""
+        return self.client.result(task_id)
+
+    def predictions(
+        self,
+        *,
+        page: int = 1,
+        page_size: int = 100,
+        model: str | None = None,
+        created_after: datetime | None = None,
+    ) -> Sequence[Task]:
+        """One page of recent tasks, newest first."""
+        return self.client.predictions(page, page_size, model, created_after)
+
+    def price(self, model: str, request_input: Mapping[str, Any]) -> Decimal | None:
+        """USD for the whole request."""
+        return self.client.price(model, request_input)
+
+    def balance(self) -> Decimal | None:
+        """USD left."""
+        return self.client.balance()
+
+    def upload(self, path: str, media_type: str) -> str:
+        """The reference under which the service reads a local file."""
+        return image_reference(self.client, path, media_type)
+
+
+def draw_seed() -> int:
+    """A seed as the tool draws it."""
+    return random.SystemRandom().getrandbits(SEED_BITS)
+
+
+def make_world(client: Client, store: Store, records: Records, clock: Clock, observer: Observer) -> World:
+    """The real world of a run."""
+    return World(
+        clock,
+        QueueInbox(),
+        ServicePort(client),
+        store,
+        records,
+        ThreadWorkers(CALLERS, "api"),
+        ThreadWorkers(FETCHERS, "image"),
+        observer,
+        random.random,
+    )
+
+
+def name_by(template: Template, clock: Clock, fallback: Template | None = None) -> NameOf:
+    """Names after a template; ``fallback`` for tasks whose request is not known."""
+    day = clock.now().astimezone().date().isoformat()
+
+    def name_of(record: JobRecord, output: OutputRecord, extension: str) -> str:
+        request = record.input or {}
+        chosen = template if record.input is not None or fallback is None else fallback
+        return chosen.render(
+            {
+                "preset": record.preset,
+                "job": record.id,
+                "slug": slug(str(request.get("prompt") or "")),
+                "seed": request.get("seed"),
+                "index": output.index,
+                "fingerprint": record.fingerprint,
+                "task": record.task_id,
+                "ext": extension,
+                "date": day,
+            }
+        )
+
+    return name_of
+
+
+def known_records(folder: Path, service: str) -> dict[str, JobRecord]:
+    """What a folder knows, read without a lock and without leaving a trace; empty where there is no folder.
+
+    Raises:
+        OtherService, LedgerDamaged, LedgerNewer, FolderError: it could not be used for a run either.
+    """
+    from flux_lora_cli.adapters.ledger import other_service
+
+    with Ledger.snapshot(folder) as ledger:
+        if ledger is not None:
+            if ledger.service != service:
+                raise other_service(folder, ledger.service, service)
+            return {record.key: record for record in ledger.jobs()}
+    owner = manifest_service(folder) if folder.is_dir() else None
+    if owner is None:
+        return {}
+    if owner != service:
+        raise other_service(folder, owner, service)
+    return {record.key: record for record in manifest_records(folder)}
+
+
+def plan_dry(
+    jobs: Iterable[Job], folder: Path, service: str, settings: Settings, options: BatchOptions
+) -> tuple[Plan, BatchPlan, Priced, Decimal]:
+    """The plan of a batch without a connection, a lock or a trace; (event, plan, price, USD charged so far)."""
+    records = known_records(folder, service)
+    plan = make_plan(
+        jobs,
+        records,
+        lambda: 0,
+        api_version=options.api_version,
+        retry_failed=options.retry_failed,
+        shard=options.shard,
+        collect_others=not options.only_some,
+    )
+    charged = spent(records.values())
+    priced = price_documented(plan, options.price)
+    typical = typical_seconds(service, plan)
+    event = plan_event(plan, priced, charged, expected_seconds(plan, settings, typical), str(folder), True)
+    return event, plan, priced, charged
+
+
+def typical_seconds(service: str, plan: BatchPlan) -> float | None:
+    """What recent tasks of the plan's first model took, in the middle; None where nothing is known."""
+    if not plan.works:
+        return None
+    times = sorted(_pace(service, plan.works[0].record.model).get("service_s") or [])
+    return float(times[len(times) // 2]) if times else None
+
+
+def run_batch(
+    jobs: Iterable[Job],
+    client: Client,
+    service: str,
+    folder: Path,
+    settings: Settings | None = None,
+    options: BatchOptions | None = None,
+    *,
+    observer: Observer = lambda event: None,
+    sources: Sequence[tuple[str, str]] = (),
+    confirm: Callable[[Plan, BatchPlan], bool] = lambda event, plan: True,
+    on_runner: Callable[[Runner], None] = lambda runner: None,
+    clock: Clock | None = None,
+) -> BatchResult:
+    """Submit what is not done, wait, save; run again to resume.
+
+    Args:
+        service: whom the folder belongs to: the base URL's origin, or ``sandbox``.
+        sources: (path, SHA-256) of the preset files, for the manifest.
+        confirm: asked with the priced plan before the first submit; False ends the run before it.
+        on_runner: gets the runner before it starts (to interrupt it).
+
+    Raises:
+        UsageError, NotFoundError, FolderError, FolderBusy, BudgetError, AuthError, ServiceError: before the
+            first submit. Afterwards such errors are ``reasons`` of the outcome.
+    """
+    settings, options, clock = settings or Settings(), options or BatchOptions(), clock or SystemClock()
+    template = Template.parse(options.filename or DEFAULT_TEMPLATE)
+    fetch = client.download
+    with RunFolder(folder, service, clock, fetch=fetch, sources=sources) as opened:
+        run = _Run(client, service, opened, settings, options, observer, clock, template)
+        return run.run(jobs, confirm, on_runner)
+
+
+DEFAULT_TEMPLATE = "{slug}-{fingerprint}-{index}.{ext}"
+
+
+class _Run:
+    """``run_batch`` over its opened folder, step by step."""
+
+    def __init__(
+        self,
+        client: Client,
+        service: str,
+        opened: RunFolder,
+        settings: Settings,
+        options: BatchOptions,
+        observer: Observer,
+        clock: Clock,
+        template: Template,
+    ) -> None:
+        self._service_name = service
+        self._opened = opened
+        self._settings = settings
+        self._options = options
+        self._observer = observer
+        self._clock = clock
+        self._notes = Notes(state_dir())
+        self._world = make_world(client, opened.store, opened.ledger, clock, observer)
+        shown = options.shown_folder if options.shown_folder is not None else str(opened.folder)
+        self._naming = Naming(
+            name_by(template, clock), case_key, lambda path: f"{shown}/{path}", opened.taken_names(case_key)
+        )
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        confirm: Callable[[Plan, BatchPlan], bool],
+        on_runner: Callable[[Runner], None],
+    ) -> BatchResult:
+        opened, options = self._opened, self._options
+        plan = make_plan(
+            jobs,
+            opened.records,
+            draw_seed,
+            api_version=options.api_version,
+            retry_failed=options.retry_failed,
+            shard=options.shard,
+            collect_others=not (options.only_some or options.shard),
+        )
+        adoptions = parse_adoptions(options.adopt, plan)
+        now = iso(self._clock.now())
+        changed = check_images(plan, self._world, self._settings, now, options.verify)
+        priced = self._price(plan)
+        charged = spent(opened.records.values())
+        typical = typical_seconds(self._service_name, plan)
+        event = plan_event(
+            plan, priced, charged, expected_seconds(plan, self._settings, typical), str(opened.folder), False
+        )
+        self._observer(event)
+        if plan.to_submit:
+            opened.store.check_writable(plan.images_to_submit * TYPICAL_BYTES)
+            if not confirm(event, plan):
+                raise FluxLoraError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
+        self._keep_inputs(plan)
+        self._record(plan, changed)
+        planner = LookPlanner.restore(self._pace(plan), self._settings.poll_interval)
+        batch = Batch(
+            plan,
+            opened.records,
+            self._settings,
+            self._world,
+            self._naming,
+            planner,
+            claimed=self._claimed,
+            keep=opened.keeper.keep,
+            tick=opened.keeper.tick,
+            adoptions=adoptions,
+        )
+        on_runner(batch.runner)
+        outcome = batch.run(priced, options.fail_on_nsfw)
+        opened.keeper.write()
+        if plan.works:
+            self._notes.write(_pace_note(self._service_name, plan.works[0].record.model), planner.export())
+        return BatchResult(outcome, plan, priced, [work.record for work in plan.works])
+
+    def _price(self, plan: BatchPlan) -> Priced:
+        if not plan.to_submit:
+            return Priced(Decimal(0), None)
+        service = self._world.service
+
+        def ask_price(record: JobRecord) -> Decimal | None:
+            try:
+                return ask(
+                    lambda: service.price(record.model or "", record.input or {}),
+                    self._clock,
+                    random.random,
+                    _PRICE_TRIES,
+                )
+            except (Uncertain, KeyRefused) as error:
+                if isinstance(error, KeyRefused):
+                    raise
+                return None
+
+        priced = price_works(plan.to_submit, ask_price, self._options.price)
+        self._warn_of_balance(priced)
+        return priced
+
+    def _warn_of_balance(self, priced: Priced) -> None:
+        from flux_lora_cli.domain.events import Warned
+
+        if not priced.total:
+            return
+        try:
+            balance = ask(self._world.service.balance, self._clock, random.random, Policy(2, 1.0, 2.0))
+        except KeyRefused:
+            raise
+        except FluxLoraError:
+            return
+        if balance is not None and balance < priced.total:
+            self._observer(
+                Warned(
+                    "balance",
+                    f"the account has ${plain(balance)}, and the plan costs ${plain(priced.total)}: submits will stop "
+                    "when the credit is used up",
+                )
+            )
+
+    def _keep_inputs(self, plan: BatchPlan) -> None:
+        for work in plan.to_submit:
+            if work.image is not None:
+                self._opened.store.keep_input(Path(work.image.path), work.image.sha256, work.image.extension)
+
+    def _record(self, plan: BatchPlan, changed: list[JobRecord]) -> None:
+        """Everything the run knows is durable, and the manifest valid, before the first submit."""
+        records = self._opened.records
+        for work in plan.works:
+            records[work.record.key] = work.record
+        touched = {id(record): record for record in changed}
+        touched.update((id(work.record), work.record) for work in plan.works)
+        self._opened.ledger.save(touched.values())
+        self._opened.keeper.own(set(records))
+        self._opened.keeper.write()
+        self._notes.remember_folder(self._opened.folder.resolve())
+
+    def _pace(self, plan: BatchPlan) -> Mapping[str, Any]:
+        return _pace(self._service_name, plan.works[0].record.model) if plan.works else {}
+
+    def _claimed(self) -> set[str]:
+        return claimed_elsewhere(self._service_name, self._opened.folder) | {
+            record.task_id for record in self._opened.records.values() if record.task_id
+        }
+
+
+def claimed_elsewhere(service: str, folder: Path | None) -> set[str]:
+    """Ids of tasks that the user's own ledger, or the ledger of another folder at hand, already has."""
+    here = folder.resolve() if folder is not None else None
+    places = [user_ledger_dir(service), *Notes(state_dir()).folders()]
+    claimed: set[str] = set()
+    for place in places:
+        if place == here:
+            continue
+        try:
+            claimed |= claimed_task_ids(place)
+        except (FluxLoraError, OSError):
+            continue  # what cannot be read claims nothing
+    return claimed
+
+
+def _pace_note(service: str, model: str | None) -> str:
+    return f"pace-{slug(f'{service} {model}', 100)}"
+
+
+def _pace(service: str, model: str | None) -> Mapping[str, Any]:
+    note = Notes(state_dir()).read(_pace_note(service, model))
+    return note if isinstance(note, Mapping) else {}
+
+
+__all__ = [
+    "BatchOptions",
+    "BatchResult",
+    "Event",
+    "NotFoundError",
+    "claimed_elsewhere",
+    "draw_seed",
+    "make_world",
+    "name_by",
+    "plan_dry",
+    "run_batch",
+]

@@ -1,0 +1,66 @@
+"""How a batch ended, in words and as a summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.options import BatchOptions
+from flux_lora_cli.domain.manifest import summary
+from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.workflow.submitter import plain
+
+if TYPE_CHECKING:
+    from flux_lora_cli.api import BatchResult
+
+
+def report(result: BatchResult, folder: Path, options: BatchOptions, console: Console) -> int:
+    """Tell the summary and every reason why the exit code is not 0; write the reports that were asked for."""
+    counts = summary(result.records)
+    outcome = result.outcome
+    console.summary.update(counts)
+    console.summary.update(
+        duplicates=len(result.plan.duplicates),
+        submitted=outcome.submitted,
+        resubmitted=outcome.resubmitted,
+        estimated_usd=None if outcome.estimated is None else plain(outcome.estimated),
+        charged_usd=None if outcome.charged is None else plain(outcome.charged),
+        folder=str(folder),
+    )
+    console.info(_line(counts, result, folder))
+    for reason in outcome.reasons.values():
+        if reason is not None and reason.exit_code is not ExitCode.CLOSED_OUTPUT:
+            console.error(reason)
+    hint = _next_step(outcome.exit_code, outcome.reasons)
+    if hint:
+        console.info(hint)
+    write_reports(result, folder, options, console)
+    return int(outcome.exit_code)
+
+
+def write_reports(result: BatchResult, folder: Path, options: BatchOptions, console: Console) -> None:
+    """JUnit and the CI service's summary, where they are asked for."""
+
+
+def _line(counts: dict[str, object], result: BatchResult, folder: Path) -> str:
+    parts = [f"{counts['completed']} of {counts['jobs']} jobs done", f"{counts['images']} images"]
+    for key in ("failed", "unknown", "pending", "missing", "nsfw"):
+        if counts[key]:
+            parts.append(f"{counts[key]} {'flagged NSFW' if key == 'nsfw' else key}")
+    outcome = result.outcome
+    money = "" if outcome.charged is None else f"; charged ${plain(outcome.charged)}"
+    if outcome.estimated is not None and outcome.submitted:
+        money += f" (estimated ${plain(outcome.estimated)})"
+    again = f"; {outcome.resubmitted} submitted once more, as asked" if outcome.resubmitted else ""
+    return f"{', '.join(parts)}{money}{again}; {folder}/manifest.json"
+
+
+def _next_step(code: ExitCode, reasons: object) -> str:
+    steps = {
+        ExitCode.UNKNOWN: "Jobs of unknown outcome are held, and not paid for again. Run again to look once more, name the "
+        "task with --adopt JOB=ID, or submit them again with --on-unknown resubmit.",
+        ExitCode.INCOMPLETE: "Run again to fetch what is missing; failed jobs are submitted again with --retry-failed.",
+        ExitCode.NSFW: "--fail-on-nsfw: at least one image was flagged.",
+    }
+    return steps.get(code, "")

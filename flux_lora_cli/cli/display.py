@@ -1,0 +1,100 @@
+"""The live display on a terminal: one bar for the run, and what it is doing right now."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console as RichConsole
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.reporter import clock_text
+from flux_lora_cli.domain.events import Completed, Event, Failed, Image, Plan, Waiting
+from flux_lora_cli.domain.events import Progress as Standing
+
+
+class LiveDisplay:
+    """Shows the events of a run as bars that are redrawn in place; messages scroll above them."""
+
+    def __init__(self, console: Console, what: str = "jobs") -> None:
+        self._console = console
+        self._rich = RichConsole(stderr=True, no_color=not console.color, highlight=False, markup=False)
+        self._what = what
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
+            console=self._rich,
+            expand=True,
+        )
+        self._task = self._bar.add_task(what, total=None)
+        self._live = Live(console=self._rich, refresh_per_second=8, get_renderable=self._render, transient=True)
+        self._standing: Standing | None = None
+        self._note = ""
+        self._note_until = 0.0
+        self._started = time.monotonic()
+        self._images_now = 0
+
+    def __enter__(self) -> LiveDisplay:
+        self._live.start()
+        self._console.print_above = self._print
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._console.print_above = None
+        self._live.stop()
+
+    def pause(self) -> None:
+        """Give the terminal back for a question."""
+        self.__exit__(None, None, None)
+
+    def resume(self) -> None:
+        """Take it again."""
+        self.__enter__()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event of the run."""
+        if isinstance(event, Plan):
+            self._bar.update(self._task, total=event.jobs, completed=event.done)
+        elif isinstance(event, Standing):
+            self._standing = event
+            self._bar.update(self._task, total=event.jobs, completed=event.done + event.failed)
+        elif isinstance(event, Waiting):
+            self._note, self._note_until = event.message, time.monotonic() + max(3.0, event.seconds)
+        elif isinstance(event, Image) and not event.earlier:
+            self._images_now += 1
+        elif isinstance(event, (Completed, Failed)):
+            self._note = self._note if time.monotonic() < self._note_until else ""
+
+    def _print(self, text: str) -> None:
+        self._rich.print(Text(text), soft_wrap=True)
+
+    def _render(self) -> RenderableType:
+        lines: list[RenderableType] = [
+            self._bar.get_renderable(),
+            Text(self._facts(), style="dim", overflow="ellipsis"),
+        ]
+        if self._note and time.monotonic() < self._note_until:
+            lines.append(Text(self._note, style="yellow", overflow="ellipsis", no_wrap=True))
+        return Group(*lines)
+
+    def _facts(self) -> str:
+        standing, elapsed = self._standing, time.monotonic() - self._started
+        if standing is None:
+            return "starting"
+        parts = [f"{standing.in_flight} in flight", f"{standing.failed} failed", f"{standing.images} images"]
+        if elapsed > 2 and self._images_now:
+            parts.append(f"{self._images_now / elapsed * 60:.0f}/min")
+        if standing.cost_usd is not None:
+            parts.append(f"${standing.cost_usd}")
+        parts.append(clock_text(elapsed))
+        if standing.remaining_seconds is not None:
+            parts.append(f"{clock_text(standing.remaining_seconds)} left")
+        return " · ".join(parts)

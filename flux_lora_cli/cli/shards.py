@@ -1,0 +1,77 @@
+"""``--shard K/N`` and ``--shard auto``: which part of a batch this process makes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from flux_lora_cli.errors import UsageError
+
+#: More parts than this is a slip of the finger.
+MOST = 10_000
+
+_FORM = re.compile(r"(\d{1,6})\s*/\s*(\d{1,6})\Z")
+
+#: (index variable, count variable or None, index of the first part, engine). In this order, for engines nest.
+#: [documentation of each: GitLab CI predefined variables; Slurm job arrays; AWS Batch array jobs; Kubernetes Jobs]
+ENGINES = (
+    ("CI_NODE_INDEX", "CI_NODE_TOTAL", 1, "GitLab CI"),
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", None, "Slurm"),
+    ("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", 0, "AWS Batch"),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", 0, "Kubernetes"),
+)
+
+
+def parse_shard(text: str, env: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """(K, N), K counting from 1.
+
+    Raises:
+        UsageError: not of the form, out of range, or ``auto`` where no engine says where we are.
+    """
+    if text.strip().lower() == "auto":
+        return _auto(env)
+    match = _FORM.match(text.strip())
+    if not match:
+        raise UsageError(f"--shard {text!r}: write K/N (the first of four is 1/4), or auto")
+    return _checked(int(match[1]), int(match[2]), f"--shard {text}")
+
+
+def _auto(env: Mapping[str, str]) -> tuple[int, int]:
+    for index_name, count_name, first, engine in ENGINES:
+        if index_name in env:
+            index, count = _number(env, index_name), _number(env, count_name)
+            start = _slurm_first(env) if first is None else first
+            step = _number(env, "SLURM_ARRAY_TASK_STEP", 1) if first is None else 1
+            return _checked((index - start) // max(1, step) + 1, count, f"--shard auto ({engine})")
+    names = ", ".join(name for name, *_ in ENGINES)
+    raise UsageError(
+        "--shard auto: no engine has said which part this is",
+        f"It is read from {names} and the matching counts; or write --shard K/N.",
+    )
+
+
+def _slurm_first(env: Mapping[str, str]) -> int:
+    return _number(env, "SLURM_ARRAY_TASK_MIN", 0)
+
+
+def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = env.get(name, "")
+    if text.isascii() and text.isdigit():
+        return int(text)
+    if default is not None and not text:
+        return default
+    hint = (
+        "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
+        if name == "JOB_COMPLETIONS"
+        else ""
+    )
+    raise UsageError(
+        f"--shard auto: {name} is {text!r}, not a number" if text else f"--shard auto: {name} is not set", hint
+    )
+
+
+def _checked(part: int, parts: int, what: str) -> tuple[int, int]:
+    if not 1 <= parts <= MOST or not 1 <= part <= parts:
+        raise UsageError(f"{what}: part {part} of {parts} does not exist; parts count from 1, at most {MOST}")
+    return part, parts

@@ -1,0 +1,29 @@
+"""What a run may spend: reserved before each submit, so that tasks in flight cannot overshoot it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+
+class Budget:
+    """Money that is spent or spoken for, against a limit.
+
+    Args:
+        limit: USD, None where there is none.
+        spent: USD that the folder has been charged so far; failed and unknown tasks count in full.
+    """
+
+    def __init__(self, limit: Decimal | None, spent: Decimal) -> None:
+        self.limit = limit
+        self.spent = spent
+
+    def reserve(self, amount: Decimal | None) -> bool:
+        """Set ``amount`` aside; False where the limit does not allow it (an unknown amount never is)."""
+        if self.limit is not None and (amount is None or self.spent + amount > self.limit):
+            return False
+        self.spent += amount or Decimal(0)
+        return True
+
+    def release(self, amount: Decimal | None) -> None:
+        """Give back what a refused submit had set aside."""
+        self.spent -= amount or Decimal(0)

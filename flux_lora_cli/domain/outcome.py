@@ -1,0 +1,32 @@
+"""The exit code of a run, from the final state of all that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from flux_lora_cli.errors import ExitCode
+
+#: Of several reasons the first in this order wins; what ends a command before its work, and interrupts, win over all.
+ORDER = (
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+    ExitCode.CLOSED_OUTPUT,
+    ExitCode.FOLDER,
+    ExitCode.BUSY,
+    ExitCode.INTERNAL,
+    ExitCode.USAGE,
+    ExitCode.NOT_FOUND,
+    ExitCode.PRESET,
+    ExitCode.AUTH,
+    ExitCode.BUDGET,
+    ExitCode.UNKNOWN,
+    ExitCode.SERVICE,
+    ExitCode.DEADLINE,
+    ExitCode.INCOMPLETE,
+    ExitCode.NSFW,
+)
+
+
+def exit_code(reasons: Collection[ExitCode]) -> ExitCode:
+    """The code of the first reason in ORDER; OK where there is none."""
+    return next((code for code in ORDER if code in reasons), ExitCode.OK)

@@ -1,0 +1,40 @@
+"""A question to the service outside a run, asked again as the policy allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from flux_lora_cli.domain.backoff import LIST, NEVER_SENT, THROTTLED, Draw, Policy
+from flux_lora_cli.errors import BadAnswer, FluxLoraError, NeverSent, RateLimited, Uncertain
+from flux_lora_cli.workflow.calls import LONGEST_WAIT
+from flux_lora_cli.workflow.ports import Clock
+
+T = TypeVar("T")
+
+
+def ask(question: Callable[[], T], clock: Clock, draw: Draw, policy: Policy = LIST) -> T:
+    """The answer to ``question``, which must change nothing at the service.
+
+    Raises what the last try raised.
+    """
+    failures = 0
+    while True:
+        try:
+            return question()
+        except RateLimited as error:
+            failures += 1
+            if (error.retry_after or 0) > LONGEST_WAIT or not policy.more(failures):
+                raise
+            delay = THROTTLED.delay(failures - 1, draw, error.retry_after)
+        except (NeverSent, Uncertain, BadAnswer) as error:
+            failures += 1
+            if not _allowed(error, policy).more(failures):
+                raise
+            delay = policy.delay(failures - 1, draw)
+        clock.sleep(delay)
+
+
+def _allowed(error: FluxLoraError, policy: Policy) -> Policy:
+    """A host that cannot be reached at all is most often a wrong one: that is said soon."""
+    return NEVER_SENT if isinstance(error, NeverSent) and policy.tries > NEVER_SENT.tries else policy

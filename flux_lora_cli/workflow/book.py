@@ -1,0 +1,54 @@
+"""The run's records, made durable in groups before anything is done that relies on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flux_lora_cli.domain.records import JobRecord
+from flux_lora_cli.workflow.ports import Clock, Records
+
+#: Seconds that a change may wait for others where nothing depends on it: a commit is a disk flush.
+LINGER = 0.1
+
+
+@dataclass
+class Book:
+    """Collects changed records and commits them together.
+
+    ``change(record, then)`` promises that ``then`` runs after the record is durable, and never before. An urgent
+    change is committed at the end of the loop's turn, others within LINGER seconds.
+    """
+
+    records: Records
+    clock: Clock
+    on_commit: Callable[[list[JobRecord]], None] = lambda changed: None
+    _dirty: dict[str, JobRecord] = field(default_factory=dict)
+    _then: list[Callable[[], None]] = field(default_factory=list)
+    _due: float | None = None
+
+    def change(self, record: JobRecord, then: Callable[[], None] | None = None, *, urgent: bool = False) -> None:
+        """Note that ``record`` changed."""
+        self._dirty[record.key] = record
+        if then is not None:
+            self._then.append(then)
+        due = self.clock.monotonic() + (0.0 if urgent else LINGER)
+        self._due = due if self._due is None else min(self._due, due)
+
+    def flush(self, everything: bool = False) -> float | None:
+        """Commit what is due; returns the seconds until more is due, None where nothing waits."""
+        while self._due is not None:
+            wait = self._due - self.clock.monotonic()
+            if wait > 0 and not everything:
+                return wait
+            self._commit()
+        return None
+
+    def _commit(self) -> None:
+        changed, then = list(self._dirty.values()), self._then
+        # A failing commit must leave the changes noted: nothing that relies on them may run.
+        self.records.save(changed)
+        self._dirty, self._then, self._due = {}, [], None
+        self.on_commit(changed)
+        for action in then:
+            action()

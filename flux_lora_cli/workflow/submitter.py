@@ -1,0 +1,355 @@
+"""Submits: intent durable before the POST, no more on their way than the rate needs, never blindly repeated."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from decimal import Decimal
+
+from flux_lora_cli.domain.backoff import NEVER_SENT, full_jitter
+from flux_lora_cli.domain.budget import Budget
+from flux_lora_cli.domain.events import Failed, Submitted, Unknown, Waiting
+from flux_lora_cli.domain.rate import RateGate, SubmitWindow
+from flux_lora_cli.domain.records import State
+from flux_lora_cli.domain.task import Task
+from flux_lora_cli.errors import (
+    BudgetError,
+    FluxLoraError,
+    InsecureConnection,
+    KeyRefused,
+    NeverSent,
+    OutOfCredit,
+    RateLimited,
+    Redirected,
+    Rejected,
+)
+from flux_lora_cli.workflow.calls import Calls
+from flux_lora_cli.workflow.context import Context, Work
+
+#: So many submits refused alike, none accepted: the run stops. [CONTRACT: waiting]
+ALL_REFUSED = 10
+
+
+class Submitter:
+    """Takes planned works and submits them.
+
+    Args:
+        on_accepted: what follows a task that was accepted.
+        on_unknown: what is done about a submit of unknown outcome.
+        in_flight: how many tasks the service has, or may have, of ours.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        calls: Calls,
+        budget: Budget,
+        gate: RateGate,
+        on_accepted: Callable[[Work, Task], None],
+        on_unknown: Callable[[Work, FluxLoraError], None],
+        in_flight: Callable[[], int],
+    ) -> None:
+        self._ctx = ctx
+        self._calls = calls
+        self._budget = budget
+        self._gate = gate
+        self._window = SubmitWindow()
+        self._accepted = on_accepted
+        self._unknown = on_unknown
+        self._in_flight = in_flight
+        self._queue: deque[Work] = deque()
+        self._uploads: dict[str, str] = {}
+        self.sending = 0
+        self._timer_due = float("inf")
+        self._uncertain_in_row = 0
+        self._not_before = 0.0
+        self._refusals: list[str] = []
+        self._any_accepted = False
+        self._probing = False
+        ctx.on_stop.append(self._give_back)
+
+    @property
+    def waiting(self) -> int:
+        """Works that are not submitted yet."""
+        return len(self._queue)
+
+    def add(self, work: Work, *, first: bool = False) -> None:
+        """Queue a planned work."""
+        if self._ctx.submits_stopped:
+            self._ctx.settle(work)
+        elif first:
+            self._queue.appendleft(work)
+        else:
+            self._queue.append(work)
+
+    def pump(self) -> None:
+        """Start as many submits as concurrency, rate, window and budget allow now."""
+        ctx = self._ctx
+        while self._queue and not ctx.submits_stopped:
+            now = ctx.clock.monotonic()
+            vacancies = ctx.settings.concurrency - self._in_flight() - self.sending
+            if vacancies <= 0 or self.sending >= self._allowed(vacancies):
+                return
+            images = _images(self._queue[0])
+            ready = max(self._gate.ready_at(now, images), self._not_before, self._calls.outage.ready_at(now))
+            if self._calls.outage.probing:
+                # A probe is a request that costs nothing, so never a submit.
+                self._probe()
+                return
+            if ready > now:
+                self._wake_at(ready)
+                return
+            work = self._queue[0]
+            if not self._budget.reserve(work.unit_price):
+                self._out_of_budget(work)
+                return
+            self._queue.popleft()
+            self._gate.take(now, images)
+            self._prepare(work)
+
+    def _allowed(self, vacancies: int) -> int:
+        if self._uncertain_in_row:
+            return 1
+        return self._window.allowed(self._gate.rate, vacancies + self.sending)
+
+    def _probe(self) -> None:
+        if not self._probing:
+            self._probing = True
+            self._calls.read(self._ctx.service.balance, self._probed)
+
+    def _probed(self, _: object) -> None:
+        self._probing = False
+        self.pump()
+
+    def _wake_at(self, when: float) -> None:
+        if when < self._timer_due:
+            self._timer_due = when
+            self._ctx.reactor.at(when, self._woken)
+
+    def _woken(self) -> None:
+        self._timer_due = float("inf")
+        self.pump()
+
+    # ---- one submit ----
+
+    def _prepare(self, work: Work) -> None:
+        """Upload a large input image first: before the intent, so that a kill there costs nothing."""
+        self.sending += 1
+        image = work.image
+        if image is None or work.sent_input is not None:
+            self._intend(work)
+            return
+        known = self._uploads.get(image.sha256)
+        if known is not None:
+            self._with_image(work, known)
+            return
+        service, path, media_type = self._ctx.service, image.path, image.media_type
+        self._calls.read(lambda: service.upload(path, media_type), lambda result: self._uploaded(work, result))
+
+    def _uploaded(self, work: Work, result: str | FluxLoraError) -> None:
+        if isinstance(result, FluxLoraError):
+            self._proven_unsent(work)
+            if isinstance(result, (KeyRefused, OutOfCredit)) or self._ctx.submits_stopped:
+                self._ctx.stop_submits(result)
+                self._ctx.settle(work)
+            else:
+                self._fail(work, result)
+            self.pump()
+            return
+        assert work.image is not None
+        self._uploads[work.image.sha256] = result
+        self._with_image(work, result)
+
+    def _with_image(self, work: Work, reference: str) -> None:
+        work.sent_input = {**(work.record.input or {}), "image": reference}
+        self._intend(work)
+
+    def _intend(self, work: Work) -> None:
+        record = work.record
+        if self._ctx.submits_stopped:
+            self._proven_unsent(work)
+            self._ctx.settle(work)
+            return
+        record.state = State.SUBMITTING
+        record.attempts += 1
+        record.intent_at = self._ctx.timestamp()
+        record.error = None
+        if work.unit_price is None:
+            record.price = None
+        else:
+            record.price = (record.price or Decimal(0)) + work.unit_price
+        self._ctx.book.change(record, lambda: self._send(work), urgent=True)
+
+    def _send(self, work: Work) -> None:
+        """Runs only once the intent is durable."""
+        if self._ctx.submits_stopped:
+            self._proven_unsent(work)
+            self._ctx.settle(work)
+            return
+        record, service, started = work.record, self._ctx.service, self._ctx.clock.monotonic()
+        model = record.model or ""
+        request_input = work.sent_input if work.sent_input is not None else record.input or {}
+        work.submitted_at, work.submitted = started, True
+        self._ctx.reactor.call(
+            self._ctx.callers,
+            lambda: service.submit(model, request_input),
+            lambda result: self._answered(work, result, started),
+        )
+
+    def _answered(self, work: Work, result: Task | FluxLoraError, started: float) -> None:
+        now = self._ctx.clock.monotonic()
+        if isinstance(result, Task):
+            self.sending -= 1
+            self._window.observe(now - started)
+            self._gate.accepted(now, _images(work))
+            self._uncertain_in_row = 0
+            self._any_accepted = True
+            self._calls.succeeded()
+            self._record_task(work, result)
+        elif isinstance(result, NeverSent):
+            self._never_sent(work, result)
+        elif isinstance(result, RateLimited):
+            self._throttled(work, result, now)
+        elif isinstance(result, (KeyRefused, OutOfCredit, InsecureConnection, Redirected)):
+            self._refused_for_all(work, result)
+        elif isinstance(result, Rejected):
+            self._rejected(work, result)
+        else:
+            self._uncertain(work, result, now)
+        self.pump()
+
+    def _record_task(self, work: Work, task: Task) -> None:
+        record = work.record
+        record.state = State.SUBMITTED
+        record.task_id, record.task_model, record.task_status = task.id, task.model, task.status
+        record.task_created_at = task.created_at
+        seed = (record.input or {}).get("seed")
+        self._ctx.book.change(
+            record,
+            lambda: self._ctx.emit(Submitted(record.id, task.id, record.model, seed)),
+            urgent=True,
+        )
+        self._accepted(work, task)
+
+    # ---- what can go wrong ----
+
+    def _proven_unsent(self, work: Work) -> None:
+        """Nothing was charged: the reservation goes back, the job is as before."""
+        self.sending -= 1
+        self._budget.release(work.unit_price)
+        record = work.record
+        if record.state is State.SUBMITTING:
+            record.state = State.PLANNED
+            if work.unit_price is not None:
+                record.price = max(Decimal(0), (record.price or Decimal(0)) - work.unit_price)
+            elif record.attempts == 1:
+                record.price = Decimal(0)
+            self._ctx.book.change(record)
+
+    def _never_sent(self, work: Work, error: NeverSent) -> None:
+        ctx = self._ctx
+        self._proven_unsent(work)
+        self._calls.failed(error)
+        work.never_sent += 1
+        if ctx.submits_stopped:
+            ctx.settle(work)
+        elif NEVER_SENT.more(work.never_sent) or self._calls.outage.probing:
+            delay = NEVER_SENT.delay(work.never_sent - 1, ctx.draw)
+            ctx.explain(f"{work.name}: {error.message}; submitted again in {delay:.1f} s")
+            ctx.reactor.after(delay, lambda: self._again(work))
+        else:
+            ctx.note(error)
+            ctx.settle(work)
+
+    def _again(self, work: Work) -> None:
+        self.add(work, first=True)
+        self.pump()
+
+    def _throttled(self, work: Work, error: RateLimited, now: float) -> None:
+        ctx = self._ctx
+        self._proven_unsent(work)
+        self._calls.succeeded()
+        if self._calls.come_back_later(error, 0.0):
+            ctx.settle(work)
+            return
+        resume = self._gate.refused(now, error.retry_after, ctx.draw)
+        ctx.emit(
+            Waiting(
+                "rate",
+                max(0.0, resume - now),
+                f"the service asks to slow down; submits go on in {max(0.0, resume - now):.0f} s",
+            )
+        )
+        self.add(work, first=True)
+
+    def _refused_for_all(self, work: Work, error: FluxLoraError) -> None:
+        self._proven_unsent(work)
+        if isinstance(error, OutOfCredit):
+            self._ctx.stop_submits(error)
+        else:
+            self._ctx.stop_calls(error)
+        self._ctx.settle(work)
+
+    def _rejected(self, work: Work, error: Rejected) -> None:
+        self._proven_unsent(work)
+        self._calls.succeeded()
+        self._refusals.append(error.message)
+        self._fail(work, error)
+        if self._any_accepted or len(self._refusals) < ALL_REFUSED or len(set(self._refusals)) > 1:
+            return
+        self._ctx.stop_submits(
+            Rejected(
+                f"the first {ALL_REFUSED} submits were all refused alike: {error.message}",
+                "Nothing was charged. Mend the preset, then run it again with --retry-failed.",
+            )
+        )
+
+    def _fail(self, work: Work, error: FluxLoraError) -> None:
+        record = work.record
+        record.state = State.FAILED
+        record.error = f"{error.code}: {error.message}"
+        self._ctx.book.change(record)
+        self._ctx.emit(Failed(record.id, None, error.code, error.message))
+        self._ctx.settle(work)
+
+    def _uncertain(self, work: Work, error: FluxLoraError, now: float) -> None:
+        ctx, record = self._ctx, work.record
+        self.sending -= 1
+        self._calls.failed(error)
+        self._uncertain_in_row += 1
+        self._not_before = now + full_jitter(self._uncertain_in_row - 1, 1.0, 20.0, ctx.draw)
+        record.state = State.UNKNOWN
+        record.error = f"{error.code}: {error.message}"
+        ctx.book.change(record, urgent=True)
+        ctx.emit(Unknown(record.id, f"{work.name}: whether the submit was accepted is not known: {error.message}"))
+        self._unknown(work, error)
+
+    def _out_of_budget(self, work: Work) -> None:
+        budget = self._budget
+        left = len(self._queue)
+        if work.unit_price is None:
+            message = "the price of an image is not known, so --max-cost cannot be kept"
+            hint = "Name it with --price."
+        else:
+            message = (
+                f"the budget is used up: ${plain(budget.spent)} of ${plain(budget.limit or Decimal(0))} are charged or"
+                f" reserved, the next job costs ${plain(work.unit_price)}; {left} jobs were not submitted"
+            )
+            hint = "Raise --max-cost and run the same command again."
+        self._ctx.stop_submits(BudgetError(message, hint))
+
+    def _give_back(self) -> None:
+        """Submits stop: what was not sent stays planned."""
+        while self._queue:
+            self._ctx.settle(self._queue.popleft())
+
+
+def _images(work: Work) -> int:
+    value = (work.record.input or {}).get("num_images", 1)
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+def plain(amount: Decimal) -> str:
+    """Money without an exponent and without idle zeros."""
+    text = f"{amount:f}"
+    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
