@@ -19,7 +19,7 @@ def quote(wanted: dict[str, Any], price_per_image: Decimal, form: str) -> dict[s
         Refusal: 400, where the model is missing or the inputs are wrong.
     """
     model = wanted.get("model_id")
-    inputs = wanted.get("inputs") or {}
+    inputs = wanted.get("inputs", {})
     if not isinstance(model, str) or not model:
         raise Refusal(400, "invalid parameter model_id: required")
     if not isinstance(inputs, dict):

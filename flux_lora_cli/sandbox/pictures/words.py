@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 PLACES: Final[dict[str, str]] = {
-    "mountains": "mountain mountains alps peak peaks valley hill hills cliff canyon volcano landscape lake",
+    "mountains": "mountain mountains alps peak peaks valley hill hills cliff canyon volcano lake",
     "dunes": "desert dune dunes sand sahara savanna mars martian camel pyramid",
-    "sea": "sea ocean beach coast wave waves harbor harbour island ship boat sailing lighthouse whale fish water river",
+    "sea": "sea ocean beach coast wave waves harbor harbour island ship boat sailing lighthouse whale water",
     "forest": "forest tree trees woods jungle garden fox deer bear wolf owl autumn park",
-    "city": "city street town tokyo paris london york skyline neon cyberpunk building buildings tower office car robot",
-    "space": "space planet planets galaxy stars nebula saturn jupiter moon lunar astronaut orbit cosmic rocket alien nasa",
+    "city": "city street town tokyo paris london york skyline neon cyberpunk building tower car robot",
+    "space": "space planet planets galaxy stars nebula saturn jupiter moon lunar astronaut orbit cosmic alien nasa",
     "shapes": "abstract geometric geometry pattern bauhaus logo shapes minimal poster collage cubist texture",
 }  # fmt: skip
 FIGURES: Final[dict[str, str]] = {
