@@ -113,6 +113,8 @@ def create(path: Path, schema: str, rows: tuple[tuple[str, str, int], ...]) -> N
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     with translated(path):
         try:
+            for left in path.parent.glob(f".{path.name}-*"):  # by a kill
+                left.unlink(missing_ok=True)
             os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as database:
                 database.execute("PRAGMA synchronous = FULL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -29,11 +30,15 @@ _ascii = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 
 class ManifestFile:
-    """The manifest of one folder. ``head`` may be changed between two writes."""
+    """The manifest of one folder. ``head`` may be changed between two writes.
+
+    Who writes holds ``folder_lock.write_lock``.
+    """
 
     def __init__(self, folder: Path, head: Head) -> None:
         self.path = folder / MANIFEST_NAME
         self.head = head
+        self._cleaned = False
 
     def write(self, records: Iterable[JobRecord]) -> None:
         """Replace the manifest; on return it is durable.
@@ -47,6 +52,7 @@ class ManifestFile:
         twice = list(records) if isinstance(records, Iterator) else records
         temporary = self.path.with_name(f".{self.path.name}-{secrets.token_hex(8)}")
         try:
+            self._clean()
             try:
                 handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(handle, "wb") as file:
@@ -61,6 +67,13 @@ class ManifestFile:
                 raise
         except OSError as error:
             raise unusable(self.path.parent, error) from error
+
+    def _clean(self) -> None:
+        """Remove what a writer that was killed left, once."""
+        if not self._cleaned:
+            for left in self.path.parent.glob(f".{MANIFEST_NAME}-*"):
+                left.unlink(missing_ok=True)
+            self._cleaned = True
 
     def _stream(self, file: BinaryIO, records: Iterable[JobRecord]) -> None:
         head = head_document(self.head, summary(records))
@@ -91,7 +104,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def read_manifest(folder: Path) -> Any:
+def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the folder's manifest as decoded JSON, None where there is none. Its content is not trusted.
 
     Raises ManifestDamaged (no JSON), FolderError (cannot be read).
@@ -106,12 +119,15 @@ def read_manifest(folder: Path) -> Any:
     except OSError as error:
         raise errors.FolderError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
+        document = json.loads(data, **_STRICT)
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"it is not valid JSON: {str(error)[:100]}") from error
+    if not isinstance(document, dict):
+        raise damaged(path, "it is not an object")
+    return document
 
 
-def read_head(folder: Path) -> Any:
+def read_head(folder: Path) -> dict[str, Any] | None:
     """Return the manifest without its jobs, unchecked; None where there is none.
 
     Raises ManifestDamaged, FolderError.
@@ -119,13 +135,14 @@ def read_head(folder: Path) -> Any:
     path = folder / MANIFEST_NAME
     if not _own_layout(path):
         document = read_manifest(folder)
-        return {**document, "jobs": []} if isinstance(document, dict) else document
+        return None if document is None else {**document, "jobs": []}
     with path.open("rb") as file:
         head = [file.readline() for _ in range(_HEAD_LINES)]
     try:
-        return json.loads(b"".join(head) + b"]}", parse_constant=_refuse_constant)
+        rest: dict[str, Any] = json.loads(b"".join(head) + b"]}", **_STRICT)
     except (ValueError, RecursionError) as error:
         raise damaged(path, f"it is not valid JSON: {str(error)[:100]}") from error
+    return rest
 
 
 def read_entries(folder: Path) -> Iterator[Any]:
@@ -138,14 +155,16 @@ def read_entries(folder: Path) -> Iterator[Any]:
     path = folder / MANIFEST_NAME
     if not _own_layout(path):
         document = read_manifest(folder)
-        jobs = document.get("jobs") if isinstance(document, dict) else None
-        yield from jobs if isinstance(jobs, list) else ()
+        jobs = [] if document is None else document.get("jobs")
+        if not isinstance(jobs, list):
+            raise damaged(path, "it has no list of jobs")
+        yield from jobs
         return
     with path.open("rb") as file:
         for line in file:
             if line.startswith(_JOB):
                 try:
-                    yield json.loads(line.rstrip().removesuffix(b","), parse_constant=_refuse_constant)
+                    yield json.loads(line.rstrip().removesuffix(b","), **_STRICT)
                 except (ValueError, RecursionError) as error:
                     raise damaged(path, f"it is not valid JSON: {str(error)[:100]}") from error
 
@@ -176,3 +195,13 @@ def damaged(path: Path, what: str) -> errors.ManifestDamaged:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+_STRICT: Any = {"parse_constant": _refuse_constant, "parse_float": _finite}
