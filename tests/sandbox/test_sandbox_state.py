@@ -70,8 +70,10 @@ def test_output_urls_follow_the_host_that_was_asked(make: Make) -> None:
     task = call.submit()["id"]
     port = call.sandbox.base_url.rpartition(":")[2]
     path = f"/api/v2/predictions/{task}/result"
-    assert call("GET", path, headers={"Host": f"localhost:{port}"}).data["outputs"][0].startswith(
-        f"http://localhost:{port}/outputs/"
+    assert (
+        call("GET", path, headers={"Host": f"localhost:{port}"})
+        .data["outputs"][0]
+        .startswith(f"http://localhost:{port}/outputs/")
     )
     assert "evil" not in call("GET", path, headers={"Host": "a@evil/x"}).data["outputs"][0]
 

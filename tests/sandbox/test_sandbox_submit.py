@@ -37,9 +37,7 @@ def test_the_request_of_the_ordered_page_is_accepted(call: Caller) -> None:
 
 
 @pytest.mark.parametrize(("version", "path"), [("v2", DEV), ("v3", DEV3)])
-def test_a_completed_task_shows_outputs_flags_and_time(
-    make: Make, clock: FakeClock, version: str, path: str
-) -> None:
+def test_a_completed_task_shows_outputs_flags_and_time(make: Make, clock: FakeClock, version: str, path: str) -> None:
     call = make(clock=clock, service_time=(2.0, 2.0))
     task = call.submit(path, num_images=3)
     clock.now += 2.5
