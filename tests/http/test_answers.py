@@ -329,10 +329,14 @@ BODIES = st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).enco
 @example(body=b"", status=429, headers={"retry-after": "Mon, 1 Jan 99999 00:00:00 +9999"})
 def test_whatever_comes_is_a_value_or_one_of_our_errors(body: bytes, status: int, headers: dict[str, str]) -> None:
     for decode in DECODERS:
-        try:
-            value = decode(HttpResponse(status, headers, body, received_at=NOW))
-        except errors.FluxLoraError as error:
-            assert printable(error.message) == error.message
-            assert len(error.message) < 2000
-        else:
-            repr(value).encode()
+        check_outcome(decode, HttpResponse(status, headers, body, received_at=NOW))
+
+
+def check_outcome(decode: Any, answer: HttpResponse) -> None:
+    try:
+        value = decode(answer)
+    except errors.FluxLoraError as error:
+        assert printable(error.message) == error.message
+        assert len(error.message) < 2000
+    else:
+        repr(value).encode()
