@@ -102,6 +102,7 @@ def test_ten_minutes_of_503_cost_at_most_three_times_the_requests_of_a_healthy_r
             continue
         outage.probed(now)
         requests += 1
+        assert requests < 1000
         outage.failure(now)
         if outage.probing:
             parked.append((number, failures))

@@ -1,0 +1,122 @@
+"""What others do with the same jobs: the official SDK, requests tuned, urllib3 as the limit.
+
+Run as ``python peers.py PEER JOBS THREADS POLL FOLDER``; the base URL and the CA file come from the environment as for
+the real command. Prints how many jobs brought an image.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+BASE = os.environ.get("WAVESPEED_BASE_URL", "")
+CA = os.environ.get("REQUESTS_CA_BUNDLE")
+MODEL = "wavespeed-ai/flux-dev-lora"
+PIECE = 65536
+Job = Callable[[int, Path], None]
+
+
+def request(number: int) -> dict[str, Any]:
+    """What is asked for; the same for all."""
+    return {"prompt": f"a red rocket, number {number}", "seed": number, "num_inference_steps": 28, "loras": []}
+
+
+def sdk(poll: float) -> Job:
+    """The SDK as its page shows it, and ``requests.get`` for the image, which the SDK leaves to the user."""
+    import requests
+    from wavespeed.api.client import Client
+
+    client = Client(api_key="k", base_url=BASE)
+
+    def job(number: int, file: Path) -> None:
+        result = client.run(MODEL, request(number), poll_interval=poll)
+        file.write_bytes(requests.get(result["outputs"][0], timeout=30).content)
+
+    return job
+
+
+def tuned(poll: float) -> Job:
+    """``requests`` at its best: no look-ups in the environment, one TLS context for all, bodies streamed."""
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    context = ssl.create_default_context(cafile=CA) if BASE.startswith("https") else None
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, ssl_context=context, **kwargs)
+
+        def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+            conn.cert_reqs = "CERT_REQUIRED"
+
+    session = requests.Session()
+    session.trust_env = False
+    session.headers["Authorization"] = "Bearer k"
+    session.mount("https://", Adapter(pool_maxsize=64))
+    session.mount("http://", HTTPAdapter(pool_maxsize=64))
+
+    def job(number: int, file: Path) -> None:
+        answer = session.post(f"{BASE}/api/v2/{MODEL}", json=request(number), timeout=30).json()["data"]
+        url = f"{BASE}/api/v2/predictions/{answer['id']}/result"
+        while (answer := session.get(url, timeout=30).json()["data"])["status"] != "completed":
+            time.sleep(poll)
+        with session.get(answer["outputs"][0], stream=True, timeout=30) as image, file.open("wb") as out:
+            for piece in image.iter_content(PIECE):
+                out.write(piece)
+
+    return job
+
+
+def limit(poll: float) -> Job:
+    """urllib3 alone."""
+    import urllib3
+
+    context = ssl.create_default_context(cafile=CA) if BASE.startswith("https") else None
+    pool = urllib3.PoolManager(maxsize=64, ssl_context=context, headers={"Authorization": "Bearer k"})
+
+    def job(number: int, file: Path) -> None:
+        answer = pool.request("POST", f"{BASE}/api/v2/{MODEL}", json=request(number)).json()["data"]
+        url = f"{BASE}/api/v2/predictions/{answer['id']}/result"
+        while (answer := pool.request("GET", url).json()["data"])["status"] != "completed":
+            time.sleep(poll)
+        image = pool.request("GET", answer["outputs"][0], preload_content=False)
+        with file.open("wb") as out:
+            for piece in image.stream(PIECE):
+                out.write(piece)
+        image.release_conn()
+
+    return job
+
+
+PEERS = {"sdk": sdk, "requests": tuned, "urllib3": limit}
+
+
+def main() -> None:
+    peer, jobs, threads, poll, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], Path(sys.argv[5])
+    job, done, lock = PEERS[peer](float(poll)), [0], threading.Lock()
+
+    def run(number: int) -> None:
+        try:
+            job(number, folder / f"{number}.png")
+        except Exception as error:  # a peer's failures are what is counted here
+            if os.environ.get("PEER_ERRORS"):
+                print(repr(error), file=sys.stderr)
+            return
+        with lock:
+            done[0] += 1
+
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(jobs):
+            pool.submit(run, number)
+    print(done[0])
+
+
+if __name__ == "__main__":
+    main()
