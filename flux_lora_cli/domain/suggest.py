@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that was probably meant; "" where none is near."""
-    names = list(known)
+    return _nearest(name[:100], tuple(known))
+
+
+@lru_cache(maxsize=256)  # a generated file has one wrong name in every line
+def _nearest(name: str, names: tuple[str, ...]) -> str:
     folded = name.casefold().replace("-", "_")
     for candidate in names:
         if candidate.casefold().replace("-", "_") == folded:
@@ -17,7 +22,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     alias = _ALIASES.get(folded)
     if alias in names:
         return str(alias)
-    found = get_close_matches(name[:100], names, n=1, cutoff=0.6)
+    found = get_close_matches(name, names, n=1, cutoff=0.6)
     return found[0] if found else ""
 
 

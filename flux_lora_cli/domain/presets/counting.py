@@ -11,6 +11,8 @@ from .spec import JobSpec
 
 #: Terms of a sum that are written out.
 _MOST_TERMS = 4
+#: Factors of a term that are written out.
+_MOST_FACTORS = 12
 
 
 def _factors(spec: JobSpec) -> tuple[int, ...]:
@@ -33,11 +35,17 @@ def multiplication(specs: Sequence[JobSpec]) -> str:
     terms = []
     for factors, times in groups.items():
         numbers = ([times] if times > 1 or not factors else []) + list(factors)
-        terms.append(" × ".join(str(number) for number in numbers))
+        shown = [_number(number) for number in numbers[:_MOST_FACTORS]]
+        terms.append(" × ".join(shown if len(numbers) <= _MOST_FACTORS else [*shown, "…"]))
     if len(terms) > _MOST_TERMS:
         terms = [*terms[:_MOST_TERMS], "…"]
     text = " + ".join(terms) or "0"
-    return text if text == str(total) else f"{text} = {total}"
+    return text if text == _number(total) else f"{text} = {_number(total)}"
+
+
+def _number(value: int) -> str:
+    """A number in full, or, past all reason, its order of magnitude."""
+    return str(value) if value < 10**18 else f"over 10^{int(value.bit_length() * 0.30103) - 1}"
 
 
 def check_limit(presets: Sequence[tuple[str, int, Sequence[JobSpec]]], max_jobs: int | None, problems: Problems) -> int:
@@ -48,6 +56,6 @@ def check_limit(presets: Sequence[tuple[str, int, Sequence[JobSpec]]], max_jobs:
         largest = max(range(len(counts)), key=counts.__getitem__)
         file, line, _ = presets[largest]
         how = multiplication([spec for _, _, specs in presets for spec in specs])
-        message = f"expands to {how} jobs, more than the limit of {max_jobs}; raise it with --max-jobs {total}"
+        message = f"expands to {how} jobs, more than the limit of {max_jobs}; raise it with --max-jobs {_number(total)}"
         problems.add(file, line, 1, "jobs", message)
     return total

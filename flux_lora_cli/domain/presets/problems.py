@@ -63,6 +63,10 @@ class Problems:
         """How many problems a file has."""
         return self._count.get(file, 0)
 
+    def full(self, file: str) -> bool:
+        """Whether no more problems of a file are taken, and looking for them is of no use."""
+        return self.of(file) > MOST
+
     def sorted(self) -> tuple[Problem, ...]:
         """All of them, by file in the order of reading, then by place."""
         order = {file: number for number, file in enumerate(self._count)}

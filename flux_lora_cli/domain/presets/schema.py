@@ -151,7 +151,7 @@ def _job(rows: Mapping[str, Parameter]) -> Schema:
         "skip": {"description": "Leave this job out.", "type": "boolean", "default": False},
         "prompts_file": {"description": "A file of prompts, one a line.", "type": "string"},
     }
-    both = [{"not": {"required": ["prompt", "prompts_file"]}}]
+    both: list[Schema] = [{"not": {"required": ["prompt", "prompts_file"]}}]
     for name in (*rows, "stack"):
         in_matrix = {"matrix": {"type": "object", "required": [name]}}
         both.append({"not": {"required": [name, "matrix"], "properties": in_matrix}})

@@ -142,6 +142,8 @@ class _Reading:
         wildcards = self._wildcards(self.source.folder)
         scope = Scope({}, wildcards)
         for node in nodes:
+            if self.problems.full(origin.file):
+                break
             spec = checker.job(origin, node, f"line {node.line}", scope, wildcards)
             self._take(spec)
         return self._finish(checker)
@@ -240,6 +242,8 @@ class _Reading:
         wildcards = self._wildcards(layer.source.folder)
         scope = Scope(checker.shared.vars, wildcards)
         for number, item in enumerate(node.items):
+            if self.problems.full(layer.origin.file):
+                break
             self._take(checker.job(layer.origin, item, f"jobs[{number}]", scope, wildcards))
 
     # ---- jobs --------------------------------------------------------------------------------
