@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.event_lines import check_event_lines
+
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
 
@@ -107,6 +109,8 @@ def cli(tmp_path: Path) -> Cli:
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
+        if "--json" in arguments and "--help" not in arguments:
+            check_event_lines(done.stdout)
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
