@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -17,12 +17,12 @@ from flux_lora_cli.adapters.run_folder import RunFolder
 from flux_lora_cli.adapters.state_dir import Notes, state_dir, user_ledger_dir
 from flux_lora_cli.adapters.workers import QueueInbox, ThreadWorkers
 from flux_lora_cli.domain.backoff import Policy
-from flux_lora_cli.domain.events import Event, Plan
+from flux_lora_cli.domain.events import Plan, Warned
 from flux_lora_cli.domain.filenames import Template, case_key
 from flux_lora_cli.domain.pacing import LookPlanner
 from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.domain.text import slug
-from flux_lora_cli.errors import FluxLoraError, KeyRefused, NotFoundError, Uncertain
+from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, Rejected, Uncertain
 from flux_lora_cli.workflow.asking import ask
 from flux_lora_cli.workflow.batch import (
     TYPICAL_BYTES,
@@ -35,9 +35,9 @@ from flux_lora_cli.workflow.batch import (
     price_documented,
     spent,
 )
-from flux_lora_cli.workflow.context import NameOf, Settings, iso
+from flux_lora_cli.workflow.context import NameOf, Settings, Work, iso
 from flux_lora_cli.workflow.planning import SEED_BITS, BatchPlan, make_plan
-from flux_lora_cli.workflow.ports import Clock, Observer
+from flux_lora_cli.workflow.ports import Clock, Observer, Service
 from flux_lora_cli.workflow.pricing import Priced, price_works
 from flux_lora_cli.workflow.runner import Naming, Runner, World
 from flux_lora_cli.workflow.submitter import plain
@@ -321,7 +321,7 @@ class _Run:
                 raise FluxLoraError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
         self._keep_inputs(plan)
         self._record(plan, changed)
-        planner = LookPlanner.restore(self._pace(plan), self._settings.poll_interval)
+        planner = planner_for(self._service_name, plan.works, self._settings.poll_interval)
         batch = Batch(
             plan,
             opened.records,
@@ -344,44 +344,9 @@ class _Run:
     def _price(self, plan: BatchPlan) -> Priced:
         if not plan.to_submit:
             return Priced(Decimal(0), None)
-        service = self._world.service
-
-        def ask_price(record: JobRecord) -> Decimal | None:
-            try:
-                return ask(
-                    lambda: service.price(record.model or "", record.input or {}),
-                    self._clock,
-                    random.random,
-                    _PRICE_TRIES,
-                )
-            except (Uncertain, KeyRefused) as error:
-                if isinstance(error, KeyRefused):
-                    raise
-                return None
-
-        priced = price_works(plan.to_submit, ask_price, self._options.price)
-        self._warn_of_balance(priced)
+        priced = price_plan(plan.to_submit, self._world.service, self._clock, self._options.price)
+        warn_of_balance(priced, self._world.service, self._clock, self._observer)
         return priced
-
-    def _warn_of_balance(self, priced: Priced) -> None:
-        from flux_lora_cli.domain.events import Warned
-
-        if not priced.total:
-            return
-        try:
-            balance = ask(self._world.service.balance, self._clock, random.random, Policy(2, 1.0, 2.0))
-        except KeyRefused:
-            raise
-        except FluxLoraError:
-            return
-        if balance is not None and balance < priced.total:
-            self._observer(
-                Warned(
-                    "balance",
-                    f"the account has ${plain(balance)}, and the plan costs ${plain(priced.total)}: submits will stop "
-                    "when the credit is used up",
-                )
-            )
 
     def _keep_inputs(self, plan: BatchPlan) -> None:
         for work in plan.to_submit:
@@ -400,22 +365,61 @@ class _Run:
         self._opened.keeper.write()
         self._notes.remember_folder(self._opened.folder.resolve())
 
-    def _pace(self, plan: BatchPlan) -> Mapping[str, Any]:
-        return _pace(self._service_name, plan.works[0].record.model) if plan.works else {}
-
     def _claimed(self) -> set[str]:
-        return claimed_elsewhere(self._service_name, self._opened.folder) | {
+        return claimed_elsewhere(self._service_name, [self._opened.folder]) | {
             record.task_id for record in self._opened.records.values() if record.task_id
         }
 
 
-def claimed_elsewhere(service: str, folder: Path | None) -> set[str]:
-    """Ids of tasks that the user's own ledger, or the ledger of another folder at hand, already has."""
-    here = folder.resolve() if folder is not None else None
-    places = [user_ledger_dir(service), *Notes(state_dir()).folders()]
+def price_plan(works: Sequence[Work], service: Service, clock: Clock, per_image: Decimal | None) -> Priced:
+    """Put prices on works: the service's, else ``per_image``. Raises AuthError, ServiceError."""
+
+    def ask_price(record: JobRecord) -> Decimal | None:
+        try:
+            return ask(
+                lambda: service.price(record.model or "", record.input or {}), clock, random.random, _PRICE_TRIES
+            )
+        except (Uncertain, BadAnswer, Rejected):
+            return None
+
+    return price_works(works, ask_price, per_image)
+
+
+def warn_of_balance(priced: Priced, service: Service, clock: Clock, observer: Observer) -> None:
+    """Say before the first submit that the credit does not suffice. Raises KeyRefused."""
+    if not priced.total:
+        return
+    try:
+        balance = ask(service.balance, clock, random.random, Policy(2, 1.0, 2.0))
+    except KeyRefused:
+        raise
+    except FluxLoraError:
+        return
+    if balance is not None and balance < priced.total:
+        observer(
+            Warned(
+                "balance",
+                f"the account has ${plain(balance)}, and the plan costs ${plain(priced.total)}: submits will stop "
+                "when the credit is used up",
+            )
+        )
+
+
+def planner_for(service: str, works: Sequence[Work], floor: float) -> LookPlanner:
+    """A planner that starts with what earlier runs learned of the works' model."""
+    return LookPlanner.restore(_pace(service, works[0].record.model) if works else {}, floor)
+
+
+def claimed_elsewhere(service: str, opened: Collection[Path]) -> set[str]:
+    """Ids of tasks that the user's own ledger, or the ledger of another folder at hand, already has.
+
+    Args:
+        opened: folders whose ledgers this process has open; the caller knows what they claim.
+    """
+    here = {folder.resolve() for folder in opened}
     claimed: set[str] = set()
-    for place in places:
-        if place == here:
+    for place in (user_ledger_dir(service), *Notes(state_dir()).folders()):
+        if place.resolve() in here:
             continue
         try:
             claimed |= claimed_task_ids(place)
@@ -431,17 +435,3 @@ def _pace_note(service: str, model: str | None) -> str:
 def _pace(service: str, model: str | None) -> Mapping[str, Any]:
     note = Notes(state_dir()).read(_pace_note(service, model))
     return note if isinstance(note, Mapping) else {}
-
-
-__all__ = [
-    "BatchOptions",
-    "BatchResult",
-    "Event",
-    "NotFoundError",
-    "claimed_elsewhere",
-    "draw_seed",
-    "make_world",
-    "name_by",
-    "plan_dry",
-    "run_batch",
-]

@@ -86,6 +86,10 @@ class RunFolder:
         )
         return ManifestKeeper(self.folder, head, self.ledger, self.records, clock.monotonic, timestamp)
 
+    def next_order(self) -> int:
+        """The manifest position after the last."""
+        return max((record.order for record in self.records.values()), default=-1) + 1
+
     def taken_names(self, case_key: Callable[[str], str]) -> set[str]:
         """Names that belong to images of this folder."""
         return {

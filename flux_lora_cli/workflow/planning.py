@@ -110,7 +110,7 @@ def _bring_up_to_date(
         record.execution_ms, record.matched_by, record.outputs = None, None, []
     if record.state is State.PLANNED:
         seed = job.seed if job.seed is not None and job.seed != -1 else _kept_seed(record)
-        record.input = _input(job, draw_seed() if seed is None else seed, api_version)
+        record.input = request_for(job, draw_seed() if seed is None else seed, api_version)
 
 
 def _kept_seed(record: JobRecord) -> int | None:
@@ -118,7 +118,8 @@ def _kept_seed(record: JobRecord) -> int | None:
     return seed if isinstance(seed, int) and seed >= 0 else None
 
 
-def _input(job: Job, seed: int, api_version: str) -> Mapping[str, Any]:
+def request_for(job: Job, seed: int, api_version: str) -> Mapping[str, Any]:
+    """The request of a job as it is recorded: defaults explicit, a local image by its hash."""
     params: Mapping[str, Any] = job.params
     if job.image is not None:
         params = {**params, "image": f"inputs/{job.image.sha256}.{job.image.extension}"}

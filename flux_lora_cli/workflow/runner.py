@@ -70,6 +70,7 @@ class Runner:
         keep: told of every group of records that became durable (for the manifest); returns the monotonic
             time at which it wants ``tick`` to be called, None for never.
         tick: writes the manifest where it is due.
+        follow: whether accepted tasks are waited for (not so: ``submit`` without ``--wait``).
     """
 
     def __init__(
@@ -83,9 +84,10 @@ class Runner:
         claimed: Callable[[], set[str]] = set,
         keep: Callable[[list[JobRecord]], float | None] = lambda changed: None,
         tick: Callable[[], None] = lambda: None,
+        follow: bool = True,
     ) -> None:
         self.settings = settings
-        self._keep, self._tick = keep, tick
+        self._keep, self._tick, self._follow = keep, tick, follow
         self._tick_at: float | None = None
         self.book = Book(world.records, world.clock, self._committed)
         self.reactor = Reactor(world.clock, world.inbox, self.book.flush)
@@ -109,7 +111,7 @@ class Runner:
             self.ctx, self.calls, planner, self.collector.completed, self._pump, lambda: self.submitter.waiting
         )
         self.reconciler = Reconciler(
-            self.ctx, self.calls, claimed, lambda work: self.follower.follow(work), self._resubmit
+            self.ctx, self.calls, claimed, lambda work: self._accepted(work, None), self._resubmit
         )
         self.submitter = Submitter(
             self.ctx,
@@ -158,8 +160,11 @@ class Runner:
 
         return close
 
-    def _accepted(self, work: Work, task: Task) -> None:
-        self.follower.follow(work, task)
+    def _accepted(self, work: Work, task: Task | None) -> None:
+        if self._follow:
+            self.follower.follow(work, task)
+        else:
+            self.ctx.settle(work)
 
     def _resubmit(self, work: Work) -> None:
         self.submitter.add(work, first=True)

@@ -1,0 +1,124 @@
+"""Submitting jobs one after another: shared by ``submit`` and ``replay``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import typer
+
+from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
+from flux_lora_cli.errors import BudgetError
+
+if TYPE_CHECKING:
+    from flux_lora_cli import tasks
+    from flux_lora_cli.domain.job import Job
+    from flux_lora_cli.domain.records import JobRecord
+    from flux_lora_cli.workflow.context import Work
+    from flux_lora_cli.workflow.pricing import Priced
+    from flux_lora_cli.workflow.runner import Runner
+
+#: More images than this are asked about, where somebody can answer; as for ``batch``.
+ASK_ABOVE = 100
+
+
+def run(
+    jobs: list[Job], groups: tuple[SpendOptions, SaveOptions, ServiceOptions], console: Console, *, wait: bool
+) -> int:
+    """Submit the jobs; with ``wait`` also save their images."""
+    from flux_lora_cli import tasks
+    from flux_lora_cli.adapters.clock import SystemClock
+    from flux_lora_cli.cli.reporter import Reporter
+    from flux_lora_cli.cli.service import connected
+    from flux_lora_cli.cli.settings import live, run_settings
+    from flux_lora_cli.cli.signals import interrupting
+    from flux_lora_cli.cli.submit import default_folder
+
+    spend, save, service = groups
+    settings = run_settings(spend, save, console)
+    save_to = None
+    if wait:
+        folder = default_folder(service, save.output)
+        save_to = tasks.SaveTo(folder, save.filename, save.fail_on_nsfw, str(folder))
+    clock = SystemClock()
+    with ExitStack() as stack:
+        connection = stack.enter_context(connected(service, console, clock))
+        display = None
+        if wait and live(console):
+            from flux_lora_cli.cli.display import LiveDisplay
+
+            display = stack.enter_context(LiveDisplay(console, "images"))
+
+        def accepted(record: JobRecord) -> None:
+            if not wait:
+                console.result(record.task_id or "")
+
+        def on_runner(runner: Runner) -> None:
+            stack.enter_context(interrupting(runner.interrupt, console, "flux-lora status"))
+
+        result = tasks.submit_jobs(
+            jobs,
+            connection.client,
+            connection.service,
+            settings,
+            price=spend.price,
+            api_version=service.api_version,
+            save_to=save_to,
+            observer=Reporter(console, display),
+            accepted=accepted,
+            confirm=lambda works, priced: _confirmed(works, priced, spend, console),
+            on_runner=on_runner,
+            clock=clock,
+        )
+    return tell(result, console)
+
+
+def _confirmed(works: list[Work], priced: Priced, spend: SpendOptions, console: Console) -> bool:
+    from flux_lora_cli.workflow.planning import images_of
+    from flux_lora_cli.workflow.submitter import plain
+
+    images = sum(images_of(work.record) for work in works)
+    if spend.yes or not console.interactive or images <= ASK_ABOVE:
+        return True
+    cost = "at an unknown price" if priced.total is None else f"${plain(priced.total)}"
+    console.info(f"to submit: {images} images, {cost}")
+    return typer.confirm("Submit them?", default=False, err=True)
+
+
+def tell(result: tasks.TasksResult, console: Console) -> int:
+    """The summary of submitted or awaited tasks, and why the exit code is not 0."""
+    from flux_lora_cli.domain.manifest import summary
+
+    console.summary.update(summary(result.records))
+    for reason in result.reasons.values():
+        if reason is not None and reason.code != "output_closed":
+            console.error(reason)
+    return int(result.exit_code)
+
+
+def dry_run(jobs: list[Job], spend: SpendOptions, console: Console) -> int:
+    """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
+    from flux_lora_cli.domain.parameters import find_model
+    from flux_lora_cli.workflow.submitter import plain
+
+    images, total = 0, Decimal(0)
+    known = True
+    for job in jobs:
+        count = int(job.params.get("num_images", 1))
+        model = find_model(job.model)
+        price = spend.price or (model.documented_price if model else None)
+        images += count
+        known = known and price is not None
+        total += (price or Decimal(0)) * count
+    source = "at --price" if spend.price else "at the documented price; the service may charge another"
+    cost = f"${plain(total)} ({source})" if known else "price not known (name it with --price)"
+    console.result(f"{len(jobs)} tasks to submit, {images} images, {cost}")
+    console.summary.update(tasks=len(jobs), images=images, cost_usd=plain(total) if known else None, dry_run=True)
+    if spend.max_cost is not None and (not known or total > spend.max_cost):
+        raise BudgetError(
+            f"{cost} is over --max-cost ${plain(spend.max_cost)}" if known else cost,
+            "Raise --max-cost, or ask for less.",
+        )
+    return 0
