@@ -115,9 +115,9 @@ class Stub:
 def stub(folder: Path, tls: bool = False, **options: Any) -> Iterator[Stub]:
     """Start a stub; options as on its command line, with underscores."""
     command: list[str] = [sys.executable, str(HERE / "stub.py")]
-    ca = certificate(folder) if tls else None
-    if ca:
-        command += ["--tls", str(ca)]
+    if tls:
+        command += ["--tls", str(certificate(folder))]
+    ca = trusted(folder) if tls else None
     for name, value in options.items():
         values = value if isinstance(value, (list, tuple)) else [value]
         command += ["--" + name.replace("_", "-"), *map(str, values)]
@@ -130,6 +130,15 @@ def stub(folder: Path, tls: bool = False, **options: Any) -> Iterator[Stub]:
         process.stdin.close()
         process.wait(10)
         process.stdout.close()
+
+
+def trusted(folder: Path) -> Path:
+    """What clients load: the usual authorities, and the stub's. A file of one would flatter those who reload it."""
+    import certifi
+
+    file = folder / "trusted.pem"
+    file.write_text(Path(certifi.where()).read_text() + (folder / "stub.crt").read_text())
+    return file
 
 
 def certificate(folder: Path) -> Path:
