@@ -179,7 +179,7 @@ def test_a_list_hides_or_renames_inputs(make: Make, kind: str, name: str) -> Non
 DOWNLOADS: list[tuple[str, Callable[[Raw], object]]] = [
     ("404", lambda got: got.status == 404),
     ("cut", lambda got: 0 < len(got.body) < int(got.header("Content-Length"))),
-    ("short", lambda got: got.body.startswith(b"\x89PNG") and b"IEND" not in got.body and not got.header("Content-Length")),
+    ("short", lambda got: got.body[:4] == b"\x89PNG" and b"IEND" not in got.body and not got.header("Content-Length")),
     ("wrong-type", lambda got: got.header("Content-Type") == "image/png" and b"<html>" in got.body),
     ("other-file", lambda got: got.header("Content-Type") == "image/png" and got.body.startswith(b"%PDF")),
     ("damaged", lambda got: got.body.startswith(b"\x89PNG") and got.body.endswith(b"IEND\xaeB`\x82")),
@@ -217,14 +217,16 @@ def test_a_refused_port_opens_again(make: Make) -> None:
     host, port = call.sandbox.base_url[7:].split(":")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=5)
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            assert submitted(call).status == 200
-            return
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    deadline = time.monotonic() + 10
+    while not _open(call) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert submitted(call).status == 200
+
+
+def _open(call: Caller) -> bool:
+    host, port = call.sandbox.base_url[7:].split(":")
+    with socket.socket() as connection:
+        return connection.connect_ex((host, int(port))) == 0
 
 
 def test_stopping_ends_a_stall_at_once(make: Make) -> None:

