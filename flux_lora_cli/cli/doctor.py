@@ -1,0 +1,110 @@
+"""``flux-lora doctor``: what works and what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flux_lora_cli.cli.command import build
+from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.options import ServiceOptions
+from flux_lora_cli.domain.events import Record
+from flux_lora_cli.domain.outcome import exit_code
+from flux_lora_cli.domain.text import printable
+from flux_lora_cli.errors import AuthError, FolderError
+
+if TYPE_CHECKING:
+    from flux_lora_cli.cli.checkup import Finding
+
+#: Columns of state and name.
+_INDENT = 20
+#: Where a batch writes without -o.
+_DEFAULT = Path("flux-lora-output")
+
+
+def doctor(
+    service: ServiceOptions,
+    console: Console,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The output folder to look at.")
+    ] = _DEFAULT,
+) -> int:
+    """Check versions, folders, free disk, key, service, balance and clock.
+
+    Prints one line for each check, with what to do where something is wrong.
+    Spends nothing. Exits 4 for the key, 5 for the service, 7 for a folder, 0
+    where everything works.
+    """
+    from flux_lora_cli.cli.service import check
+
+    check(service)
+    findings = []
+    for finding in _findings(service, output, console):
+        findings.append(finding)
+        _tell(finding, console)
+    states = [finding.state for finding in findings]
+    console.summary.update({state: states.count(state) for state in ("ok", "warning", "failed", "skipped")})
+    return exit_code({finding.exit_code for finding in findings})
+
+
+def _findings(service: ServiceOptions, output: Path, console: Console) -> Iterator[Finding]:
+    from flux_lora_cli.adapters.state_dir import state_dir
+    from flux_lora_cli.cli import checkup
+
+    yield from checkup.versions()
+    place = checkup.folder("folder", output)
+    yield place
+    if place.state == "ok":
+        yield checkup.disk(output)
+    found = checkup.ledger(output)
+    if found is not None:
+        yield found
+    yield checkup.folder("state", state_dir())
+    yield from _service(service, console)
+
+
+def _service(options: ServiceOptions, console: Console) -> Iterator[Finding]:
+    from flux_lora_cli.adapters.clock import SystemClock
+    from flux_lora_cli.cli import checkup
+    from flux_lora_cli.cli.service import connected
+
+    try:
+        with connected(options, console, SystemClock()) as connection:
+            yield from checkup.service(connection.client, connection.service)
+    except (AuthError, FolderError) as error:
+        yield checkup.failed("key" if isinstance(error, AuthError) else "sandbox", error)
+        yield checkup.Finding("service", "skipped", "nothing is sent without a key")
+
+
+def _tell(finding: Finding, console: Console) -> None:
+    for line in _lines(finding, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0):
+        console.result(line)
+    data = {"check": finding.check, "state": finding.state, "message": finding.message, "hint": finding.hint}
+    console.event(Record("check", data))
+    if console.json and finding.error is not None:
+        console.error(finding.error)
+
+
+def _lines(finding: Finding, width: int) -> list[str]:
+    """The finding as a line, and what to do as another; broken at words where somebody watches (``width`` > 0)."""
+    lines = [f"{finding.state:<7}  {finding.check:<9}  {printable(finding.message)}"]
+    if finding.hint:
+        lines.append(" " * _INDENT + printable(finding.hint))
+    if not width:
+        return lines
+    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent=" " * _INDENT)]
+
+
+command = build(
+    doctor,
+    "doctor",
+    examples="""\
+  flux-lora doctor --sandbox
+  flux-lora doctor -o /srv/images --json""",
+)
