@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flux_lora_cli.adapters.clock import SystemClock
 from flux_lora_cli.adapters.inputs import image_reference
 from flux_lora_cli.adapters.ledger import Ledger, claimed_task_ids
+from flux_lora_cli.adapters.preset_files import FolderPresetFiles
 from flux_lora_cli.adapters.rebuild import manifest_records, manifest_service
 from flux_lora_cli.adapters.run_folder import RunFolder
 from flux_lora_cli.adapters.state_dir import Notes, state_dir, user_ledger_dir
@@ -20,6 +21,7 @@ from flux_lora_cli.domain.backoff import Policy
 from flux_lora_cli.domain.events import Plan, Warned
 from flux_lora_cli.domain.filenames import Template, case_key
 from flux_lora_cli.domain.pacing import LookPlanner
+from flux_lora_cli.domain.presets.loading import Loaded, LoadOptions, load_sources
 from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.domain.text import slug
 from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, Rejected, Uncertain
@@ -129,6 +131,21 @@ class ServicePort:
     def upload(self, path: str, media_type: str) -> str:
         """The reference under which the service reads a local file."""
         return image_reference(self.client, path, media_type)
+
+
+def load_presets(
+    *paths: str | Path, options: LoadOptions | None = None, allow: Sequence[str | Path] = ()
+) -> Loaded:
+    """Preset files into jobs.
+
+    Args:
+        allow: folders below which presets may name files, besides their own.
+
+    Raises:
+        NotFoundError: a path does not exist.
+        PresetError: with every problem of every file.
+    """
+    return load_sources([str(path) for path in paths], FolderPresetFiles(allow), options)
 
 
 def draw_seed() -> int:

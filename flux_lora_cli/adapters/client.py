@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from flux_lora_cli.adapters.clock import SystemClock
 from flux_lora_cli.adapters.http import Transport
 from flux_lora_cli.adapters.http.transport import Clock
 from flux_lora_cli.domain import answers
@@ -107,7 +108,7 @@ def check_host(base_url: str, allow_custom_host: bool) -> None:
 def connect(
     *,
     key: str,
-    clock: Clock,
+    clock: Clock | None = None,
     base_url: str = DEFAULT_BASE_URL,
     version: Version = "v2",
     allow_custom_host: bool = False,
@@ -128,7 +129,7 @@ def connect(
     api = Api(base_url, version)
     check_host(api.base_url, allow_custom_host)
     name = "".join(c for c in (env or {}).get("WAVESPEED_CLIENT_NAME", "") if " " < c <= "~")[:100]
-    transport = Transport(api.base_url, key, clock, pool_size, name or "flux-lora", log)
+    transport = Transport(api.base_url, key, clock or SystemClock(), pool_size, name or "flux-lora", log)
     return Client(transport, api)
 
 
