@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from flux_lora_cli.domain.events import Error, Event, Explained, Problem, Warned
 from flux_lora_cli.domain.text import printable
 
 if TYPE_CHECKING:
+    from flux_lora_cli.domain.events import Event
     from flux_lora_cli.cli.options import GeneralOptions
     from flux_lora_cli.errors import FluxLoraError
 
@@ -75,6 +75,13 @@ class Console:
         if self.json:
             self._write_out(json.dumps(event.as_dict(), ensure_ascii=False, default=str))
 
+    def _json_event(self, kind: str, *fields: Any) -> None:
+        """An event made here; its module is loaded only where it is written."""
+        if self.json:
+            from flux_lora_cli.domain import events
+
+            self.event(getattr(events, kind)(*fields))
+
     def document(self, text: str) -> None:
         """A result of several lines (a schema, a file), in text mode only."""
         if not self.json:
@@ -120,12 +127,12 @@ class Console:
     def explain(self, text: str) -> None:
         """A decision, under ``-v``."""
         if self.verbose and not self.quiet:
-            self.event(Explained(printable(text)))
+            self._json_event("Explained", printable(text))
             self._write_err(text)
 
     def warn(self, text: str, code: str = "warning") -> None:
         """Something that stops nothing."""
-        self.event(Warned(code, printable(text)))
+        self._json_event("Warned", code, printable(text))
         if not self.quiet:
             self._write_err(f"warning: {text}")
 
@@ -133,13 +140,14 @@ class Console:
         """Why the command ends, and what to do."""
         for problem in getattr(error, "problems", ()):
             self._problem(problem)
-        self.event(Error(error.code, printable(error.message, keep_newlines=True), printable(error.hint)))
+        self._json_event("Error", error.code, printable(error.message, keep_newlines=True), printable(error.hint))
         self._write_err(f"error: {error.message}")
         if error.hint:
             self._write_err(f"  {error.hint}")
 
     def _problem(self, problem: Any) -> None:
-        self.event(Problem(problem.file, problem.line, problem.column, problem.key, printable(problem.message)))
+        place = (problem.file, problem.line, problem.column, problem.key)
+        self._json_event("Problem", *place, printable(problem.message))
         self._write_err(str(problem))
 
     def _write_err(self, text: str) -> None:
