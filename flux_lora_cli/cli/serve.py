@@ -17,7 +17,7 @@ from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import duration, money, rate
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.errors import FolderError, UsageError
-from flux_lora_cli.sandbox.faults import FAULT_HELP
+from flux_lora_cli.sandbox.faults import fault_help
 
 if TYPE_CHECKING:
     from flux_lora_cli.sandbox.journal import Seen
@@ -171,5 +171,5 @@ command = build(
 
 Faults:
 """
-    + FAULT_HELP,
+    + fault_help(),
 )

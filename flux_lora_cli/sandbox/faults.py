@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-import textwrap
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -189,7 +188,10 @@ class FaultBook:
         return found
 
 
-def _help() -> str:
+def fault_help() -> str:
+    """The language, for help and documentation; 80 columns."""
+    import textwrap
+
     head = f"""\
   --fault ENDPOINT:KIND[=VALUE][:HOW OFTEN][:OPTION]
   ENDPOINT   {", ".join(ENDPOINTS[:6])},
@@ -203,17 +205,13 @@ def _help() -> str:
              whether the request is carried out, and charged, before it goes
              wrong. Without either, those with ** do so after.
   STATUS *           an HTTP status, 100 to 599"""
-    return "\n".join([head, *(_entry(name, kind) for name, kind in KINDS.items() if name != "status")])
+    return "\n".join([head, *(_entry(name, kind, textwrap.fill) for name, kind in KINDS.items() if name != "status")])
 
 
-def _entry(name: str, kind: Kind) -> str:
+def _entry(name: str, kind: Kind, fill: Callable[..., str]) -> str:
     mark = "" if not kind.both else " *" if kind.before else " **"
     value = f"={kind.default}" if kind.default else ""
     where = f" ({', '.join(kind.endpoints)})" if kind.endpoints else ""
     title = f"  {name}{value}{mark}"
-    text = textwrap.fill(kind.about + where, 58, initial_indent="", subsequent_indent=" " * 21)
+    text = fill(kind.about + where, 58, subsequent_indent=" " * 21)
     return f"{title:<20} {text}" if len(title) <= 20 else f"{title}\n{' ' * 21}{text}"
-
-
-FAULT_HELP: Final = _help()
-"""The language, for help and documentation; 80 columns."""

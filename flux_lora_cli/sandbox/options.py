@@ -25,7 +25,7 @@ class SandboxOptions:
         balance: dollars of credit; None for a credit that does not run out.
         api_key: the one key that is accepted; None for any key.
         nsfw_rate: share of the images that are flagged, 0 to 1. A prompt that says nsfw is flagged always.
-        faults: what goes wrong, see ``faults.FAULT_HELP``.
+        faults: what goes wrong, see ``faults.fault_help``.
         seed: of the sandbox's own randomness.
         state: file that keeps the state; None keeps it in memory.
         pictures: ``scene`` draws them; ``plain`` sends one colour, for load tests.

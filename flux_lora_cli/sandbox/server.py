@@ -14,7 +14,6 @@ from .listener import Listener, Wire
 from .messages import Reply, Request, as_json
 from .options import SandboxOptions
 from .routes import STATS, Route, route
-from .sabotage import sabotage
 from .service import NANOS, Service
 from .store import Fate
 
@@ -104,6 +103,8 @@ class Sandbox:
         return True
 
     def _serve_wrongly(self, fault: Fault, wire: Wire, request: Request, target: Route) -> bool:
+        from .sabotage import sabotage  # only those that misbehave need it
+
         def carry(fate: Fate | None) -> Reply:
             return self.service.reply(target, request, fate)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flux_lora_cli.sandbox.fault_kinds import KINDS
-from flux_lora_cli.sandbox.faults import FAULT_HELP, FaultBook, parse_fault
+from flux_lora_cli.sandbox.faults import FaultBook, fault_help, parse_fault
 
 READ = [
     ("submit:503", {"endpoint": "submit", "kind": "status", "value": "503", "before": True}),
@@ -90,5 +90,5 @@ def test_the_first_of_several_wins_and_all_count() -> None:
 
 
 def test_the_help_names_every_kind_and_fits_a_terminal() -> None:
-    assert all(f"\n  {name}" in FAULT_HELP for name in KINDS if name != "status")
-    assert max(map(len, FAULT_HELP.splitlines())) <= 80
+    assert all(f"\n  {name}" in fault_help() for name in KINDS if name != "status")
+    assert max(map(len, fault_help().splitlines())) <= 80
