@@ -170,7 +170,7 @@ class Expander:
                     params[axis.name] = value
             if plan.label:
                 labels.insert(0, plan.label)
-            base = "/".join((spec.id, *labels))
+            base = "/".join((spec.id, *labels) if spec.id else labels)
             if self._overrides:
                 if "loras" in self._overrides:
                     stack = None

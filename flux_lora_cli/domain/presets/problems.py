@@ -37,21 +37,21 @@ class Problems:
     """The problems found so far, each once, at most MOST for each file."""
 
     def __init__(self) -> None:
-        self._found: dict[Problem, None] = {}
+        self._found: dict[tuple[str, int, int, str], Problem] = {}
         self._count: dict[str, int] = {}
 
     def add(self, file: str, line: int, column: int, key: str, message: str) -> None:
-        """Note a problem; repeats of one are dropped."""
+        """Note a problem; the same at the same place is one problem, whatever led to it."""
         seen = self._count.get(file, 0)
         if seen > MOST:
             return
-        problem = Problem(file, line, column, key, message)
-        if problem in self._found:
+        place = (file, line, column, message)
+        if place in self._found:
             return
         self._count[file] = seen + 1
         if seen == MOST:
-            problem = Problem(file, line, column, "", f"more than {MOST} problems; the rest is not shown")
-        self._found[problem] = None
+            key, message = "", f"more than {MOST} problems; the rest is not shown"
+        self._found[place] = Problem(file, line, column, key, message)
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -70,4 +70,4 @@ class Problems:
     def sorted(self) -> tuple[Problem, ...]:
         """All of them, by file in the order of reading, then by place."""
         order = {file: number for number, file in enumerate(self._count)}
-        return tuple(sorted(self._found, key=lambda p: (order[p.file], p.line, p.column)))
+        return tuple(sorted(self._found.values(), key=lambda p: (order[p.file], p.line, p.column)))
