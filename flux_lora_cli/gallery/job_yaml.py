@@ -21,7 +21,7 @@ KEY_ORDER = (
 # What YAML 1.1 takes for a line break or refuses as unprintable, and what reorders text on screen.
 _ESCAPED = re.compile("[\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff]")
 # What the preset language would expand: each has a backslash escape.
-_EXPANDED = re.compile(r"\$(?=\{)|\{|_(?=_)")
+_EXPANDED = re.compile(r"\$(?=\{)|\{|_(?=_)|(?<=\\)[}$_|]")
 
 
 def job_as_yaml(job_id: str, model: str, request: Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ def _load(folder: Path) -> dict[str, Any]:
         raise NotFoundError(f"{folder}: no such folder")
     path = folder / MANIFEST
     try:
-        raw = json.loads(path.read_bytes())
+        raw = _parse(path.read_bytes())
     except FileNotFoundError as error:
         raise FolderError(f"{folder} holds no {MANIFEST}", "name a folder that batch, wait or merge wrote") from error
     except OSError as error:
@@ -113,6 +113,14 @@ def _load(folder: Path) -> dict[str, Any]:
     version = raw.get("version")
     if version != VERSION or isinstance(version, bool):
         raise FolderError(f"{path} has version {version!r}, this program reads {VERSION}", "update flux-lora")
+    return raw
+
+
+def _parse(data: bytes) -> Any:
+    """JSON, with lone surrogates replaced: no encoding can write them again."""
+    raw = json.loads(data)
+    if b"\\ud" in data.lower():
+        raw = json.loads(json.dumps(raw, ensure_ascii=False).encode("utf-8", "replace"))
     return raw
 
 
@@ -173,8 +181,7 @@ def _why_none(state: str, error: str) -> str:
 
 
 def _text(value: object) -> str:
-    """A string without lone surrogates, which no encoding can write; "" for anything else."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    return value if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int | None:

@@ -154,7 +154,7 @@ function jobYaml(item) {
   for (const key of [...data.keys.filter((k) => k in input), ...others]) {
     const value = input[key];
     if (value === null || typeof value === "object" || !/^[a-z_]{1,40}$/.test(key)) continue;
-    lines.push(`    ${key}: ${scalar(key === "prompt" ? String(value).replace(/\$(?=\{)|\{|_(?=_)/g, "\\$&") : value)}`);
+    lines.push(`    ${key}: ${scalar(key === "prompt" ? String(value).replace(/\$(?=\{)|\{|_(?=_)|(?<=\\)[}$_|]/g, "\\$&") : value)}`);
   }
   if (Array.isArray(input.loras)) {
     const loras = lorasOf(item);

@@ -10,7 +10,7 @@ function reason(item) {
   const heading = item.link ? "Cannot be shown" : STATE_WORDS[item.job.st] || "No image";
   const text = item.why.replace(/^(failed|not saved): /, "");
   const said = text === heading || text === "not made yet";
-  return make("span", { class: "none" + (item.job.st === "failed" ? " bad" : "") }, make("b", {}, heading), said ? null : make("span", {}, short(text, 300)));
+  return make("span", { class: "none" + (item.job.st === "failed" ? " bad" : "") }, make("b", {}, heading), said ? null : " ", said ? null : make("span", {}, short(text, 300)));
 }
 
 function picture(item, eager) {
@@ -33,7 +33,7 @@ function shot(item, open) {
   button.append(item.link ? picture(item) : reason(item));
   if (isVeiled(item) && item.link) {
     button.classList.add("veiled");
-    button.append(make("span", { class: "veil" }, make("b", {}, "Flagged NSFW"), "Show"));
+    button.append(make("span", { class: "veil" }, make("b", {}, "Flagged NSFW"), " Show"));
   }
   label(button, item);
   button.addEventListener("click", () => (button.classList.contains("veiled") ? reveal(item) : open(item)));
@@ -41,8 +41,7 @@ function shot(item, open) {
 }
 
 function label(button, item) {
-  const what = item.link ? (button.classList.contains("veiled") ? "Show flagged image: " : "Open: ") : `${STATE_WORDS[item.job.st] || "No image"}: `;
-  button.setAttribute("aria-label", what + nameOf(item));
+  button.setAttribute("aria-label", `${button.textContent || "Open"}: ${nameOf(item)}`);
 }
 
 function reveal(item) {
