@@ -140,7 +140,9 @@ class Calls:
     def come_back_later(self, error: RateLimited, delay: float) -> bool:
         """Whether a Retry-After is too long to wait for; then the run collects what it has and ends."""
         wait = error.retry_after
-        if wait is None or wait <= LONGEST_WAIT:
+        ends_at = self._ctx.ends_at
+        left = LONGEST_WAIT if ends_at is None else min(LONGEST_WAIT, ends_at - self._ctx.clock.monotonic())
+        if wait is None or wait <= left:
             return False
         self._ctx.stop_submits(
             DeadlineError(

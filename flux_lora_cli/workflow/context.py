@@ -113,6 +113,8 @@ class Context:
     tally: Tally = field(default_factory=Tally)
     #: Why the run stops or ends other than well; the messages are told once.
     reasons: dict[ExitCode, FluxLoraError] = field(default_factory=dict)
+    #: Monotonic time of the run's deadline (--timeout).
+    ends_at: float | None = None
     submits_stopped: bool = False
     calls_stopped: bool = False
     aborted: bool = False

@@ -178,7 +178,8 @@ class Runner:
     def run(self) -> None:
         """Drive all works to where this run can bring them. Never raises FolderError: it becomes a reason."""
         if self.settings.timeout is not None:
-            self.reactor.after(self.settings.timeout, self._out_of_time)
+            self.ctx.ends_at = self.ctx.clock.monotonic() + self.settings.timeout
+            self.reactor.at(self.ctx.ends_at, self._out_of_time)
         self.reactor.after(self.settings.progress_every, self._progress)
         self.reactor.soon(self._pump)
         try:
