@@ -18,7 +18,7 @@ from pathlib import Path
 from flux_lora_cli import errors
 from flux_lora_cli.adapters import ledger_files as files
 from flux_lora_cli.adapters.folder_lock import write_lock
-from flux_lora_cli.adapters.ledger_reading import ReadLedger
+from flux_lora_cli.adapters.ledger_reading import ReadLedger, connect
 from flux_lora_cli.adapters.ledger_rows import (
     SCHEMA,
     SELECT,
@@ -35,9 +35,6 @@ LEDGER_NAME = files.LEDGER_NAME
 #: Ledgers that this process has open. Opening and closing such a file in any other way drops SQLite's
 #: locks on it (POSIX), and another process could take the log for nobody's.
 _in_use: Counter[Path] = Counter()
-
-#: Seconds to wait for another writer's transaction.
-_BUSY_TIMEOUT = 30.0
 
 
 class Ledger(ReadLedger):
@@ -81,7 +78,7 @@ class Ledger(ReadLedger):
                 raise errors.NotFoundError(f"{folder} has no ledger")
             created = _create(path, service)
         with files.translated(path):
-            database = _connect(path)
+            database = connect(path)
             try:
                 ledger = cls(path, database, created)
                 if ledger.service != service:
@@ -101,7 +98,7 @@ class Ledger(ReadLedger):
         """
         path = folder / LEDGER_NAME
         if _in_use[path.resolve()]:
-            with contextlib.closing(_connect(path)) as database:
+            with contextlib.closing(connect(path)) as database:
                 yield ReadLedger(path, database, path)
             return
         if not files.check_file(path):
@@ -110,7 +107,7 @@ class Ledger(ReadLedger):
         with tempfile.TemporaryDirectory(prefix="flux-lora-") as private:
             copy = Path(private) / LEDGER_NAME
             files.copy_consistent(path, copy)
-            with contextlib.closing(_connect(copy)) as database:
+            with contextlib.closing(connect(copy)) as database:
                 yield ReadLedger(path, database, copy)
 
     def save(self, records: Iterable[JobRecord], meta: Mapping[str, str] | None = None) -> None:
@@ -228,19 +225,6 @@ def other_service(folder: Path, owner: str, wanted: str) -> errors.OtherService:
         f"{folder} belongs to {owner}, and this run is for {wanted}",
         "Choose another folder with -o: a folder's jobs all come from one service.",
     )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # psow=0: see ledger_files.lost_commits.
-    address = f"{path.absolute().as_uri()}?mode=rw&psow=0"
-    with files.translated(path):
-        database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
-        try:
-            database.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            database.close()
-            raise
-    return database
 
 
 def _create(path: Path, service: str) -> bool:

@@ -8,14 +8,13 @@ import secrets
 import shutil
 import sqlite3
 import stat
-import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from flux_lora_cli import errors
 from flux_lora_cli.adapters.folder_lock import unusable
+from flux_lora_cli.adapters.ledger_log import HEADER, log_cut
 
 LEDGER_NAME = "ledger.sqlite3"
 SIDE_SUFFIXES = ("-wal", "-shm", "-journal")
@@ -25,8 +24,6 @@ VERSION = 1
 APPLICATION_ID = 0x464C5558
 
 _MAGIC = b"SQLite format 3\0"
-_WAL_HEADER = 32
-_FRAME_HEADER = 24
 _COPY_TRIES = 50
 _COPY_PAUSE = 0.02
 
@@ -101,6 +98,8 @@ def check_file(path: Path) -> bool:
         raise unusable(path.parent, error) from error
     if len(head) < 100 or not head.startswith(_MAGIC):
         raise damaged(path, "it is no SQLite database")
+    if log_cut(path):
+        raise damaged(path, f"{path.name}-wal, which holds its last commits, was cut or replaced")
     return True
 
 
@@ -144,54 +143,6 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def lost_commits(path: Path, valid_frames: int) -> bool:
-    """Return whether the log of a ledger holds commits that SQLite does not see.
-
-    SQLite takes a bad frame for the end of the log: right after a crash, which can tear only the last
-    commit, and wrong for a flipped bit, which silently takes all later commits away, and with them tasks
-    that were paid for. Ours are written with ``psow=0``, which repeats the last frame of a commit; so a
-    commit with another frame behind it was complete.
-
-    Args:
-        path: the ledger.
-        valid_frames: frames that SQLite accepts, as ``PRAGMA wal_checkpoint`` tells.
-    """
-    try:
-        with path.with_name(path.name + "-wal").open("rb") as log:
-            return _lost(log.read(_WAL_HEADER), log, valid_frames)
-    except FileNotFoundError:
-        return False
-
-
-def _lost(header: bytes, log: BinaryIO, valid_frames: int) -> bool:
-    if len(header) < _WAL_HEADER:
-        return False
-    magic, _, page, _, salt_1, salt_2, sum_1, sum_2 = struct.unpack(">8I", header)
-    if magic & ~1 != 0x377F0682 or _wal_checksum(header[:24], little=not magic & 1) != (sum_1, sum_2):
-        return True
-    size = _FRAME_HEADER + page
-    commit_before = False
-    number = 0
-    while len(frame := log.read(size)) >= _FRAME_HEADER:
-        number += 1
-        _, commit, frame_1, frame_2 = struct.unpack(">4I", frame[:16])
-        if number <= valid_frames or (frame_1, frame_2) != (salt_1, salt_2):
-            continue
-        if commit_before:
-            return True
-        commit_before = commit_before or commit != 0
-    return False
-
-
-def _wal_checksum(data: bytes, *, little: bool) -> tuple[int, int]:
-    # https://www.sqlite.org/fileformat2.html#checksum_algorithm
-    one = two = 0
-    for first, second in struct.iter_unpack("<2I" if little else ">2I", data):
-        one = (one + first + two) & 0xFFFFFFFF
-        two = (two + second + one) & 0xFFFFFFFF
-    return one, two
-
-
 def copy_consistent(path: Path, target: Path) -> None:
     """Copy a ledger and its log, also while another process writes, without leaving anything beside it.
 
@@ -219,6 +170,6 @@ def copy_consistent(path: Path, target: Path) -> None:
 def _log_header(log: Path) -> bytes:
     try:
         with log.open("rb") as file:
-            return file.read(_WAL_HEADER)
+            return file.read(HEADER)
     except FileNotFoundError:
         return b""

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flux_lora_cli import errors
 from flux_lora_cli.adapters import ledger_files as files
+from flux_lora_cli.adapters.ledger_log import lost_commits
 from flux_lora_cli.adapters.ledger_rows import SELECT, RowError, from_row, meta_checksum
 from flux_lora_cli.domain.records import JobRecord
 
 _CHUNK = 256
-#: Seconds: longer than another process takes between two writes of one commit.
-_SECOND_LOOK = 0.1
+#: Seconds to wait for another writer's transaction.
+_BUSY_TIMEOUT = 30.0
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Connect to a ledger that is there, as every connection to it has to be. Raises FolderError."""
+    # psow=0: see ledger_log.lost_commits.
+    address = f"{path.absolute().as_uri()}?mode=rw&psow=0"
+    with files.translated(path):
+        database = sqlite3.connect(address, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT)
+        try:
+            database.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            database.close()
+            raise
+    return database
 
 
 class ReadLedger:
@@ -107,16 +122,15 @@ class ReadLedger:
             )
 
     def _check_log(self) -> None:
-        # Another process may commit between the count and the look: only a count that stands still is believed.
-        before = None
-        while True:
-            ((_, frames, _),) = self._all("PRAGMA wal_checkpoint(PASSIVE)")
-            if frames < 0 or not files.lost_commits(self._opened, frames):
-                return
-            if frames == before:
+        self._all("BEGIN IMMEDIATE")  # nobody writes during the look
+        try:
+            with files.translated(self.path), contextlib.closing(connect(self._opened)) as second:
+                ((_, frames, _),) = second.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # Below zero: another process folds the log, so it is in use, and was whole when that began.
+            if frames >= 0 and lost_commits(self._opened, frames):
                 raise files.damaged(self.path, "its log has lost commits")
-            before = frames
-            time.sleep(_SECOND_LOOK)
+        finally:
+            self._all("ROLLBACK")
 
     def _check_content(self) -> None:
         found = self._all("PRAGMA integrity_check(1)")
