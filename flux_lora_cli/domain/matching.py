@@ -54,7 +54,7 @@ def inputs_agree(sent: Mapping[str, Any], echoed: Mapping[str, Any] | None) -> b
             complete = complete and same is not None
         else:
             # A list may leave out what it takes for a default; what it does tell has to agree.
-            same = key not in echoed or _plain(value) == _plain(echoed[key])
+            same = key not in echoed or _plain(value) == _plain(echoed[key]) or not (value or echoed[key])
         if same is False:
             return False
     if not sent.get("image") and echoed.get("image"):
@@ -63,7 +63,8 @@ def inputs_agree(sent: Mapping[str, Any], echoed: Mapping[str, Any] | None) -> b
 
 
 def _model_agrees(record: JobRecord, task: Task) -> bool:
-    return not task.model or not record.model or task.model == record.model
+    # A service may name its own models with or without the provider in front.
+    return not task.model or not record.model or task.model.rsplit("/", 1)[-1] == record.model.rsplit("/", 1)[-1]
 
 
 def _time_agrees(record: JobRecord, task: Task, until: datetime | None) -> bool:
@@ -95,8 +96,10 @@ def _trim_fraction(text: str) -> str:
 
 def _same_image(ours: str, theirs: object) -> bool | None:
     """Whether an echoed image is the one we sent; None where that cannot be told."""
+    if not ours:
+        return not theirs
     if not isinstance(theirs, str) or not theirs:
-        return False if not theirs else None
+        return None  # left out: a list need not carry megabytes of inline images
     if ours == theirs:
         return True
     if not ours.startswith("inputs/"):
