@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,13 +30,16 @@ def test_inputs_are_echoed_on_demand_exactly_as_sent(call: Caller) -> None:
     assert "inputs" not in _list(call)[0]
 
 
-def test_large_inline_images_are_kept_once_and_echoed_whole(call: Caller) -> None:
+def test_large_inline_images_are_kept_once_and_echoed_whole(make: Make, tmp_path: Path) -> None:
+    call = make(state=tmp_path / "state")
     image = "data:image/png;base64," + "iVBORw0KGgo" + "A" * 1_000_001
     for seed in range(10):
         call.submit(image=image, seed=seed)
     items = _list(call, include_inputs=True)
     assert [item["inputs"]["seed"] for item in items] == list(range(9, -1, -1))
     assert all(item["inputs"]["image"] == image for item in items)
+    call.sandbox.stop()
+    assert (tmp_path / "state").stat().st_size < 2_500_000
 
 
 def test_filters_by_model_status_and_time(make: Make, clock: FakeClock) -> None:

@@ -21,6 +21,8 @@ from decimal import Decimal
 from flux_lora_cli.sandbox.server import Sandbox, SandboxOptions
 options = SandboxOptions(state=Path(sys.argv[1]), service_time=(0, 0), balance=Decimal("0.6"))
 with Sandbox(options) as sandbox:
+    print("ready", flush=True)
+    sys.stdin.readline()
     connection = http.client.HTTPConnection(sandbox.base_url[7:])
     for seed in range(int(sys.argv[2])):
         connection.request("POST", "/api/v2/wavespeed-ai/flux-dev-lora", json.dumps({"seed": seed}),
@@ -30,16 +32,28 @@ with Sandbox(options) as sandbox:
 """
 
 
-def _process(state: Path, count: int) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", SUBMITTER, str(state), str(count)], capture_output=True, text=True, check=True
-    )
-    return done.stdout.split()
+def _processes(state: Path, counts: list[int]) -> list[str]:
+    """What submitters that begin at the same moment are answered: task ids, or the code of a refusal."""
+    command = [sys.executable, "-c", SUBMITTER, str(state)]
+    running = [
+        subprocess.Popen([*command, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for count in counts
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [line for process in running for line in process.communicate(timeout=60)[0].split()]
+    assert [process.returncode for process in running] == [0] * len(running)
+    return answers
 
 
 def test_another_process_finds_the_task_and_its_output_at_its_own_address(make: Make, tmp_path: Path) -> None:
     state = tmp_path / "deep" / "state.sqlite3"
-    (task,) = _process(state, 1)
+    (task,) = _processes(state, [1])
     call = make(state=state)
     data = call.look(task)
     assert data["outputs"] == [f"{call.sandbox.base_url}/outputs/{task}/1.png"]
@@ -48,8 +62,7 @@ def test_another_process_finds_the_task_and_its_output_at_its_own_address(make: 
 
 def test_processes_at_once_share_one_credit(tmp_path: Path) -> None:
     state = tmp_path / "state.sqlite3"
-    with ThreadPoolExecutor(3) as pool:
-        answers = [line for lines in pool.map(lambda _: _process(state, 20), range(3)) for line in lines]
+    answers = _processes(state, [20, 20, 20])
     assert answers.count("400") == 20
     assert len(set(answers)) == 41
     with Sandbox(SandboxOptions(state=state, balance=Decimal("0.6"))) as sandbox:
