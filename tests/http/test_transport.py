@@ -94,6 +94,7 @@ def test_a_submit_that_broke_off_may_have_arrived_and_is_sent_once(
     with pytest.raises(errors.Uncertain) as caught:
         client.transport.send(hasty(request, 0.5, 1.0) if waits else request)
     assert time.monotonic() - began < 10
+    assert caught.value.timed_out is waits
     assert len(server.requests) == 1
     assert KEY not in caught.value.message
     assert caught.value.__cause__ is None
@@ -110,6 +111,16 @@ def test_the_end_of_patience_is_told_from_a_break(start: Callable[[Script], tupl
     with pytest.raises(errors.Uncertain) as caught:
         client.transport.send(hasty(client.api.result("t1")))
     assert caught.value.timed_out
+
+
+def test_the_whole_may_not_take_longer_than_its_time_however_patient_each_read_is(
+    start: Callable[[Script], tuple[RawServer, Client]],
+) -> None:
+    _, client = start(stalls(head(100) + b"{"))
+    began = time.monotonic()
+    with pytest.raises(errors.Uncertain):
+        client.transport.send(hasty(client.api.result("t1"), silence=30.0, total=0.5))
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::1]:1", "http://nothing.localhost:1"])
@@ -225,6 +236,28 @@ def test_the_key_goes_to_one_origin_only(
     assert KEY not in text
     assert "secret" not in text
     assert "POST http://127.0.0.1" in text
+
+
+def test_not_even_a_call_of_the_api_takes_the_key_elsewhere(
+    start: Callable[[Script], tuple[RawServer, Client]],
+) -> None:
+    _, client = start(says(answer(CREATED)))
+    other, _ = start(says(answer(CREATED)))
+    request = client.api.result("t1")
+    for url in (other.url, other.url.replace("127.0.0.1", "localhost")):
+        client.transport.send(replace(request, url=url))
+    assert len(other.requests) == 2
+    assert KEY.encode() not in b"".join(other.requests)
+
+
+def test_a_task_that_carries_the_key_is_cleaned(start: Callable[[Script], tuple[RawServer, Client]]) -> None:
+    url = "https://cdn/x?k=" + quote(KEY, safe="")
+    task = {"id": "t1", "status": "failed", "error": f"sent {KEY}", "outputs": [url], "inputs": {"p": KEY}}
+    _, client = start(says(answer(json.dumps(task).encode())))
+    found = client.result("t1")
+    assert found.error == "sent [key]"
+    assert found.outputs == ("https://cdn/x?k=[key]",)
+    assert KEY not in repr(found)
 
 
 def test_an_echoed_key_does_not_come_back(start: Callable[[Script], tuple[RawServer, Client]]) -> None:
