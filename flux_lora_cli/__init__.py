@@ -19,18 +19,20 @@ from flux_lora_cli._version import __version__
 
 if TYPE_CHECKING:
     from flux_lora_cli.adapters.client import Client, connect
-    from flux_lora_cli.api import BatchOptions, BatchResult, load_presets, run_batch
+    from flux_lora_cli.assembly.batches import BatchOptions, BatchResult, load_presets, run_batch
+    from flux_lora_cli.assembly.submitting import submit_jobs
+    from flux_lora_cli.assembly.task_runs import SaveTo, TasksResult
+    from flux_lora_cli.assembly.waiting import wait_for
     from flux_lora_cli.domain.job import Job, LocalImage
     from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
     from flux_lora_cli.domain.task import Task
     from flux_lora_cli.errors import ExitCode, FluxLoraError, PresetError
     from flux_lora_cli.sandbox.server import Sandbox
-    from flux_lora_cli.tasks import SaveTo, TasksResult, submit_jobs, wait_for
     from flux_lora_cli.workflow.context import Settings
 
 _PLACES = {
-    "BatchOptions": "api",
-    "BatchResult": "api",
+    "BatchOptions": "assembly.batches",
+    "BatchResult": "assembly.batches",
     "Client": "adapters.client",
     "ExitCode": "errors",
     "FluxLoraError": "errors",
@@ -40,16 +42,16 @@ _PLACES = {
     "OutputRecord": "domain.records",
     "PresetError": "errors",
     "Sandbox": "sandbox.server",
-    "SaveTo": "tasks",
+    "SaveTo": "assembly.task_runs",
     "Settings": "workflow.context",
     "State": "domain.records",
     "Task": "domain.task",
-    "TasksResult": "tasks",
+    "TasksResult": "assembly.task_runs",
     "connect": "adapters.client",
-    "load_presets": "api",
-    "run_batch": "api",
-    "submit_jobs": "tasks",
-    "wait_for": "tasks",
+    "load_presets": "assembly.batches",
+    "run_batch": "assembly.batches",
+    "submit_jobs": "assembly.submitting",
+    "wait_for": "assembly.waiting",
 }
 
 __all__ = [

@@ -22,7 +22,7 @@ from flux_lora_cli.cli.options import (
 from flux_lora_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from flux_lora_cli import api
+    from flux_lora_cli.assembly import batches
     from flux_lora_cli.domain.events import Plan
     from flux_lora_cli.domain.presets.loading import Loaded
     from flux_lora_cli.workflow.context import Settings
@@ -75,13 +75,13 @@ def _run(
     connection: Any,
     folder: Path,
     settings: Settings,
-    options: api.BatchOptions,
+    options: batches.BatchOptions,
     groups: tuple[BatchOptions, SpendOptions],
     console: Console,
 ) -> int:
     from contextlib import ExitStack
 
-    from flux_lora_cli import api
+    from flux_lora_cli.assembly import batches
     from flux_lora_cli.cli.batch_report import report
     from flux_lora_cli.cli.reporter import Reporter
     from flux_lora_cli.cli.settings import live
@@ -115,7 +115,7 @@ def _run(
         def on_runner(runner: Runner) -> None:
             stack.enter_context(interrupting(runner.interrupt, console, _resume_command()))
 
-        result = api.run_batch(
+        result = batches.run_batch(
             loaded.jobs,
             connection.client,
             connection.service,
@@ -193,10 +193,10 @@ def _api_options(
     service: ServiceOptions,
     shard: tuple[int, int] | None,
     folder: Path,
-) -> api.BatchOptions:
-    from flux_lora_cli import api
+) -> batches.BatchOptions:
+    from flux_lora_cli.assembly import batches
 
-    return api.BatchOptions(
+    return batches.BatchOptions(
         filename=save.filename,
         price=spend.price,
         shard=shard,

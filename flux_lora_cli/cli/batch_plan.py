@@ -9,7 +9,7 @@ from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.reporter import clock_text
 
 if TYPE_CHECKING:
-    from flux_lora_cli import api
+    from flux_lora_cli.assembly import batches
     from flux_lora_cli.domain.events import Plan
     from flux_lora_cli.domain.presets.loading import Loaded
     from flux_lora_cli.workflow.context import Settings
@@ -20,13 +20,13 @@ _NAMED = 5
 
 
 def dry_run(
-    loaded: Loaded, folder: Path, service: str, settings: Settings, options: api.BatchOptions, console: Console
+    loaded: Loaded, folder: Path, service: str, settings: Settings, options: batches.BatchOptions, console: Console
 ) -> int:
     """Print the plan; connect to nothing. Raises BudgetError where it is over ``--max-cost``."""
-    from flux_lora_cli import api
+    from flux_lora_cli.assembly import batches
     from flux_lora_cli.workflow.batch import over_budget
 
-    event, plan, priced, charged = api.plan_dry(loaded.jobs, folder, service, settings, options)
+    event, plan, priced, charged = batches.plan_dry(loaded.jobs, folder, service, settings, options)
     console.event(event)
     for line in plan_lines(event, plan, loaded):
         console.result(line)

@@ -44,14 +44,14 @@ def status(
     wanted = _ids(ids or [])
     clock = SystemClock()
     with connected(service, console, clock) as connection:
-        from flux_lora_cli.api import ServicePort
+        from flux_lora_cli.assembly.world import ServicePort
         from flux_lora_cli.workflow.inquiry import look_at, watched
 
         port = ServicePort(connection.client)
         if ids:
             stream = watched(port, wanted, clock, random.random, WATCH_EVERY) if watch else None
             return _show(stream or look_at(port, wanted, clock, random.random), console)
-        from flux_lora_cli.recent import recent_tasks
+        from flux_lora_cli.assembly.recent import recent_tasks
 
         found = recent_tasks(port, connection.service, clock)
         code = _show(iter(found), console)

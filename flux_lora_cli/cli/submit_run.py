@@ -13,7 +13,7 @@ from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
 from flux_lora_cli.errors import BudgetError
 
 if TYPE_CHECKING:
-    from flux_lora_cli import tasks
+    from flux_lora_cli.assembly import task_runs
     from flux_lora_cli.domain.job import Job
     from flux_lora_cli.domain.records import JobRecord
     from flux_lora_cli.workflow.context import Work
@@ -28,8 +28,8 @@ def run(
     jobs: list[Job], groups: tuple[SpendOptions, SaveOptions, ServiceOptions], console: Console, *, wait: bool
 ) -> int:
     """Submit the jobs; with ``wait`` also save their images."""
-    from flux_lora_cli import tasks
     from flux_lora_cli.adapters.clock import SystemClock
+    from flux_lora_cli.assembly import submitting, task_runs
     from flux_lora_cli.cli.reporter import Reporter
     from flux_lora_cli.cli.service import connected
     from flux_lora_cli.cli.settings import live, run_settings
@@ -41,7 +41,7 @@ def run(
     save_to = None
     if wait:
         folder = default_folder(service, save.output)
-        save_to = tasks.SaveTo(folder, save.filename, save.fail_on_nsfw, str(folder))
+        save_to = task_runs.SaveTo(folder, save.filename, save.fail_on_nsfw, str(folder))
     clock = SystemClock()
     with ExitStack() as stack:
         connection = stack.enter_context(connected(service, console, clock))
@@ -58,7 +58,7 @@ def run(
         def on_runner(runner: Runner) -> None:
             stack.enter_context(interrupting(runner.interrupt, console, "flux-lora status"))
 
-        result = tasks.submit_jobs(
+        result = submitting.submit_jobs(
             jobs,
             connection.client,
             connection.service,
@@ -87,7 +87,7 @@ def _confirmed(works: list[Work], priced: Priced, spend: SpendOptions, console: 
     return typer.confirm("Submit them?", default=False, err=True)
 
 
-def tell(result: tasks.TasksResult, console: Console) -> int:
+def tell(result: task_runs.TasksResult, console: Console) -> int:
     """The summary of submitted or awaited tasks, and why the exit code is not 0."""
     from flux_lora_cli.domain.manifest import summary
 

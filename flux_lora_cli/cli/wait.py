@@ -29,8 +29,8 @@ def wait(
 
     With - the first task is waited for before the input has ended. Tasks are added to the folder's manifest.
     """
-    from flux_lora_cli import tasks
     from flux_lora_cli.adapters.clock import SystemClock
+    from flux_lora_cli.assembly import task_runs, waiting
     from flux_lora_cli.cli.reporter import Reporter
     from flux_lora_cli.cli.service import check, connected
     from flux_lora_cli.cli.settings import live, run_settings
@@ -61,12 +61,12 @@ def wait(
             resume = "" if streamed else shlex.join(["flux-lora", *sys.argv[1:]])
             stack.enter_context(interrupting(runner.interrupt, console, resume))
 
-        result = tasks.wait_for(
+        result = waiting.wait_for(
             _stdin() if streamed else ids,
             connection.client,
             connection.service,
             settings,
-            tasks.SaveTo(folder, save.filename, save.fail_on_nsfw, str(folder)),
+            task_runs.SaveTo(folder, save.filename, save.fail_on_nsfw, str(folder)),
             streamed=streamed,
             observer=Reporter(console, display),
             on_runner=on_runner,

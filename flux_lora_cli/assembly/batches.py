@@ -1,31 +1,34 @@
-"""The commands' work as functions of concrete things, for the command line and for scripts."""
+"""Presets into jobs, and jobs to the end: what ``batch`` does, as functions."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flux_lora_cli.adapters.clock import SystemClock
-from flux_lora_cli.adapters.inputs import image_reference
-from flux_lora_cli.adapters.ledger import Ledger, claimed_task_ids
+from flux_lora_cli.adapters.ledger import Ledger, other_service
 from flux_lora_cli.adapters.preset_files import FolderPresetFiles
 from flux_lora_cli.adapters.rebuild import manifest_records, manifest_service
 from flux_lora_cli.adapters.run_folder import RunFolder
-from flux_lora_cli.adapters.state_dir import Notes, state_dir, user_ledger_dir
-from flux_lora_cli.adapters.workers import QueueInbox, ThreadWorkers
-from flux_lora_cli.domain.backoff import Policy
-from flux_lora_cli.domain.events import Plan, Warned
-from flux_lora_cli.domain.filenames import Template, case_key
-from flux_lora_cli.domain.pacing import LookPlanner
+from flux_lora_cli.adapters.state_dir import Notes, state_dir
+from flux_lora_cli.assembly.pricing import price_plan, warn_of_balance
+from flux_lora_cli.assembly.world import (
+    claimed_elsewhere,
+    draw_seed,
+    make_world,
+    name_by,
+    pace_note,
+    planner_for,
+    typical_seconds,
+)
+from flux_lora_cli.domain.events import Plan
+from flux_lora_cli.domain.filenames import DEFAULT, Template, case_key
 from flux_lora_cli.domain.presets.loading import Loaded, LoadOptions, load_sources
 from flux_lora_cli.domain.records import JobRecord
-from flux_lora_cli.domain.text import slug
-from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, Rejected, Uncertain
-from flux_lora_cli.workflow.asking import ask
+from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.workflow.batch import (
     TYPICAL_BYTES,
     Batch,
@@ -37,26 +40,15 @@ from flux_lora_cli.workflow.batch import (
     price_documented,
     spent,
 )
-from flux_lora_cli.workflow.context import NameOf, Settings, Work, iso
-from flux_lora_cli.workflow.planning import SEED_BITS, BatchPlan, make_plan
-from flux_lora_cli.workflow.ports import Clock, Observer, Service
-from flux_lora_cli.workflow.pricing import Priced, price_works
-from flux_lora_cli.workflow.runner import Naming, Runner, World
-from flux_lora_cli.workflow.submitter import plain
+from flux_lora_cli.workflow.context import Settings, iso
+from flux_lora_cli.workflow.planning import BatchPlan, make_plan
+from flux_lora_cli.workflow.pricing import Priced
+from flux_lora_cli.workflow.runner import Naming, Runner
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from flux_lora_cli.adapters.client import Client
     from flux_lora_cli.domain.job import Job
-    from flux_lora_cli.domain.records import OutputRecord
-    from flux_lora_cli.domain.task import Task
-    from flux_lora_cli.workflow.ports import Records, Store
-
-#: Threads that call the API, and that fetch images, at most. Both grow only as calls pile up.
-CALLERS, FETCHERS = 32, 16
-#: Before a run the price is asked for a few times only: where nobody answers, it is not known.
-_PRICE_TRIES = Policy(tries=4, base=1.0, cap=20.0)
+    from flux_lora_cli.workflow.ports import Clock, Observer
 
 
 @dataclass(frozen=True)
@@ -95,47 +87,7 @@ class BatchResult:
     records: list[JobRecord] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class ServicePort:
-    """``workflow.ports.Service`` over the client: a local image goes inline or through an upload."""
-
-    client: Client
-
-    def submit(self, model: str, request_input: Mapping[str, Any]) -> Task:
-        """Submit a task."""
-        return self.client.submit(model, request_input)
-
-    def result(self, task_id: str) -> Task:
-        """Look at a task."""
-        return self.client.result(task_id)
-
-    def predictions(
-        self,
-        *,
-        page: int = 1,
-        page_size: int = 100,
-        model: str | None = None,
-        created_after: datetime | None = None,
-    ) -> Sequence[Task]:
-        """One page of recent tasks, newest first."""
-        return self.client.predictions(page, page_size, model, created_after)
-
-    def price(self, model: str, request_input: Mapping[str, Any]) -> Decimal | None:
-        """USD for the whole request."""
-        return self.client.price(model, request_input)
-
-    def balance(self) -> Decimal | None:
-        """USD left."""
-        return self.client.balance()
-
-    def upload(self, path: str, media_type: str) -> str:
-        """The reference under which the service reads a local file."""
-        return image_reference(self.client, path, media_type)
-
-
-def load_presets(
-    *paths: str | Path, options: LoadOptions | None = None, allow: Sequence[str | Path] = ()
-) -> Loaded:
+def load_presets(*paths: str | Path, options: LoadOptions | None = None, allow: Sequence[str | Path] = ()) -> Loaded:
     """Preset files into jobs.
 
     Args:
@@ -148,58 +100,12 @@ def load_presets(
     return load_sources([str(path) for path in paths], FolderPresetFiles(allow), options)
 
 
-def draw_seed() -> int:
-    """A seed as the tool draws it."""
-    return random.SystemRandom().getrandbits(SEED_BITS)
-
-
-def make_world(client: Client, store: Store, records: Records, clock: Clock, observer: Observer) -> World:
-    """The real world of a run."""
-    return World(
-        clock,
-        QueueInbox(),
-        ServicePort(client),
-        store,
-        records,
-        ThreadWorkers(CALLERS, "api"),
-        ThreadWorkers(FETCHERS, "image"),
-        observer,
-        random.random,
-    )
-
-
-def name_by(template: Template, clock: Clock, fallback: Template | None = None) -> NameOf:
-    """Names after a template; ``fallback`` for tasks whose request is not known."""
-    day = clock.now().astimezone().date().isoformat()
-
-    def name_of(record: JobRecord, output: OutputRecord, extension: str) -> str:
-        request = record.input or {}
-        chosen = template if record.input is not None or fallback is None else fallback
-        return chosen.render(
-            {
-                "preset": record.preset,
-                "job": record.id,
-                "slug": slug(str(request.get("prompt") or "")),
-                "seed": request.get("seed"),
-                "index": output.index,
-                "fingerprint": record.fingerprint,
-                "task": record.task_id,
-                "ext": extension,
-                "date": day,
-            }
-        )
-
-    return name_of
-
-
 def known_records(folder: Path, service: str) -> dict[str, JobRecord]:
     """What a folder knows, read without a lock and without leaving a trace; empty where there is no folder.
 
     Raises:
         OtherService, LedgerDamaged, LedgerNewer, FolderError: it could not be used for a run either.
     """
-    from flux_lora_cli.adapters.ledger import other_service
-
     with Ledger.snapshot(folder) as ledger:
         if ledger is not None:
             if ledger.service != service:
@@ -229,17 +135,9 @@ def plan_dry(
     )
     charged = spent(records.values())
     priced = price_documented(plan, options.price)
-    typical = typical_seconds(service, plan)
+    typical = typical_seconds(service, plan.works)
     event = plan_event(plan, priced, charged, expected_seconds(plan, settings, typical), str(folder), True)
     return event, plan, priced, charged
-
-
-def typical_seconds(service: str, plan: BatchPlan) -> float | None:
-    """What recent tasks of the plan's first model took, in the middle; None where nothing is known."""
-    if not plan.works:
-        return None
-    times = sorted(_pace(service, plan.works[0].record.model).get("service_s") or [])
-    return float(times[len(times) // 2]) if times else None
 
 
 def run_batch(
@@ -269,14 +167,11 @@ def run_batch(
             first submit. Afterwards such errors are ``reasons`` of the outcome.
     """
     settings, options, clock = settings or Settings(), options or BatchOptions(), clock or SystemClock()
-    template = Template.parse(options.filename or DEFAULT_TEMPLATE)
+    template = Template.parse(options.filename or DEFAULT)
     fetch = client.download
     with RunFolder(folder, service, clock, fetch=fetch, sources=sources) as opened:
         run = _Run(client, service, opened, settings, options, observer, clock, template)
         return run.run(jobs, confirm, on_runner)
-
-
-DEFAULT_TEMPLATE = "{slug}-{fingerprint}-{index}.{ext}"
 
 
 class _Run:
@@ -327,7 +222,7 @@ class _Run:
         changed = check_images(plan, self._world, self._settings, now, options.verify)
         priced = self._price(plan)
         charged = spent(opened.records.values())
-        typical = typical_seconds(self._service_name, plan)
+        typical = typical_seconds(self._service_name, plan.works)
         event = plan_event(
             plan, priced, charged, expected_seconds(plan, self._settings, typical), str(opened.folder), False
         )
@@ -355,7 +250,7 @@ class _Run:
         outcome = batch.run(priced, options.fail_on_nsfw)
         opened.keeper.write()
         if plan.works:
-            self._notes.write(_pace_note(self._service_name, plan.works[0].record.model), planner.export())
+            self._notes.write(pace_note(self._service_name, plan.works[0].record.model), planner.export())
         return BatchResult(outcome, plan, priced, [work.record for work in plan.works])
 
     def _price(self, plan: BatchPlan) -> Priced:
@@ -386,69 +281,3 @@ class _Run:
         return claimed_elsewhere(self._service_name, [self._opened.folder]) | {
             record.task_id for record in self._opened.records.values() if record.task_id
         }
-
-
-def price_plan(works: Sequence[Work], service: Service, clock: Clock, per_image: Decimal | None) -> Priced:
-    """Put prices on works: the service's, else ``per_image``. Raises AuthError, ServiceError."""
-
-    def ask_price(record: JobRecord) -> Decimal | None:
-        try:
-            return ask(
-                lambda: service.price(record.model or "", record.input or {}), clock, random.random, _PRICE_TRIES
-            )
-        except (Uncertain, BadAnswer, Rejected):
-            return None
-
-    return price_works(works, ask_price, per_image)
-
-
-def warn_of_balance(priced: Priced, service: Service, clock: Clock, observer: Observer) -> None:
-    """Say before the first submit that the credit does not suffice. Raises KeyRefused."""
-    if not priced.total:
-        return
-    try:
-        balance = ask(service.balance, clock, random.random, Policy(2, 1.0, 2.0))
-    except KeyRefused:
-        raise
-    except FluxLoraError:
-        return
-    if balance is not None and balance < priced.total:
-        observer(
-            Warned(
-                "balance",
-                f"the account has ${plain(balance)}, and the plan costs ${plain(priced.total)}: submits will stop "
-                "when the credit is used up",
-            )
-        )
-
-
-def planner_for(service: str, works: Sequence[Work], floor: float) -> LookPlanner:
-    """A planner that starts with what earlier runs learned of the works' model."""
-    return LookPlanner.restore(_pace(service, works[0].record.model) if works else {}, floor)
-
-
-def claimed_elsewhere(service: str, opened: Collection[Path]) -> set[str]:
-    """Ids of tasks that the user's own ledger, or the ledger of another folder at hand, already has.
-
-    Args:
-        opened: folders whose ledgers this process has open; the caller knows what they claim.
-    """
-    here = {folder.resolve() for folder in opened}
-    claimed: set[str] = set()
-    for place in (user_ledger_dir(service), *Notes(state_dir()).folders()):
-        if place.resolve() in here:
-            continue
-        try:
-            claimed |= claimed_task_ids(place)
-        except (FluxLoraError, OSError):
-            continue  # what cannot be read claims nothing
-    return claimed
-
-
-def _pace_note(service: str, model: str | None) -> str:
-    return f"pace-{slug(f'{service} {model}', 100)}"
-
-
-def _pace(service: str, model: str | None) -> Mapping[str, Any]:
-    note = Notes(state_dir()).read(_pace_note(service, model))
-    return note if isinstance(note, Mapping) else {}

@@ -1,0 +1,54 @@
+"""Prices and credit, asked for before the first submit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from decimal import Decimal
+
+from flux_lora_cli.domain.backoff import Policy
+from flux_lora_cli.domain.events import Warned
+from flux_lora_cli.domain.records import JobRecord
+from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, Rejected, Uncertain
+from flux_lora_cli.workflow.asking import ask
+from flux_lora_cli.workflow.context import Work
+from flux_lora_cli.workflow.ports import Clock, Observer, Service
+from flux_lora_cli.workflow.pricing import Priced, price_works
+from flux_lora_cli.workflow.submitter import plain
+
+#: Before a run the price is asked for a few times only: where nobody answers, it is not known.
+_PRICE_TRIES = Policy(tries=4, base=1.0, cap=20.0)
+
+
+def price_plan(works: Sequence[Work], service: Service, clock: Clock, per_image: Decimal | None) -> Priced:
+    """Put prices on works: the service's, else ``per_image``. Raises AuthError, ServiceError."""
+
+    def ask_price(record: JobRecord) -> Decimal | None:
+        try:
+            return ask(
+                lambda: service.price(record.model or "", record.input or {}), clock, random.random, _PRICE_TRIES
+            )
+        except (Uncertain, BadAnswer, Rejected):
+            return None
+
+    return price_works(works, ask_price, per_image)
+
+
+def warn_of_balance(priced: Priced, service: Service, clock: Clock, observer: Observer) -> None:
+    """Say before the first submit that the credit does not suffice. Raises KeyRefused."""
+    if not priced.total:
+        return
+    try:
+        balance = ask(service.balance, clock, random.random, Policy(2, 1.0, 2.0))
+    except KeyRefused:
+        raise
+    except FluxLoraError:
+        return
+    if balance is not None and balance < priced.total:
+        observer(
+            Warned(
+                "balance",
+                f"the account has ${plain(balance)}, and the plan costs ${plain(priced.total)}: submits will stop "
+                "when the credit is used up",
+            )
+        )
