@@ -54,8 +54,15 @@ def test_the_example_of_the_language(studio):
 
 
 def test_repeats_count_up_from_a_fixed_seed_and_are_drawn_without(studio):
-    jobs = studio.load("p.yaml", "jobs:\n- {id: a, prompt: x, seed: 5, repeat: 2}\n- {id: b, prompt: x, repeat: 2}\n").jobs
-    assert [(j.id, j.seed, j.repeat) for j in jobs] == [("a/1", 5, 1), ("a/2", 6, 2), ("b/1", None, 1), ("b/2", None, 2)]
+    jobs = studio.load(
+        "p.yaml", "jobs:\n- {id: a, prompt: x, seed: 5, repeat: 2}\n- {id: b, prompt: x, repeat: 2}\n"
+    ).jobs
+    assert [(j.id, j.seed, j.repeat) for j in jobs] == [
+        ("a/1", 5, 1),
+        ("a/2", 6, 2),
+        ("b/1", None, 1),
+        ("b/2", None, 2),
+    ]
 
 
 def test_seed_minus_one_is_none(studio):
@@ -68,7 +75,9 @@ def test_a_lora_without_scale_gets_one(studio):
 
 
 def test_a_job_that_sets_a_key_is_not_multiplied_by_its_axis(studio):
-    text = "matrix: {seed: [1, 2], guidance_scale: [2, 3]}\njobs:\n- {id: a, prompt: x, seed: 9}\n- {id: b, prompt: x}\n"
+    text = (
+        "matrix: {seed: [1, 2], guidance_scale: [2, 3]}\njobs:\n- {id: a, prompt: x, seed: 9}\n- {id: b, prompt: x}\n"
+    )
     assert studio.ids(text) == ["a/2", "a/3", "b/1/2", "b/1/3", "b/2/2", "b/2/3"]
 
 
@@ -141,7 +150,12 @@ def test_prompts_file(studio):
 
 
 def test_ids_stay_when_a_job_is_added_elsewhere(studio):
-    jobs = ["- prompt: a cat\n", "- prompt: 'a {b|c}'\n", "- prompt: a dog\n  seed: 1\n", "- prompt: a dog\n  seed: 2\n"]
+    jobs = [
+        "- prompt: a cat\n",
+        "- prompt: 'a {b|c}'\n",
+        "- prompt: a dog\n  seed: 1\n",
+        "- prompt: a dog\n  seed: 2\n",
+    ]
     before = studio.ids("jobs:\n" + "".join(jobs))
     for place in range(len(jobs) + 1):
         more = [*jobs[:place], "- prompt: a new one\n", *jobs[place:]]
@@ -165,8 +179,13 @@ def test_skip(studio):
 
 
 def test_extends_merges_key_by_key(studio):
-    studio.write("one.yaml", "defaults: {num_images: 2, strength: 0.3}\nstacks: {s: [{path: o/one}]}\njobs:\n- prompt: from one\n")
-    studio.write("two.yaml", "model: flux-schnell-lora\ndefaults: {strength: 0.5}\nstacks: {s: [{path: o/two}], t: []}\n")
+    studio.write(
+        "one.yaml",
+        "defaults: {num_images: 2, strength: 0.3}\nstacks: {s: [{path: o/one}]}\njobs:\n- prompt: from one\n",
+    )
+    studio.write(
+        "two.yaml", "model: flux-schnell-lora\ndefaults: {strength: 0.5}\nstacks: {s: [{path: o/two}], t: []}\n"
+    )
     text = "extends: [one.yaml, two.yaml]\ndefaults: {guidance_scale: 2}\n"
     job = studio.load("p.yaml", text + "jobs:\n- {prompt: mine, stack: [s, t]}\n").jobs[0]
     assert job.model == "wavespeed-ai/flux-schnell-lora"
@@ -217,7 +236,9 @@ def test_sampling_does_not_depend_on_the_hash_seed(studio):
     outputs = set()
     for seed in ("1", "2"):
         command = [sys.executable, "-m", "flux_lora_cli", "preset", "show", str(path), "--as", "jsonl"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed, "PATH": ""})
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed, "PATH": ""}
+        )
         outputs.add(done.stdout)
     assert len(outputs) == 1 and next(iter(outputs)).count("\n") == 10
 

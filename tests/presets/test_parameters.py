@@ -108,7 +108,11 @@ def test_what_is_taken(params):
         ("enable_safety_checker", "no", False),
         ("size", " 1024*768 ", "1024*768"),
         ("prompt", "42", "42"),
-        ("loras", "o/n:0.5 https://x.co/o/n", [{"path": "o/n", "scale": 0.5}, {"path": "https://x.co/o/n", "scale": 1}]),
+        (
+            "loras",
+            "o/n:0.5 https://x.co/o/n",
+            [{"path": "o/n", "scale": 0.5}, {"path": "https://x.co/o/n", "scale": 1}],
+        ),
         ("other", "true", True),
     ],
 )

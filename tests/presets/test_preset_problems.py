@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flux_lora_cli.domain.presets import LoadOptions, load_sources
 from flux_lora_cli.adapters.preset_files import FolderPresetFiles
+from flux_lora_cli.domain.presets import LoadOptions, load_sources
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 
 
@@ -148,7 +148,9 @@ def test_places_in_json_lines(studio):
     ]
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.txt", "\n# only\n"), ("a.csv", "prompt\n"), ("a.jsonl", "\n"), ("a.csv", "")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.txt", "\n# only\n"), ("a.csv", "prompt\n"), ("a.jsonl", "\n"), ("a.csv", "")]
+)
 def test_files_without_jobs(studio, name, text):
     assert studio.problems(text, name)
 

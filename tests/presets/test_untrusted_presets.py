@@ -23,7 +23,14 @@ from flux_lora_cli.errors import NotFoundError, PresetError
         ("concurrency", "--concurrency"),
     ],
 )
-@pytest.mark.parametrize("place", ["{key}: 1\njobs:\n- prompt: a\n", "jobs:\n- prompt: a\n  {key}: 1\n", "defaults: {{{key}: 1}}\njobs:\n- prompt: a\n"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{key}: 1\njobs:\n- prompt: a\n",
+        "jobs:\n- prompt: a\n  {key}: 1\n",
+        "defaults: {{{key}: 1}}\njobs:\n- prompt: a\n",
+    ],
+)
 def test_hosts_keys_limits_and_folders_are_not_a_presets(studio, key, option, place):
     found = studio.problems(place.format(key=key))
     assert len(found) == 1 and "a preset cannot set this" in found[0] and option in found[0]
@@ -90,7 +97,10 @@ def test_an_image_is_hashed_and_named_by_its_content(studio, png):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-@pytest.mark.parametrize("text", ["extends: pipe\njobs:\n- prompt: a\n", "jobs:\n- prompts_file: pipe\n", "jobs:\n- {prompt: a, image: pipe}\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["extends: pipe\njobs:\n- prompt: a\n", "jobs:\n- prompts_file: pipe\n", "jobs:\n- {prompt: a, image: pipe}\n"],
+)
 def test_pipes_and_folders_are_not_waited_for(studio, text):
     os.mkfifo(studio.folder / "pipe")
     assert "is not a file" in studio.problems(text)[0]
