@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import struct
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.sax.saxutils import escape, unescape
 
@@ -171,11 +173,37 @@ def exif_block(text: str, existing: bytes = b"") -> bytes:
     exif.endian = ">"
     if existing:
         try:
-            exif.load(existing if existing.startswith(b"Exif") else b"Exif\0\0" + existing)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's remarks on what other programs wrote
+                exif.load(existing if existing.startswith(b"Exif") else b"Exif\0\0" + existing)
         except Exception:  # Pillow's readers raise whatever a damaged block leads them into
             exif = Image.Exif()
             exif.endian = ">"
     order = "utf-16-be" if exif.endian == ">" else "utf-16-le"
     exif[0x0131] = f"flux-lora {__version__}"  # Software
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode(order, "replace")  # ExifIFD, UserComment
-    return exif.tobytes().removeprefix(b"Exif\0\0")
+    return _typed(exif.tobytes().removeprefix(b"Exif\0\0"))
+
+
+#: ExifIFD tags of type UNDEFINED: versions, maker note, comment, file source, scene type.
+_UNDEFINED_TAGS = frozenset({0x9000, 0x9101, 0x927C, 0x9286, 0xA000, 0xA300, 0xA301})
+
+
+def _typed(block: bytes) -> bytes:
+    """The block with those tags marked UNDEFINED (7): Pillow writes any bytes as BYTE (1), of the same size."""
+    out = bytearray(block)
+    order = "<" if block[:2] == b"II" else ">"
+
+    def entries(at: int) -> Iterator[tuple[int, int]]:
+        (count,) = struct.unpack_from(order + "H", out, at)
+        for place in range(at + 2, at + 2 + 12 * count, 12):
+            yield struct.unpack_from(order + "H", out, place)[0], place
+
+    (first,) = struct.unpack_from(order + "I", out, 4)
+    for tag, place in entries(first):
+        if tag != 0x8769:
+            continue
+        for inner, at in entries(struct.unpack_from(order + "I", out, place + 8)[0]):
+            if inner in _UNDEFINED_TAGS and struct.unpack_from(order + "H", out, at + 2)[0] == 1:
+                struct.pack_into(order + "H", out, at + 2, 7)
+    return bytes(out)

@@ -117,7 +117,9 @@ def _matrix_jobs(folder: Path, side: int, seeds: int) -> Iterator[dict[str, Any]
                 name = f"{place}/{stack}/{seed}"
                 values = {"prompt": prompt, "loras": loras, "seed": seed}
                 if number == 5:
-                    yield failed(name, "content_moderation: the prompt was refused by the service's moderation", **values)
+                    yield failed(
+                        name, "content_moderation: the prompt was refused by the service's moderation", **values
+                    )
                     continue
                 if number == 9:
                     yield job(name, state="submitted", **values)

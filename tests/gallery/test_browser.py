@@ -186,7 +186,9 @@ def test_tab_stays_in_the_dialog(open_page: Any, posters: Path) -> None:
     page.locator(".shot").first.click()
     for _ in range(25):
         page.keyboard.press("Tab")
-        inside = page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('#detail')")
+        inside = page.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('#detail')"
+        )
         assert inside
     page.keyboard.press("Escape")
     until(page, "document.activeElement.dataset.item === '0'")

@@ -103,7 +103,9 @@ def test_two_thousand_images_stay_usable(open_page: Any, two_thousand: Path) -> 
     index = write_page([read_run(two_thousand)], two_thousand)
     assert index.stat().st_size < 3_000_000
     page = open_page(two_thousand)
-    paint = page.evaluate("performance.getEntriesByType('paint').find((e) => e.name === 'first-contentful-paint').startTime")
+    paint = page.evaluate(
+        "performance.getEntriesByType('paint').find((e) => e.name === 'first-contentful-paint').startTime"
+    )
     page.wait_for_timeout(1_500)
     assert page.locator(".card").count() == 2_000
     loaded = page.evaluate("[...document.images].filter((i) => i.naturalWidth).length")
@@ -115,7 +117,9 @@ def test_two_thousand_images_stay_usable(open_page: Any, two_thousand: Path) -> 
     }}"""
     filtering = page.evaluate(script)
     assert page.inner_text("#count") == "500 of 2,000"
-    print(f"page {index.stat().st_size / 1e6:.2f} MB, first paint {paint:.0f} ms, filter {filtering:.0f} ms, {loaded} loaded")
+    print(
+        f"page {index.stat().st_size / 1e6:.2f} MB, first paint {paint:.0f} ms, filter {filtering:.0f} ms, {loaded} loaded"
+    )
     assert paint < 2_000
     assert loaded < 200, "images far below are not loaded"
     assert filtering < 2_000
