@@ -39,8 +39,7 @@ def matrix(*sizes: int, sample: str = "") -> str:
 
 def merge_bomb(levels: int = 60) -> str:
     lines = ["a0: &a0 {k: 1}"]
-    for n in range(1, levels):
-        lines.append(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}], k{n}: 1}}")
+    lines += [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}], k{n}: 1}}" for n in range(1, levels)]
     return "\n".join(lines)
 
 

@@ -9,7 +9,14 @@ import pytest
 import yaml
 
 PRESETS = Path(__file__).parent.parent.parent / "presets"
-GOOD = "version: 1\nname: two\ndescription: A test\nstacks: {s: [{path: o/n}]}\njobs:\n- {prompt: a, seed: 1}\n- {prompt: b}\n"
+GOOD = """version: 1
+name: two
+description: A test
+stacks: {s: [{path: o/n}]}
+jobs:
+- {prompt: a, seed: 1}
+- {prompt: b}
+"""
 BAD = "jobs:\n- prompt: a\n  sed: 1\n- prompt: no\n"
 
 

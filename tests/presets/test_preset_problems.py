@@ -194,5 +194,5 @@ def test_unknown_model_is_allowed_when_asked_and_checked_loosely(studio):
 
 def test_an_override_out_of_range_is_wrong_usage(studio):
     for options in ({"overrides": {"num_inference_steps": 99}}, {"set_overrides": {"sed": 1}}):
-        with pytest.raises(UsageError, match="--steps|--set sed"):
+        with pytest.raises(UsageError, match=r"--steps|--set sed"):
             studio.load("p.yaml", "jobs:\n- prompt: a\n", **options)
