@@ -49,6 +49,7 @@ def batch(
     What is done is never paid for again; what was cut off is picked up.
     Prints the path of every image, as soon as it is surely on disk.
     """
+    from flux_lora_cli.cli.ci_reports import reporting_errors
     from flux_lora_cli.cli.service import check, connected, service_name
     from flux_lora_cli.cli.settings import run_settings
 
@@ -58,16 +59,17 @@ def batch(
     settings = run_settings(spend, save, console, shard[1] if shard else 1)
     folder = _folder(presets, save.output, service.sandbox)
     _check_template(save.filename, presets)
-    loaded = _load(presets, generate, batch_options, service)
-    options = _api_options(save, spend, batch_options, service, shard, folder)
-    if spend.dry_run:
-        from flux_lora_cli.cli.batch_plan import dry_run
+    with reporting_errors(batch_options, console):
+        loaded = _load(presets, generate, batch_options, service)
+        options = _api_options(save, spend, batch_options, service, shard, folder)
+        if spend.dry_run:
+            from flux_lora_cli.cli.batch_plan import dry_run
 
-        return dry_run(loaded, folder, service_name(service), settings, options, console)
-    from flux_lora_cli.adapters.clock import SystemClock
+            return dry_run(loaded, folder, service_name(service), settings, options, console)
+        from flux_lora_cli.adapters.clock import SystemClock
 
-    with connected(service, console, SystemClock()) as connection:
-        return _run(loaded, connection, folder, settings, options, (batch_options, spend), console)
+        with connected(service, console, SystemClock()) as connection:
+            return _run(loaded, connection, folder, settings, options, (batch_options, spend), console)
 
 
 def _run(

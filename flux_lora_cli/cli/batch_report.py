@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flux_lora_cli.cli.ci_reports import annotate, write_reports
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import BatchOptions
 from flux_lora_cli.domain.manifest import summary
-from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.errors import ExitCode, FluxLoraError
 from flux_lora_cli.workflow.submitter import plain
 
 if TYPE_CHECKING:
-    from flux_lora_cli.api import BatchResult
+    from flux_lora_cli.assembly.batches import BatchResult
+
+
+#: Counts that are told only where there are any.
+_MARKS = {
+    "failed": "failed",
+    "unknown": "unknown",
+    "pending": "pending",
+    "missing": "missing",
+    "nsfw": "flagged NSFW",
+}
 
 
 def report(result: BatchResult, folder: Path, options: BatchOptions, console: Console) -> int:
@@ -32,34 +44,34 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
     for reason in outcome.reasons.values():
         if reason is not None and reason.exit_code is not ExitCode.CLOSED_OUTPUT:
             console.error(reason)
+            annotate(reason, options, console)
     hint = _next_step(outcome.exit_code, outcome.reasons)
     if hint:
         console.info(hint)
-    write_reports(result, folder, options, console)
+    write_reports(result.records, outcome, folder, options, _money(result), console)
     return int(outcome.exit_code)
-
-
-def write_reports(result: BatchResult, folder: Path, options: BatchOptions, console: Console) -> None:
-    """JUnit and the CI service's summary, where they are asked for."""
 
 
 def _line(counts: dict[str, object], result: BatchResult, folder: Path) -> str:
     parts = [f"{counts['completed']} of {counts['jobs']} jobs done", f"{counts['images']} images"]
-    for key in ("failed", "unknown", "pending", "missing", "nsfw"):
-        if counts[key]:
-            parts.append(f"{counts[key]} {'flagged NSFW' if key == 'nsfw' else key}")
-    outcome = result.outcome
-    money = "" if outcome.charged is None else f"; charged ${plain(outcome.charged)}"
-    if outcome.estimated is not None and outcome.submitted:
-        money += f" (estimated ${plain(outcome.estimated)})"
-    again = f"; {outcome.resubmitted} submitted once more, as asked" if outcome.resubmitted else ""
-    return f"{', '.join(parts)}{money}{again}; {folder}/manifest.json"
+    parts += [f"{counts[key]} {words}" for key, words in _MARKS.items() if counts[key]]
+    money = _money(result)
+    again = f"; {result.outcome.resubmitted} submitted once more, as asked" if result.outcome.resubmitted else ""
+    return f"{', '.join(parts)}{'; ' if money else ''}{money}{again}; {folder}/manifest.json"
 
 
-def _next_step(code: ExitCode, reasons: object) -> str:
+def _money(result: BatchResult) -> str:
+    charged, estimated = result.outcome.charged, result.outcome.estimated
+    if charged is None:
+        return ""
+    estimate = f" (estimated ${plain(estimated)})" if estimated is not None and result.outcome.submitted else ""
+    return f"charged ${plain(charged)}{estimate}"
+
+
+def _next_step(code: ExitCode, reasons: Mapping[ExitCode, FluxLoraError | None]) -> str:
     steps = {
-        ExitCode.UNKNOWN: "Jobs of unknown outcome are held, and not paid for again. Run again to look once more, name the "
-        "task with --adopt JOB=ID, or submit them again with --on-unknown resubmit.",
+        ExitCode.UNKNOWN: "Jobs of unknown outcome are held, and not paid for again. Run again to look once more, "
+        "name the task with --adopt JOB=ID, or submit them again with --on-unknown resubmit.",
         ExitCode.INCOMPLETE: "Run again to fetch what is missing; failed jobs are submitted again with --retry-failed.",
         ExitCode.NSFW: "--fail-on-nsfw: at least one image was flagged.",
     }

@@ -104,4 +104,3 @@ def _summary() -> dict[str, Any]:
         },
         "required": ["event", "exit_code"],
     }
-
