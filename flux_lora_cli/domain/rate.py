@@ -104,6 +104,8 @@ class SubmitWindow:
 
     #: Seconds a submit takes, as long as none was seen.
     GUESS = 0.2
+    #: Seconds from the decision to submit until the request leaves: the intent's commit to disk, and the hand-over.
+    COMMIT = 0.01
     MOST = 32
     #: Seconds in which all vacancies are filled, and in which a few of them are.
     FILL, REFILL = 1.0, 0.25
@@ -121,7 +123,7 @@ class SubmitWindow:
         """How many may be on their way, for ``vacancies`` tasks that could be in flight and are not."""
         if vacancies <= 0:
             return 1
-        latency = self.GUESS if self._latency is None else self._latency
+        latency = (self.GUESS if self._latency is None else self._latency) + self.COMMIT
         wanted = max(vacancies / self.FILL, min(vacancies, self.FEW) / self.REFILL)
         if rate_per_second is not None:
             wanted = min(wanted, rate_per_second)

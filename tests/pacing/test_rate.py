@@ -146,7 +146,7 @@ def test_no_more_submits_are_on_their_way_than_the_rate_needs() -> None:
     for _ in range(20):
         window.observe(0.1)
     assert window.allowed(10 / 60, 16) == 1
-    assert window.allowed(30.0, 100) == 3
+    assert window.allowed(30.0, 100) == 4
     assert window.allowed(None, 0) == 1
     assert window.allowed(None, 1) == 1
     assert window.allowed(None, 2000) == SubmitWindow.MOST
@@ -163,7 +163,8 @@ def test_a_first_fill_takes_about_a_second() -> None:
     assert window.allowed(None, 48) <= 8
 
 
-def test_a_near_service_needs_one_submit_at_a_time() -> None:
+def test_a_near_service_needs_one_submit_at_a_time_and_at_the_highest_tier_two() -> None:
     window = SubmitWindow()
     window.observe(0.004)
     assert window.allowed(None, 48) == 1
+    assert window.allowed(5000 / 60, 1000) == 2
