@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from flux_lora_cli.cli.console import Console
@@ -27,18 +27,19 @@ class LiveDisplay:
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
+            MofNCompleteColumn(),  # copes with a total that is not known yet
             TextColumn("{task.percentage:>3.0f}%", markup=False),
             console=self._rich,
             expand=True,
         )
         self._task = self._bar.add_task(what, total=None)
-        self._live = Live(console=self._rich, refresh_per_second=8, get_renderable=self._render, transient=True)
         self._standing: Standing | None = None
         self._note = ""
         self._note_until = 0.0
         self._started = time.monotonic()
         self._images_now = 0
+        # Last: it renders once as it is made.
+        self._live = Live(console=self._rich, refresh_per_second=8, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> LiveDisplay:
         self._live.start()
