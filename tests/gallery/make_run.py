@@ -49,6 +49,10 @@ def draw(seed: int, width: int = 256, height: int = 256, kind: str = "PNG", mode
     return out.getvalue()
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
 def job(job_id: str, **values: Any) -> dict[str, Any]:
     """A completed job's entry without outputs; ``values`` replace request parameters or entries."""
     request = {
@@ -56,10 +60,10 @@ def job(job_id: str, **values: Any) -> dict[str, Any]:
         "num_images": 1, "seed": 1, "loras": [], "enable_safety_checker": True,
     }  # fmt: skip
     entry: dict[str, Any] = {
-        "id": job_id, "aliases": [], "preset": "posters", "fingerprint": hashlib.sha256(job_id.encode("utf-8", "replace")).hexdigest(),
+        "id": job_id, "aliases": [], "preset": "posters", "fingerprint": _digest(job_id),
         "state": "completed", "request": {"model": values.pop("model", MODEL), "input": request},
         "task": {
-            "id": "t" + hashlib.md5(job_id.encode("utf-8", "replace")).hexdigest(), "model": MODEL, "status": "completed",
+            "id": "t" + _digest(job_id)[:32], "model": MODEL, "status": "completed",
             "created_at": "2026-11-23T03:14:15.123Z", "execution_ms": 2412, "error": "", "matched_by": None,
         },
         "outputs": [], "attempts": 1, "cost_usd": "0.015", "error": None,
@@ -82,7 +86,8 @@ def add_image(folder: Path, entry: dict[str, Any], data: bytes, name: str, nsfw:
         size, media = image.size, Image.MIME[image.format or "PNG"]
     entry["outputs"].append(
         {
-            "index": len(entry["outputs"]), "url": "https://cdn.example/x.png?signature=secret", "nsfw": nsfw, "file": name,
+            "index": len(entry["outputs"]), "url": "https://cdn.example/x.png?signature=secret",
+            "nsfw": nsfw, "file": name,
             "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "width": size[0], "height": size[1],
             "media_type": media, "saved_at": "2026-11-23T03:14:20.000Z", "error": None,
         }

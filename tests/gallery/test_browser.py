@@ -280,14 +280,19 @@ def test_policy_stops_scripts_styles_and_requests(open_page: Any, posters: Path)
         """async () => {
           window.stopped = new Set();
           addEventListener('securitypolicyviolation', (e) => stopped.add(e.effectiveDirective));
+          const add = (tag, values) => {
+            const element = Object.assign(document.createElement(tag), values);
+            document.body.append(element);
+            return element;
+          };
           const attempts = [
             () => { document.body.innerHTML += '<b>x</b>'; },
-            () => { const s = document.createElement('script'); s.textContent = 'window.pwned = 1'; document.body.append(s); },
+            () => add('script', { textContent: 'window.pwned = 1' }),
             () => { document.body.setAttribute('onclick', 'window.pwned = 1'); document.body.click(); },
             () => { const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; },
-            () => { const s = document.createElement('style'); s.textContent = 'body{display:none}'; document.head.append(s); },
+            () => add('style', { textContent: 'body{display:none}' }),
             () => fetch('http://127.0.0.1:9/').catch(() => {}),
-            () => { const f = document.createElement('form'); f.action = 'http://127.0.0.1:9/'; document.body.append(f); f.submit(); },
+            () => add('form', { action: 'http://127.0.0.1:9/' }).submit(),
           ];
           for (const attempt of attempts) { try { await attempt(); } catch {} }
         }"""

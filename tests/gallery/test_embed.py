@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -140,7 +141,8 @@ def test_existing_exif_and_xmp_are_added_to(run_of: Any, tmp_path: Path, kind: s
     exif[0x010F] = "A Camera"
     xmp = (
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="kept"/></rdf:RDF></x:xmpmeta>'
+        b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="kept"/>'
+        b"</rdf:RDF></x:xmpmeta>"
     )
     [copy] = embed_run(read_run(run_of(kind, picture(kind, exif=exif.tobytes(), xmp=xmp))), tmp_path / "out")
     with Image.open(copy.path) as image:
@@ -203,7 +205,7 @@ def test_again_is_nothing_new_and_nothing_is_overwritten(run_of: Any, tmp_path: 
     [again] = embed_run(run, tmp_path / "out")
     assert (first.new, again.new) == (True, False)
     first.path.write_bytes(b"mine")
-    with pytest.raises(FolderError, match="never overwrites|another file"):
+    with pytest.raises(FolderError, match="is another file"):
         list(embed_run(run, tmp_path / "out"))
     assert first.path.read_bytes() == b"mine"
     assert [p.name for p in first.path.parent.iterdir()] == ["x.png"], "no temporary file stays"
@@ -261,10 +263,8 @@ def test_damaged_files_give_an_answer_or_a_named_error(kind: str, cut: int, at: 
     assert read_record(damaged) in (None, {"version": 1, "model": "m", "input": {}}) or isinstance(
         read_record(damaged), dict
     )
-    try:
+    with contextlib.suppress(BadImage, ImageError):
         insert(damaged, Texts("{}", "t"))
-    except (BadImage, ImageError):
-        pass
 
 
 def test_a_bomb_is_not_unpacked() -> None:

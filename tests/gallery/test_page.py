@@ -62,7 +62,7 @@ def test_several_folders_are_linked_relatively(tmp_path: Path) -> None:
     data = data_of(build_page(runs, tmp_path / "one"))
     assert [run["base"] for run in data["runs"]] == ["", "../two%20%232/"]
     assert data["items"][0][2] == "a%20b%25.png"
-    assert [facet["key"] for facet in data["facets"]][0] == "folder"
+    assert data["facets"][0]["key"] == "folder"
 
 
 def test_only_its_own_page_is_replaced(tmp_path: Path) -> None:
