@@ -87,7 +87,8 @@ SUBMIT_ROWS = [
     (200, b'{"a":' * 100_000, errors.BadAnswer),
     (200, b'{"code":' + b"9" * 900_000 + b"}", errors.BadAnswer),
     (200, b'{"code":200,"data":{"id":"t1","x":' + b"9" * 5000 + b"}}", errors.BadAnswer),
-    (200, b"[" + b"{}," * 600_000 + b"{}]", errors.BadAnswer),
+    (200, b'{"code":200,"data":{"id":"t1","x":' + b"9" * 100 + b"}}", errors.BadAnswer),
+    (200, b'{"code":200,"data":{"id":"t1","x":[' + b"{}," * 600_000 + b"{}]}}", errors.BadAnswer),
 ]
 
 

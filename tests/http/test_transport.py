@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
@@ -19,7 +20,7 @@ from raw_server import RawServer, Script, answer, resets, says, says_and_ends, s
 from flux_lora_cli import errors
 from flux_lora_cli.adapters.client import Client
 from flux_lora_cli.adapters.clock import SystemClock
-from flux_lora_cli.adapters.http import Transport, connections
+from flux_lora_cli.adapters.http import Transport, bodies, connections
 from flux_lora_cli.domain.wire import Api, HttpRequest
 
 KEY = 'wsk_canary/+="<&é'.encode("ascii", "ignore").decode() + "0123456789"
@@ -184,6 +185,18 @@ def test_an_answer_built_to_hurt_is_given_up_early(
     _, client = start(BAD_ROWS[row])
     with pytest.raises(errors.BadAnswer):
         client.result("t1")
+
+
+def test_a_bomb_is_unpacked_in_small_steps() -> None:
+    class Raw:
+        waiting: ClassVar = [gzip.compress(b" " * 50_000_000)]
+
+        def read1(self, _size: int, decode_content: bool) -> bytes:
+            return self.waiting.pop() if self.waiting else b""
+
+    sizes = [len(piece) for piece in bodies.pieces_of(Raw(), "gzip", 1_000_000, "host")]
+    assert max(sizes) <= bodies.PIECE
+    assert sum(sizes) < 1_000_000 + 2 * bodies.PIECE
 
 
 def test_packed_answers_are_read_though_not_asked_for(
