@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.adapters.folder_lock import FolderLock
+from flux_lora_cli.adapters.folder_lock import FolderLock, write_lock
 from flux_lora_cli.adapters.image_store import Fetch, ImageStore
 from flux_lora_cli.adapters.ledger import Ledger
 from flux_lora_cli.adapters.manifest_keeper import ManifestKeeper
@@ -54,15 +54,28 @@ class RunFolder:
                 undo.enter_context(FolderLock(folder))
             self.ledger = Ledger.open(folder, service)
             undo.callback(self.ledger.close)
-            if self.ledger.created:
-                # Somebody deleted the ledger: what the manifest shows as done is never paid for again.
-                self.ledger.save(rebuild(folder, service))
+            self._rebuild(folder, service)
             self.records: dict[str, JobRecord] = {record.key: record for record in self.ledger.jobs()}
             self.keeper = self._keeper(service, clock, sources)
             if exclusive:
                 kept = {o.temp for record in self.records.values() for o in record.outputs if o.temp}
                 self.store.sweep(clock.now().timestamp() - _STALE, kept)
             self._undo = undo.pop_all()
+
+    def _rebuild(self, folder: Path, service: str) -> None:
+        """Somebody deleted the ledger: what the manifest shows as done is never paid for again.
+
+        An empty ledger is no better than none: a kill may have come before it was filled.
+        """
+        if not self._empty():
+            return
+        records = rebuild(folder, service)
+        with write_lock(folder):  # another command may be at the same, and already further
+            if records and self._empty():
+                self.ledger.save(records)
+
+    def _empty(self) -> bool:
+        return next(self.ledger.jobs(), None) is None
 
     def _keeper(self, service: str, clock: Clock, sources: Sequence[tuple[str, str]]) -> ManifestKeeper:
         def timestamp() -> str:

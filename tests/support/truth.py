@@ -1,0 +1,49 @@
+"""Whether what a folder says of itself is true."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+_SCHEMA = Path(__file__).parents[2] / "flux_lora_cli" / "resources" / "manifest.schema.json"
+
+
+@lru_cache(maxsize=1)
+def _validator() -> Any:
+    return jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, valid and with every claim about files checked on disk."""
+    document: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    _validator().validate(document)
+    for job in document["jobs"]:
+        for output in job["outputs"]:
+            if output["file"] is not None:
+                data = (folder / output["file"]).read_bytes()
+                assert hashlib.sha256(data).hexdigest() == output["sha256"], output["file"]
+                assert len(data) == output["bytes"]
+    summary = document["summary"]
+    states = [job["state"] for job in document["jobs"]]
+    assert summary["jobs"] == len(states)
+    assert summary["completed"] == states.count("completed")
+    assert summary["images"] == sum(o["file"] is not None for job in document["jobs"] for o in job["outputs"])
+    assert Decimal(summary["cost_usd"]) == sum(Decimal(job["cost_usd"] or 0) for job in document["jobs"])
+    return document
+
+
+def images(folder: Path) -> list[str]:
+    """Files that the manifest calls saved, each there and whole."""
+    return [o["file"] for job in manifest(folder)["jobs"] for o in job["outputs"] if o["file"] is not None]
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Side files and temporary files that an orderly end leaves nothing of."""
+    names = [path.name for path in folder.rglob("*")]
+    return [name for name in names if name.startswith(".") or name.endswith(("-wal", "-shm", "-journal"))]
