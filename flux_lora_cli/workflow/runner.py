@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flux_lora_cli.domain.backoff import Draw, Outage
 from flux_lora_cli.domain.budget import Budget
 from flux_lora_cli.domain.events import Progress
+from flux_lora_cli.domain.matching import parse_time
 from flux_lora_cli.domain.pacing import LookPlanner
 from flux_lora_cli.domain.rate import RateGate
 from flux_lora_cli.domain.records import JobRecord, State
@@ -139,6 +140,7 @@ class Runner:
             self.book.change(work.record)
             self.reconciler.add(work)
         elif state is State.SUBMITTED:
+            self._begin(work)
             self.follower.follow(work)
         elif state is State.COMPLETED:
             self.collector.refetch(work)
@@ -149,6 +151,7 @@ class Runner:
         """Take a task that the user named as the work's."""
         self.ctx.open_work(work)
         adopt(self.ctx, work, task_id, BY_USER)
+        self._begin(work)
         self.follower.follow(work)
 
     def hold_open(self) -> Callable[[], None]:
@@ -160,7 +163,15 @@ class Runner:
 
         return close
 
+    def _begin(self, work: Work) -> None:
+        """Count the time of a task of an earlier run from its submit, as far as that is known."""
+        meant = parse_time(work.record.intent_at)
+        age = 0.0 if meant is None else (self.ctx.clock.now() - meant).total_seconds()
+        work.submitted_at = self.ctx.clock.monotonic() - max(0.0, age)
+
     def _accepted(self, work: Work, task: Task | None) -> None:
+        if not work.submitted:
+            self._begin(work)
         if self._follow:
             self.follower.follow(work, task)
         else:

@@ -1,0 +1,40 @@
+"""The time that a task may take counts from its submit, also across runs."""
+
+from __future__ import annotations
+
+from flux_lora_cli.domain.records import State
+from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.workflow.context import Settings
+from tests.support import simulation
+from tests.support.simulation import Sim, jobs
+
+
+def test_a_task_whose_id_was_lost_still_has_its_time(sim: Sim) -> None:
+    sim.service.seconds = 100.0
+    assert sim.kill(jobs(1), "submit accepted")
+    assert sim.run(jobs(1)).outcome.exit_code is ExitCode.OK
+    assert len(sim.service.made) == 1
+
+
+def test_a_known_task_of_a_killed_run_still_has_its_time(sim: Sim) -> None:
+    sim.service.seconds = 100.0
+    sim.service.on_call = lambda endpoint: simulation.step(endpoint)
+    assert sim.kill(jobs(1), "look")
+    assert [record.state for record in sim.records().values()] == [State.SUBMITTED]
+    assert sim.run(jobs(1)).outcome.exit_code is ExitCode.OK
+    assert len(sim.service.made) == 1
+
+
+def test_a_task_that_is_stuck_is_left_pending_after_its_time_and_picked_up_again(sim: Sim) -> None:
+    sim.service.seconds = 2000.0
+    settings = Settings(task_timeout=600.0)
+    assert sim.run(jobs(1), settings=settings).outcome.exit_code is ExitCode.DEADLINE
+    assert 600.0 <= sim.clock.time - 5000.0 <= 640.0
+    before = sim.service.calls["look"]
+    # It is overdue now: one look, and no more waiting.
+    assert sim.run(jobs(1), settings=settings).outcome.exit_code is ExitCode.DEADLINE
+    assert sim.service.calls["look"] == before + 1
+    sim.later(2000.0)
+    assert sim.run(jobs(1), settings=settings).outcome.exit_code is ExitCode.OK
+    assert len(sim.service.made) == 1
+    assert [record.state for record in sim.records().values()] == [State.COMPLETED]
