@@ -47,7 +47,8 @@ def tell_plan(event: Plan, plan: BatchPlan, loaded: Loaded, console: Console) ->
 
 def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded) -> list[str]:
     """The plan, a fact a line."""
-    lines = [f"{event.jobs} jobs ({loaded.multiplication})" if event.jobs else "no jobs"]
+    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
+    lines = [f"{counted(event.jobs, 'job')}{how}" if event.jobs else "no jobs"]
     states = [
         (event.done, "done"),
         (event.in_flight, "in flight"),
@@ -58,13 +59,18 @@ def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded) -> list[str]:
     lines.append("  " + ", ".join(f"{count} {what}" for count, what in states if count or what == "to submit"))
     lines += _duplicate_lines(plan)
     if event.to_submit:
-        lines.append(f"  {event.images} images{_cost(event)}")
+        lines.append(f"  {counted(event.images, 'image')}{_cost(event)}")
     if event.charged_usd not in (None, "0"):
         lines.append(f"  charged so far: ${event.charged_usd}")
     if event.expected_seconds:
         lines.append(f"  about {clock_text(event.expected_seconds)}")
     lines.append(f"  folder: {event.folder}")
     return lines
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _cost(event: Plan) -> str:

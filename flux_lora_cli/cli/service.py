@@ -12,7 +12,7 @@ import click
 
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import ServiceOptions, choice
-from flux_lora_cli.errors import FolderError
+from flux_lora_cli.errors import FolderError, UsageError
 
 if TYPE_CHECKING:
     from flux_lora_cli.adapters.client import Client
@@ -57,6 +57,13 @@ def connected(options: ServiceOptions, console: Console, clock: Clock) -> Iterat
 def check(options: ServiceOptions) -> None:
     """Refuse what cannot be meant, before anything else is done."""
     choice("--api-version", options.api_version, ("v2", "v3"))
+    if options.sandbox and options.base_url is not None and all(map(_typed, ("sandbox", "base_url"))):
+        raise UsageError("--sandbox and --base-url exclude each other", "The sandbox has an address of its own.")
+
+
+def _typed(parameter: str) -> bool:
+    """Whether an option was written on the command line, rather than set in the environment."""
+    return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 
 
 def service_name(options: ServiceOptions) -> str:
