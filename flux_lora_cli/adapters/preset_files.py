@@ -7,11 +7,15 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..domain.job import LocalImage
 from ..domain.presets.files import SourceFile
 from ..domain.presets.problems import FileRefused, Problem
 from ..errors import NotFoundError, PresetError, UsageError
+
+if TYPE_CHECKING:
+    from ..domain.presets import Loaded, LoadOptions
 
 #: A preset of 100,000 jobs has about 10 MB.
 MOST_SOURCE_BYTES = 32 * 1024 * 1024
@@ -91,6 +95,22 @@ class FolderPresetFiles:
         if image is None:
             image = self._images[real] = _probe(real)
         return image
+
+
+def load_preset(path: str | Path, options: LoadOptions | None = None, *, allow: Sequence[str | Path] = ()) -> Loaded:
+    """Read, check and expand one preset, for scripts.
+
+    Args:
+        path: a preset (.yaml), or a list of jobs (.txt, .csv, .jsonl).
+        options: overrides, limits and filters; see ``LoadOptions``.
+        allow: folders besides the preset's own that it may read from.
+
+    Raises:
+        NotFoundError, UsageError, PresetError: as ``load_sources``.
+    """
+    from ..domain.presets import load_sources
+
+    return load_sources([str(path)], FolderPresetFiles(allow), options)
 
 
 def _open(real: str) -> int:

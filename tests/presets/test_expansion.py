@@ -280,6 +280,12 @@ def test_csv(studio):
     assert jobs[2].params == {"prompt": "d"}
 
 
+def test_load_preset_for_scripts(studio):
+    from flux_lora_cli.adapters.preset_files import load_preset
+
+    assert [job.id for job in load_preset(studio.write("p.yaml", "jobs:\n- prompt: a\n")).jobs] == ["a"]
+
+
 def test_json_lines_and_standard_input(studio):
     from flux_lora_cli.adapters.preset_files import FolderPresetFiles
     from flux_lora_cli.domain.presets import LoadOptions, load_sources

@@ -18,7 +18,7 @@ from .scalars import resolve
 MOST_LEVELS = 40
 #: Values in one file. Without libyaml a value costs 25 times as much [measured], so fewer are taken.
 MOST_VALUES = 2_000_000
-MOST_VALUES_WITHOUT_LIBYAML = 150_000
+MOST_VALUES_WITHOUT_LIBYAML = 80_000
 #: Values that aliases and merge keys may add to those that are written out.
 MOST_ALIASED = 100_000
 
