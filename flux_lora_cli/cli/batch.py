@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flux_lora_cli.cli.command import build
+from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import (
     BatchOptions,
@@ -35,7 +36,12 @@ ASK_ABOVE = 100
 def batch(
     presets: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Presets, .txt, .csv, .jsonl, or - (JSONL).", show_default=False),
+        typer.Argument(
+            metavar="FILE...",
+            help="Presets, .txt, .csv, .jsonl, or - (JSONL).",
+            show_default=False,
+            autocompletion=preset_files,
+        ),
     ],
     generate: GenerateOptions,
     batch_options: BatchOptions,

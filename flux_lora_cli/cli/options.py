@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from flux_lora_cli.cli import completion
+
 _GENERAL, _SERVICE, _GENERATE, _PROMPT = "General", "Service", "Generate", "Prompt"
 _SPEND, _SAVE, _BATCH = "Spend", "Save", "Batch"
 
@@ -119,7 +121,13 @@ class ServiceOptions:
     ] = None
     api_version: Annotated[
         str,
-        typer.Option("--api-version", metavar="v2|v3", help="API version.", rich_help_panel=_SERVICE),
+        typer.Option(
+            "--api-version",
+            metavar="v2|v3",
+            help="API version.",
+            autocompletion=completion.words("v2", "v3"),
+            rich_help_panel=_SERVICE,
+        ),
     ] = "v2"
     api_key_file: Annotated[
         Path | None,
@@ -153,7 +161,10 @@ class GenerateOptions:
         typer.Option(metavar="FLOAT", help="Strength of image-to-image, 0 to 1.", rich_help_panel=_GENERATE),
     ] = None
     size: Annotated[
-        str | None, typer.Option(metavar="W*H", help="Image size.", rich_help_panel=_GENERATE)
+        str | None,
+        typer.Option(
+            metavar="W*H", help="Image size.", autocompletion=completion.sizes, rich_help_panel=_GENERATE
+        ),
     ] = None
     steps: Annotated[
         str | None,
@@ -188,7 +199,12 @@ class GenerateOptions:
     ] = None
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Short or full model id.", rich_help_panel=_GENERATE),
+        typer.Option(
+            metavar="MODEL",
+            help="Short or full model id.",
+            autocompletion=completion.models,
+            rich_help_panel=_GENERATE,
+        ),
     ] = None
     set_: Annotated[
         list[str] | None,
@@ -196,6 +212,7 @@ class GenerateOptions:
             "--set",
             metavar="KEY=VALUE",
             help="Any parameter, by the API's name; repeatable.",
+            autocompletion=completion.settings,
             rich_help_panel=_GENERATE,
         ),
     ] = None
@@ -228,15 +245,33 @@ class PromptOptions:
     ] = None
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="FILE", help="Take defaults of FILE.", rich_help_panel=_PROMPT),
+        typer.Option(
+            "--preset",
+            metavar="FILE",
+            help="Take defaults of FILE.",
+            autocompletion=completion.preset_files,
+            rich_help_panel=_PROMPT,
+        ),
     ] = None
     job: Annotated[
         str | None,
-        typer.Option("--job", metavar="ID", help="The preset's job (a glob).", rich_help_panel=_PROMPT),
+        typer.Option(
+            "--job",
+            metavar="ID",
+            help="The preset's job (a glob).",
+            autocompletion=completion.job_ids,
+            rich_help_panel=_PROMPT,
+        ),
     ] = None
     stack: Annotated[
         str | None,
-        typer.Option("--stack", metavar="NAME", help="The preset's LoRA stack.", rich_help_panel=_PROMPT),
+        typer.Option(
+            "--stack",
+            metavar="NAME",
+            help="The preset's LoRA stack.",
+            autocompletion=completion.stacks,
+            rich_help_panel=_PROMPT,
+        ),
     ] = None
     expand: Annotated[
         bool,
@@ -285,6 +320,7 @@ class SpendOptions:
             "--on-unknown",
             metavar="reconcile|hold|resubmit",
             help="After a submit of unknown outcome.",
+            autocompletion=completion.words("reconcile", "hold", "resubmit"),
             rich_help_panel=_SPEND,
         ),
     ] = "reconcile"
@@ -338,7 +374,10 @@ class SaveOptions:
     nsfw: Annotated[
         str,
         typer.Option(
-            metavar="keep|quarantine|skip", help="What to do with flagged images.", rich_help_panel=_SAVE
+            metavar="keep|quarantine|skip",
+            help="What to do with flagged images.",
+            autocompletion=completion.words("keep", "quarantine", "skip"),
+            rich_help_panel=_SAVE,
         ),
     ] = "keep"
     fail_on_nsfw: Annotated[
@@ -357,7 +396,11 @@ class BatchOptions:
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only", metavar="GLOB", help="Only these job ids; repeatable.", rich_help_panel=_BATCH
+            "--only",
+            metavar="GLOB",
+            help="Only these job ids; repeatable.",
+            autocompletion=completion.job_ids,
+            rich_help_panel=_BATCH,
         ),
     ] = None
     shard: Annotated[
@@ -395,6 +438,7 @@ class BatchOptions:
             "--format",
             metavar="text|github",
             help="Messages as GitHub annotations, too.",
+            autocompletion=completion.words("text", "github"),
             rich_help_panel=_BATCH,
         ),
     ] = "text"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flux_lora_cli.cli.command import build
+from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import choice
 from flux_lora_cli.domain.events import Record
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE… | -", help="Presets.", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE… | -", help="Presets.", show_default=False, autocompletion=preset_files),
+    ],
     console: Console,
     max_jobs: Annotated[
         int, typer.Option("--max-jobs", min=1, metavar="N", help="More jobs than this are a problem.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flux_lora_cli.cli.command import build
+from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import GenerateOptions, choice
 from flux_lora_cli.domain.events import Record
@@ -25,7 +26,10 @@ _MOST_COLUMN = 48
 
 
 def show(
-    files: Annotated[list[str], typer.Argument(metavar="FILE… | -", help="Presets.", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE… | -", help="Presets.", show_default=False, autocompletion=preset_files),
+    ],
     generate: GenerateOptions,
     console: Console,
     as_: Annotated[str, typer.Option("--as", metavar="table|yaml|jsonl", help="How the jobs are written.")] = "table",

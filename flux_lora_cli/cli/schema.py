@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flux_lora_cli.cli.command import build
+from flux_lora_cli.cli.completion import words
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import choice
 
@@ -15,7 +16,9 @@ _NAMES = ("preset", "manifest", "event")
 
 
 def schema(
-    name: Annotated[str, typer.Argument(metavar="preset|manifest|event", help="Which schema.")],
+    name: Annotated[
+        str, typer.Argument(metavar="preset|manifest|event", help="Which schema.", autocompletion=words(*_NAMES))
+    ],
     console: Console,
 ) -> None:
     """Print a JSON Schema (2020-12): of preset files, of manifest.json, or of a line of --json."""
