@@ -218,3 +218,39 @@ def test_a_log_cut_under_a_snapshot_is_noticed(killed: Path, tmp_path: Path) -> 
     (folder / "ledger.sqlite3-wal").unlink()
     with pytest.raises(errors.LedgerDamaged, match="cut or replaced"), Ledger.snapshot(folder):
         pass
+
+
+def test_an_index_that_forgot_a_job_is_noticed(at_rest: Path, tmp_path: Path) -> None:
+    # Found by its key nowhere, the job would be taken for a new one.
+    folder = _copy(at_rest, tmp_path / "folder")
+    path = folder / "ledger.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        ((root,),) = database.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE 'sqlite_autoindex_jobs%'")
+        ((page,),) = database.execute("PRAGMA page_size")
+    data = bytearray(path.read_bytes())
+    at = data.index(_RECORDS[5].key.encode(), (root - 1) * page, root * page)
+    data[at] ^= 1
+    path.write_bytes(data)
+    assert _outcome(folder) is None
+
+
+def test_a_snapshot_is_made_again_when_the_log_ends_under_it(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _copy(killed, tmp_path / "folder")
+    close = (
+        "import sys; from pathlib import Path; from records_samples import *;"
+        "Ledger.open(Path(sys.argv[1]), SERVICE).close()"
+    )
+    copyfile, copied = shutil.copyfile, []
+
+    def copy_slowly(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        if not copied:  # in between, another process folds the log into the ledger and removes it
+            copied.append(source)
+            assert python(close, folder).wait() == 0
+            assert names(folder) == {"ledger.sqlite3"}
+
+    monkeypatch.setattr(shutil, "copyfile", copy_slowly)
+    with Ledger.snapshot(folder) as ledger:
+        assert ledger is not None and list(ledger.jobs()) == _RECORDS

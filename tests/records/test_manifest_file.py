@@ -317,3 +317,10 @@ def test_a_manifest_that_was_laid_out_anew_is_read_as_well(tmp_path: Path) -> No
     before = list(manifest_records(tmp_path))
     (tmp_path / "manifest.json").write_text(json.dumps(manifest(tmp_path), indent=4))
     assert list(manifest_records(tmp_path)) == before
+
+
+@pytest.mark.parametrize("jobs", ["", ', "jobs": null', ', "jobs": {}', ', "jobs": "none"'])
+def test_a_manifest_without_its_jobs_is_not_one_without_any(tmp_path: Path, jobs: str) -> None:
+    (tmp_path / "manifest.json").write_text(f'{{"version": 1, "service": "{SERVICE}"{jobs}}}')
+    with pytest.raises(errors.ManifestDamaged, match="list of jobs"):
+        rebuild(tmp_path, SERVICE)
