@@ -30,19 +30,22 @@ def preset_files(incomplete: str) -> list[str]:
     """Files that ``batch`` reads, also in folders below."""
     head, tail = os.path.split(incomplete)
     shown = f"{head}/" if head and not head.endswith("/") else head
-    folder = os.path.expanduser(head) if head.startswith("~") else head or "."
+    try:
+        folder = Path(head).expanduser()
+    except RuntimeError:  # there is no such user
+        return []
     found = (shown + name for name in _below(folder, tail))
     return sorted(name for name in found if _HARMLESS.fullmatch(name))[:_MOST_ANSWERS]
 
 
-def _below(folder: str, start: str) -> Iterator[str]:
+def _below(folder: Path, start: str) -> Iterator[str]:
     """Relative names of preset files below a folder whose first part begins with ``start``, nearest first."""
     waiting = [("", 0)]
     budget = _MOST_FILES
     while waiting:
         base, depth = waiting.pop(0)
         try:
-            entries = list(os.scandir(os.path.join(folder, base)))[:budget]
+            entries = list(os.scandir(folder / base))[:budget]
         except OSError:
             continue
         budget -= len(entries)
