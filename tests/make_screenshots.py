@@ -56,19 +56,9 @@ def watch_batch(folder: Path, scratch: Path) -> list[str]:
     tmux = [shutil.which("tmux") or sys.exit("tmux is not installed"), "-S", str(scratch / "tmux")]
     shown = "flux-lora batch presets/*.yaml --sandbox -o spring-campaign"
     files = [str(ROOT / "presets" / f"{name}.yaml") for name in PRESETS]
-    batch = [
-        sys.executable,
-        "-m",
-        "flux_lora_cli",
-        "batch",
-        *files,
-        "--sandbox",
-        "-o",
-        str(folder),
-        "--concurrency",
-        "4",
-    ]
-    script = f"printf '$ {shown}\\n'; {shlex.join(batch)} > {scratch / 'paths'}; touch {scratch / 'done'}; sleep 30"
+    program = [sys.executable, "-m", "flux_lora_cli"]
+    batch = [*program, "batch", *files, "--sandbox", "-o", folder.name, "--concurrency", "4"]
+    script = f"cd {scratch}; printf '$ {shown}\\n'; {shlex.join(batch)} > paths; touch done; sleep 30"
     environment = {
         **os.environ,
         "FLUX_LORA_STATE_DIR": str(scratch / "state"),
@@ -122,11 +112,10 @@ def photograph(folder: Path, terminal: str, out: Path) -> None:
 
 
 def show_grid(page: Any) -> None:
-    """The matrix of scale-comparison: scales across, steps down, a page for each seed."""
+    """The matrix of scale-comparison, as the page itself arranges it."""
     page.select_option("[data-filter=preset]", label="scale-comparison")
     page.click("#to-grid")
-    for axis, key in (("columns", "stack"), ("rows", "steps"), ("pages", "seed")):
-        page.select_option(f"#axis-{axis}", key)
+
 
 
 def terminal_page(screen: str) -> str:

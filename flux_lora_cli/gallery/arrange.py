@@ -1,4 +1,7 @@
-"""Recognise a matrix among facets, and choose its columns, rows and pages."""
+"""Recognise a matrix among facets, and choose its columns, rows and pages.
+
+``chooseAxes`` in ``resources/gallery/3-views.js`` is the twin, run anew on what the reader's filters leave.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ def choose_axes(facets: Sequence[Facet]) -> Axes:
     chosen: list[int] = []
     spanned = 1
     candidates = [i for i, facet in enumerate(facets) if 2 <= len(facet.values) <= LONGEST_AXIS]
-    if {"lora", "scale"} <= {facet.key for facet in facets}:
+    both = [i for i in candidates if facets[i].key in ("lora", "scale")]
+    if len(both) == 2 and _combinations(facets, both) > _cells(facets, both) * _LEAST_FILLED:
         candidates = [i for i in candidates if facets[i].key != "stack"]  # two axes say it better than one
     for i in sorted(candidates, key=lambda i: _rank(facets[i].key)):
         combined = _combinations(facets, [*chosen, i])

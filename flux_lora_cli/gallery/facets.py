@@ -68,7 +68,7 @@ def _lora_names(job: RunJob) -> str:
 
 
 def _scales(job: RunJob) -> str:
-    return " · ".join(number(scale) for _, scale in loras_of(job)) or NONE_LABEL
+    return " + ".join(number(scale) for _, scale in loras_of(job)) or NONE_LABEL
 
 
 def _stack_key(job: RunJob) -> str:

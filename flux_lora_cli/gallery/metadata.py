@@ -13,12 +13,15 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, unescape
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.gallery.facets import loras_of, number
 from flux_lora_cli.gallery.run import Picture, Run, RunJob
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: Keyword of the PNG text chunk, and the version of the JSON in it.
 KEYWORD = "flux-lora"
@@ -169,20 +172,23 @@ def exif_block(text: str, existing: bytes = b"") -> bytes:
     """
     from PIL import Image
 
-    exif = Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on what other programs wrote
+        try:
+            block = _with_comment(Image.Exif(), text, existing)
+        except Exception:  # Pillow's readers raise whatever a damaged block leads them into
+            block = _with_comment(Image.Exif(), text, b"")
+    return _typed(block.removeprefix(b"Exif\0\0"))
+
+
+def _with_comment(exif: Image.Exif, text: str, existing: bytes) -> bytes:
     exif.endian = ">"
     if existing:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's remarks on what other programs wrote
-                exif.load(existing if existing.startswith(b"Exif") else b"Exif\0\0" + existing)
-        except Exception:  # Pillow's readers raise whatever a damaged block leads them into
-            exif = Image.Exif()
-            exif.endian = ">"
+        exif.load(existing if existing.startswith(b"Exif") else b"Exif\0\0" + existing)
     order = "utf-16-be" if exif.endian == ">" else "utf-16-le"
     exif[0x0131] = f"flux-lora {__version__}"  # Software
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode(order, "replace")  # ExifIFD, UserComment
-    return _typed(exif.tobytes().removeprefix(b"Exif\0\0"))
+    return bytes(exif.tobytes())
 
 
 #: ExifIFD tags of type UNDEFINED: versions, maker note, comment, file source, scene type.

@@ -344,3 +344,18 @@ def test_an_empty_run_says_so(open_page: Any, tmp_path: Path) -> None:
     page = open_page(write(tmp_path / "empty", []))
     assert page.inner_text("#empty") == "No images yet."
     assert page.problems == []
+
+
+def test_the_grid_is_arranged_anew_for_what_a_filter_leaves(open_page: Any, tmp_path: Path) -> None:
+    jobs = []
+    for scale in (0.5, 1.0, 1.5):
+        for seed in (1, 2):
+            loras = [{"path": "a/style", "scale": scale}]
+            jobs.append(failed(f"m{scale}-{seed}", "x", preset="matrix", prompt="p", loras=loras, seed=seed))
+    jobs += [failed(f"other{n}", "x", preset="list", prompt=f"other {n}", seed=1000 + n * 13) for n in range(9)]
+    page = open_page(write(tmp_path / "run", jobs))
+    page.select_option("[data-filter=preset]", label="matrix")
+    page.click("#to-grid")
+    assert page.input_value("#axis-columns") == "stack"
+    assert page.input_value("#axis-rows") == "seed"
+    assert page.locator("#grid td").count() == 6

@@ -25,7 +25,7 @@ const facetOf = new Map(facets.map((facet) => [facet.key, facet]));
 /* What the reader has chosen. Facet filters lie under the facet's key. */
 const state = {
   view: "wall", query: "", sort: "order", filters: {}, size: 3,
-  columns: data.axes[0], rows: data.axes[1], pages: data.axes[2], page: 0,
+  columns: data.axes[0], rows: data.axes[1], pages: data.axes[2], page: 0, automatic: true,
 };
 let shown = items;
 const picked = new Set();
@@ -60,7 +60,7 @@ function facetPhrase(item, key) {
   const text = facetText(item, key);
   if (!text || text === "–") return "";
   const bare = ["stack", "lora", "model", "preset", "folder", "size", "job"].includes(key) || key.startsWith("variant");
-  return bare ? text : `${facetOf.get(key).label.toLowerCase()} ${text}`;
+  return bare ? text : `${key === "scale" ? key : facetOf.get(key).label.toLowerCase()} ${text}`;
 }
 
 const short = (text, length) => (text.length > length ? text.slice(0, length - 1) + "…" : text);

@@ -2,13 +2,15 @@
 const onePrompt = !facetOf.has("prompt") && !facetOf.has("job") && !facets.some((facet) => facet.key.startsWith("variant"));
 /* What a caption says: the ways in which these images differ, but for the prompt that stands above. */
 const cardFacets = facets.map((facet) => facet.key).filter((key) => !["prompt", "job", "image", "safety"].includes(key) && !key.startsWith("variant"))
-  .filter((key) => !(key === "lora" && facetOf.has("stack")) && !(key === "scale" && facetOf.has("stack") && !facetOf.has("lora")));
+  .filter((key) => !(key === "lora" && facetOf.has("stack")) && !(key === "scale" && facetOf.has("stack")));
 const cards = new Map();
 const SIZES = [120, 170, 240, 340, 520];
 
 function card(item) {
   if (!cards.has(item.i)) {
     const phrases = cardFacets.map((key) => facetPhrase(item, key)).filter(Boolean);
+    // A long name of a stack goes last, where the line may be cut.
+    phrases.sort((a, b) => (a.length > 24) - (b.length > 24));
     const heading = onePrompt && phrases.length ? phrases.shift() : promptOf(item) || item.job.id;
     const caption = make("div", { class: "cap" }, make("p", { class: "prompt" }, short(heading, 300)),
       make("p", { class: "meta" }, phrases.join(" · ") || (onePrompt ? item.job.id : `seed ${item.job.in.seed ?? "–"}`)));
@@ -48,7 +50,30 @@ function places(facet, list) {
   return facet.values.map((_, code) => code).filter((code) => used.has(code));
 }
 
+/* The axes that span what is shown as a matrix; the twin of arrange.py, run anew on what filters leave. */
+const AXIS_ORDER = ["stack", "scale", "lora", "guidance", "steps", "strength", "size", "model", "image", "variant", "job", "repeat", "seed", "output", "preset", "prompt", "folder", "safety"];
+function chooseAxes() {
+  const rank = (facet) => AXIS_ORDER.indexOf(facet.key.replace(/\d+$/, ""));
+  let candidates = facets.map((facet) => ({ facet, size: places(facet, shown).filter((code) => code !== -1).length })).filter(({ size }) => size >= 2 && size <= 60);
+  const keys = new Set(candidates.map(({ facet }) => facet.key));
+  const counts = (list) => new Set(shown.map((item) => list.map(({ facet }) => facet.codes[item.i]).join()).filter((codes) => !codes.split(",").includes("-1"))).size;
+  if (keys.has("lora") && keys.has("scale")) {
+    const both = candidates.filter(({ facet }) => facet.key === "lora" || facet.key === "scale");
+    if (counts(both) > both[0].size * both[1].size / 2) candidates = candidates.filter(({ facet }) => facet.key !== "stack");
+  }
+  const chosen = [];
+  let spanned = 1;
+  for (const candidate of candidates.sort((a, b) => rank(a.facet) - rank(b.facet))) {
+    const combined = counts([...chosen, candidate]);
+    const cells = [...chosen, candidate].reduce((product, { size }) => product * size, 1);
+    if (combined > spanned && combined > cells / 2) { chosen.push(candidate); spanned = combined; }
+  }
+  if (chosen.length > 1 && chosen[0].size > 3 * chosen[1].size) chosen.splice(0, 2, chosen[1], chosen[0]);
+  [state.columns, state.rows, state.pages] = [0, 1, 2].map((n) => chosen[n]?.facet.key ?? null);
+}
+
 function drawGrid() {
+  if (state.automatic) { chooseAxes(); drawAxes(); }
   const [columnFacet, rowFacet, pageFacet] = axisFacets();
   const pages = places(pageFacet, shown);
   if (!pages.includes(state.page)) state.page = pages[0] ?? 0;
@@ -129,6 +154,7 @@ function drawAxes() {
 function chooseAxis(axis, key) {
   for (const other of ["columns", "rows", "pages"]) if (other !== axis && key && state[other] === key) state[other] = state[axis];
   state[axis] = key;
+  state.automatic = false;
   drawAxes();
   draw();
 }

@@ -27,7 +27,8 @@ function choose(key, value) {
 function drawFilters() {
   const first = ["preset", "stack", "seed"].map((key) => facetOf.get(key)).filter(Boolean);
   const rest = facets.filter((facet) => !first.includes(facet) && facet.key !== "prompt");
-  const lists = [...first, ...rest].map((facet) => filterList(facet.key, facet.label, facet.values.map((value, code) => [code, value])));
+  const list = (facet) => filterList(facet.key, facet.label, facet.values.map((value, code) => [code, value]));
+  const lists = first.map(list);
   const states = [...new Set(data.jobs.map((job) => job.st))];
   const missing = items.some((item) => stateOf(item) === "missing");
   if (states.length > 1 || missing) {
@@ -37,6 +38,15 @@ function drawFilters() {
   }
   const flags = [...new Set(items.filter((item) => item.link).map((item) => String(item.nsfw)))];
   if (flags.length > 1) lists.push(filterList("nsfw", "NSFW", flags.map((flag) => [flag, { true: "flagged", false: "not flagged", null: "not known" }[flag]])));
+  const extra = rest.map(list);
+  if (lists.length + extra.length > 6) for (const field of extra) field.classList.add("extra");
+  const further = make("button", { type: "button", class: "text further", "aria-expanded": "false", click: () => {
+    further.setAttribute("aria-expanded", String(byId("filters").classList.toggle("all")));
+    further.textContent = byId("filters").classList.contains("all") ? "Fewer" : "More filters";
+    measure();
+  } }, "More filters");
+  lists.push(...extra);
+  if (lists.length > 6) lists.push(further);
   const sort = make("select", { id: "sort", change: () => { state.sort = sort.value; draw(); } }, ...Object.entries(SORTS).map(([key, [text]]) => make("option", { value: key }, text)));
   lists.push(make("label", { class: "field sort" }, make("span", {}, "Sort"), sort));
   byId("filters").replaceChildren(...lists);
@@ -62,7 +72,7 @@ function remember() {
   if (state.query) words.set("q", state.query.slice(0, 200));
   if (state.sort !== "order") words.set("sort", state.sort);
   for (const [key, value] of Object.entries(state.filters)) words.set("f." + key, ["state", "nsfw"].includes(key) ? value : facetOf.get(key).values[value]);
-  if (state.view === "grid") for (const axis of ["columns", "rows", "pages"]) words.set(axis, state[axis] || "");
+  if (state.view === "grid" && !state.automatic) for (const axis of ["columns", "rows", "pages"]) words.set(axis, state[axis] || "");
   if (byId("detail").open && current) words.set("image", `${current.job.id}#${current.index ?? 0}`);
   const hash = words.toString();
   try { history.replaceState(null, "", hash ? "#" + hash : location.pathname + location.search); } catch { /* Some viewers forbid it. */ }
@@ -80,6 +90,7 @@ function recall() {
     if (["state", "nsfw"].includes(key)) state.filters[key] = text;
     else if (code >= 0) state.filters[key] = code;
   }
+  if (words.has("columns")) state.automatic = false;
   for (const axis of ["columns", "rows", "pages"]) if (words.has(axis)) state[axis] = facetOf.has(words.get(axis)) ? words.get(axis) : null;
   const wanted = words.get("image");
   return wanted ? items.find((item) => `${item.job.id}#${item.index ?? 0}` === wanted) : null;
@@ -103,6 +114,7 @@ function draw() {
     list.value = String(state.filters[list.dataset.filter] ?? "");
     list.classList.toggle("set", list.value !== "");
   }
+  if (document.querySelector(".extra .set")) byId("filters").classList.add("all");
   const chosen = Object.keys(state.filters).length;
   byId("more").textContent = chosen ? `Filters (${chosen})` : "Filters";
   byId("sort").value = state.sort;
