@@ -121,7 +121,82 @@ BEYOND = (
 @example({"model": "flux-schnell-lora", "defaults": {"num_inference_steps": 9}, "jobs": [{"prompt": "a"}]})
 @given(documents())
 def test_they_agree(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
-    path = Path(tmp_path_factory.getbasetemp(), "p.yaml")
+    compare(Path(tmp_path_factory.getbasetemp(), "p.yaml"), document)
+
+
+ODD_VALUES = [None, True, "text", -1, 0, 3.5, 10**12, [], {}, [1], "9", {"a": 1}]
+EDGES: dict[str, list[Any]] = {
+    "prompt": ["", "no", "16:9"],
+    "image": ["", "https://x.co/a.png", "ftp://x", "data:image/png;base64,aGk=", "data:x", "http://"],
+    "strength": [0, 1, 1.01, -0.1],
+    "size": ["512*512", "1536*1536", "511*512", "512*1537", "1024x768", "0512*512", "512*512\n"],
+    "num_inference_steps": [1, 8, 9, 28.0, 28.5, 50, 51],
+    "guidance_scale": [10, 10.5],
+    "num_images": [1, 4, 5],
+    "seed": [-1, 9_999_999_999, 10_000_000_000, -2],
+    "enable_safety_checker": [False, "yes"],
+    "loras": [[{"path": path}] for path in ("o/n", "https://x.co/o", "n", "../x", "o/n\n")]
+    + [[{"path": "o/n", "scale": scale}] for scale in (0, 4, 4.1, -1, "1", True)]
+    + [[{"path": "o/n"}] * 4, [{"path": "o/n"}] * 6, [{"scale": 1}], [{"path": "o/n", "x": 1}]],
+    "stack": ["s", ["s", "s"]],
+    "output_format": ["png"],
+    "stpes": [1],
+}
+JOB_EDGES: dict[str, list[Any]] = {
+    "id": ["dawn", "a/b-c.d", "a b", "-x", "x/", "é", "x" * 121, "a\n"],
+    "repeat": [1, 3.0, 100_000, 100_001],
+    "sample": [1, 100_001],
+    "sample_seed": [0, 2**53 - 1, 2**53],
+    "skip": [False],
+    "vars": [{"a": "x", "b_1": [1, "y"]}, {"1x": "a"}, {"a b": "a"}, {"a": []}, {"a": [None]}, {"a": {}}],
+    "matrix": [{"seed": [1]}, {"prompt": ["a"]}, {"stpes": [1]}, {"seed": 1}],
+}
+FILE_EDGES: dict[str, list[Any]] = {
+    "version": [1, 1.0, 2, "1"],
+    "name": ["a", "", " ", "x" * 201],
+    "description": ["", "x"],
+    "model": ["flux-schnell-lora", "wavespeed-ai/flux-krea-dev-lora", "other", ""],
+    "jobs": [[{"seed": 1}], [{"prompt": "a"}], [{"matrix": {"prompt": ["a"]}}]],
+    "jobz": [1],
+}
+
+
+def one_off() -> list[Any]:
+    """A good document with one key set: each key in each place, at its edges and with odd values."""
+    found: list[Any] = []
+    for model in ("flux-dev-lora", "flux-schnell-lora"):
+        for key, edges in EDGES.items():
+            for value in [*edges, *ODD_VALUES]:
+                places = ("defaults", "matrix", "job", "job matrix")
+                found += [_document(model, place, key, value) for place in places]
+        for key, edges in JOB_EDGES.items():
+            found += [_document(model, "job", key, value) for value in [*edges, *ODD_VALUES]]
+    for key, edges in FILE_EDGES.items():
+        found += [_document("flux-dev-lora", "file", key, value) for value in [*edges, *ODD_VALUES]]
+    return found
+
+
+def _document(model: str, place: str, key: str, value: Any) -> Any:
+    job: dict[str, Any] = {"prompt": "a"}
+    document: dict[str, Any] = {"model": model, "stacks": {"s": [{"path": "o/n"}]}, "jobs": [job]}
+    if place == "file":
+        document[key] = value
+    elif place == "job":
+        job[key] = value
+    elif place == "defaults":
+        document["defaults"] = {key: value}
+    else:
+        (document if place == "matrix" else job)["matrix"] = {key: [value]}
+    return document
+
+
+def test_they_agree_on_every_single_slip(tmp_path: Path) -> None:
+    for document in one_off():
+        compare(tmp_path / "p.yaml", document)
+
+
+def compare(path: Path, document: Any) -> None:
+    """Both take a document, or both refuse it."""
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     try:
         load_sources([str(path)], FolderPresetFiles(), LoadOptions(require_jobs=False, max_jobs=10**9, inspect=True))
@@ -130,6 +205,6 @@ def test_they_agree(tmp_path_factory: pytest.TempPathFactory, document: Any) -> 
         problems = [str(problem) for problem in error.problems]
     refused = [error.message for error in VALIDATOR.iter_errors(document)]
     if refused:
-        assert problems, f"the schema alone refuses: {refused}"
+        assert problems, f"the schema alone refuses {document}: {refused}"
     if problems and not all(any(words in line for words in BEYOND) for line in problems):
-        assert refused, f"the checker alone refuses: {problems}"
+        assert refused, f"the checker alone refuses {document}: {problems}"

@@ -76,7 +76,7 @@ class _Reading:
 
     def _model(self, name: str | None, origin: Origin | None = None, node: Scalar | None = None) -> None:
         """Settle on a model: the command line's, the preset's, the default."""
-        wanted = self.overrides.model or name or DEFAULT_MODEL
+        wanted = self.overrides.model or (DEFAULT_MODEL if name is None else name)
         self.preset.model = find_model(wanted)
         if self.preset.model is not None:
             self.preset.model_id = self.preset.model.id
