@@ -84,8 +84,8 @@ def from_row(row: Row) -> JobRecord:
         outputs = [OutputRecord(**output) for output in body.pop("outputs", ())]
         if "price" in body:
             body["price"] = Decimal(body["price"])
-        if "aliases" in body:
-            body["aliases"] = tuple(body["aliases"])
+        for name in body.keys() & {"aliases", "earlier_tasks"}:
+            body[name] = tuple(body[name])
         return JobRecord(key=key, order=position, state=State(state), task_id=task_id, outputs=outputs, **body)
     except (TypeError, ValueError, AttributeError, InvalidOperation) as error:
         raise RowError(f"a row cannot be read: {error}") from error

@@ -28,7 +28,7 @@ from flux_lora_cli.domain.events import Plan
 from flux_lora_cli.domain.filenames import DEFAULT, Template, case_key
 from flux_lora_cli.domain.presets.loading import Loaded, LoadOptions, load_sources
 from flux_lora_cli.domain.records import JobRecord
-from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.errors import BudgetError, FluxLoraError
 from flux_lora_cli.workflow.batch import (
     TYPICAL_BYTES,
     Batch,
@@ -40,7 +40,7 @@ from flux_lora_cli.workflow.batch import (
     price_documented,
     spent,
 )
-from flux_lora_cli.workflow.context import Settings, iso
+from flux_lora_cli.workflow.context import Settings, Work, iso
 from flux_lora_cli.workflow.planning import BatchPlan, make_plan
 from flux_lora_cli.workflow.pricing import Priced
 from flux_lora_cli.workflow.runner import Naming, Runner
@@ -110,7 +110,9 @@ def known_records(folder: Path, service: str) -> dict[str, JobRecord]:
         if ledger is not None:
             if ledger.service != service:
                 raise other_service(folder, ledger.service, service)
-            return {record.key: record for record in ledger.jobs()}
+            records = {record.key: record for record in ledger.jobs()}
+            if records:
+                return records
     owner = manifest_service(folder) if folder.is_dir() else None
     if owner is None:
         return {}
@@ -217,7 +219,7 @@ class _Run:
             shard=options.shard,
             collect_others=not (options.only_some or options.shard),
         )
-        adoptions = parse_adoptions(options.adopt, plan)
+        adoptions = parse_adoptions(options.adopt, plan, self._claimed() if options.adopt else ())
         now = iso(self._clock.now())
         changed = check_images(plan, self._world, self._settings, now, options.verify)
         priced = self._price(plan)
@@ -254,11 +256,30 @@ class _Run:
         return BatchResult(outcome, plan, priced, [work.record for work in plan.works])
 
     def _price(self, plan: BatchPlan) -> Priced:
+        again = plan.unknown if self._settings.on_unknown == "resubmit" else []
+        if self._settings.max_cost is not None and (plan.to_submit or again):
+            self._price_earlier()
+        self._ask_prices(again)
         if not plan.to_submit:
             return Priced(Decimal(0), None)
-        priced = price_plan(plan.to_submit, self._world.service, self._clock, self._options.price)
+        priced = self._ask_prices(plan.to_submit)
         warn_of_balance(priced, self._world.service, self._clock, self._observer)
         return priced
+
+    def _ask_prices(self, works: Sequence[Work]) -> Priced:
+        return price_plan(works, self._world.service, self._clock, self._options.price)
+
+    def _price_earlier(self) -> None:
+        """What earlier runs submitted at an unknown price counts against ``--max-cost`` at today's."""
+        works = [Work(record) for record in self._opened.records.values() if record.cost is None]
+        if self._ask_prices(works).total is None:
+            raise BudgetError(
+                f"what {len(works)} earlier jobs of this folder cost is not known, so --max-cost cannot be kept",
+                "Name the price of an image with --price.",
+            )
+        for work in works:
+            assert work.unit_price is not None
+            work.record.price = work.unit_price * work.record.attempts
 
     def _keep_inputs(self, plan: BatchPlan) -> None:
         for work in plan.to_submit:
@@ -279,5 +300,8 @@ class _Run:
 
     def _claimed(self) -> set[str]:
         return claimed_elsewhere(self._service_name, [self._opened.folder]) | {
-            record.task_id for record in self._opened.records.values() if record.task_id
+            task
+            for record in self._opened.records.values()
+            for task in (record.task_id, *record.earlier_tasks)
+            if task is not None
         }

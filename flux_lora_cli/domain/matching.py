@@ -24,6 +24,19 @@ class Findings:
     matches: tuple[str, ...]
     candidates: tuple[str, ...]
 
+    def joined(self, more: Findings) -> Findings:
+        """These and those of another part of the list."""
+        if not (more.matches or more.candidates):
+            return self
+        return Findings(_distinct(self.matches + more.matches), _distinct(self.candidates + more.candidates))
+
+    def without(self, claimed: Collection[str]) -> Findings:
+        """These, less the tasks that belong to other jobs."""
+        return Findings(
+            tuple(task for task in self.matches if task not in claimed),
+            tuple(task for task in self.candidates if task not in claimed),
+        )
+
 
 def find(record: JobRecord, tasks: Iterable[Task], claimed: Collection[str], until: datetime | None = None) -> Findings:
     """Look for the task of ``record`` among ``tasks``, those in ``claimed`` left out.
@@ -33,14 +46,27 @@ def find(record: JobRecord, tasks: Iterable[Task], claimed: Collection[str], unt
     matches: list[str] = []
     candidates: list[str] = []
     for task in tasks:
-        if task.id in claimed or not _model_agrees(record, task) or not _time_agrees(record, task, until):
+        if task.id in claimed or _other_seed(record, task):
+            continue
+        if not _model_agrees(record, task) or not _time_agrees(record, task, until):
             continue
         agrees = inputs_agree(record.input or {}, task.inputs)
         if agrees:
             matches.append(task.id)
         elif agrees is None:
             candidates.append(task.id)
-    return Findings(tuple(dict.fromkeys(matches)), tuple(dict.fromkeys(candidates)))
+    return Findings(_distinct(matches), _distinct(candidates))
+
+
+def _distinct(ids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(ids))
+
+
+def _other_seed(record: JobRecord, task: Task) -> bool:
+    """Whether the seed alone rules a task out: it does for nearly all of a long list."""
+    if not task.inputs or "seed" not in task.inputs:
+        return False
+    return bool(_plain(task.inputs["seed"]) != _plain((record.input or {}).get("seed")))
 
 
 def inputs_agree(sent: Mapping[str, Any], echoed: Mapping[str, Any] | None) -> bool | None:

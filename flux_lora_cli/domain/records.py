@@ -76,6 +76,7 @@ class JobRecord:
         price: USD reserved for, and once submitted charged to, all attempts that were not refused;
             None where no price is known.
         attempts: POSTs whose intent was recorded.
+        earlier_tasks: ids of tasks that failed before this job was submitted anew: a list still shows them.
         error: why it failed: an error code of ``errors`` or of the service, then ``: message``.
     """
 
@@ -97,6 +98,7 @@ class JobRecord:
     matched_by: str | None = None
     intent_at: str | None = None
     attempts: int = 0
+    earlier_tasks: tuple[str, ...] = ()
     price: Decimal | None = None
     error: str | None = None
     outputs: list[OutputRecord] = field(default_factory=list)

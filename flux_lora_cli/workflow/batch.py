@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -123,18 +123,21 @@ def check_images(plan: BatchPlan, world: World, settings: Settings, now: str, ev
     return changed
 
 
-def parse_adoptions(texts: Iterable[str], plan: BatchPlan) -> dict[str, str]:
+def parse_adoptions(texts: Iterable[str], plan: BatchPlan, claimed: Collection[str] = ()) -> dict[str, str]:
     """``JOB=ID`` texts as a mapping from record key to task id.
 
+    Args:
+        claimed: ids of tasks that belong to other jobs.
+
     Raises:
-        UsageError: not of that form, or the job's outcome is not unknown.
+        UsageError: not of that form, the job's outcome is not unknown, or the task is another job's.
         NotFoundError: no such job.
     """
     by_name: dict[str, Work] = {}
     for work in plan.works:
         for name in (work.record.id, *work.record.aliases):
             by_name[name or ""] = work
-    adoptions = {}
+    adoptions: dict[str, str] = {}
     for text in texts:
         name, equals, task_id = text.rpartition("=")
         plain_id = task_id.replace("-", "").replace("_", "")
@@ -147,6 +150,8 @@ def parse_adoptions(texts: Iterable[str], plan: BatchPlan) -> dict[str, str]:
             raise UsageError(
                 f"--adopt {text!r}: {name} is {found.record.state.value}; only a job of unknown outcome takes a task"
             )
+        if task_id in claimed or task_id in adoptions.values():
+            raise UsageError(f"--adopt {text!r}: task {task_id} belongs to another job already")
         adoptions[found.record.key] = task_id
     return adoptions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flux_lora_cli.domain.events import Failed
+from flux_lora_cli.domain.events import Failed, Held
 from flux_lora_cli.domain.pacing import LookPlanner
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
@@ -19,6 +19,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.workflow.calls import PASSING, Calls
 from flux_lora_cli.workflow.context import Context, Work
 from flux_lora_cli.workflow.reactor import Timer
+from flux_lora_cli.workflow.reconciler import BY_USER
 
 #: Seconds for which a task may be unknown to the service before it is called lost. [CONTRACT: waiting]
 LOST_AFTER = 60.0
@@ -137,7 +138,19 @@ class Follower:
         if now - work.not_found_since < self._lost_after:
             self._look_at(work, now + max(LOST_AGAIN, self._planner.floor))
             return
+        if work.record.matched_by == BY_USER and not work.looks:
+            self._mistaken(work)
+            return
         self._fail(work, "lost", f"the service does not know task {work.record.task_id} (asked for a minute)")
+
+    def _mistaken(self, work: Work) -> None:
+        """There is no task of the id that the user named: what became of the submit is as unknown as before."""
+        record = work.record
+        message = f"held: the service does not know task {record.task_id}, which --adopt named"
+        record.state, record.error, record.task_id, record.matched_by = State.UNKNOWN, message, None, None
+        self._ctx.book.change(record)
+        self._ctx.emit(Held(record.id, f"{work.name}: {message}", ()))
+        self._leave(work)
 
     def _refused(self, work: Work, error: FluxLoraError) -> None:
         """A look that is refused for good (400, an unreadable answer after all retries) is no verdict on the task."""

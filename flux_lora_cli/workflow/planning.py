@@ -42,6 +42,11 @@ class BatchPlan:
         return [work for work in self.works if work.record.state is State.PLANNED]
 
     @property
+    def unknown(self) -> list[Work]:
+        """What was submitted by an earlier run, with unknown outcome."""
+        return [work for work in self.works if work.record.state in (State.UNKNOWN, State.SUBMITTING)]
+
+    @property
     def images_to_submit(self) -> int:
         """Images that the submits ask for."""
         return sum(images_of(work.record) for work in self.to_submit)
@@ -106,6 +111,8 @@ def _bring_up_to_date(
     record.id, record.preset, record.aliases = job.id, job.preset, ()
     if record.state is State.FAILED and retry_failed:
         record.state, record.error, record.task_error = State.PLANNED, None, ""
+        if record.task_id is not None:
+            record.earlier_tasks = (*record.earlier_tasks, record.task_id)
         record.task_id = record.task_status = record.task_model = record.task_created_at = None
         record.execution_ms, record.matched_by, record.outputs = None, None, []
     if record.state is State.PLANNED:

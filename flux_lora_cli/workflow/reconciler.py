@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from flux_lora_cli.domain.backoff import Policy
+from flux_lora_cli.domain.backoff import LIST, Policy
 from flux_lora_cli.domain.events import Adopted, Held, Waiting
 from flux_lora_cli.domain.matching import CLOCK_SLACK, Findings, find, parse_time
 from flux_lora_cli.domain.records import State
@@ -27,6 +28,35 @@ _ONCE = Policy(tries=1, base=1.0, cap=1.0)
 
 #: What ``matched_by`` says of a task that was found, or named by the user.
 BY_LIST, BY_USER = "predictions", "user"
+
+
+@dataclass
+class _Pass:
+    """One reading of the list, page by page. Of its tasks only ids are kept: inputs may be images.
+
+    Attributes:
+        findings: what the pages so far show for each work.
+        since: no task made before this can be one that is looked for; None where that is not known.
+        began: monotonic time of the first request.
+    """
+
+    findings: dict[Work, Findings]
+    since: datetime | None
+    began: float
+    _seen: set[str] = field(default_factory=set)
+
+    def take(self, tasks: Sequence[Task], until: datetime) -> bool:
+        """Look through a page; whether there may be another one.
+
+        A short page is not yet the end: a service may give fewer entries than it was asked for. The end is a
+        page with nothing new, or one that reaches past ``since`` (which a service may ignore).
+        """
+        new = [task for task in tasks if task.id not in self._seen]
+        self._seen.update(task.id for task in new)
+        for work, findings in self.findings.items():
+            self.findings[work] = findings.joined(find(work.record, new, (), until))
+        made = parse_time(new[-1].created_at) if new else None
+        return bool(new) and not (made is not None and self.since is not None and made < self.since)
 
 
 class Reconciler:
@@ -55,6 +85,7 @@ class Reconciler:
         self._reading = False
         self._passes = 0
         self._sizes = list(_PAGE_SIZES)
+        self._failures = 0  # readings in a row that failed
         ctx.on_calls_stop.append(self._leave_all)
 
     @property
@@ -74,7 +105,7 @@ class Reconciler:
         self._passes = 0
         if not self._reading:
             self._reading = True
-            self._ctx.reactor.after(0.0, self._pass)
+            self._ctx.reactor.after(0.0, self._start_pass)
 
     def _time_left(self, work: Work) -> float:
         """Seconds for which its task may still turn up in the list."""
@@ -87,30 +118,31 @@ class Reconciler:
 
     # ---- reading the list ----
 
-    def _pass(self) -> None:
+    def _start_pass(self) -> None:
         if not self._deadline:
             self._reading = False
             return
-        began = self._ctx.clock.monotonic()
         times = [parse_time(work.record.intent_at) for work in self._deadline]
-        since = min((t for t in times if t is not None), default=None)
-        self._page([], 1, None if since is None else since - CLOCK_SLACK - timedelta(minutes=1), began)
+        known = [t for t in times if t is not None]
+        since = min(known) - CLOCK_SLACK - timedelta(minutes=1) if len(known) == len(times) else None
+        self._page(_Pass({work: Findings((), ()) for work in self._deadline}, since, self._ctx.clock.monotonic()), 1)
 
-    def _page(self, seen: list[Task], page: int, since: datetime | None, began: float) -> None:
+    def _page(self, reading: _Pass, page: int) -> None:
         service, size = self._ctx.service, self._sizes[0]
 
         def read(result: Sequence[Task] | FluxLoraError) -> None:
             if isinstance(result, FluxLoraError):
-                self._unreadable(result, began)
+                self._unreadable(result, reading.began)
                 return
-            seen.extend(result)
-            if len(result) < size or page >= _MOST_PAGES or _older(result, since):
-                self._judge(seen, began)
+            self._failures = 0
+            more = reading.take(result, self._ctx.clock.now())
+            if more and page < _MOST_PAGES:
+                self._page(reading, page + 1)
             else:
-                self._page(seen, page + 1, since, began)
+                self._judge(reading, whole=not more)
 
         self._calls.read(
-            lambda: service.predictions(page=page, page_size=size, created_after=since),
+            lambda: service.predictions(page=page, page_size=size, created_after=reading.since),
             read,
             _ONCE,
         )
@@ -122,11 +154,13 @@ class Reconciler:
         if isinstance(error, BadAnswer) and len(self._sizes) > 1:
             self._sizes.pop(0)
             self._ctx.explain(f"the list of predictions: {error.message}; asked again in smaller pages")
-            self._pass()
+            self._start_pass()
             return
-        for work, deadline in list(self._deadline.items()):
-            if began >= deadline:
-                self._hold(work, f"the list of predictions cannot be read: {error.message}")
+        self._failures += 1
+        if not LIST.more(self._failures):
+            for work, deadline in list(self._deadline.items()):
+                if began >= deadline:
+                    self._hold(work, f"the list of predictions cannot be read: {error.message}")
         self._next_pass()
 
     def _next_pass(self) -> None:
@@ -138,6 +172,8 @@ class Reconciler:
         self._passes += 1
         last = max(0.0, min(self._deadline.values()) - now)
         wait = min(interval, last) if last > 0 else interval
+        if self._failures:
+            wait = max(wait, LIST.delay(self._failures - 1, self._ctx.draw))
         if self._passes == 3:
             names = ", ".join(work.name for work in list(self._deadline)[:3])
             left = max(self._deadline.values()) - now
@@ -149,20 +185,21 @@ class Reconciler:
                     f" predictions, for {max(0.0, left):.0f} s more",
                 )
             )
-        self._ctx.reactor.after(wait, self._pass)
+        self._ctx.reactor.after(wait, self._start_pass)
 
     # ---- judging ----
 
-    def _judge(self, tasks: list[Task], began: float) -> None:
+    def _judge(self, reading: _Pass, whole: bool) -> None:
         claimed = self._claimed()
-        until = self._ctx.clock.now()
-        for work, deadline in list(self._deadline.items()):
-            findings = find(work.record, tasks, claimed, until)
+        for work, found in reading.findings.items():
+            if work not in self._deadline:
+                continue
+            findings = found.without(claimed)
             if len(findings.matches) == 1:
                 claimed.add(findings.matches[0])
                 self._adopt(work, findings.matches[0])
-            elif began >= deadline:
-                self._not_found(work, findings)
+            elif reading.began >= self._deadline[work]:
+                self._not_found(work, findings, whole)
         self._next_pass()
 
     def _adopt(self, work: Work, task_id: str) -> None:
@@ -170,14 +207,15 @@ class Reconciler:
         adopt(self._ctx, work, task_id, BY_LIST)
         self._found(work)
 
-    def _not_found(self, work: Work, findings: Findings) -> None:
+    def _not_found(self, work: Work, findings: Findings, whole: bool) -> None:
         work.candidates = (*findings.matches, *findings.candidates)
         if work.candidates:
             self._hold(work, "the account has tasks that may be it, and nothing tells which")
+        elif not whole:
+            self._hold(work, "the account's list of predictions is too long to be read to its end")
         elif self._ctx.settings.on_unknown == "resubmit" and not work.resubmitted:
             del self._deadline[work]
             work.resubmitted = True
-            work.record.state = State.PLANNED
             self._ctx.warn(
                 "resubmitted", f"{work.name}: not among the account's predictions; submitted once more, as asked"
             )
@@ -205,9 +243,3 @@ def adopt(ctx: Context, work: Work, task_id: str, by: str) -> None:
     record.state, record.task_id, record.matched_by, record.error = State.SUBMITTED, task_id, by, None
     record.attempts = max(1, record.attempts)
     ctx.book.change(record, lambda: ctx.emit(Adopted(record.id, task_id, by)), urgent=True)
-
-
-def _older(tasks: Sequence[Task], since: datetime | None) -> bool:
-    """Whether a page reaches back past what is looked for (a service may ignore ``created_after``)."""
-    made = parse_time(tasks[-1].created_at) if tasks else None
-    return made is not None and since is not None and made < since

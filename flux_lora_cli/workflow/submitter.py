@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from flux_lora_cli.domain.backoff import NEVER_SENT, full_jitter
 from flux_lora_cli.domain.budget import Budget
-from flux_lora_cli.domain.events import Failed, Submitted, Unknown, Waiting
+from flux_lora_cli.domain.events import Failed, Held, Submitted, Unknown, Waiting
 from flux_lora_cli.domain.rate import RateGate, SubmitWindow
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
@@ -239,7 +239,8 @@ class Submitter:
         self._budget.release(work.unit_price)
         record = work.record
         if record.state is State.SUBMITTING:
-            record.state = State.PLANNED
+            # Sent once more, and refused: what became of the first submit is as unknown as before.
+            record.state = State.UNKNOWN if work.resubmitted else State.PLANNED
             if work.unit_price is not None:
                 record.price = max(Decimal(0), (record.price or Decimal(0)) - work.unit_price)
             elif record.attempts == 1:
@@ -306,8 +307,13 @@ class Submitter:
 
     def _fail(self, work: Work, error: FluxLoraError) -> None:
         record = work.record
-        record.state = State.FAILED
         record.error = f"{error.code}: {error.message}"
+        if work.resubmitted:
+            self._ctx.book.change(record)
+            self._ctx.emit(Held(record.id, f"{work.name}: held: its second submit was refused: {error.message}", ()))
+            self._ctx.settle(work)
+            return
+        record.state = State.FAILED
         self._ctx.book.change(record)
         self._ctx.emit(Failed(record.id, None, error.code, error.message))
         self._ctx.settle(work)

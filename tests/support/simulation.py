@@ -164,6 +164,8 @@ class SimService:
         script: what goes wrong: the endpoint and the number of the call to it (from 1) to a fault's name, or None.
         echo: what the list shows of a request: ``all``, ``none``, ``part`` (no prompt).
         page_limit: entries a page, whatever was asked for.
+        page_most: larger pages are more than an answer may hold.
+        honours_time: whether the list minds ``created_after``.
     """
 
     def __init__(self, clock: SimClock, script: Callable[[str, int], str | None] = lambda endpoint, number: None):
@@ -173,9 +175,10 @@ class SimService:
         self.seconds = 3.0
         self.echo = "all"
         self.page_limit = 100
+        self.page_most = 100
+        self.honours_time = True
         self.unit_price: Decimal | None = PRICE
         self.credit: Decimal | None = None
-        self.stranger: Callable[[Made], None] = lambda made: None
         self.gone: set[str] = set()
         self.on_call: Callable[[str], None] = lambda endpoint: None
 
@@ -206,6 +209,11 @@ class SimService:
         made.ready = self.clock.time + self.seconds
         self.made.append(made)
         return made
+
+    def strangers(self, count: int) -> None:
+        """Tasks of somebody else on the same account."""
+        for number in range(count):
+            self.accept(MODEL, {"prompt": f"not ours {number}", "seed": number})
 
     def _task(self, made: Made, inputs: bool = False) -> Task:
         done = self.clock.time >= made.ready
@@ -242,10 +250,11 @@ class SimService:
         fault = self._call("list")
         if fault == "down":
             raise Uncertain("503")
-        if fault == "nonsense":
+        if fault == "nonsense" or page_size > self.page_most:
             raise BadAnswer("too long")
         size = min(page_size, self.page_limit)
-        newest = [made for made in reversed(self.made) if created_after is None or made.created >= created_after]
+        after = created_after if self.honours_time else None
+        newest = [made for made in reversed(self.made) if after is None or made.created >= after]
         return [self._task(made, inputs=True) for made in newest[(page - 1) * size : page * size]]
 
     def price(self, model: str, request_input: Mapping[str, Any]) -> Decimal | None:
@@ -390,6 +399,10 @@ class Sim:
         with Ledger.snapshot(folder or self.folder) as ledger:
             assert ledger is not None
             return {record.key: record for record in ledger.jobs()}
+
+    def told(self, kind: str) -> list[Any]:
+        """The last run's events of one kind."""
+        return [event for event in self.events if type(event).__name__ == kind]
 
     def later(self, seconds: float) -> None:
         """Time between two runs."""
