@@ -198,10 +198,7 @@ class _Run:
         self._clock = clock
         self._notes = Notes(state_dir())
         self._world = make_world(client, opened.store, opened.ledger, clock, observer)
-        shown = options.shown_folder if options.shown_folder is not None else str(opened.folder)
-        self._naming = Naming(
-            name_by(template, clock), case_key, lambda path: f"{shown}/{path}", opened.taken_names(case_key)
-        )
+        self._template = template
 
     def run(
         self,
@@ -241,7 +238,7 @@ class _Run:
             opened.records,
             self._settings,
             self._world,
-            self._naming,
+            self._naming(),
             planner,
             claimed=self._claimed,
             keep=opened.keeper.keep,
@@ -254,6 +251,13 @@ class _Run:
         if plan.works:
             self._notes.write(pace_note(self._service_name, plan.works[0].record.model), planner.export())
         return BatchResult(outcome, plan, priced, [work.record for work in plan.works])
+
+    def _naming(self) -> Naming:
+        """Asked for after the images were checked: one that is missing leaves its name to its successor."""
+        shown = self._options.shown_folder
+        shown = str(self._opened.folder) if shown is None else shown
+        taken = self._opened.taken_names(case_key)
+        return Naming(name_by(self._template, self._clock), case_key, lambda path: f"{shown}/{path}", taken)
 
     def _price(self, plan: BatchPlan) -> Priced:
         again = plan.unknown if self._settings.on_unknown == "resubmit" else []
