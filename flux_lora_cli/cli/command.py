@@ -34,16 +34,15 @@ class GroupedHelp(TyperCommand):
         for parameter in self.get_params(ctx):
             row = parameter.get_help_record(ctx)
             if row is not None:
-                title = getattr(parameter, "rich_help_panel", None) or (
-                    "Arguments" if parameter.param_type_name == "argument" else "Options"
-                )
-                groups.setdefault(title, []).append(row)
-        general = groups.pop("General", None)
-        if general:
-            groups["General"] = general
+                groups.setdefault(_section(parameter), []).append(row)
+        groups["General"] = groups.pop("General", [])
         for title, rows in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Leave arguments to ``format_options``: click from 8.4 on would list them here a second time."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they stand."""
@@ -51,9 +50,14 @@ class GroupedHelp(TyperCommand):
             formatter.write("\n" + self.epilog.rstrip() + "\n")
 
 
-def build(
-    function: Callable[..., Any], name: str, *, examples: str = "", exit_codes: bool = False
-) -> click.Command:
+def _section(parameter: click.Parameter) -> str:
+    if parameter.name == "help":  # click's own option, which has no group
+        return "General"
+    title: str | None = getattr(parameter, "rich_help_panel", None)
+    return title or ("Arguments" if parameter.param_type_name == "argument" else "Options")
+
+
+def build(function: Callable[..., Any], name: str, *, examples: str = "", exit_codes: bool = False) -> click.Command:
     """Make a click command of ``function``; its docstring's first paragraph is the help.
 
     Parameters of ``function`` that are option groups are spread; one called ``console`` gets the Console.
@@ -64,12 +68,21 @@ def build(
         from flux_lora_cli.cli.exit_help import exit_code_lines
 
         epilog = "\n\n".join(part for part in (epilog, exit_code_lines()) if part)
-    app.command(
-        name, cls=GroupedHelp, help=inspect.getdoc(function), epilog=epilog, context_settings=SETTINGS
-    )(_spread(function))
+    spread = _spread(function)
+    app.command(name, cls=GroupedHelp, help=inspect.getdoc(function), epilog=epilog, context_settings=SETTINGS)(spread)
     command = typer.main.get_command(app)
     command.name = name
+    _restore_help(command, spread)
     return command
+
+
+def _restore_help(command: click.Command, function: Callable[..., Any]) -> None:
+    """Give arguments their help back: since 8.4 click's own Argument has one, and empties what Typer had set."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            hint = function.__annotations__.get(parameter.name or "")
+            infos = [info for info in getattr(hint, "__metadata__", ()) if hasattr(info, "help")]
+            parameter.help = infos[-1].help if infos else None
 
 
 def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
