@@ -51,7 +51,7 @@ class GroupedHelp(TyperCommand):
 
 
 def _section(parameter: click.Parameter) -> str:
-    if parameter.name == "help":  # click's own option, which has no group
+    if "--help" in parameter.opts:  # click's own option, which has no group
         return "General"
     title: str | None = getattr(parameter, "rich_help_panel", None)
     return title or ("Arguments" if parameter.param_type_name == "argument" else "Options")

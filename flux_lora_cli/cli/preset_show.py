@@ -123,5 +123,5 @@ command = build(
     "show",
     examples="""\
   flux-lora preset show presets/posters.yaml
-  flux-lora preset show presets/posters.yaml --as jsonl --set num_inference_steps=12""",
+  flux-lora preset show presets/posters.yaml --as jsonl --steps 12""",
 )
