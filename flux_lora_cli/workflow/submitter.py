@@ -101,7 +101,8 @@ class Submitter:
                 return
             work = self._queue[0]
             if not self._budget.reserve(work.unit_price):
-                self._out_of_budget(work)
+                if not self.sending:  # else a submit that is refused may yet give its price back
+                    self._out_of_budget(work)
                 return
             self._queue.popleft()
             self._gate.take(now, images)
@@ -331,6 +332,7 @@ class Submitter:
         self._unknown(work, error)
 
     def _out_of_budget(self, work: Work) -> None:
+        """What waits stays planned; a submit that was refused and is to be sent again may still find room."""
         budget = self._budget
         left = len(self._queue)
         if work.unit_price is None:
@@ -342,7 +344,8 @@ class Submitter:
                 f" reserved, the next job costs ${plain(work.unit_price)}; {left} jobs were not submitted"
             )
             hint = "Raise --max-cost and run the same command again."
-        self._ctx.stop_submits(BudgetError(message, hint))
+        self._ctx.note(BudgetError(message, hint))
+        self._give_back()
 
     def _give_back(self) -> None:
         """Submits stop: what was not sent stays planned."""
