@@ -84,6 +84,9 @@ class PresetError(FluxLoraError):
         super().__init__(message, hint)
         self.problems = problems
 
+    def __str__(self) -> str:
+        return "\n".join([self.message, *map(str, self.problems)])
+
 
 # ---- key, budget --------------------------------------------------------------------------
 

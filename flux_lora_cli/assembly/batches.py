@@ -62,6 +62,7 @@ class BatchOptions:
         only_some: the jobs are a part of the preset's (``--only``): others in the folder are left alone.
         verify: read every byte of saved images.
         adopt: ``JOB=ID`` texts.
+        skipped: jobs that the presets leave out, for the record.
     """
 
     filename: str | None = None
@@ -71,6 +72,7 @@ class BatchOptions:
     retry_failed: bool = False
     verify: bool = False
     adopt: Sequence[str] = ()
+    skipped: Sequence[Job] = ()
     fail_on_nsfw: bool = False
     api_version: str = "v2"
     #: How a folder's path is printed before a file's: as the user wrote it.
@@ -134,6 +136,7 @@ def plan_dry(
         retry_failed=options.retry_failed,
         shard=options.shard,
         collect_others=not options.only_some,
+        skipped=options.skipped,
     )
     charged = spent(records.values())
     priced = price_documented(plan, options.price)
@@ -215,6 +218,7 @@ class _Run:
             retry_failed=options.retry_failed,
             shard=options.shard,
             collect_others=not (options.only_some or options.shard),
+            skipped=options.skipped,
         )
         adoptions = parse_adoptions(options.adopt, plan, self._claimed() if options.adopt else ())
         now = iso(self._clock.now())
@@ -250,7 +254,7 @@ class _Run:
         opened.keeper.write()
         if plan.works:
             self._notes.write(pace_note(self._service_name, plan.works[0].record.model), planner.export())
-        return BatchResult(outcome, plan, priced, [work.record for work in plan.works])
+        return BatchResult(outcome, plan, priced, [*(work.record for work in plan.works), *plan.skipped])
 
     def _naming(self) -> Naming:
         """Asked for after the images were checked: one that is missing leaves its name to its successor."""
@@ -295,7 +299,8 @@ class _Run:
         records = self._opened.records
         for work in plan.works:
             records[work.record.key] = work.record
-        touched = {id(record): record for record in changed}
+        records.update((record.key, record) for record in plan.skipped)
+        touched = {id(record): record for record in (*changed, *plan.skipped)}
         touched.update((id(work.record), work.record) for work in plan.works)
         self._opened.ledger.save(touched.values())
         self._opened.keeper.own(set(records))

@@ -67,7 +67,7 @@ def batch(
     _check_template(save.filename, presets)
     with reporting_errors(batch_options, console):
         loaded = _load(presets, generate, batch_options, service)
-        options = _api_options(save, spend, batch_options, service, shard, folder)
+        options = _api_options(save, spend, batch_options, service, shard, folder, loaded)
         if spend.dry_run:
             from flux_lora_cli.cli.batch_plan import dry_run
 
@@ -201,6 +201,7 @@ def _api_options(
     service: ServiceOptions,
     shard: tuple[int, int] | None,
     folder: Path,
+    loaded: Loaded,
 ) -> batches.BatchOptions:
     from flux_lora_cli.assembly import batches
 
@@ -215,6 +216,7 @@ def _api_options(
         fail_on_nsfw=save.fail_on_nsfw,
         api_version=service.api_version,
         shown_folder=str(folder),
+        skipped=tuple(loaded.skipped_jobs),
     )
 
 

@@ -53,7 +53,8 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
 
 
 def _line(counts: dict[str, object], result: BatchResult, folder: Path) -> str:
-    parts = [f"{counts['completed']} of {counts['jobs']} jobs done", f"{counts['images']} images"]
+    asked = int(str(counts["jobs"])) - int(str(counts["skipped"]))
+    parts = [f"{counts['completed']} of {asked} jobs done", f"{counts['images']} images"]
     parts += [f"{counts[key]} {words}" for key, words in _MARKS.items() if counts[key]]
     money = _money(result)
     again = f"; {result.outcome.resubmitted} submitted once more, as asked" if result.outcome.resubmitted else ""

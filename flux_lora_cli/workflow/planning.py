@@ -23,6 +23,7 @@ class BatchPlan:
     Attributes:
         works: one for each distinct job asked for, in order.
         collected: tasks of jobs that are no longer asked for, paid for and not collected yet.
+        skipped: records of jobs that are left out.
         duplicates: (id of the duplicate, id of the job that it repeats).
         expanded: jobs as expanded, duplicates included.
     """
@@ -30,6 +31,7 @@ class BatchPlan:
     works: list[Work] = field(default_factory=list)
     collected: list[Work] = field(default_factory=list)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
+    skipped: list[JobRecord] = field(default_factory=list)
     expanded: int = 0
 
     def count(self, *states: State) -> int:
@@ -61,6 +63,7 @@ def make_plan(
     retry_failed: bool = False,
     shard: tuple[int, int] | None = None,
     collect_others: bool = True,
+    skipped: Iterable[Job] = (),
 ) -> BatchPlan:
     """Match jobs with the folder's records; new ones get a record with a drawn seed.
 
@@ -69,6 +72,7 @@ def make_plan(
         draw_seed: a whole number of at most SEED_BITS bits.
         shard: (K, N): only the K-th of N parts by fingerprint.
         collect_others: also pick up what jobs no longer asked for have in flight.
+        skipped: jobs that are left out (``skip: true``): recorded, and not submitted.
     """
     plan = BatchPlan()
     order = max((record.order for record in known.values()), default=-1) + 1
@@ -90,6 +94,17 @@ def make_plan(
         _bring_up_to_date(record, job, draw_seed, api_version, retry_failed)
         by_key[key] = work = Work(record, image=job.image)
         plan.works.append(work)
+    for job in skipped:
+        key = fingerprint(job)
+        record = known.get(key)
+        if key in by_key or (record is not None and record.state not in (State.PLANNED, State.SKIPPED)):
+            continue
+        if record is None:
+            record = JobRecord(key, order=order, fingerprint=key, model=job.model)
+            order += 1
+        _bring_up_to_date(record, job, draw_seed, api_version, retry_failed=False)
+        record.state = State.SKIPPED
+        plan.skipped.append(record)
     if collect_others:
         plan.collected = [
             Work(record, counts=False)
@@ -115,6 +130,8 @@ def _bring_up_to_date(
             record.earlier_tasks = (*record.earlier_tasks, record.task_id)
         record.task_id = record.task_status = record.task_model = record.task_created_at = None
         record.execution_ms, record.matched_by, record.outputs = None, None, []
+    if record.state is State.SKIPPED:
+        record.state = State.PLANNED
     if record.state is State.PLANNED:
         seed = job.seed if job.seed is not None and job.seed != -1 else _kept_seed(record)
         record.input = request_for(job, draw_seed() if seed is None else seed, api_version)

@@ -161,7 +161,7 @@ def test_several_files_report_together(studio):
     with pytest.raises(PresetError) as caught:
         load_sources([str(one), str(two)], FolderPresetFiles(), LoadOptions())
     assert len(caught.value.problems) == 2
-    assert "one.yaml:2:11: " in caught.value.message and "two.yaml:3:9: " in caught.value.message
+    assert "one.yaml:2:11: " in str(caught.value) and "two.yaml:3:9: " in str(caught.value)
 
 
 def test_missing_paths_and_empty_input(studio):

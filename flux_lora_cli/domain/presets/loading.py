@@ -9,11 +9,12 @@ from typing import Any
 from ...errors import PresetError
 from ..job import Job
 from .counting import check_limit, multiplication
+from .expansion import job_count
 from .files import PresetFiles
 from .one_preset import OnePreset
 from .overrides import Overrides
 from .problems import Problems
-from .selection import select
+from .selection import matching, select
 from .sources import read_source
 
 #: Without ``--max-jobs``.
@@ -74,6 +75,7 @@ class Loaded:
         total: jobs before ``--only``.
         multiplication: how the total comes about, "2 × 40 × 12 = 960".
         skipped: ids of jobs with ``skip: true``, not expanded.
+        skipped_jobs: those jobs, expanded as far as they are few: for the manifest.
         presets: one entry a source.
     """
 
@@ -83,6 +85,7 @@ class Loaded:
     total: int
     multiplication: str
     skipped: tuple[str, ...] = ()
+    skipped_jobs: list[Job] = field(default_factory=list)
     presets: tuple[PresetInfo, ...] = ()
 
 
@@ -117,8 +120,18 @@ def load_sources(paths: Sequence[str], files: PresetFiles, options: LoadOptions 
         total,
         multiplication(specs),
         tuple(name for preset in presets for name in preset.skipped),
+        [] if options.inspect else _skipped_jobs(presets, options),
         tuple(_info(preset) for preset in presets),
     )
+
+
+def _skipped_jobs(presets: Sequence[OnePreset], options: LoadOptions) -> list[Job]:
+    """Left out jobs, for the record. So many that ``max_jobs`` would refuse them are not worth one."""
+    jobs: list[Job] = []
+    for preset in presets:
+        if sum(map(job_count, preset.skipped_specs)) <= (options.max_jobs or MAX_JOBS):
+            jobs.extend(preset.expand_skipped())
+    return matching(jobs, options.only)
 
 
 def _info(preset: OnePreset) -> PresetInfo:
@@ -140,5 +153,4 @@ def raise_problems(problems: Problems, files: int) -> None:
     count = len(found)
     noun = "problem" if count == 1 else "problems"
     where = "the preset" if files == 1 else f"{files} presets"
-    lines = "\n".join(map(str, found))
-    raise PresetError(f"{count} {noun} in {where}; nothing was sent\n{lines}", problems=found)
+    raise PresetError(f"{count} {noun} in {where}; nothing was sent", problems=found)

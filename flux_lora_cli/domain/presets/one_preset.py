@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class OnePreset:
     stacks: Mapping[str, Loras] = field(default_factory=dict)
     specs: list[JobSpec] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    skipped_specs: list[JobSpec] = field(default_factory=list)
     read: dict[str, str] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     stack: Loras | None = None
@@ -39,8 +40,15 @@ class OnePreset:
 
     def expand(self, problems: Problems) -> Iterator[Job]:
         """All jobs, in order."""
+        yield from self._expand(self.specs, problems)
+
+    def expand_skipped(self) -> Iterator[Job]:
+        """The jobs that are left out; what is wrong with them is nobody's concern."""
+        yield from self._expand(self.skipped_specs, Problems())
+
+    def _expand(self, specs: Iterable[JobSpec], problems: Problems) -> Iterator[Job]:
         expander = Expander(self.name, self.model_id, self.model, self.overrides, self.stack, problems)
-        for spec in self.specs:
+        for spec in specs:
             yield from expander.expand(spec)
 
 

@@ -22,6 +22,12 @@ def select(jobs: list[Job], globs: Sequence[str]) -> list[Job]:
     return [job for job in jobs if any(pattern.match(job.id) for _, pattern in patterns)]
 
 
+def matching(jobs: list[Job], globs: Sequence[str]) -> list[Job]:
+    """The jobs that any glob matches; all without globs."""
+    patterns = [re.compile(translate(glob)) for glob in globs]
+    return [job for job in jobs if not globs or any(pattern.match(job.id) for pattern in patterns)]
+
+
 def _hint(glob: str, jobs: Sequence[Job]) -> str:
     ids = [job.id for job in jobs[:2000]]
     near = nearest(glob, ids)

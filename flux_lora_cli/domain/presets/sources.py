@@ -262,7 +262,8 @@ class _Reading:
         preset.overrides = values
         self._drop_axes(values, stack is not None)
         name_jobs(preset.specs, self.problems)
-        preset.skipped = [spec.id for spec in preset.specs if spec.skip]
+        preset.skipped_specs = [spec for spec in preset.specs if spec.skip]
+        preset.skipped = [spec.id for spec in preset.skipped_specs]
         preset.specs = [spec for spec in preset.specs if not spec.skip]
         return preset
 
