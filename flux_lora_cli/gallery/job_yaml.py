@@ -18,6 +18,10 @@ KEY_ORDER = (
     "prompt", "image", "mask_image", "strength", "size", "num_inference_steps", "guidance_scale",
     "num_images", "seed", "enable_safety_checker", "output_format",
 )  # fmt: skip
+#: Keys that a preset reads, but not as a parameter: a request that holds one is not of this tool's making.
+JOB_KEYS = (
+    "id", "model", "stack", "vars", "matrix", "repeat", "sample", "sample_seed", "skip", "prompts_file", "preset",
+)  # fmt: skip
 # What YAML 1.1 takes for a line break or refuses as unprintable, and what reorders text on screen.
 _ESCAPED = re.compile("[\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff]")
 # What the preset language would expand: each has a backslash escape.
@@ -35,7 +39,7 @@ def job_as_yaml(job_id: str, model: str, request: Mapping[str, Any]) -> str:
         lines.append(f"model: {scalar(model)}")
     lines += ["jobs:", f"  - id: {scalar(slug(job_id))}"]
     first = [key for key in KEY_ORDER if key in request]
-    others = sorted(key for key in request if key not in KEY_ORDER and key != "loras")
+    others = sorted(key for key in request if key not in (*KEY_ORDER, *JOB_KEYS, "loras"))
     for key in [*first, *others]:
         value = request[key]
         if value is None or isinstance(value, (dict, list)) or not re.fullmatch(r"[a-z_]{1,40}", key):

@@ -187,7 +187,9 @@ def _with_comment(exif: Image.Exif, text: str, existing: bytes) -> bytes:
         exif.load(existing if existing.startswith(b"Exif") else b"Exif\0\0" + existing)
     order = "utf-16-be" if exif.endian == ">" else "utf-16-le"
     exif[0x0131] = f"flux-lora {__version__}"  # Software
-    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode(order, "replace")  # ExifIFD, UserComment
+    comment = b"UNICODE\0" + text.encode(order, "replace")
+    # ExifIFD and UserComment; set as a whole, for Pillow 10 does not write what is added to the inner one.
+    exif[0x8769] = {**exif.get_ifd(0x8769), 0x9286: comment}
     return bytes(exif.tobytes())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from flux_lora_cli._version import __version__
 from flux_lora_cli.gallery.arrange import choose_axes
 from flux_lora_cli.gallery.facets import facets_of
-from flux_lora_cli.gallery.job_yaml import KEY_ORDER
+from flux_lora_cli.gallery.job_yaml import JOB_KEYS, KEY_ORDER
 from flux_lora_cli.gallery.paths import link, link_base
 from flux_lora_cli.gallery.run import Picture, Run, RunJob
 
@@ -54,6 +54,7 @@ def page_data(runs: Sequence[Run], page_folder: Path) -> dict[str, Any]:
         "texts": texts.values,
         "stacks": stacks.values,
         "keys": list(KEY_ORDER),
+        "jobKeys": list(JOB_KEYS),
         "jobs": jobs,
         "items": items,
         "facets": [

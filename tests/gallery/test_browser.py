@@ -236,7 +236,7 @@ def hostile_run(folder: Path) -> Path:
     for number, (name, text) in enumerate(HOSTILE.items()):
         entry = job(
             f"{name}/{text[:80]}", prompt=text, preset=text[:200], seed=number, aliases=[text[:50]],
-            loras=[{"path": text[:100], "scale": 1e-7}], size=text[:40], model=text[:60],
+            loras=[{"path": text[:100], "scale": 1e-7}], size=text[:40], model=text[:60], other=text[:9], skip=True,
         )  # fmt: skip
         add_image(folder, entry, draw(number, 32, 32), f"it's {number} #1?%41 &quot;<b>.png")
         jobs.append(entry)

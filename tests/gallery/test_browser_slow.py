@@ -97,9 +97,6 @@ def two_thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(folder, jobs)
 
 
-_NEXT_FRAME = "await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));"
-
-
 def test_two_thousand_images_stay_usable(open_page: Any, two_thousand: Path) -> None:
     index = write_page([read_run(two_thousand)], two_thousand)
     assert index.stat().st_size < 3_000_000
@@ -110,16 +107,17 @@ def test_two_thousand_images_stay_usable(open_page: Any, two_thousand: Path) -> 
     page.wait_for_timeout(1_500)
     assert page.locator(".card").count() == 2_000
     loaded = page.evaluate("[...document.images].filter((i) => i.naturalWidth).length")
-    script = f"""async () => {{
+    # What the page itself takes, layout included; how fast frames follow is the machine's business.
+    script = """() => {
       const list = document.querySelector('[data-filter=stack]');
       const start = performance.now();
-      list.value = '1'; list.dispatchEvent(new Event('change')); {_NEXT_FRAME}
+      list.value = '1'; list.dispatchEvent(new Event('change')); document.body.offsetHeight;
       return performance.now() - start;
-    }}"""
+    }"""
     filtering = page.evaluate(script)
     assert page.inner_text("#count") == "500 of 2,000"
     size = index.stat().st_size / 1e6
     print(f"page {size:.2f} MB, first paint {paint:.0f} ms, filter {filtering:.0f} ms, {loaded} images loaded")
     assert paint < 2_000
     assert loaded < 200, "images far below are not loaded"
-    assert filtering < 2_000
+    assert filtering < 1_000

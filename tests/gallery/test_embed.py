@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 from flux_lora_cli.errors import BadImage, ExitCode, FolderError, ImageError, UsageError
 from flux_lora_cli.gallery.containers import Texts, insert, read_record
 from flux_lora_cli.gallery.embed import embed_run, read_embedded
-from flux_lora_cli.gallery.metadata import SOURCE_TYPE, record_json
+from flux_lora_cli.gallery.metadata import SOURCE_TYPE, inflate, record_json
 from flux_lora_cli.gallery.run import read_run
 from tests.conftest import require_tool
 
@@ -144,11 +144,14 @@ def test_existing_exif_and_xmp_are_added_to(run_of: Any, tmp_path: Path, kind: s
         b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="kept"/>'
         b"</rdf:RDF></x:xmpmeta>"
     )
-    [copy] = embed_run(read_run(run_of(kind, picture(kind, exif=exif.tobytes(), xmp=xmp))), tmp_path / "out")
+    data = picture(kind, exif=exif.tobytes(), xmp=xmp)
+    if b"dc:format" not in data:
+        pytest.skip("Pillow before 11 writes no XMP into JPEG")
+    [copy] = embed_run(read_run(run_of(kind, data)), tmp_path / "out")
     with Image.open(copy.path) as image:
         assert image.getexif()[0x010F] == "A Camera"
-        assert b'dc:format="kept"' in image.info["xmp"]
-        assert SOURCE_TYPE.encode() in image.info["xmp"]
+        assert b'dc:format="kept"' in copy.path.read_bytes()
+        assert SOURCE_TYPE.encode() in copy.path.read_bytes()
     assert comment(copy.path).startswith(PARAMETERS)
     record = read_embedded(copy.path)
     assert record is not None
@@ -273,6 +276,8 @@ def test_a_bomb_is_not_unpacked() -> None:
     chunk = struct.pack(">I", len(payload)) + b"iTXt" + payload + struct.pack(">I", zlib.crc32(b"iTXt" + payload))
     png = picture("png")
     assert read_record(png[:33] + chunk + png[33:]) is None
+    assert inflate(bomb) is None
+    assert inflate(zlib.compress(b"fits")) == b"fits"
 
 
 def test_command(run_of: Any, cli: Any, tmp_path: Path) -> None:

@@ -54,14 +54,14 @@ def test_the_text(tmp_path: Path) -> None:
 LANGUAGE = st.text(alphabet="ab{}|$\\_ \"'#:\n\t–é\u202e\u2028🚀", min_size=1, max_size=25)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=LANGUAGE)
 def test_any_prompt_means_itself(tmp_path: Path, prompt: str) -> None:
     found = through_the_language(tmp_path, job_as_yaml("x", MODEL, {**REQUEST, "prompt": prompt}))
     assert found.params["prompt"] == prompt
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     request=st.dictionaries(
         st.text(max_size=6),

@@ -79,6 +79,11 @@ def test_only_its_own_page_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="left alone"):
         write_page([run], run.folder)
     assert (tmp_path / "target").read_text() == "mine"
+    write_page([run], tmp_path / "elsewhere")
+    (run.folder / "index.html").unlink()
+    (run.folder / "index.html").symlink_to(tmp_path / "elsewhere/index.html")
+    with pytest.raises(UsageError, match="left alone"):
+        write_page([run], run.folder)
 
 
 def test_two_thousand_jobs_stay_under_three_megabytes(tmp_path: Path) -> None:

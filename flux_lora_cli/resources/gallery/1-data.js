@@ -7,6 +7,7 @@
  *   items   [[job, index, link, why, nsfw, sha256, bytes, width, height, saved_at]]
  *   facets  [{key, label, values, codes}]   codes[i]: item i's place in values; -1: all of them
  *   axes    [columns, rows, pages]          keys of facets, or null
+ *   keys, jobKeys: as in job_yaml.py
  *
  * Text from outside only ever becomes text: `make` sets textContent, never HTML.
  */
@@ -150,7 +151,7 @@ function jobYaml(item) {
   const lines = ["version: 1"];
   if (model) lines.push(`model: ${scalar(model)}`);
   lines.push("jobs:", `  - id: ${scalar(slug)}`);
-  const others = Object.keys(input).filter((key) => !data.keys.includes(key) && key !== "loras").sort();
+  const others = Object.keys(input).filter((key) => !data.keys.includes(key) && !data.jobKeys.includes(key) && key !== "loras").sort();
   for (const key of [...data.keys.filter((k) => k in input), ...others]) {
     const value = input[key];
     if (value === null || typeof value === "object" || !/^[a-z_]{1,40}$/.test(key)) continue;
