@@ -336,6 +336,8 @@ def test_nothing_is_wider_than_the_screen(open_page: Any, posters: Path, width: 
     assert page.evaluate(fits)
     page.keyboard.press("Enter")
     assert page.evaluate("document.querySelector('#detail').scrollWidth <= innerWidth")
+    frame, panel = (page.locator(f"#detail {part}").bounding_box() for part in (".stage", ".panel"))
+    assert panel["y"] >= frame["y"] + frame["height"] - 1 or panel["x"] >= frame["x"] + frame["width"] - 1
     ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert (ground == "rgb(18, 18, 18)") == (scheme == "dark")
 
