@@ -33,6 +33,7 @@ class ImageStore:
         self._fetch = fetch
         self._limit_bytes = limit_bytes
         self._unsynced: set[Path] = set()
+        self._begun: set[Path] = set()
 
     def check_writable(self, need_bytes: int = 0) -> None:
         """Really write into the folder, which is made if need be; asked before anything is paid for.
@@ -96,7 +97,15 @@ class ImageStore:
         parent = self._parent(name_hint, make=True)
         name = temp_name()
         relative = str(PurePosixPath(name_hint).parent / name)
+        self._begun.add(parent / name)
         return Sink(parent / name, relative, walker or ImageWalker(self._limit_bytes))
+
+    def abandon(self, keep: Iterable[str] = ()) -> None:
+        """Remove what fetches cut off by the end of the run have begun, but for ``keep`` (relative paths)."""
+        for path in self._begun - {self.folder / name for name in keep}:
+            with suppress(OSError):
+                path.unlink()
+        self._begun.clear()
 
     def publish(self, temp: str, final: str) -> None:
         """Give a finished image its name. Durable after ``sync_dirs``.

@@ -58,8 +58,7 @@ class RunFolder:
             self.records: dict[str, JobRecord] = {record.key: record for record in self.ledger.jobs()}
             self.keeper = self._keeper(service, clock, sources)
             if exclusive:
-                kept = {o.temp for record in self.records.values() for o in record.outputs if o.temp}
-                self.store.sweep(clock.now().timestamp() - _STALE, kept)
+                self.store.sweep(clock.now().timestamp() - _STALE, self._temps())
             self._undo = undo.pop_all()
 
     def _rebuild(self, folder: Path, service: str) -> None:
@@ -113,8 +112,13 @@ class RunFolder:
             if name is not None
         }
 
+    def _temps(self) -> set[str]:
+        """Whole images that a kill left under their temporary names."""
+        return {o.temp for record in self.records.values() for o in record.outputs if o.temp}
+
     def close(self) -> None:
-        """Close the ledger and give the lock back."""
+        """Remove what was left half done, close the ledger and give the lock back."""
+        self.store.abandon(self._temps())
         self._undo.close()
 
     def __enter__(self) -> RunFolder:

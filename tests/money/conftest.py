@@ -19,6 +19,11 @@ from tests.support import truth
 FAST = Path(__file__).parents[1] / "support" / "fast_clock.py"
 
 
+def unhurried(seconds: float) -> float:
+    """A limit in seconds for a machine of its own; more where others keep the processors busy."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class Money:
     """A preset, a folder, and the service that charges.
 
