@@ -40,7 +40,8 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
         charged_usd=None if outcome.charged is None else plain(outcome.charged),
         folder=str(folder),
     )
-    console.info(_line(counts, result, folder))
+    console.info(_line(counts, result))
+    console.info(f"  {folder}/manifest.json")
     for reason in outcome.reasons.values():
         if reason is not None and reason.exit_code is not ExitCode.CLOSED_OUTPUT:
             console.error(reason)
@@ -52,13 +53,13 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
     return int(outcome.exit_code)
 
 
-def _line(counts: dict[str, object], result: BatchResult, folder: Path) -> str:
+def _line(counts: dict[str, object], result: BatchResult) -> str:
     asked = int(str(counts["jobs"])) - int(str(counts["skipped"]))
     parts = [f"{counts['completed']} of {asked} jobs done", f"{counts['images']} images"]
     parts += [f"{counts[key]} {words}" for key, words in _MARKS.items() if counts[key]]
     money = _money(result)
     again = f"; {result.outcome.resubmitted} submitted once more, as asked" if result.outcome.resubmitted else ""
-    return f"{', '.join(parts)}{'; ' if money else ''}{money}{again}; {folder}/manifest.json"
+    return f"{', '.join(parts)}{'; ' if money else ''}{money}{again}"
 
 
 def _money(result: BatchResult) -> str:

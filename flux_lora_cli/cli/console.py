@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 from flux_lora_cli.domain.text import printable
 
 if TYPE_CHECKING:
-    from flux_lora_cli.domain.events import Event
     from flux_lora_cli.cli.options import GeneralOptions
+    from flux_lora_cli.domain.events import Event
     from flux_lora_cli.errors import FluxLoraError
+
+#: What CI services read as a command wherever it stands in a job's output (GitHub, Azure, TeamCity): pulled apart, for
+#: text from outside may say anything. [documentation of each: workflow commands, logging commands, service messages]
+_COMMAND = re.compile(r"(?m)(^[ \t]*:|#)(:|#\[|#vso\[|#teamcity\[)")
 
 
 class Console:
@@ -97,6 +102,10 @@ class Console:
         if self.closed:
             return
         try:
+            if self.print_above is not None and self._out.isatty():
+                # The live display is drawn on the same terminal: what goes past it would be drawn over.
+                self.print_above(line)
+                return
             self._out.write(line.encode("utf-8", "replace").decode("utf-8") + "\n")
             self._out.flush()
         except (BrokenPipeError, ValueError):
@@ -114,8 +123,8 @@ class Console:
             self.on_closed()
 
     def annotate(self, line: str) -> None:
-        """A workflow command of a CI service: on standard error, where no control code is escaped from it."""
-        self._write_err(line)
+        """A workflow command of a CI service, on standard error; the only way to write one."""
+        self._write(printable(line))
 
     # ---- standard error ----
 
@@ -151,7 +160,9 @@ class Console:
         self._write_err(str(problem))
 
     def _write_err(self, text: str) -> None:
-        text = printable(text, keep_newlines=True)
+        self._write(_COMMAND.sub(r"\1 \2", printable(text, keep_newlines=True)))
+
+    def _write(self, text: str) -> None:
         if self.print_above is not None:
             self.print_above(text)
             return

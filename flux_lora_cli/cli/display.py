@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from types import TracebackType
 
 from rich.console import Console as RichConsole
@@ -13,20 +14,29 @@ from rich.text import Text
 
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.reporter import clock_text
-from flux_lora_cli.domain.events import Completed, Event, Failed, Image, Plan, Waiting
+from flux_lora_cli.domain.events import Event, Image, Plan, Waiting
 from flux_lora_cli.domain.events import Progress as Standing
+
+#: Seconds over which the rate is taken: long enough to be steady, short enough to show a change.
+_WINDOW = 60.0
+#: Seconds for which a note stays at least, so that it can be read.
+_NOTE = 3.0
+#: Redraws a second: enough for a smooth bar, few enough for a slow line.
+_FRAMES = 8
 
 
 class LiveDisplay:
-    """Shows the events of a run as bars that are redrawn in place; messages scroll above them."""
+    """Shows the events of a run as lines that are redrawn in place; messages and paths scroll above them.
+
+    Nothing of it is left on the screen at the end.
+    """
 
     def __init__(self, console: Console, what: str = "jobs") -> None:
         self._console = console
         self._rich = RichConsole(stderr=True, no_color=not console.color, highlight=False, markup=False)
-        self._what = what
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
             MofNCompleteColumn(),  # copes with a total that is not known yet
             TextColumn("{task.percentage:>3.0f}%", markup=False),
             console=self._rich,
@@ -37,9 +47,9 @@ class LiveDisplay:
         self._note = ""
         self._note_until = 0.0
         self._started = time.monotonic()
-        self._images_now = 0
+        self._saved: deque[float] = deque()
         # Last: it renders once as it is made.
-        self._live = Live(console=self._rich, refresh_per_second=8, get_renderable=self._render, transient=True)
+        self._live = Live(console=self._rich, refresh_per_second=_FRAMES, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> LiveDisplay:
         self._live.start()
@@ -68,34 +78,39 @@ class LiveDisplay:
             self._standing = event
             self._bar.update(self._task, total=event.jobs, completed=event.done + event.failed)
         elif isinstance(event, Waiting):
-            self._note, self._note_until = event.message, time.monotonic() + max(3.0, event.seconds)
+            self._note, self._note_until = event.message, time.monotonic() + max(_NOTE, event.seconds)
         elif isinstance(event, Image) and not event.earlier:
-            self._images_now += 1
-        elif isinstance(event, (Completed, Failed)):
-            self._note = self._note if time.monotonic() < self._note_until else ""
+            self._saved.append(time.monotonic())
 
     def _print(self, text: str) -> None:
         self._rich.print(Text(text), soft_wrap=True)
 
     def _render(self) -> RenderableType:
-        lines: list[RenderableType] = [
-            self._bar.get_renderable(),
-            Text(self._facts(), style="dim", overflow="ellipsis"),
-        ]
+        lines: list[RenderableType] = [self._bar.get_renderable(), self._facts()]
         if self._note and time.monotonic() < self._note_until:
             lines.append(Text(self._note, style="yellow", overflow="ellipsis", no_wrap=True))
         return Group(*lines)
 
-    def _facts(self) -> str:
-        standing, elapsed = self._standing, time.monotonic() - self._started
+    def _facts(self) -> Text:
+        line = Text(style="dim", overflow="ellipsis", no_wrap=True)
+        standing, now = self._standing, time.monotonic()
         if standing is None:
-            return "starting"
-        parts = [f"{standing.in_flight} in flight", f"{standing.failed} failed", f"{standing.images} images"]
-        if elapsed > 2 and self._images_now:
-            parts.append(f"{self._images_now / elapsed * 60:.0f}/min")
+            return line.append("starting")
+        line.append(f"{standing.in_flight} in flight · ")
+        line.append(f"{standing.failed} failed", style="not dim red" if standing.failed else "")
+        parts = [f"{standing.images} images"]
+        if rate := self._per_minute(now):
+            parts.append(f"{rate:.0f}/min")
         if standing.cost_usd is not None:
             parts.append(f"${standing.cost_usd}")
-        parts.append(clock_text(elapsed))
+        parts.append(clock_text(now - self._started))
         if standing.remaining_seconds is not None:
             parts.append(f"{clock_text(standing.remaining_seconds)} left")
-        return " · ".join(parts)
+        return line.append("".join(f" · {part}" for part in parts))
+
+    def _per_minute(self, now: float) -> float:
+        """Images saved, over the last minute or since the start."""
+        while self._saved and self._saved[0] < now - _WINDOW:
+            self._saved.popleft()
+        elapsed = min(_WINDOW, now - self._started)
+        return len(self._saved) / elapsed * 60 if elapsed > 2 else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import SaveOptions, SpendOptions, choice
 from flux_lora_cli.workflow.context import Settings
@@ -36,5 +38,5 @@ def run_settings(spend: SpendOptions | None, save: SaveOptions, console: Console
 
 
 def live(console: Console) -> bool:
-    """Whether the live display is shown."""
-    return console.err_is_terminal and not console.quiet
+    """Whether the live display is shown: somebody watches, on a terminal that can draw over a line."""
+    return console.err_is_terminal and not console.quiet and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
