@@ -160,7 +160,7 @@ class Waiting(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """Where a run stands, now and then."""
+    """Where a run stands, now and then. ``in_flight``: submitted, or done and its images on their way."""
 
     event: ClassVar[str] = "progress"
     jobs: int

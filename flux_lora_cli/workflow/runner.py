@@ -238,7 +238,7 @@ class Runner:
                 tally.jobs,
                 tally.done,
                 tally.failed,
-                tally.in_flight,
+                max(0, ctx.open - self.submitter.waiting),
                 tally.images,
                 plain(self.budget.spent),
                 round(elapsed, 1),
