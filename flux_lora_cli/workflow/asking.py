@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from flux_lora_cli.domain.backoff import LIST, NEVER_SENT, THROTTLED, Draw, Policy
 from flux_lora_cli.errors import BadAnswer, FluxLoraError, NeverSent, RateLimited, Uncertain
-from flux_lora_cli.workflow.calls import LONGEST_WAIT
+from flux_lora_cli.workflow.calls import LONGEST_WAIT, too_long
 from flux_lora_cli.workflow.ports import Clock
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ T = TypeVar("T")
 def ask(question: Callable[[], T], clock: Clock, draw: Draw, policy: Policy = LIST) -> T:
     """The answer to ``question``, which must change nothing at the service.
 
-    Raises what the last try raised.
+    Raises what the last try raised; DeadlineError where the service wants to be left alone for long.
     """
     failures = 0
     while True:
@@ -24,7 +24,9 @@ def ask(question: Callable[[], T], clock: Clock, draw: Draw, policy: Policy = LI
             return question()
         except RateLimited as error:
             failures += 1
-            if (error.retry_after or 0) > LONGEST_WAIT or not policy.more(failures):
+            if (error.retry_after or 0) > LONGEST_WAIT:
+                raise too_long(error) from None
+            if not policy.more(failures):
                 raise
             delay = THROTTLED.delay(failures - 1, draw, error.retry_after)
         except (NeverSent, Uncertain, BadAnswer) as error:

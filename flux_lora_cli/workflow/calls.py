@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,12 +145,7 @@ class Calls:
         left = LONGEST_WAIT if ends_at is None else min(LONGEST_WAIT, ends_at - self._ctx.clock.monotonic())
         if wait is None or wait <= left:
             return False
-        self._ctx.stop_submits(
-            DeadlineError(
-                f"the service asks to wait {wait:.0f} s before the next submit",
-                f"Run the same command again in {wait / 60:.0f} minutes; it goes on where this run stopped.",
-            )
-        )
+        self._ctx.stop_submits(too_long(error))
         return True
 
     def _await_probe(self) -> None:
@@ -169,3 +165,20 @@ class Calls:
         waiting, self._parked = self._parked, deque()
         for read in waiting:
             read.then(ServiceError("the run has stopped"))
+
+
+def too_long(error: RateLimited) -> DeadlineError:
+    """What a Retry-After that is not waited for becomes."""
+    wait = error.retry_after or 0.0
+    return DeadlineError(
+        f"the service wants no more requests for {_in_words(wait)} (429)",
+        f"Run the same command again in {_in_words(wait)}; it goes on where this run stopped.",
+    )
+
+
+def _in_words(seconds: float) -> str:
+    """A wait, rounded up: who comes too early is only sent away again."""
+    if seconds <= 90:
+        return f"{math.ceil(seconds)} seconds"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} minutes" if minutes <= 120 else f"{math.ceil(minutes / 60)} hours"

@@ -150,16 +150,27 @@ class Submitter:
     def _uploaded(self, work: Work, result: str | FluxLoraError) -> None:
         if isinstance(result, FluxLoraError):
             self._proven_unsent(work)
-            if isinstance(result, (KeyRefused, OutOfCredit)) or self._ctx.submits_stopped:
-                self._ctx.stop_submits(result)
-                self._ctx.settle(work)
-            else:
-                self._fail(work, result)
+            self._not_uploaded(work, result)
             self.pump()
             return
         assert work.image is not None
         self._uploads[work.image.sha256] = result
         self._with_image(work, result)
+
+    def _not_uploaded(self, work: Work, error: FluxLoraError) -> None:
+        """Only an image that is refused for itself makes its job fail; else a rerun tries again."""
+        if isinstance(error, Rejected):
+            self._fail(work, error)
+            return
+        if self._ctx.submits_stopped:
+            pass  # why they stopped is told already
+        elif isinstance(error, (InsecureConnection, Redirected)):
+            self._ctx.stop_calls(error)
+        elif isinstance(error, OutOfCredit):
+            self._ctx.stop_submits(error)
+        else:
+            self._ctx.note(error)
+        self._ctx.settle(work)
 
     def _with_image(self, work: Work, reference: str) -> None:
         work.sent_input = {**(work.record.input or {}), "image": reference}
