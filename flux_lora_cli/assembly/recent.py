@@ -12,7 +12,7 @@ from flux_lora_cli.domain.backoff import Policy
 from flux_lora_cli.domain.matching import find, parse_time
 from flux_lora_cli.domain.records import JobRecord, State
 from flux_lora_cli.domain.task import Task
-from flux_lora_cli.errors import FluxLoraError, NotFoundError, Rejected, Uncertain
+from flux_lora_cli.errors import FluxLoraError, NotFoundError, Rejected
 from flux_lora_cli.workflow.asking import ask
 from flux_lora_cli.workflow.inquiry import Standing, look_at, standing_of
 
@@ -32,7 +32,7 @@ def recent_tasks(service: Service, name: str, clock: Clock) -> list[Standing]:
         listed = list(
             ask(lambda: service.predictions(page=1, page_size=MOST), clock, random.random, Policy(4, 1.0, 20.0))
         )
-    except (Rejected, Uncertain):
+    except Rejected:
         listed = []  # not every account has the list; the ledger still knows what was submitted from here
     standings = {task.id: standing_of(task) for task in reversed(listed)}
     remembered = [r for r in _remembered(name) if _is_recent(r, clock)]

@@ -89,6 +89,7 @@ def decode_predictions(response: HttpResponse) -> list[Task]:
     """One page of recent tasks. Items that name no task are left out; an empty page is the end.
 
     Raises:
+        Rejected: this service, or this account, has no such list.
         KeyRefused, RateLimited, Redirected, Uncertain, BadAnswer: this page could not be read.
     """
     data = open_envelope(response, "list")

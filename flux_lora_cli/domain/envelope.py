@@ -114,6 +114,8 @@ def raise_status(response: HttpResponse, status: int, kind: Kind, message: str) 
                 f"{host} does not know the task ({status}){said}",
                 "Check the id and the account; tasks are deleted after 7 days.",
             )
+        if kind == "list" and status in (404, 405):
+            raise Rejected(f"{host} has no list of recent tasks ({status}){said}")
         raise BadAnswer(f"{host} refused to tell the state of tasks ({status}){said}", "Try again later.")
     if status == 402 or (status in (400, 422) and _NO_CREDIT.search(message)):
         raise OutOfCredit(
