@@ -67,7 +67,8 @@ def check_fetchable(url: str, *, allow_loopback: bool) -> SplitResult:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         raise RefusedUrl(f"the image's address is broken: {show_url(url)}") from None
-    if not url.isascii() or any(c <= " " or c in '\\"<>`' for c in url) or not host or "@" in parts.netloc:
+    known = parts.scheme in _PORTS or not parts.scheme
+    if known and (not url.isascii() or any(c <= " " or c in '\\"<>`' for c in url) or not host or "@" in parts.netloc):
         raise RefusedUrl(f"the image's address is broken: {show_url(url)}")
     if parts.scheme == "https" or (parts.scheme == "http" and allow_loopback and is_loopback(host)):
         return parts

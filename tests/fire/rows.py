@@ -82,6 +82,7 @@ TASK = b'{"code":200,"data":{"id":"t1","status":"created"}}'
 #: Fast enough for the three minutes in which a submit of unknown outcome is looked for.
 SEARCH = 200.0
 
+# fmt: off
 # ---- submit: never sent, refused, throttled ----------------------------------------------------
 
 SUBMITS = [
@@ -118,7 +119,7 @@ SUBMITS = [
     Row("path-for-id", "submit:bad-id:1", 0, 1, ("found",), ("passwd",)),
     Row("long-id", f"submit:bad-id={'a' * 300}:1", 0, 1, ("found",), ("aaaa",)),
     Row("control-id", "submit:bad-id=a\x1b[31m:1", 0, 1, ("found",)),
-    Row("bomb", "submit:bomb=500:1", 0, 1, ("found",)),
+    Row("bomb", "submit:bomb=100:1", 0, 1, ("found",)),
     Row("huge", "submit:huge=8:1", 0, 1, ("found",)),
     Row("deep", "submit:deep-after:1", 0, 1, ("found",)),
     Row("big-number", "submit:big-number-after:1", 0, 1, ("found",)),
@@ -133,7 +134,7 @@ SUBMITS = [
     Row("throttled-date", "submit:429:1:retry-after=date+3", 0, 1, ("slow down",)),
     Row("throttled-without", "submit:429:2", 0, 1, ("slow down",)),
     Row("throttled-nonsense", "submit:429:1:retry-after=soon", 0, 1, ("slow down",)),
-    Row("throttled-in-envelope", "submit:envelope=429-before:1", 0, 1, ("slow down",)),
+    Row("throttled-in-envelope", "submit:envelope-before=429:1", 0, 1, ("slow down",)),
     Row("throttled-for-an-hour", "submit:429:after=1:retry-after=3600", 9, 1, ("60 minutes", "same command"),
         jobs=3, command=f"{BATCH} --rate 1/s"),
     Row("throttled-over-the-deadline", "submit:429:retry-after=100", 9, 0, ("same command",),
@@ -143,13 +144,13 @@ SUBMITS = [
     Row("unprocessable", "submit:422-before", 6, 0, ("cat1", "refused the request")),
     Row("gone", "submit:410-before", 6, 0, ("cat1", "refused the request")),
     Row("one-of-three-refused", "submit:400-before:nth=2", 6, 2, ("failed",), jobs=3),
-    Row("envelope-400", "submit:envelope=400-before", 6, 0, ("cat1", "refused the request")),
-    Row("envelope-500", "submit:envelope=500-after:1", 0, 1, ("found",)),
+    Row("envelope-400", "submit:envelope-before=400", 6, 0, ("cat1", "refused the request")),
+    Row("envelope-500", "submit:envelope-after=500:1", 0, 1, ("found",)),
     Row("ten-refused-alike", "submit:400-before", 6, 0, ("first 10", "alike", "--retry-failed"), jobs=60, requests=50),
     Row("ten-refused-after-one", "submit:400-before:after=1", 6, 1, ("failed",), ("alike",), jobs=14),
     Row("key-refused", "submit:401-before", 4, 0, ("refused the api key", "wavespeed_api_key"), jobs=40, requests=40),
     Row("key-forbidden", "submit:403-before", 4, 0, ("refused the api key",), jobs=40, requests=40),
-    Row("key-refused-in-envelope", "submit:envelope=401-before", 4, 0, ("refused the api key",)),
+    Row("key-refused-in-envelope", "submit:envelope-before=401", 4, 0, ("refused the api key",)),
     Row("key-refused-midway", "submit:401-before:after=4", 4, 4, ("refused the api key",), jobs=40, requests=60,
         service={"service_time": (60.0, 60.0)}, files=0),
     Row("no-credit-402", "submit:402-before:after=2", 8, 2, ("no credit", "top up"), jobs=8),
@@ -158,8 +159,8 @@ SUBMITS = [
     Row("no-credit-real", "", 8, 3, ("no credit", "the plan costs"), jobs=5, service={"balance": "0.050"}),
     Row("redirect-302", "submit:redirect-before:location=https://portal.example/login", 5, 0,
         ("portal.example", "never followed"), jobs=10, requests=20),
-    Row("redirect-307", "submit:redirect=307-before:location=http://127.0.0.1:9/x", 5, 0, ("redirects",)),
-    Row("redirect-308-home", "submit:redirect=308-before", 5, 0, ("redirects",)),
+    Row("redirect-307", "submit:redirect-before=307:location=http://127.0.0.1:9/x", 5, 0, ("redirects",)),
+    Row("redirect-308-home", "submit:redirect-before=308", 5, 0, ("redirects",)),
     Row("status-304", "submit:304-before", 5, 0, ("redirects",)),
     Row("status-600", "", 13, 0, (), command=HOLD, raw={POST: bytes_of(http(b"{}", "600 What"))}),
     Row("submit-unknown", "submit:503-before", 13, 0, ("not known",), command=f"{SUBMIT} --on-unknown hold"),
@@ -168,7 +169,7 @@ SUBMITS = [
     Row("submit-refused", "submit:400-before:message=no_such_size", 6, 0, ("no such size",), command=SUBMIT),
     Row("submit-credit", "submit:402-before", 8, 0, ("no credit",), command=SUBMIT),
     Row("submit-v3", "submit:eof-after:1", 0, 1, ("found",), command=f"{SUBMIT} --api-version v3", files=0),
-]  # fmt: skip
+]
 
 # ---- submit and look: answers that are hardly HTTP -----------------------------------------------
 
@@ -202,7 +203,7 @@ RAW = [
     Row("raw-brotli", "", 0, 1, ("found",), carried=True,
         raw={POST: bytes_of(http(TASK, "200 OK", "Content-Encoding: br"))}),
     Row("raw-many-values", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(b"[" + b"[]," * 300_000))}),
-    Row("raw-utf16", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(TASK.decode().encode("utf-16")))}),
+    Row("raw-utf8-broken", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(TASK.replace(b"t1", b"\xff")))}),
     Row("raw-code-is-text", "", 0, 1, ("found",), carried=True,
         raw={POST: bytes_of(http(b'{"code":"fine","data":{"id":"t1"}}'))}),
     Row("raw-id-is-number", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(b'{"data":{"id":7}}'))}),
@@ -225,7 +226,7 @@ LOOKS = [
     Row("look-empty", "look:empty:3", 0, 1),
     Row("look-broken", "look:broken-json:2 look:cut:2 look:short:2", 0, 1),
     Row("look-list", "look:list:3", 0, 1),
-    Row("look-bomb", "look:bomb=500:1", 0, 1),
+    Row("look-bomb", "look:bomb=100:1", 0, 1),
     Row("look-huge", "look:huge=8:1", 0, 1),
     Row("look-deep", "look:deep:1", 0, 1),
     Row("look-big-number", "look:big-number:1", 0, 1),
@@ -263,8 +264,8 @@ LOOKS = [
     Row("base64-outputs", "", 0, 1, command=f"{BATCH} --api-version v3", params={"enable_base64_output": True}),
     Row("bare-base64", "look:bare-base64", 0, 1, command=f"{BATCH} --api-version v3",
         params={"enable_base64_output": True}),
-    Row("file-url", "look:file-url", 6, 1, ("not https",), ("root:",), files=0),
-]  # fmt: skip
+    Row("file-url", "look:file-url", 6, 1, ("cat1", "not https"), ("root:",), files=0),
+]
 
 
 def outputs(*urls: str) -> Wrong:
@@ -286,8 +287,8 @@ DOWNLOADS = [
     Row("download-cut-for-ever", "download:cut", 6, 1, (*MISSING, "cut short"), files=0, scale=60),
     Row("download-short", "download:short:2", 0, 1),
     Row("download-short-for-ever", "download:short", 6, 1, (*MISSING, "cut"), files=0, scale=60),
-    Row("download-html", "download:html", 6, 1, (*MISSING, "web page"), files=0, scale=60),
-    Row("download-html-called-image", "download:wrong-type", 6, 1, (*MISSING, "web page"), files=0, scale=60),
+    Row("download-html", "download:html", 6, 1, (*MISSING, "page of text"), files=0, scale=60),
+    Row("download-html-called-image", "download:wrong-type", 6, 1, (*MISSING, "page of text"), files=0, scale=60),
     Row("download-pdf", "download:other-file", 6, 1, MISSING, files=0, scale=60),
     Row("download-empty", "download:empty", 6, 1, MISSING, files=0, scale=60),
     Row("download-damaged", "download:damaged:1", 0, 1),
@@ -303,7 +304,6 @@ DOWNLOADS = [
     Row("download-redirect-file", "download:redirect:location=file:///etc/passwd", 6, 1, ("not https",), files=0),
     Row("download-redirect-http", "download:redirect:location=http://example.com/x", 6, 1, ("not https",), files=0),
     Row("download-redirect-circle", "download:redirect", 6, 1, ("circles",), files=0),
-    Row("download-redirect-once", "download:redirect:1:location={url}", 6, 1, files=0, slow=True),
     Row("output-http-elsewhere", "", 6, 1, ("not https",), files=0, raw={LOOK: outputs("http://example.com/a.png")}),
     Row("output-javascript", "", 6, 1, ("not https",), files=0, raw={LOOK: outputs("javascript:alert(1)")}),
     Row("output-empty", "", 6, 1, ("no address",), files=0, raw={LOOK: outputs("")}),
@@ -314,7 +314,7 @@ DOWNLOADS = [
         raw={LOOK: outputs("data:image/png;base64,AAAAA")}),
     Row("output-newline-in-url", "", 6, 1, ("broken",), files=0,
         raw={LOOK: outputs("https://example.com/a\\n::error::x")}),
-]  # fmt: skip
+]
 
 # ---- price, balance, list, upload ------------------------------------------------------------------
 
@@ -323,7 +323,7 @@ REST = [
     Row("price-404", "price:404", 0, 1),
     Row("price-html", "price:html", 0, 1, scale=60),
     Row("price-huge", "price:huge=8", 0, 1, scale=60),
-    Row("price-bomb", "price:bomb=500", 0, 1, scale=60),
+    Row("price-bomb", "price:bomb=100", 0, 1, scale=60),
     Row("price-deep", "price:deep", 0, 1, scale=60),
     Row("price-big-number", "price:big-number", 0, 1, scale=60),
     Row("price-silence", "price:stall:1", 0, 1, scale=40),
@@ -345,7 +345,7 @@ REST = [
     Row("balance-404", "balance:404", 0, 1),
     Row("balance-401", "balance:401", 4, 0, ("refused the api key",)),
     Row("balance-big-number", "balance:big-number", 0, 1, scale=60),
-    Row("list-bomb", "submit:503-after:1 list:bomb=500:2", 0, 1, ("found",), scale=60),
+    Row("list-bomb", "submit:503-after:1 list:bomb=100:2", 0, 1, ("found",), scale=60),
     Row("list-huge", "submit:503-after:1 list:huge=70:1", 0, 1, ("found",), scale=60, megabytes=300, slow=True),
     Row("list-html", "submit:503-after:1 list:html:3", 0, 1, ("found",), scale=60),
     Row("list-401", "submit:503-after:1 list:401", 4, 1, ("refused the api key",), files=0),
@@ -370,7 +370,7 @@ STATUSES = [
     Row("status-recent-401", "list:401", 4, 0, ("refused the api key",), command="status"),
     Row("status-recent-404", "list:404", 0, 0, command="status", requests=2),
     Row("status-recent-html", "list:html", 5, 0, ("web page",), command="status", scale=SEARCH),
-    Row("status-recent-bomb", "list:bomb=500", 5, 0, ("length",), command="status", scale=SEARCH, megabytes=400,
+    Row("status-recent-bomb", "list:bomb=100", 5, 0, ("length",), command="status", scale=SEARCH, megabytes=400,
         slow=True),
     Row("status-bad-id", "", 3, 0, ("no task id",), command="status ../../etc", requests=0),
     Row("wait-fine", "", 0, 0, command=WAIT, files=1),
@@ -379,7 +379,7 @@ STATUSES = [
     Row("wait-stuck", "look:stuck", 9, 0, ("{id}", "not finished"), command=f"{WAIT} --task-timeout 1m", scale=60,
         requests=60),
     Row("wait-timeout", "look:stuck", 9, 0, ("--timeout",), command=f"{WAIT} --timeout 20"),
-    Row("wait-html-image", "download:html", 6, 0, ("image 0", "web page"), command=WAIT, scale=60),
+    Row("wait-html-image", "download:html", 6, 0, ("image 0", "page of text"), command=WAIT, scale=60),
     Row("wait-failed", "look:failed", 6, 0, ("{id}", "content moderation"), command=WAIT),
     Row("wait-nobody", "", 5, 0, ("cannot connect",), command=WAIT, at=CLOSED, scale=SEARCH),
     Row("doctor-fine", "", 0, 0, command="doctor"),
@@ -391,8 +391,8 @@ STATUSES = [
     Row("doctor-silence", "balance:stall", 5, 0, command="doctor", scale=30),
     Row("doctor-nobody", "", 5, 0, command="doctor", at=CLOSED),
     Row("doctor-no-name", "", 5, 0, command="doctor", at=NO_NAME),
-    Row("doctor-bomb", "balance:bomb=500", 5, 0, command="doctor"),
-]  # fmt: skip
+    Row("doctor-bomb", "balance:bomb=100", 5, 0, command="doctor"),
+]
 
 PHOTO = f"{BATCH} -i photo.png"
 UPLOADS = [

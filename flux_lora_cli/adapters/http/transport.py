@@ -222,7 +222,7 @@ class Transport:
         if status == 200:
             return
         if status in (401, 403, 404, 410):
-            raise OutputGone(f"the image is not at {host} any more ({status})", "Outputs are deleted after 7 days.")
+            raise OutputGone(f"{host} does not have the image any more ({status}); images are deleted after 7 days")
         if status == 429:
             headers = {name.lower(): value for name, value in response.headers.items()}
             wait = retry_after(HttpResponse(status, headers, b"", self._clock.now()))
