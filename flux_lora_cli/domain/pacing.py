@@ -187,7 +187,8 @@ class LookPlanner:
     ) -> float:
         """The time of a look at one of the last tasks: whole steps before the run's likely end."""
         started = submitted_at + estimate.wait
-        last_started = self._last_submit + estimate.wait + remaining * estimate.pace
+        # A task of an earlier run was not submitted by this one.
+        last_started = max(self._last_submit, submitted_at) + estimate.wait + remaining * estimate.pace
         end = min(started + estimate.high, last_started + estimate.late) + estimate.margin
         steps = math.floor((end - max(earliest, started + estimate.low)) / step + 1e-6)
         if steps < 0:

@@ -38,3 +38,14 @@ def test_a_task_that_is_stuck_is_left_pending_after_its_time_and_picked_up_again
     assert sim.run(jobs(1), settings=settings).outcome.exit_code is ExitCode.OK
     assert len(sim.service.made) == 1
     assert [record.state for record in sim.records().values()] == [State.COMPLETED]
+
+
+def test_many_tasks_of_a_killed_run_are_picked_up_without_any_submit_of_this_one(sim: Sim) -> None:
+    turn = iter([0.1, 5.0, 9.0, 20.0] * 1000)
+    sim.latency = lambda: next(turn)
+    sim.service.seconds = 30.0
+    sim.run(jobs(6), settings=Settings(timeout=12.0))
+    pending = [record for record in sim.records().values() if record.state is not State.COMPLETED]
+    assert len(pending) == 6
+    assert sim.run(jobs(6), settings=Settings(on_unknown="resubmit")).outcome.exit_code is ExitCode.OK
+    assert len(sim.service.made) == 6
