@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: text from outside may say anything. [documentation of each: workflow commands, logging commands, service messages]
 _COMMAND = re.compile(r"(?m)(^[ \t]*:|#)(:|#\[|#vso\[|#teamcity\[)")
 
+#: Of a terminal that does not tell.
+_COLUMNS = 80
+
 
 class Console:
     """Streams and how to use them.
@@ -160,7 +163,14 @@ class Console:
         self._write_err(str(problem))
 
     def _write_err(self, text: str) -> None:
-        self._write(_COMMAND.sub(r"\1 \2", printable(text, keep_newlines=True)))
+        text = _COMMAND.sub(r"\1 \2", printable(text, keep_newlines=True))
+        self._write(_wrapped(text, self._columns()) if self.err_is_terminal else text)
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._err.fileno()).columns or _COLUMNS
+        except (OSError, ValueError):
+            return _COLUMNS
 
     def _write(self, text: str) -> None:
         if self.print_above is not None:
@@ -171,3 +181,21 @@ class Console:
             self._err.flush()
         except (OSError, ValueError):
             pass
+
+
+def _wrapped(text: str, columns: int) -> str:
+    """``text`` broken at words. A line with a command of ours stays whole, so that it can be copied."""
+    if all(len(line) <= columns for line in text.split("\n")):
+        return text
+    import textwrap
+
+    lines: list[str] = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())] + "  "
+        whole = len(line) <= columns or "flux-lora " in line
+        lines += (
+            [line]
+            if whole
+            else textwrap.wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        )
+    return "\n".join(lines)

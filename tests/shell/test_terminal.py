@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.console import Console, _wrapped
 from tests.conftest import Cli, require_tool
 from tests.shell.documented import place_program
 
@@ -196,6 +196,24 @@ def test_no_message_is_a_command_of_a_ci_service(capsys: pytest.CaptureFixture[s
     written = capsys.readouterr().err
     assert not re.search(r"^\s*::", written, re.M)
     assert not re.search(r"##(\[|vso\[|teamcity\[)", written)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("word " * 30, 2),
+        ("x" * 200, 1),
+        ("short", 1),
+        ("To go on: flux-lora batch " + "long/name.yaml " * 10, 1),
+        ("  indented " + "word " * 20, 2),
+    ],
+)
+def test_messages_break_at_words_and_commands_do_not(text: str, lines: int) -> None:
+    wrapped = _wrapped(text.rstrip(), 80).split("\n")
+    assert len(wrapped) == lines
+    assert " ".join(" ".join(wrapped).split()) == " ".join(text.split())
+    if lines > 1:
+        assert max(map(len, wrapped)) <= 80
 
 
 def test_annotations_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
