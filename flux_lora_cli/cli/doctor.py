@@ -98,7 +98,11 @@ def _lines(finding: Finding, width: int) -> list[str]:
         lines.append(" " * _INDENT + printable(finding.hint))
     if not width:
         return lines
-    return [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent=" " * _INDENT)]
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(line, width, subsequent_indent=" " * _INDENT, break_on_hyphens=False)
+    ]
 
 
 command = build(
