@@ -204,8 +204,7 @@ class Reconciler:
 
     def _adopt(self, work: Work, task_id: str) -> None:
         del self._deadline[work]
-        adopt(self._ctx, work, task_id, BY_LIST)
-        self._found(work)
+        adopt(self._ctx, work, task_id, BY_LIST, lambda: self._found(work))
 
     def _not_found(self, work: Work, findings: Findings, whole: bool) -> None:
         work.candidates = (*findings.matches, *findings.candidates)
@@ -237,9 +236,14 @@ class Reconciler:
             self._ctx.settle(work)
 
 
-def adopt(ctx: Context, work: Work, task_id: str, by: str) -> None:
-    """A task is the job's: nothing is submitted for it any more."""
+def adopt(ctx: Context, work: Work, task_id: str, by: str, then: Callable[[], None]) -> None:
+    """A task is the job's: nothing is submitted for it any more. ``then``, once that is durable."""
     record = work.record
     record.state, record.task_id, record.matched_by, record.error = State.SUBMITTED, task_id, by, None
     record.attempts = max(1, record.attempts)
-    ctx.book.change(record, lambda: ctx.emit(Adopted(record.id, task_id, by)), urgent=True)
+
+    def adopted() -> None:
+        ctx.emit(Adopted(record.id, task_id, by))
+        then()
+
+    ctx.book.change(record, adopted, urgent=True)

@@ -150,9 +150,7 @@ class Runner:
     def adopt(self, work: Work, task_id: str) -> None:
         """Take a task that the user named as the work's."""
         self.ctx.open_work(work)
-        adopt(self.ctx, work, task_id, BY_USER)
-        self._begin(work)
-        self.follower.follow(work)
+        adopt(self.ctx, work, task_id, BY_USER, lambda: self._accepted(work, None))
 
     def hold_open(self) -> Callable[[], None]:
         """Keep the run going for works that come later; call the result, on the loop's thread, when none will."""

@@ -60,6 +60,7 @@ class Submitter:
         self._queue: deque[Work] = deque()
         self._uploads: dict[str, str] = {}
         self.sending = 0
+        self._accepted_now = 0  # answered, and not followed before the id is durable
         self._timer_due = float("inf")
         self._uncertain_in_row = 0
         self._not_before = 0.0
@@ -87,7 +88,7 @@ class Submitter:
         ctx = self._ctx
         while self._queue and not ctx.submits_stopped:
             now = ctx.clock.monotonic()
-            vacancies = ctx.settings.concurrency - self._in_flight() - self.sending
+            vacancies = ctx.settings.concurrency - self._in_flight() - self.sending - self._accepted_now
             if vacancies <= 0 or self.sending >= self._allowed(vacancies):
                 return
             images = _images(self._queue[0])
@@ -235,12 +236,14 @@ class Submitter:
         record.state = State.SUBMITTED
         record.task_id, record.task_model, record.task_status = task.id, task.model, task.status
         record.task_created_at = task.created_at
-        seed = (record.input or {}).get("seed")
-        self._ctx.book.change(
-            record,
-            lambda: self._ctx.emit(Submitted(record.id, task.id, record.model, seed)),
-            urgent=True,
-        )
+        self._accepted_now += 1
+        self._ctx.book.change(record, lambda: self._recorded(work, task), urgent=True)
+
+    def _recorded(self, work: Work, task: Task) -> None:
+        """Runs only once the id is durable: no look before that."""
+        record = work.record
+        self._accepted_now -= 1
+        self._ctx.emit(Submitted(record.id, task.id, record.model, (record.input or {}).get("seed")))
         self._accepted(work, task)
 
     # ---- what can go wrong ----
