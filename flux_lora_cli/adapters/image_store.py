@@ -7,6 +7,7 @@ import os
 import stat as stat_module
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from flux_lora_cli.adapters.disk import explained, rename_new, sync_folder
@@ -19,6 +20,9 @@ from flux_lora_cli.errors import DiskFull, FolderError, NotFoundError
 
 #: ``Client.download``: a URL and a limit in bytes to the pieces of what is there.
 Fetch = Callable[[str, int], Iterable[bytes]]
+
+#: Every path is asked about several times on an image's way.
+_is_safe = lru_cache(maxsize=1024)(is_safe_path)
 
 
 class ImageStore:
@@ -33,7 +37,7 @@ class ImageStore:
         self._fetch = fetch
         self._limit_bytes = limit_bytes
         self._unsynced: set[Path] = set()
-        self._begun: set[Path] = set()
+        self._begun: set[str] = set()  # temporary files without a name yet
 
     def check_writable(self, need_bytes: int = 0) -> None:
         """Really write into the folder, which is made if need be; asked before anything is paid for.
@@ -96,15 +100,15 @@ class ImageStore:
         """Start an image in the folder that ``name_hint``, a relative path, lies in."""
         parent = self._parent(name_hint, make=True)
         name = temp_name()
-        relative = str(PurePosixPath(name_hint).parent / name)
-        self._begun.add(parent / name)
+        relative = name_hint[: name_hint.rfind("/") + 1] + name
+        self._begun.add(relative)
         return Sink(parent / name, relative, walker or ImageWalker(self._limit_bytes))
 
     def abandon(self, keep: Iterable[str] = ()) -> None:
         """Remove what fetches cut off by the end of the run have begun, but for ``keep`` (relative paths)."""
-        for path in self._begun - {self.folder / name for name in keep}:
+        for name in self._begun - set(keep):
             with suppress(OSError):
-                path.unlink()
+                (self.folder / name).unlink()
         self._begun.clear()
 
     def publish(self, temp: str, final: str) -> None:
@@ -116,16 +120,18 @@ class ImageStore:
         source, target = self._path(temp), self._path(final, make=True)
         with explained(target):
             rename_new(source, target)
+        self._begun.discard(temp)
 
     def replace(self, temp: str, final: str) -> None:
         """Put a finished image in place of our own damaged one."""
         source, target = self._path(temp), self._path(final, make=True)
         with explained(target):
             source.replace(target)
+        self._begun.discard(temp)
 
     def sync_dirs(self, paths: Iterable[str]) -> None:
         """Make the names of these files durable; one flush a folder, not one a file."""
-        folders = {(self.folder / path).parent for path in paths}
+        folders = {self.folder / parent for parent in {path.rpartition("/")[0] for path in paths}}
         unsynced = set(self._unsynced)
         for folder in sorted(folders | unsynced):
             with explained(folder):
@@ -199,18 +205,32 @@ class ImageStore:
         return final
 
     def _path(self, path: str, *, make: bool = False) -> Path:
-        return self._parent(path, make=make) / PurePosixPath(path).name
+        return self._parent(path, make=make) / path.rpartition("/")[2]
 
     def _parent(self, path: str, *, make: bool) -> Path:
-        if not is_safe_path(path):
+        if not _is_safe(path):
             raise FolderError(f"not a path inside the folder: {printable(path[:200])}", "It is not used.")
-        parent = self.folder.joinpath(*PurePosixPath(path).parts[:-1])
+        below = path.rpartition("/")[0]
+        parent = self.folder / below if below else self.folder
         if make and not parent.is_dir():
             self._refuse_outside(parent)
             with explained(parent):
                 self._make(parent)
-        self._refuse_outside(parent)
+        if below and not self._plain(below):
+            self._refuse_outside(parent)
         return parent
+
+    def _plain(self, below: str) -> bool:
+        """Whether the way to a sub-folder is free of links: then it cannot lead outside, at one call a level."""
+        path = str(self.folder)
+        for part in below.split("/"):
+            path = f"{path}{os.sep}{part}"
+            try:
+                if not stat_module.S_ISDIR(os.lstat(path).st_mode):
+                    return False
+            except OSError:
+                return False
+        return True
 
     def _refuse_outside(self, parent: Path) -> None:
         root = os.path.realpath(self.folder)
