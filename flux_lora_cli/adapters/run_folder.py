@@ -48,6 +48,7 @@ class RunFolder:
     ) -> None:
         self.folder = folder
         self.store = ImageStore(folder, fetch)
+        self._last_order: int | None = None
         with ExitStack() as undo:
             self.store.check_writable()
             if exclusive:
@@ -99,8 +100,11 @@ class RunFolder:
         return ManifestKeeper(self.folder, head, self.ledger, self.records, clock.monotonic, timestamp)
 
     def next_order(self) -> int:
-        """The manifest position after the last."""
-        return max((record.order for record in self.records.values()), default=-1) + 1
+        """A manifest position after all that this process has given out or read."""
+        if self._last_order is None:
+            self._last_order = max((record.order for record in self.records.values()), default=-1)
+        self._last_order += 1
+        return self._last_order
 
     def taken_names(self, case_key: Callable[[str], str]) -> set[str]:
         """Names that belong to images of this folder."""
