@@ -98,7 +98,11 @@ def test_what_is_offered(complete: Callable[[str], list[str]], line: str, offere
 def test_names_that_a_shell_would_evaluate_are_not_offered(place: Path, complete: Callable[[str], list[str]]) -> None:
     for name in ("$(touch x).yaml", "`id`.yaml", "a b.yaml", "';x;'.yaml", "a\nb.yaml", '"q".yaml'):
         (place / "presets" / name).write_text("")
-    assert complete("flux-lora batch presets/") == complete("flux-lora batch p")
+    assert complete("flux-lora batch presets/") == [
+        "presets/bad.yaml",
+        "presets/deep/ideas.txt",
+        "presets/posters.yaml",
+    ]
 
 
 def test_a_home_folder_is_understood(own_home: Path, complete: Callable[[str], list[str]]) -> None:
