@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from flux_lora_cli.domain.text import printable
+from flux_lora_cli.domain.text import json_line, printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.cli.options import GeneralOptions
@@ -81,7 +80,7 @@ class Console:
     def event(self, event: Event) -> None:
         """One event, under ``--json`` only."""
         if self.json:
-            self._write_out(json.dumps(event.as_dict(), ensure_ascii=False, default=str))
+            self._write_out(json_line(event.as_dict()))
 
     def _json_event(self, kind: str, *fields: Any) -> None:
         """An event made here; its module is loaded only where it is written."""
@@ -99,7 +98,7 @@ class Console:
         """The last line under ``--json``: the summary."""
         if self.json:
             line = {"event": "summary", **self.summary, "exit_code": int(exit_code)}
-            self._write_out(json.dumps(line, ensure_ascii=False, default=str))
+            self._write_out(json_line(line))
 
     def _write_out(self, line: str) -> None:
         if self.closed:

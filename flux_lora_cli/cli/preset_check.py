@@ -12,7 +12,7 @@ from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import choice
 from flux_lora_cli.domain.events import Record
-from flux_lora_cli.domain.text import printable
+from flux_lora_cli.domain.text import no_command, printable
 from flux_lora_cli.errors import ExitCode, NotFoundError, PresetError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class _Check:
         return ExitCode.OK
 
     def _problem(self, problem: Problem) -> None:
-        self._console.result(github_line(problem) if self._github else str(problem))
+        self._console.result(github_line(problem) if self._github else no_command(str(problem)))
         data = {
             "file": problem.file,
             "line": problem.line,

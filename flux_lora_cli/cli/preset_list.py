@@ -10,7 +10,7 @@ import typer
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.domain.events import Record
-from flux_lora_cli.domain.text import printable
+from flux_lora_cli.domain.text import no_command, printable
 from flux_lora_cli.errors import NotFoundError, PresetError
 
 _SUFFIXES = (".yaml", ".yml")
@@ -32,7 +32,7 @@ def list_(
         console.event(Record("preset", row))
     if rows:
         for line in _lines(rows):
-            console.result(line)
+            console.result(no_command(line))
     else:
         console.info(f"no presets in {folder}; start one with: flux-lora preset new {folder}/NAME.yaml")
     console.summary.update(presets=len(rows))

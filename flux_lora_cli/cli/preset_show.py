@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import GenerateOptions, choice
 from flux_lora_cli.domain.events import Record
-from flux_lora_cli.domain.text import printable
+from flux_lora_cli.domain.text import is_plain, json_line, printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.domain.job import Job
@@ -77,18 +76,25 @@ def as_sent(job: Job, api_version: str) -> dict[str, Any]:
 
 def _jsonl(jobs: Sequence[Job], api_version: str) -> Iterator[str]:
     for job in jobs:
-        yield json.dumps(as_sent(job, api_version), ensure_ascii=False)
+        yield json_line(as_sent(job, api_version))
 
 
 def _yaml(jobs: Sequence[Job], api_version: str) -> Iterator[str]:
     import yaml
 
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # either of the two
+        """Writes text that is not plain in double quotes, on one line: no line of it stands alone in a log."""
+
+    def quoted(dumper: Any, text: str) -> Any:
+        style = None if is_plain(text) else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, quoted)
     for job in jobs:
         text: str = yaml.dump(
-            [as_sent(job, api_version)], Dumper=dumper, sort_keys=False, allow_unicode=True, width=100
+            [as_sent(job, api_version)], Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000_000
         )
-        yield text.rstrip("\n")
+        yield printable(text.rstrip("\n"), keep_newlines=True)
 
 
 def _table(jobs: Sequence[Job], api_version: str) -> Iterator[str]:

@@ -203,7 +203,7 @@ RAW = [
     Row("raw-brotli", "", 0, 1, ("found",), carried=True,
         raw={POST: bytes_of(http(TASK, "200 OK", "Content-Encoding: br"))}),
     Row("raw-many-values", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(b"[" + b"[]," * 300_000))}),
-    Row("raw-utf8-broken", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(TASK.replace(b"t1", b"\xff")))}),
+    Row("raw-utf8-broken", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(b'{"data":{"id":"\xff"}}'))}),
     Row("raw-code-is-text", "", 0, 1, ("found",), carried=True,
         raw={POST: bytes_of(http(b'{"code":"fine","data":{"id":"t1"}}'))}),
     Row("raw-id-is-number", "", 0, 1, ("found",), carried=True, raw={POST: bytes_of(http(b'{"data":{"id":7}}'))}),

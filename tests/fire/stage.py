@@ -204,7 +204,7 @@ class Front:
     def __init__(self, behind: str, wrong: Mapping[str, Wrong], carried: bool = False) -> None:
         self._behind = urlsplit(behind).netloc
         self.wrong = dict(wrong)
-        self._carried = carried
+        self.carried = carried
         self.seen: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -231,7 +231,7 @@ class Front:
                     if script is None:
                         connection.sendall(self._handed_on(request))
                         continue
-                    if self._carried:
+                    if self.carried:
                         self._handed_on(request)
                     script(connection, request)
                     return
