@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from flux_lora_cli.domain.text import printable
@@ -11,6 +12,7 @@ from flux_lora_cli.errors import RefusedUrl
 _PORTS = {"http": 80, "https": 443}
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own, by its spelling alone; no name is looked up."""
     name = host.strip("[]").rstrip(".").lower()
@@ -22,6 +24,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=256)
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port, as browsers compare them.
 
@@ -47,6 +50,7 @@ def show_url(url: str) -> str:
     return printable(f"{parts.scheme}://{netloc}{parts.path}"[:300])
 
 
+@lru_cache(maxsize=256)
 def show_host(url: str) -> str:
     """Host, and port where the URL names one, for messages."""
     shown = show_url(url).partition("://")[2].partition("/")[0]

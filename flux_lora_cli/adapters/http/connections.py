@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import threading
 import time
+from functools import lru_cache
 from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import SKIP_HEADER
 
 #: Seconds after which an idle connection is not used again. Servers close idle connections at any time
 #: after 5 s (Node's default; gunicorn 2, nginx 75, AWS 60), and a POST that meets the close cannot be told
@@ -49,12 +52,16 @@ class _DeadlineReader(socket.SocketIO):
         self._socket = sock
         self._deadline = deadline
         self._silence = silence
+        self._waits = sock.gettimeout()
 
     def readinto(self, buffer: Any) -> int | None:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long in all")
-        self._socket.settimeout(min(left, self._silence))
+        wait = min(left, self._silence)
+        if wait != self._waits:
+            self._socket.settimeout(wait)
+            self._waits = wait
         return super().readinto(buffer)
 
 
@@ -76,6 +83,23 @@ class _Response(http.client.HTTPResponse):
         super().__init__(_DeadlineSocket(sock), *args, **kwargs)  # type: ignore[arg-type]  # only makefile is used
 
 
+#: What a header's name is made of (RFC 9110, token), and what its value is free of.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BREAKS = re.compile(r"[\r\n\0]")
+
+
+@lru_cache(maxsize=256)
+def _header_line(name: str, value: str) -> bytes:
+    """One line of a request's head. Most are the same in every request, and checked once.
+
+    Raises:
+        ValueError: it would be more than one line, or cannot be sent.
+    """
+    if not _NAME.fullmatch(name) or _BREAKS.search(value):
+        raise ValueError("a header that cannot be sent")
+    return f"{name}: {value}".encode("latin-1")
+
+
 class _Tracked(HTTPConnection):
     """Says, when connecting fails, that nothing of the request had been sent."""
 
@@ -88,6 +112,12 @@ class _Tracked(HTTPConnection):
         except BaseException:
             exchange.connecting = True
             raise
+
+    def putheader(self, header: Any, *values: Any) -> None:
+        if len(values) == 1 and isinstance(header, str) and isinstance(values[0], str) and values[0] != SKIP_HEADER:
+            self._output(_header_line(header, values[0]))  # type: ignore[attr-defined]  # http.client's own
+        else:
+            super().putheader(header, *values)
 
 
 class _PlainConnection(_Tracked):

@@ -14,7 +14,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 
 from flux_lora_cli.adapters.http.connections import POOLS
-from flux_lora_cli.domain.hosts import is_loopback
+from flux_lora_cli.domain.hosts import is_loopback, origin
 from flux_lora_cli.errors import InsecureConnection
 
 #: Connection pools kept, one an origin. Outputs come from few hosts.
@@ -26,6 +26,7 @@ class Adapter(HTTPAdapter):
 
     def __init__(self, pool_size: int, context: ssl.SSLContext | None) -> None:
         self._context = context
+        self._direct: dict[tuple[str, str, int], Any] = {}
         super().__init__(pool_connections=_ORIGINS, pool_maxsize=pool_size, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
@@ -42,8 +43,15 @@ class Adapter(HTTPAdapter):
         return self.proxy_manager[proxy]
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
-        manager = self.proxy_manager_for(proxies["all"]) if proxies else self.poolmanager
-        return manager.connection_from_url(request.url)
+        if proxies:
+            return self.proxy_manager_for(proxies["all"]).connection_from_url(request.url)
+        key = origin(request.url)
+        pool = self._direct.get(key)
+        if pool is None:
+            if len(self._direct) >= _ORIGINS // 2:  # never one that the manager has closed to make room
+                self._direct.clear()
+            pool = self._direct[key] = self.poolmanager.connection_from_url(request.url)
+        return pool
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: the shared context verifies."""
@@ -53,10 +61,10 @@ class Adapter(HTTPAdapter):
         return str(request.path_url)
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
-        # No cookie jar is filled: cookies are not wanted.
-        response = requests.Response()
+        # Not by its constructor, which makes a cookie jar: cookies are not wanted.
+        response = requests.Response.__new__(requests.Response)
         response.status_code = resp.status
-        response.headers = CaseInsensitiveDict(resp.headers)
+        response.headers = resp.headers  # urllib3's own are blind to case, too
         response.raw = resp
         response.url = req.url
         response.request = req
