@@ -171,13 +171,13 @@ def too_long(error: RateLimited) -> DeadlineError:
     """What a Retry-After that is not waited for becomes."""
     wait = error.retry_after or 0.0
     return DeadlineError(
-        f"the service wants no more requests for {_in_words(wait)} (429)",
-        f"Run the same command again in {_in_words(wait)}; it goes on where this run stopped.",
+        f"the service wants no more requests for {in_words(wait)} (429)",
+        f"Run the same command again in {in_words(wait)}; it goes on where this run stopped.",
     )
 
 
-def _in_words(seconds: float) -> str:
-    """A wait, rounded up: who comes too early is only sent away again."""
+def in_words(seconds: float) -> str:
+    """A duration, rounded up: who comes too early is only sent away again."""
     if seconds <= 90:
         return f"{math.ceil(seconds)} seconds"
     minutes = math.ceil(seconds / 60)

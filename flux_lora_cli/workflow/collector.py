@@ -26,9 +26,12 @@ DAMAGED = "damaged"
 
 @dataclass(eq=False)
 class _Fetch:
+    """One image on its way. ``fresh``: a look for a fresh URL has been made for it."""
+
     work: Work
     output: OutputRecord
     source: str
+    fresh: bool
     failures: int = 0
 
 
@@ -106,7 +109,7 @@ class Collector:
             if output.left_out:
                 output.error = None
             elif output.index in sources:
-                fetches.append(_Fetch(work, output, sources[output.index]))
+                fetches.append(_Fetch(work, output, sources[output.index], work.refreshed))
             elif output.error is None or not output.error.startswith("output_expired"):
                 self._give_up(work, output, "output_expired", "the service has no such output any more")
         work.open_outputs = len(fetches)
@@ -157,12 +160,12 @@ class Collector:
         """One more look for a fresh URL, then it is expired."""
         work, service = fetch.work, self._ctx.service
         task_id = work.record.task_id
-        if work.refreshed or task_id is None or self._ctx.calls_stopped:
+        if fetch.fresh or task_id is None or self._ctx.calls_stopped:
             self._missed(fetch, error)
             return
 
         def looked(result: Task | FluxLoraError) -> None:
-            work.refreshed = True
+            fetch.fresh = True
             index = fetch.output.index
             if isinstance(result, Task) and index < len(result.outputs):
                 fetch.source = result.outputs[index]

@@ -16,7 +16,7 @@ from flux_lora_cli.errors import (
     Rejected,
     TaskNotFound,
 )
-from flux_lora_cli.workflow.calls import PASSING, Calls
+from flux_lora_cli.workflow.calls import PASSING, Calls, in_words
 from flux_lora_cli.workflow.context import Context, Work
 from flux_lora_cli.workflow.reactor import Timer
 from flux_lora_cli.workflow.reconciler import BY_USER
@@ -122,14 +122,12 @@ class Follower:
         self._look_at(work, max(now + self._planner.floor, min(when, self._deadline(work))))
 
     def _overdue(self, work: Work) -> None:
-        minutes = self._ctx.settings.task_timeout / 60
-        self._ctx.book.change(work.record)
-        self._ctx.note(
-            DeadlineError(
-                f"{work.name}: task {work.record.task_id} was not finished {minutes:.0f} minutes after its submit",
-                "It may still finish, and is paid for: the same command picks it up.",
-            )
-        )
+        ctx, after = self._ctx, in_words(self._ctx.settings.task_timeout)
+        message = f"{work.name}: task {work.record.task_id} was not finished {after} after its submit"
+        ctx.book.change(work.record)
+        if DeadlineError.exit_code in ctx.reasons:
+            ctx.warn("overdue", message)
+        ctx.note(DeadlineError(message, "It may still finish, and is paid for: the same command picks it up."))
         self._leave(work)
 
     def _not_found(self, work: Work, error: TaskNotFound, now: float) -> None:
