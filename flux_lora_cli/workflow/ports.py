@@ -93,7 +93,10 @@ class Store(Protocol):
     """The folder's files. Paths are relative to the folder, with ``/``."""
 
     def fetch(self, output: str) -> Saved:
-        """Save an output (URL, data URI, bare base64) to a temporary file. Raises ImageError, ServiceError, FolderError."""
+        """Save an output (URL, data URI, bare base64) to a temporary file.
+
+        Raises ImageError, ServiceError, FolderError.
+        """
 
     def publish(self, temp: str, final: str) -> None:
         """Give a temporary file its final name. Raises FileExistsError where that is taken."""
