@@ -117,7 +117,6 @@ def show_grid(page: Any) -> None:
     page.click("#to-grid")
 
 
-
 def terminal_page(screen: str) -> str:
     """A screen with its colours, as HTML in a plain terminal window."""
     body = "\n".join(coloured(line) for line in screen.splitlines())

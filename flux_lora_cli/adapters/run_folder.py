@@ -86,7 +86,7 @@ class RunFolder:
             created = timestamp()
             self.ledger.set_meta("created_at", created)
         known = json.loads(self.ledger.meta("sources") or "[]")
-        merged = {path: digest for path, digest in known} | dict(sources)
+        merged = dict(known) | dict(sources)
         if list(merged.items()) != [tuple(pair) for pair in known]:
             self.ledger.set_meta("sources", json.dumps(list(merged.items())))
         head = Head(

@@ -11,7 +11,5 @@ def exit_code_lines(width: int = 80) -> str:
     """``Exit codes:`` and one entry a code, wrapped."""
     lines = ["Exit codes:"]
     for code in ExitCode:
-        lines += textwrap.wrap(
-            code.meaning, width, initial_indent=f"  {code.value:>3}  ", subsequent_indent=" " * 7
-        )
+        lines += textwrap.wrap(code.meaning, width, initial_indent=f"  {code.value:>3}  ", subsequent_indent=" " * 7)
     return "\n".join(lines)

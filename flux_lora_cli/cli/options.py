@@ -68,12 +68,10 @@ def positive_money(text: str) -> Decimal:
 class GeneralOptions:
     """On all commands."""
 
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=_GENERAL)
-    ] = False
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Explain decisions.", rich_help_panel=_GENERAL)
-    ] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=_GENERAL)] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain decisions.", rich_help_panel=_GENERAL)] = (
+        False
+    )
     no_color: Annotated[
         bool,
         typer.Option("--no-color", help="No colors (also: NO_COLOR is set).", rich_help_panel=_GENERAL),
@@ -162,9 +160,7 @@ class GenerateOptions:
     ] = None
     size: Annotated[
         str | None,
-        typer.Option(
-            metavar="W*H", help="Image size.", autocompletion=completion.sizes, rich_help_panel=_GENERATE
-        ),
+        typer.Option(metavar="W*H", help="Image size.", autocompletion=completion.sizes, rich_help_panel=_GENERATE),
     ] = None
     steps: Annotated[
         str | None,
@@ -176,9 +172,7 @@ class GenerateOptions:
     ] = None
     num_images: Annotated[
         str | None,
-        typer.Option(
-            "--num-images", "-n", metavar="INT", help="Images a task, 1 to 4.", rich_help_panel=_GENERATE
-        ),
+        typer.Option("--num-images", "-n", metavar="INT", help="Images a task, 1 to 4.", rich_help_panel=_GENERATE),
     ] = None
     seed: Annotated[
         str | None,
@@ -285,9 +279,7 @@ class SpendOptions:
 
     max_cost: Annotated[
         Decimal | None,
-        typer.Option(
-            "--max-cost", metavar="USD", parser=money, help="Never charge more.", rich_help_panel=_SPEND
-        ),
+        typer.Option("--max-cost", metavar="USD", parser=money, help="Never charge more.", rich_help_panel=_SPEND),
     ] = None
     price: Annotated[
         Decimal | None,
@@ -384,9 +376,7 @@ class SaveOptions:
         bool,
         typer.Option("--fail-on-nsfw", help="Exit 12 if any is flagged.", rich_help_panel=_SAVE),
     ] = False
-    no_download: Annotated[
-        bool, typer.Option("--no-download", help="Save no images.", rich_help_panel=_SAVE)
-    ] = False
+    no_download: Annotated[bool, typer.Option("--no-download", help="Save no images.", rich_help_panel=_SAVE)] = False
 
 
 @dataclass
@@ -417,9 +407,7 @@ class BatchOptions:
     ] = False
     adopt: Annotated[
         list[str] | None,
-        typer.Option(
-            "--adopt", metavar="JOB=ID", help="Take task ID as JOB's; repeatable.", rich_help_panel=_BATCH
-        ),
+        typer.Option("--adopt", metavar="JOB=ID", help="Take task ID as JOB's; repeatable.", rich_help_panel=_BATCH),
     ] = None
     max_jobs: Annotated[
         int, typer.Option("--max-jobs", min=1, metavar="N", help="More is an error.", rich_help_panel=_BATCH)

@@ -58,9 +58,7 @@ def _load() -> Mapping[str, Model]:
             for version, rows in versions.items()
         }
         short = full.rpartition("/")[2]
-        models[full] = Model(
-            full, short, MappingProxyType(tables), max_loras, Decimal(price) if price else None
-        )
+        models[full] = Model(full, short, MappingProxyType(tables), max_loras, Decimal(price) if price else None)
     return MappingProxyType(models)
 
 
@@ -102,9 +100,7 @@ def unknown_key(key: str, rows: Mapping[str, Parameter], api_version: str) -> Pa
     return ParamProblem(key, None, message, near)
 
 
-def check_params(
-    model: Model | None, params: Mapping[str, Any], api_version: str = "v2"
-) -> list[ParamProblem]:
+def check_params(model: Model | None, params: Mapping[str, Any], api_version: str = "v2") -> list[ParamProblem]:
     """Every problem of these parameters. ``model`` None: an unknown model, checked for types only.
 
     Unknown keys are refused for known models: the service ignores them and bills all the same.
@@ -124,9 +120,7 @@ def check_params(
     return problems
 
 
-def request_input(
-    model: Model | None, params: Mapping[str, Any], seed: int, api_version: str = "v2"
-) -> dict[str, Any]:
+def request_input(model: Model | None, params: Mapping[str, Any], seed: int, api_version: str = "v2") -> dict[str, Any]:
     """Return the request's body: documented defaults explicit, whole numbers as integers, this seed.
 
     ``strength`` is sent only with an ``image``, a ``None`` default not at all. For an unknown model
@@ -163,9 +157,7 @@ def _plain(value: Any) -> Any:
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
 _FLOAT = re.compile(r"[-+]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,3})?")
-_BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(
-    ("false", "no", "off", "0"), False
-)
+_BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 def as_parameter_value(

@@ -110,9 +110,7 @@ class Api:
     def result(self, task_id: str) -> HttpRequest:
         """Look at a task. The URL comes from the id alone: the service's own ``urls.get`` may name another host."""
         if not is_task_id(task_id):
-            raise UsageError(
-                f"not a task id: {task_id[:80]!r}", "A task id has letters, digits, - and _ only."
-            )
+            raise UsageError(f"not a task id: {task_id[:80]!r}", "A task id has letters, digits, - and _ only.")
         url = f"{self.base_url}/api/{self.version}/predictions/{task_id}/result"
         return HttpRequest("GET", url, "look", {"Accept": "application/json"})
 
@@ -147,9 +145,7 @@ class Api:
 
     def balance(self) -> HttpRequest:
         """The account's credit."""
-        return HttpRequest(
-            "GET", f"{self.base_url}/api/v3/balance", "balance", {"Accept": "application/json"}
-        )
+        return HttpRequest("GET", f"{self.base_url}/api/v3/balance", "balance", {"Accept": "application/json"})
 
     def upload_ticket(self, filename: str, size: int, content_type: str) -> HttpRequest:
         """Ask where to put a file of ``size`` bytes."""
@@ -175,9 +171,7 @@ class Api:
 
 def put_file(url: str, data: bytes, headers: Mapping[str, str]) -> HttpRequest:
     """Put a file where the ticket says. Another host's business: the key stays here."""
-    return HttpRequest(
-        "PUT", url, "upload", headers, data, read_timeout=60.0, total_timeout=120.0, authorized=False
-    )
+    return HttpRequest("PUT", url, "upload", headers, data, read_timeout=60.0, total_timeout=120.0, authorized=False)
 
 
 def checked_base_url(base_url: str) -> str:
@@ -216,9 +210,7 @@ def _plain(value: object) -> Any:
 
 def _model_path(model: str) -> str:
     if not _MODEL.fullmatch(model):
-        raise UsageError(
-            f"not a model id: {model[:80]!r}", "A model id looks like wavespeed-ai/flux-dev-lora."
-        )
+        raise UsageError(f"not a model id: {model[:80]!r}", "A model id looks like wavespeed-ai/flux-dev-lora.")
     return quote(model)
 
 
