@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def require_tool(name: str) -> str:
 def require_module(name: str) -> Any:
     """An optional Python package; as ``require_tool``."""
     if os.environ.get("FLUX_LORA_REQUIRE_TOOLS") == "1":
-        return __import__(name)
+        return import_module(name)
     return pytest.importorskip(name)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from flux_lora_cli.cli import checkup
 from flux_lora_cli.domain.wire import HttpResponse
+from flux_lora_cli.errors import KeyRefused
 from tests.conftest import Cli, Finished
 
 _NOW = datetime(2026, 11, 23, 3, 14, 15, tzinfo=timezone.utc)
@@ -179,3 +180,12 @@ def test_the_clock(ahead: float, state: str, words: str) -> None:
 
 def test_a_server_without_a_clock() -> None:
     assert checkup.clock(HttpResponse(200, {}, b"")).state == "skipped"
+
+
+def test_an_error_is_shown_without_the_key() -> None:
+    finding = checkup.failed(
+        "key", KeyRefused("s3cret refused", "Not s3cret."), lambda text: text.replace("s3cret", "*")
+    )
+    assert (finding.message, finding.hint) == ("* refused", "Not *.")
+    assert finding.error is not None
+    assert "s3cret" not in finding.error.message

@@ -154,7 +154,7 @@ def test_an_interrupted_batch_reports_too(
             break
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     root = _read((tmp_path / "j.xml").read_text())
     assert root[0].get("errors") == "3"
     assert "interrupted" in (root.find(".//error").get("message") or "")  # type: ignore[union-attr]

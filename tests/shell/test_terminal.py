@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flux_lora_cli.cli.console import Console, _wrapped
+from flux_lora_cli.cli.settings import live
 from tests.conftest import Cli, require_tool
 from tests.shell.documented import place_program
 
@@ -93,6 +94,19 @@ def test_a_dumb_terminal_gets_plain_lines(service: Service, preset: Path, tmp_pa
     assert "3 of 3 jobs done" in text
 
 
+@pytest.mark.parametrize(
+    ("term", "quiet", "shown"), [("xterm-256color", False, True), ("dumb", False, False), ("xterm", True, False)]
+)
+def test_the_display_is_for_terminals_that_can_redraw(
+    monkeypatch: pytest.MonkeyPatch, term: str, quiet: bool, shown: bool
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(Console, "err_is_terminal", True)
+    console = Console()
+    console.quiet = quiet
+    assert live(console) is shown
+
+
 @pytest.mark.parametrize("arguments", [[], ["-v"], ["--json"]])
 def test_off_a_terminal_there_is_no_control_code(
     cli: Cli, service: Service, preset: Path, arguments: list[str]
@@ -159,8 +173,8 @@ def test_a_first_interrupt_names_the_way_on(
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
     rest = process.stderr.read()
-    assert process.wait(10) == 130
-    assert time.monotonic() - started < 5
+    assert process.wait(60) == 130
+    assert time.monotonic() - started < 30  # 2 s on a machine that does nothing else
     assert f"flux-lora batch {preset} -o out" in rest
 
 
