@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import MISSING, Field, fields
 from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 from typing import Any
 
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
@@ -46,9 +47,25 @@ def _default(field: Field[Any]) -> Any:
     return field.default if field.default is not MISSING else None
 
 
-_OWN_COLUMNS = {"key", "order", "state", "task_id", "outputs"}
-_JOB_FIELDS = [(f.name, _default(f)) for f in fields(JobRecord) if f.name not in _OWN_COLUMNS]
-_OUTPUT_FIELDS = [(f.name, _default(f)) for f in fields(OutputRecord)]
+class _Fields:
+    """Fields of a record, all read by one call: a job's row is written some five times."""
+
+    def __init__(self, kind: type[Any], but: Set[str] = frozenset()) -> None:
+        defaults = {f.name: _default(f) for f in fields(kind) if f.name not in but}
+        self._values = attrgetter(*defaults)
+        self._defaults = tuple(defaults.items())
+
+    def differing(self, record: object) -> dict[str, Any]:
+        """Those that differ from their defaults."""
+        return {
+            name: value
+            for (name, default), value in zip(self._defaults, self._values(record), strict=True)
+            if value is not default and value != default
+        }
+
+
+_JOB = _Fields(JobRecord, {"key", "order", "state", "task_id", "outputs"})
+_OUTPUT = _Fields(OutputRecord)
 
 
 def _plain(value: Any) -> Any:
@@ -65,9 +82,9 @@ _decode = json.JSONDecoder().decode
 
 def to_row(record: JobRecord, revision: int) -> Row:
     """Encode a record as it is written in the transaction ``revision``."""
-    body = _differing(record, _JOB_FIELDS)
+    body = _JOB.differing(record)
     if record.outputs:
-        body["outputs"] = [_differing(output, _OUTPUT_FIELDS) for output in record.outputs]
+        body["outputs"] = [_OUTPUT.differing(output) for output in record.outputs]
     text = _encode(body)
     state = record.state.value
     checksum = _checksum(record.key, record.order, state, record.task_id, revision, text)
@@ -99,12 +116,3 @@ def meta_checksum(name: str, value: str) -> int:
 def _checksum(key: str, position: int, state: str, task_id: str | None, revision: int, body: str) -> int:
     head = f"{key}\0{position}\0{state}\0{task_id}\0{revision}\0{body}"
     return zlib.crc32(head.encode("utf-8", "surrogatepass"))
-
-
-def _differing(record: object, defaults: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, default in defaults:
-        value = getattr(record, name)
-        if value is not default and value != default:
-            found[name] = value
-    return found

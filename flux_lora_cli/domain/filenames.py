@@ -116,8 +116,10 @@ def safe_component(text: str, limit: int = MAX_COMPONENT) -> str:
 
     At most ``limit`` bytes of UTF-8; normalised to NFC, so that macOS and Linux agree.
     """
-    visible = "".join("-" if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c for c in text)
-    name = _FORBIDDEN.sub("-", unicodedata.normalize("NFC", visible))
+    if not (text.isascii() and text.isprintable()):  # what is, has nothing to hide and one form only
+        text = "".join("-" if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c for c in text)
+        text = unicodedata.normalize("NFC", text)
+    name = _FORBIDDEN.sub("-", text)
     # Cut first: what the cut leaves at the end may be a dot or a space.
     name = _shorten(name, limit - 1).strip(" ").rstrip(". ")
     if name[:1] in (".", "-", "~"):
@@ -131,13 +133,17 @@ def is_safe_path(path: object) -> bool:
     """Whether a relative path from a manifest or ledger stays inside its folder, on every system."""
     if not isinstance(path, str) or not path or len(path.encode("utf-8", "replace")) > 4000:
         return False
-    if "\\" in path or _DRIVE.match(path) or any(unicodedata.category(c) in ("Cc", "Cs") for c in path):
+    if "\\" in path or _DRIVE.match(path):
+        return False
+    if not path.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in path):
         return False
     return all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def case_key(path: str) -> str:
     """Equal for paths that some file system takes for the same: case, and composed or decomposed accents."""
+    if path.isascii():
+        return path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
