@@ -229,7 +229,7 @@ class Client:
             response = self.transport.send(request)
             task = decode(response)
         # The body was cleaned as bytes; only an escape can have hidden the key from that.
-        return _cleaned(task, self.redactor) if b"\\u" in response.body else task
+        return _cleaned(task, self.redactor) if b"\\" in response.body else task
 
     @contextmanager
     def _clean(self) -> Iterator[None]:

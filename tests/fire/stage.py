@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 from flux_lora_cli.sandbox.server import Sandbox, SandboxOptions
 from tests.support import truth
@@ -145,15 +146,24 @@ class Stage:
 
     def check_secret(self, ended: Ended) -> None:
         """The key is nowhere, in no form."""
-        from flux_lora_cli.domain.secrets import _forms
-
-        forms = [form.encode() for form in _forms(KEY)]
+        forms = key_forms()
         texts = {"standard output": ended.out.encode(), "standard error": ended.err.encode()}
         for path in self.folder.rglob("*"):
             if path.is_file():
                 texts[str(path)] = path.read_bytes()
         for place, text in texts.items():
             assert not any(form in text for form in forms), f"the key is in {place}"
+
+
+def key_forms() -> list[bytes]:
+    """The key as it may turn up: raw, URL-encoded, JSON-escaped, and in base64 wherever it stands there."""
+    forms = {KEY, quote(KEY), quote(KEY, safe=""), quote(KEY, safe="").lower(), quote_plus(KEY)}
+    forms |= {KEY.replace("/", "\\/"), "".join(f"\\u{ord(c):04x}" for c in KEY)}
+    for shift in range(3):
+        text = base64.b64encode(b"\0" * shift + KEY.encode()).decode()
+        inner = text[4 if shift else 0 : -4]
+        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return [form.encode() for form in forms]
 
 
 def whole(path: Path) -> bool:
