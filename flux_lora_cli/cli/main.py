@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,9 @@ class Terminated(BaseException):
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line to its exit code. Never raises."""
+    # Jobs and records hold no cycles, and there may be 100,000 of them to look through in vain. [measured: a preset
+    # of 10,000 jobs takes a seventh less; the default is 700, 10, 10]
+    gc.set_threshold(50_000, 20, 100)
     _utf8_streams()
     console = Console()
     console.json = "--json" in arguments[: _end_of_options(arguments)]
