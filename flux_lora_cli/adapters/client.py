@@ -168,7 +168,9 @@ class Client:
         """One page of recent tasks, newest first; an empty one is the end."""
         request = self.api.predictions(page, page_size, model, created_after, created_before)
         with self._clean():
-            return answers.decode_predictions(self.transport.send(request))
+            response = self.transport.send(request)
+            tasks = answers.decode_predictions(response)
+        return [_cleaned(task, self.redactor) for task in tasks] if b"\\" in response.body else tasks
 
     def price(self, model: str, request_input: Mapping[str, Any]) -> Decimal | None:
         """What one request would cost in all, USD; None where the service does not say."""

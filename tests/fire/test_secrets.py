@@ -111,9 +111,11 @@ def test_a_task_that_says_the_key_back(stage: Stage, spelt: str) -> None:
     done = {"status": "completed", "model": said, "outputs": [f"http://localhost:9/{said}.png?k={said}"]}
     for data in (failed, done):
         body = json.dumps({"code": 200, "data": data}).encode()
-        front = Front(stage.base_url, {"GET /api/v2/predictions": bytes_of(http(body))})
+        listed = json.dumps({"code": 200, "data": {"items": [{"id": "t1", **data}]}}).encode()
+        answers = {"GET /api/v2/predictions": bytes_of(http(body)), "POST /api/v3/predi": bytes_of(http(listed))}
+        front = Front(stage.base_url, answers)
         task = stage.task()
-        for command in (f"status {task} --json", f"wait {task} -o out -v --log-file log.txt", "gallery out"):
+        for command in ("status", f"status {task} --json", f"wait {task} -o out -v --log-file log.txt", "gallery out"):
             ended = stage.run(command, base_url=front.url)
             check_text(ended)
             stage.check_secret(ended)
