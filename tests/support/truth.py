@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +20,16 @@ def _validator() -> Any:
     return jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
 
 
-def manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, valid and with every claim about files checked on disk."""
+def manifest(folder: Path, of: Collection[str] | None = None) -> dict[str, Any]:
+    """The manifest, valid and with its claims about files checked on disk.
+
+    ``of``: fingerprints of the jobs whose files are looked at; None for all.
+    """
     document: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     _validator().validate(document)
     for job in document["jobs"]:
         for output in job["outputs"]:
-            if output["file"] is not None:
+            if output["file"] is not None and (of is None or job["fingerprint"] in of):
                 data = (folder / output["file"]).read_bytes()
                 assert hashlib.sha256(data).hexdigest() == output["sha256"], output["file"]
                 assert len(data) == output["bytes"]
