@@ -25,6 +25,8 @@ from flux_lora_cli.errors import (
 )
 from flux_lora_cli.workflow.calls import Calls
 from flux_lora_cli.workflow.context import Context, Work
+from flux_lora_cli.workflow.planning import images_of
+from flux_lora_cli.workflow.uploads import Uploads
 
 #: So many submits refused alike, none accepted: the run stops. [CONTRACT: waiting]
 ALL_REFUSED = 10
@@ -58,7 +60,7 @@ class Submitter:
         self._unknown = on_unknown
         self._in_flight = in_flight
         self._queue: deque[Work] = deque()
-        self._uploads: dict[str, str] = {}
+        self._uploads = Uploads(ctx, calls)
         self.sending = 0
         self._accepted_now = 0  # answered, and not followed before the id is durable
         self._timer_due = float("inf")
@@ -91,7 +93,7 @@ class Submitter:
             vacancies = ctx.settings.concurrency - self._in_flight() - self.sending - self._accepted_now
             if vacancies <= 0 or self.sending >= self._allowed(vacancies):
                 return
-            images = _images(self._queue[0])
+            images = images_of(self._queue[0].record)
             ready = max(self._gate.ready_at(now, images), self._not_before, self._calls.outage.ready_at(now))
             if self._calls.outage.probing:
                 # A probe is a request that costs nothing, so never a submit.
@@ -137,26 +139,15 @@ class Submitter:
     def _prepare(self, work: Work) -> None:
         """Upload a large input image first: before the intent, so that a kill there costs nothing."""
         self.sending += 1
-        image = work.image
-        if image is None or work.sent_input is not None:
+        self._uploads.bring(work, lambda error: self._prepared(work, error))
+
+    def _prepared(self, work: Work, error: FluxLoraError | None) -> None:
+        if error is None:
             self._intend(work)
             return
-        known = self._uploads.get(image.sha256)
-        if known is not None:
-            self._with_image(work, known)
-            return
-        service, path, media_type = self._ctx.service, image.path, image.media_type
-        self._calls.read(lambda: service.upload(path, media_type), lambda result: self._uploaded(work, result))
-
-    def _uploaded(self, work: Work, result: str | FluxLoraError) -> None:
-        if isinstance(result, FluxLoraError):
-            self._proven_unsent(work)
-            self._not_uploaded(work, result)
-            self.pump()
-            return
-        assert work.image is not None
-        self._uploads[work.image.sha256] = result
-        self._with_image(work, result)
+        self._proven_unsent(work)
+        self._not_uploaded(work, error)
+        self.pump()
 
     def _not_uploaded(self, work: Work, error: FluxLoraError) -> None:
         """Only an image that is refused for itself makes its job fail; else a rerun tries again."""
@@ -172,10 +163,6 @@ class Submitter:
         else:
             self._ctx.note(error)
         self._ctx.settle(work)
-
-    def _with_image(self, work: Work, reference: str) -> None:
-        work.sent_input = {**(work.record.input or {}), "image": reference}
-        self._intend(work)
 
     def _intend(self, work: Work) -> None:
         record = work.record
@@ -214,7 +201,7 @@ class Submitter:
         if isinstance(result, Task):
             self.sending -= 1
             self._window.observe(now - started)
-            self._gate.accepted(now, _images(work))
+            self._gate.accepted(now, images_of(work.record))
             self._uncertain_in_row = 0
             self._any_accepted = True
             self._calls.succeeded()
@@ -365,11 +352,6 @@ class Submitter:
         """Submits stop: what was not sent stays planned."""
         while self._queue:
             self._ctx.settle(self._queue.popleft())
-
-
-def _images(work: Work) -> int:
-    value = (work.record.input or {}).get("num_images", 1)
-    return value if isinstance(value, int) and value > 0 else 1
 
 
 def plain(amount: Decimal) -> str:
