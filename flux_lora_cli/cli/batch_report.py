@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flux_lora_cli.cli.ci_reports import annotate, write_reports
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import BatchOptions
+from flux_lora_cli.cli.request_options import BatchOptions
 from flux_lora_cli.domain.manifest import summary
 from flux_lora_cli.errors import ExitCode, FluxLoraError
 from flux_lora_cli.workflow.submitter import plain

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.github import annotation
 from flux_lora_cli.cli.job_verdict import why_ended
-from flux_lora_cli.cli.options import BatchOptions
+from flux_lora_cli.cli.request_options import BatchOptions
 from flux_lora_cli.domain.manifest import summary
 from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.domain.text import printable

@@ -97,6 +97,8 @@ class LiveDisplay:
         if standing is None:
             return line.append("starting")
         line.append(f"{standing.in_flight} in flight · ")
+        if standing.saving:
+            line.append(f"{standing.saving} saving · ")
         line.append(f"{standing.failed} failed", style="not dim red" if standing.failed else "")
         parts = [f"{standing.images} images"]
         if rate := self._per_minute(now):

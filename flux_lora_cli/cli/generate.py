@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flux_lora_cli.cli.options import GenerateOptions
+from flux_lora_cli.cli.request_options import GenerateOptions
 from flux_lora_cli.domain.loras import parse_lora
 from flux_lora_cli.domain.parameters import as_parameter_value
 from flux_lora_cli.errors import UsageError

@@ -10,7 +10,7 @@ import typer
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import choice
+from flux_lora_cli.cli.option_values import choice
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.text import no_command, printable
 from flux_lora_cli.errors import ExitCode, NotFoundError, PresetError

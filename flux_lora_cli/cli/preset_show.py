@@ -12,7 +12,8 @@ import typer
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import GenerateOptions, choice
+from flux_lora_cli.cli.option_values import choice
+from flux_lora_cli.cli.request_options import GenerateOptions
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.text import is_plain, json_line, printable
 

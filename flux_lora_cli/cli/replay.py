@@ -10,7 +10,8 @@ import typer
 
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import GenerateOptions, SaveOptions, ServiceOptions, SpendOptions
+from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
+from flux_lora_cli.cli.request_options import GenerateOptions
 from flux_lora_cli.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:

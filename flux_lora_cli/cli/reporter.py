@@ -87,6 +87,8 @@ def progress_line(event: Progress) -> str:
     if event.failed:
         parts.append(f"{event.failed} failed")
     parts.append(f"{event.in_flight} in flight")
+    if event.saving:
+        parts.append(f"{event.saving} being saved")
     if event.cost_usd is not None:
         parts.append(f"${event.cost_usd}")
     if event.remaining_seconds is not None:

@@ -10,7 +10,7 @@ import typer
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.completion import words
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import choice
+from flux_lora_cli.cli.option_values import choice
 
 _NAMES = ("preset", "manifest", "event")
 

@@ -14,7 +14,7 @@ import typer
 
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import duration, money, rate
+from flux_lora_cli.cli.option_values import duration, money, rate
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.errors import FolderError, UsageError
 from flux_lora_cli.sandbox.faults import fault_help

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import ServiceOptions, choice
+from flux_lora_cli.cli.option_values import choice
+from flux_lora_cli.cli.options import ServiceOptions
 from flux_lora_cli.errors import FolderError, UsageError
 
 if TYPE_CHECKING:

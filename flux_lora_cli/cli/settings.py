@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.options import SaveOptions, SpendOptions, choice
+from flux_lora_cli.cli.option_values import choice
+from flux_lora_cli.cli.options import SaveOptions, SpendOptions
 from flux_lora_cli.workflow.context import Settings
 
 #: Seconds between two Progress events: on a terminal they are drawn, elsewhere each is a line.

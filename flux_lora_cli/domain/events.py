@@ -160,13 +160,14 @@ class Waiting(Event):
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """Where a run stands, now and then. ``in_flight``: submitted, or done and its images on their way."""
+    """Where a run stands, now and then. ``saving``: images on their way to the disk."""
 
     event: ClassVar[str] = "progress"
     jobs: int
     done: int
     failed: int
     in_flight: int
+    saving: int
     images: int
     cost_usd: str | None
     elapsed_seconds: float
