@@ -135,10 +135,12 @@ def test_failures_carry_their_reason(cli: Cli, service: Service, preset: Path, t
     env = {**service("submit:failed=1200:first=1"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     done = cli("batch", preset, "-o", "out", "--junit", "j.xml", "--format", "github", env=env)
     assert done.code == 6
-    failure = _read((tmp_path / "j.xml").read_text()).find(".//failure")
+    cases = _read((tmp_path / "j.xml").read_text()).iter("testcase")
+    (case,) = [case for case in cases if case.find("failure") is not None]
+    failure = case.find("failure")
     assert failure is not None
     assert failure.get("message")
-    assert f"| one | {escape(failure.get('type') or '')} |" in (tmp_path / "summary.md").read_text()
+    assert f"| {case.get('name')} | {escape(failure.get('type') or '')} |" in (tmp_path / "summary.md").read_text()
     assert [line for line in done.err.splitlines() if line.startswith("::error::")]
     assert not [line for line in done.lines if line.startswith("::")]
 
