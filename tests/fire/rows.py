@@ -19,7 +19,7 @@ WAIT = "wait {id} -o out"
 STATUS = "status {id}"
 
 #: For hosts behind which nobody answers, see ``test_rows``.
-CLOSED, NO_NAME, SILENT, NOT_TLS = "closed", "no-name", "silent", "not-tls"
+CLOSED, NO_NAME, SILENT, NOT_TLS, STRANGER = ("closed", "no-name", "silent", "not-tls", "stranger")
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ SUBMITS = [
     Row("connect-time-out", "", 5, 0, ("cannot connect", "no answer in time"), at=SILENT),
     Row("submit-nobody-there", "", 5, 0, ("cannot connect",), command=SUBMIT, at=CLOSED),
     Row("tls-nonsense", "", 5, 0, ("tls",), at=NOT_TLS),
+    Row("unknown-certificate", "", 5, 0, ("could not prove", "nothing was sent"), at=STRANGER),
     Row("refused-for-a-moment", "balance:refuse=0.1", 0, 1, scale=1),
     Row("status-500", "submit:500-before", 13, 0, UNKNOWN, scale=SEARCH),
     Row("status-502", "submit:502-before", 13, 0, UNKNOWN, command=HOLD),
@@ -176,6 +177,8 @@ SUBMITS = [
 RAW = [
     Row("raw-garbage", "", 13, 0, UNKNOWN, command=HOLD, raw={POST: bytes_of(b"\x00\xff\x16\x03garbage\r\n\r\n")}),
     Row("raw-http-0.9", "", 13, 0, UNKNOWN, command=HOLD, raw={POST: bytes_of(b"<html>hello</html>")}),
+    Row("raw-header-garbage", "", 0, 1, ("found",), carried=True,
+        raw={POST: bytes_of(b"HTTP/1.1 200 OK\r\n\x89\x11#\r\n\r\n")}),
     Row("raw-status-word", "", 13, 0, UNKNOWN, command=HOLD, raw={POST: bytes_of(b"HTTP/1.1 OK OK\r\n\r\n{}")}),
     Row("raw-head-cut", "", 0, 1, ("found",), raw={POST: bytes_of(b"HTTP/1.1 200 OK\r\nContent-Le")}, carried=True),
     Row("raw-head-reset", "", 0, 1, ("found",), raw={POST: bytes_of(b"HTTP/1.1 20", then="reset")}, carried=True),
@@ -408,5 +411,31 @@ UPLOADS = [
     Row("upload-302", "upload:redirect:location=https://portal.example/", 5, 0, ("portal.example",), command=PHOTO),
     Row("upload-402", "upload:402", 8, 0, ("no credit",), command=PHOTO),
 ]
+
+#: Variants of what another row shows: with the slow tests only, or the suite would take minutes.
+SELDOM = {
+    name
+    for line in """
+    submit-nobody-there status-502 status-503 status-504 end-before cut-answer html empty a-list no-data long-id
+    control-id deep big-number huge inputs-by-another-name resubmitted-once-only throttled-nonsense not-found gone
+    unprocessable ten-refused-after-one key-forbidden key-refused-in-envelope redirect-307 redirect-308-home status-304
+    submit-refused submit-credit submit-v3 late-answer short-answer status-504-accepted-held no-credit-402
+    raw-http-0.9 raw-status-word raw-head-reset raw-shorter-than-sent raw-length-negative raw-chunk-cut raw-brotli
+    raw-utf8-broken raw-code-is-text raw-id-is-number raw-id-is-list raw-many-values raw-endless-header
+    raw-continue-for-ever raw-endless-base64 status-600
+    look-503-once look-429 look-end look-trickle look-empty look-list look-huge look-deep look-big-number
+    look-another-task look-envelope-500 look-400 look-nonsense-for-ever look-410-for-ever task-failed-5004
+    task-timeout task-deleted many-flags flagged-kept bare-base64 stuck-status look-foreign-url look-404-for-ten-seconds
+    download-403 download-410 download-cut download-short download-html-called-image download-pdf download-empty
+    download-damaged download-500 download-reset download-trickle output-javascript output-with-user
+    output-broken-base64 output-newline-in-url download-404-of-four download-429-hour
+    price-404 price-html price-huge price-deep price-big-number price-silence price-429 price-null price-negative
+    price-in-euro balance-html balance-404 balance-401 balance-big-number list-html list-429-hour list-401
+    status-404-for-a-moment status-look-503 status-look-html status-look-302 status-nobody status-recent-401
+    status-recent-html wait-timeout wait-html-image wait-failed wait-nobody doctor-html doctor-302 doctor-reset
+    doctor-no-name doctor-bomb upload-401 upload-400 upload-html upload-reset upload-429 upload-302 upload-402
+    """.splitlines()
+    for name in line.split()
+}
 
 ROWS = [*SUBMITS, *RAW, *LOOKS, *DOWNLOADS, *REST, *STATUSES, *UPLOADS]

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import http.client
 import json
 import os
 import re
+import select
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, quote_plus, urlsplit
 
 from flux_lora_cli.sandbox.server import Sandbox, SandboxOptions
 from tests.support import truth
 
 KEY = "sk-canary-0123456789/abc+def=="
-SCRIPT = Path(__file__).parents[1] / "support" / "scaled_cli.py"
+SERVER = Path(__file__).parents[1] / "support" / "fork_server.py"
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 #: What may steer a terminal: all control characters but line breaks and tabs, and the marks that reorder text.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -42,6 +46,50 @@ class Ended:
     @property
     def lines(self) -> list[str]:
         return self.out.splitlines()
+
+
+class Starter:
+    """Starts commands by way of ``fork_server``; one for each process of pytest."""
+
+    _one: ClassVar[Starter | None] = None
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            # Imports warn of what is not the program's doing, and nobody is there to read it.
+            env={name: value for name, value in os.environ.items() if not name.startswith("COV_")},
+        )
+        atexit.register(self.close)
+
+    @classmethod
+    def get(cls) -> Starter:
+        if cls._one is None or cls._one._process.poll() is not None:
+            cls._one = cls()
+        return cls._one
+
+    def run(self, order: Mapping[str, Any], timeout: float) -> int:
+        """The exit code. What takes longer than ``timeout`` seconds hangs."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
+        if not ready:
+            self.close()
+            raise AssertionError(f"{order['arguments']} hangs: {Path(order['stderr']).read_text()}")
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it, with what it started."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        for child in children.read_text().split() if children.exists() else ():
+            with suppress(OSError):
+                os.kill(int(child), signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
 
 
 class Stage:
@@ -94,15 +142,13 @@ class Stage:
         arguments = shlex.split(command) if isinstance(command, str) else list(command)
         peak = self.folder / ".peak"
         started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), str(self.scale if scale is None else scale), *arguments],
-            input=stdin,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=timeout,
-            cwd=self.folder,
-            check=False,
-            env={
+        streams = {name: self.folder / f".{name}" for name in ("stdin", "stdout", "stderr")}
+        streams["stdin"].write_text(stdin, encoding="utf-8")
+        order = {
+            "arguments": [str(self.scale if scale is None else scale), *arguments],
+            "cwd": str(self.folder),
+            **{name: str(path) for name, path in streams.items()},
+            "env": {
                 **os.environ,
                 "WAVESPEED_API_KEY": KEY,
                 "WAVESPEED_BASE_URL": base_url or self.base_url,
@@ -111,9 +157,13 @@ class Stage:
                 "FLUX_LORA_TEST_PEAK": str(peak),
                 **(env or {}),
             },
-        )
+        }
+        code = Starter.get().run(order, timeout)
         megabytes = int(peak.read_text()) / 1024 if peak.exists() else 0.0
-        return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started, megabytes)
+        out, err = (streams[name].read_bytes().decode("utf-8", "replace") for name in ("stdout", "stderr"))
+        for path in (*streams.values(), peak):
+            path.unlink(missing_ok=True)
+        return Ended(code, out, err, time.monotonic() - started, megabytes)
 
     # ---- what is there afterwards ----
 

@@ -81,7 +81,6 @@ def note_peak() -> None:
 def main() -> int:
     scale = float(sys.argv[1])
     sys.argv[:] = ["flux-lora", *sys.argv[2:]]
-    atexit.register(note_peak)
     only_this_machine()
     if scale != 1:
         scale_time(scale)
@@ -91,4 +90,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    atexit.register(note_peak)
     sys.exit(main())
