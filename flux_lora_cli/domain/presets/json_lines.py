@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # undocumented, but the decoder's own
 from typing import Any
@@ -60,9 +61,12 @@ class _Line:
         return node
 
     def _skip(self) -> str:
-        found = _SPACE.match(self._text, self._at)
-        self._at = found.end() if found else self._at
-        return self._text[self._at : self._at + 1]
+        char = self._text[self._at : self._at + 1]
+        if char and char in " \t\r":
+            found = _SPACE.match(self._text, self._at)
+            self._at = found.end() if found else self._at
+            char = self._text[self._at : self._at + 1]
+        return char
 
     def _value(self, depth: int) -> Node:
         char = self._skip()
@@ -83,7 +87,7 @@ class _Line:
             text, self._at = scanstring(self._text, self._at + 1, True)
         except JSONDecodeError as error:
             raise _Bad(f"not JSON: {error.msg}", min(error.pos, len(self._text))) from None
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise _Bad("not JSON: half of a surrogate pair (\\ud800 to \\udfff)", self._at - 1)
         return str(text)
 
@@ -135,7 +139,7 @@ class _Line:
             if self._skip() != '"':
                 raise _Bad("not JSON: a key in double quotes is expected here", self._at)
             start = self._at + 1
-            key = self._string()
+            key = sys.intern(self._string())  # the same few in every line
             if self._skip() != ":":
                 raise _Bad("not JSON: : is expected after a key", self._at)
             self._at += 1

@@ -141,11 +141,10 @@ class _Reading:
         origin = self._origin(self.source)
         wildcards = self._wildcards(self.source.folder)
         scope = Scope({}, wildcards)
-        for node in nodes:
-            if self.problems.full(origin.file):
-                break
-            spec = checker.job(origin, node, f"line {node.line}", scope, wildcards)
-            self._take(spec)
+        nodes.reverse()
+        while nodes and not self.problems.full(origin.file):
+            node = nodes.pop()  # let go one by one: the nodes of 100,000 lines take as much as their jobs
+            self._take(checker.job(origin, node, f"line {node.line}", scope, wildcards))
         return self._finish(checker)
 
     def _nodes(self, kind: str, text: str) -> list[Map]:
