@@ -26,7 +26,14 @@ def interrupted(one: Money, number: int, process: subprocess.Popen[str]) -> tupl
     return time.monotonic() - began, out, err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_the_first_signal_ends_in_good_order(money: Callable[..., Money], number: int, code: int) -> None:
     one = money(40, service_time=(0.3, 0.6))
     process = one.start("--concurrency", 4, speed=1)
@@ -46,7 +53,7 @@ def test_the_first_signal_ends_in_good_order(money: Callable[..., Money], number
     one.all_done()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_submit_that_hangs_does_not_hold_the_end_up(money: Callable[..., Money], number: int) -> None:
     one = money(3)
     one.sandbox.faults.add("submit:stall-after=60")

@@ -30,7 +30,7 @@ def states(one: Money) -> list[str]:
     return [entry["state"] for entry in truth.manifest(one.folder)["jobs"]]
 
 
-@pytest.mark.parametrize("fault", some(_ACCEPTED, 5))
+@pytest.mark.parametrize("fault", some(_ACCEPTED, 9))
 def test_a_submit_that_was_accepted_is_found_in_the_list(money: Callable[..., Money], fault: str) -> None:
     one = money(3)
     one.sandbox.faults.add(f"submit:{fault}:nth=2")
@@ -42,7 +42,7 @@ def test_a_submit_that_was_accepted_is_found_in_the_list(money: Callable[..., Mo
     one.all_done()
 
 
-@pytest.mark.parametrize("fault", some(_NOT_ACCEPTED, 3))
+@pytest.mark.parametrize("fault", some(_NOT_ACCEPTED, 6))
 def test_a_submit_that_was_not_accepted_is_held_and_named(money: Callable[..., Money], fault: str) -> None:
     one = money(3)
     one.sandbox.faults.add(f"submit:{fault}:nth=2")
@@ -72,7 +72,7 @@ def test_a_submit_that_was_refused_fails_its_job_alone(money: Callable[..., Mone
     one.all_done()
 
 
-@pytest.mark.parametrize("fault", ["429:2", "429:1:retry-after=2", "429:1:retry-after=date+2", "refuse=0.5:1"])
+@pytest.mark.parametrize("fault", some(["429:2", "429:1:retry-after=2", "429:1:retry-after=date+2", "refuse=0.5:1"], 3))
 def test_a_submit_that_surely_never_was_is_sent_again(money: Callable[..., Money], fault: str) -> None:
     one = money(3)
     one.sandbox.faults.add(f"submit:{fault}")

@@ -157,7 +157,7 @@ _CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_t
 
 class TestHistories(Histories.TestCase):  # type: ignore[misc, name-defined]
     settings = settings(
-        max_examples=_EXAMPLES or 20, stateful_step_count=12, deadline=None, suppress_health_check=_CHECKS
+        max_examples=_EXAMPLES or 5, stateful_step_count=10, deadline=None, suppress_health_check=_CHECKS
     )
 
 

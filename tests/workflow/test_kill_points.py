@@ -41,7 +41,7 @@ def settled(sim: Sim, count: int) -> None:
 
 
 # Answers in turn, and in the opposite order of the requests.
-@pytest.mark.parametrize("latencies", [(0.05,), (0.4, 0.2, 0.1, 0.05)])
+@pytest.mark.parametrize("latencies", [(0.05,), pytest.param((0.4, 0.2, 0.1, 0.05), marks=pytest.mark.slow)])
 def test_a_kill_at_every_step(new_sim: Callable[[], Sim], latencies: tuple[float, ...]) -> None:
     points = killed_runs(new_sim, 3, latencies)
     assert len(points) > 40
@@ -59,7 +59,7 @@ def test_a_kill_at_every_step(new_sim: Callable[[], Sim], latencies: tuple[float
 
 
 def test_a_kill_where_the_list_does_not_answer(new_sim: Callable[[], Sim]) -> None:
-    for point, sim in killed_runs(new_sim, 3):
+    for point, sim in killed_runs(new_sim, 3)[::3]:
         sim.service.script = lambda endpoint, number: "down" if endpoint == "list" else None
         outcome = sim.run(jobs(3)).outcome
         records = sim.records().values()
@@ -75,8 +75,8 @@ def test_a_kill_where_the_list_does_not_answer(new_sim: Callable[[], Sim]) -> No
 
 def test_a_kill_of_the_rerun_as_well(new_sim: Callable[[], Sim]) -> None:
     first = len(killed_runs(new_sim, 2))
-    for number in range(1, first, 3):
-        for again in range(1, first, 4):
+    for number in range(1, first, 8):
+        for again in range(1, first, 9):
             sim = new_sim()
             sim.kill(jobs(2), number)
             sim.kill(jobs(2), again)
