@@ -117,9 +117,8 @@ class Ledger(ReadLedger):
         """
         with self._transaction():
             revision = self._next_revision()
-            rows = [to_row(record, revision) for record in records]
             before = self._last_row()
-            self._database.executemany(UPSERT, rows)
+            self._database.executemany(UPSERT, (to_row(record, revision) for record in records))
             after = self._last_row()
             if after != before:
                 self._put("jobs", str(self._count() + after - before))
@@ -127,8 +126,7 @@ class Ledger(ReadLedger):
                 self._put(name, value)
         self._revision = revision
         self._own.add(revision)
-        if self._tasks is not None and any(row[3] is not None for row in rows):
-            self._tasks = None
+        self._tasks = None
 
     def set_meta(self, name: str, value: str) -> None:
         """Remember a word about the folder, durably."""

@@ -202,6 +202,7 @@ class _Run:
         self._notes = Notes(state_dir())
         self._world = make_world(client, opened.store, opened.ledger, clock, observer)
         self._template = template
+        self._repriced: list[JobRecord] = []
 
     def run(
         self,
@@ -288,6 +289,7 @@ class _Run:
         for work in works:
             assert work.unit_price is not None
             work.record.price = work.unit_price * work.record.attempts
+            self._repriced.append(work.record)
 
     def _keep_inputs(self, plan: BatchPlan) -> None:
         for work in plan.to_submit:
@@ -300,11 +302,11 @@ class _Run:
         for work in plan.works:
             records[work.record.key] = work.record
         records.update((record.key, record) for record in plan.skipped)
-        touched = {id(record): record for record in (*changed, *plan.skipped)}
-        touched.update((id(work.record), work.record) for work in plan.works)
-        self._opened.ledger.save(touched.values())
+        touched = {id(r): r for some in (changed, plan.skipped, plan.changed, self._repriced) for r in some}
         self._opened.keeper.own(set(records))
-        self._opened.keeper.write()
+        if touched:  # a rerun of what is done writes the manifest once, at its end
+            self._opened.ledger.save(touched.values())
+            self._opened.keeper.write()
         self._notes.remember_folder(self._opened.folder.resolve())
 
     def _claimed(self) -> set[str]:

@@ -25,6 +25,7 @@ class BatchPlan:
         collected: tasks of jobs that are no longer asked for, paid for and not collected yet.
         skipped: records of jobs that are left out.
         duplicates: (id of the duplicate, id of the job that it repeats).
+        changed: of the jobs asked for, the records that are not as the folder knew them.
         expanded: jobs as expanded, duplicates included.
     """
 
@@ -32,6 +33,7 @@ class BatchPlan:
     collected: list[Work] = field(default_factory=list)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[JobRecord] = field(default_factory=list)
+    changed: list[JobRecord] = field(default_factory=list)
     expanded: int = 0
 
     def count(self, *states: State) -> int:
@@ -75,6 +77,7 @@ def make_plan(
         skipped: jobs that are left out (``skip: true``): recorded, and not submitted.
     """
     plan = BatchPlan()
+    before: dict[str, tuple[object, ...]] = {}
     order = max((record.order for record in known.values()), default=-1) + 1
     by_key: dict[str, Work] = {}
     for job in jobs:
@@ -91,6 +94,8 @@ def make_plan(
         if record is None:
             record = JobRecord(key, order=order, fingerprint=key, model=job.model)
             order += 1
+        else:
+            before[key] = _what_a_plan_changes(record)
         _bring_up_to_date(record, job, draw_seed, api_version, retry_failed)
         by_key[key] = work = Work(record, image=job.image)
         plan.works.append(work)
@@ -105,6 +110,10 @@ def make_plan(
         _bring_up_to_date(record, job, draw_seed, api_version, retry_failed=False)
         record.state = State.SKIPPED
         plan.skipped.append(record)
+    for work in plan.works:
+        record = work.record
+        if record.state is State.PLANNED or before.get(record.key) != _what_a_plan_changes(record):
+            plan.changed.append(record)
     if collect_others:
         plan.collected = [
             Work(record, counts=False)
@@ -112,6 +121,11 @@ def make_plan(
             if key not in by_key and (record.state is State.SUBMITTED or lacks_images(record))
         ]
     return plan
+
+
+def _what_a_plan_changes(record: JobRecord) -> tuple[object, ...]:
+    """Of a record that is not planned: ``input`` is made anew for those that are, and they count as changed."""
+    return record.id, record.preset, record.aliases, record.state
 
 
 def in_shard(key: str, shard: tuple[int, int]) -> bool:
