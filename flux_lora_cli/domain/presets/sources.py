@@ -143,7 +143,7 @@ class _Reading:
         scope = Scope({}, wildcards)
         nodes.reverse()
         while nodes and not self.problems.full(origin.file):
-            node = nodes.pop()  # let go one by one: the nodes of 100,000 lines take as much as their jobs
+            node = nodes.pop()  # let go one by one: all nodes and all jobs at once are the peak
             self._take(checker.job(origin, node, f"line {node.line}", scope, wildcards))
         return self._finish(checker)
 
