@@ -103,10 +103,17 @@ class Follower:
         elif isinstance(result, (*PASSING, KeyRefused, RateLimited)) or self._ctx.calls_stopped:
             # The look failed, which says nothing about the task: it stays submitted, a rerun picks it up.
             if not isinstance(result, (KeyRefused, RateLimited)) and not self._ctx.calls_stopped:
-                self._ctx.note(result)
+                self._unseen(work, result)
             self._leave(work)
         else:
             self._refused(work, result)
+
+    def _unseen(self, work: Work, error: FluxLoraError) -> None:
+        error.message = f"{_task_of(work)} could not be looked at: {error.message}"
+        error.hint = "It is paid for, and goes on: run the same command later, and it waits for it again."
+        if error.exit_code in self._ctx.reasons:
+            self._ctx.warn(error.code, error.message)
+        self._ctx.note(error)
 
     def _not_yet(self, work: Work, task: Task, now: float) -> None:
         work.record.task_status = task.status
@@ -123,7 +130,7 @@ class Follower:
 
     def _overdue(self, work: Work) -> None:
         ctx, after = self._ctx, in_words(self._ctx.settings.task_timeout)
-        message = f"{work.name}: task {work.record.task_id} was not finished {after} after its submit"
+        message = f"{_task_of(work)} was not finished {after} after its submit"
         ctx.book.change(work.record)
         if DeadlineError.exit_code in ctx.reasons:
             ctx.warn("overdue", message)
@@ -199,3 +206,9 @@ class Follower:
         self._following.pop(work, None)
         self._ctx.tally.in_flight = len(self._following)
         self._free()
+
+
+def _task_of(work: Work) -> str:
+    """How messages call a work's task; the job's name first, where it has one of its own."""
+    task = f"task {work.record.task_id}"
+    return task if work.name == work.record.task_id else f"{work.name}: {task}"

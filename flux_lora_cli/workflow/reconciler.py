@@ -96,7 +96,7 @@ class Reconciler:
     def add(self, work: Work) -> None:
         """Look for a work's task, as the user's setting allows."""
         if self._ctx.settings.on_unknown == "hold":
-            self._hold(work, "held as asked (--on-unknown hold)")
+            self._hold(work, "not looked for, as asked (--on-unknown hold)")
             return
         if self._ctx.calls_stopped:
             self._ctx.settle(work)

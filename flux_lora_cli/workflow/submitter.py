@@ -26,7 +26,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.workflow.calls import Calls
 from flux_lora_cli.workflow.context import Context, Work
 from flux_lora_cli.workflow.planning import images_of
-from flux_lora_cli.workflow.uploads import Uploads
+from flux_lora_cli.workflow.uploads import Uploads, not_uploaded
 
 #: So many submits refused alike, none accepted: the run stops. [CONTRACT: waiting]
 ALL_REFUSED = 10
@@ -146,23 +146,12 @@ class Submitter:
             self._intend(work)
             return
         self._proven_unsent(work)
-        self._not_uploaded(work, error)
-        self.pump()
-
-    def _not_uploaded(self, work: Work, error: FluxLoraError) -> None:
-        """Only an image that is refused for itself makes its job fail; else a rerun tries again."""
         if isinstance(error, Rejected):
             self._fail(work, error)
-            return
-        if self._ctx.submits_stopped:
-            pass  # why they stopped is told already
-        elif isinstance(error, (InsecureConnection, Redirected)):
-            self._ctx.stop_calls(error)
-        elif isinstance(error, OutOfCredit):
-            self._ctx.stop_submits(error)
         else:
-            self._ctx.note(error)
-        self._ctx.settle(work)
+            not_uploaded(self._ctx, work, error)
+            self._ctx.settle(work)
+        self.pump()
 
     def _intend(self, work: Work) -> None:
         record = work.record
@@ -329,7 +318,7 @@ class Submitter:
         record.state = State.UNKNOWN
         record.error = f"{error.code}: {error.message}"
         ctx.book.change(record, urgent=True)
-        ctx.emit(Unknown(record.id, f"{work.name}: whether the submit was accepted is not known: {error.message}"))
+        ctx.emit(Unknown(record.id, f"{work.name}: whether the service took it is not known: {error.message}"))
         self._unknown(work, error)
 
     def _out_of_budget(self, work: Work) -> None:

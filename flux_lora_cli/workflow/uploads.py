@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.errors import FluxLoraError, InsecureConnection, OutOfCredit, Redirected
 from flux_lora_cli.workflow.calls import Calls
 from flux_lora_cli.workflow.context import Context, Work
 
@@ -43,3 +43,17 @@ class Uploads:
     @staticmethod
     def _refer(work: Work, reference: str) -> None:
         work.sent_input = {**(work.record.input or {}), "image": reference}
+
+
+def not_uploaded(ctx: Context, work: Work, error: FluxLoraError) -> None:
+    """Note why a job could not be submitted for its image; a rerun tries again."""
+    if ctx.submits_stopped:
+        return  # why they stopped is told already
+    if isinstance(error, (InsecureConnection, Redirected)):
+        ctx.stop_calls(error)
+    elif isinstance(error, OutOfCredit):
+        ctx.stop_submits(error)
+    else:
+        error.message = f"{work.name}: its input image could not be uploaded: {error.message}"
+        error.hint = "Nothing was charged for it: the same command tries again."
+        ctx.note(error)

@@ -60,7 +60,7 @@ class Row:
     requests: int = 30
     files: int | None = None
     seconds: float = 40.0
-    megabytes: float = 80.0
+    megabytes: float = 96.0
     slow: bool = False
 
 
@@ -236,7 +236,8 @@ LOOKS = [
     Row("look-another-task", "look:bad-id=t99:2", 0, 1),
     Row("look-envelope-500", "look:envelope=500:2", 0, 1),
     Row("look-400", "look:400:2", 0, 1),
-    Row("look-500-for-ever", "look:500", 5, 1, ("error of its own",), ("lost",), files=0, scale=SEARCH),
+    Row("look-500-for-ever", "look:500", 5, 1, ("cat1", "could not be looked at", "paid for"), ("lost",),
+        files=0, scale=SEARCH),
     Row("look-nonsense-for-ever", "look:html", 5, 1, ("web page",), ("lost",), files=0, scale=SEARCH),
     Row("look-404-for-ten-seconds", "look:404:2", 0, 1, never=("lost", "failed")),
     Row("look-404-for-ever", "look:404", 6, 1, ("cat1", "does not know task"), files=0, scale=60),
@@ -373,7 +374,7 @@ STATUSES = [
     Row("status-recent-401", "list:401", 4, 0, ("refused the api key",), command="status"),
     Row("status-recent-404", "list:404", 0, 0, command="status", requests=2),
     Row("status-recent-html", "list:html", 5, 0, ("web page",), command="status", scale=SEARCH),
-    Row("status-recent-bomb", "list:bomb=100", 5, 0, ("length",), command="status", scale=SEARCH, megabytes=400,
+    Row("status-recent-bomb", "list:bomb=100", 5, 0, ("length",), command="status", scale=10, megabytes=400,
         slow=True),
     Row("status-bad-id", "", 3, 0, ("no task id",), command="status ../../etc", requests=0),
     Row("wait-fine", "", 0, 0, command=WAIT, files=1),
@@ -401,7 +402,8 @@ PHOTO = f"{BATCH} -i photo.png"
 UPLOADS = [
     Row("upload-fine", "", 0, 1, command=PHOTO),
     Row("upload-503", "upload:503:2", 0, 1, command=PHOTO),
-    Row("upload-503-for-ever", "upload:503", 5, 0, ("error of its own",), ("failed",), command=PHOTO, scale=SEARCH),
+    Row("upload-503-for-ever", "upload:503", 5, 0, ("cat1", "could not be uploaded", "same command"), ("failed",),
+        command=PHOTO, scale=SEARCH),
     Row("upload-401", "upload:401", 4, 0, ("refused the api key",), command=PHOTO),
     Row("upload-400", "upload:400", 6, 0, ("cat1", "refused the request"), command=PHOTO),
     Row("upload-html", "upload:html:2", 0, 1, command=PHOTO),

@@ -39,6 +39,8 @@ NEVER_SENT: tuple[type[BaseException], ...] = (
     socket.gaierror,
 )
 
+_CONNECT_HINT = "Nothing was sent. Check the network, and the base URL where one is set."
+
 #: The other side could not prove who it is.
 INSECURE: tuple[type[BaseException], ...] = (ssl.SSLCertVerificationError, CertificateError)
 
@@ -100,7 +102,7 @@ def translate(error: BaseException, host: str, *, connecting: bool = False) -> F
         )
     if connecting or any(isinstance(e, NEVER_SENT) for e in chain):
         through = " through the proxy" if any(isinstance(e, (u.ProxyError, r.ProxyError)) for e in chain) else ""
-        return NeverSent(f"cannot connect to {host}{through}: {_why(chain)}", "Nothing was sent. Check the network.")
+        return NeverSent(f"cannot connect to {host}{through}: {_why(chain)}", _CONNECT_HINT)
     if any(isinstance(e, (u.ReadTimeoutError, r.ReadTimeout, TimeoutError)) for e in chain):
         late = Uncertain(f"{host} did not answer in time", "Try again later.")
         late.timed_out = True
