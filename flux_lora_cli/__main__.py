@@ -10,8 +10,14 @@ def main() -> int:
     if sys.argv[1:] == ["--version"]:
         from flux_lora_cli._version import __version__
 
-        sys.stdout.write(f"flux-lora {__version__}\n")
-        return 0
+        if sys.stdout is not None:
+            try:
+                sys.stdout.write(f"flux-lora {__version__}\n")
+                sys.stdout.flush()
+            except OSError:
+                sys.stdout = None  # or the interpreter complains once more as it ends
+                return 141
+            return 0
     from flux_lora_cli.cli.main import run
 
     return run(sys.argv[1:])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 import click
 import typer
 from typer.core import TyperGroup
 
-from flux_lora_cli._version import __version__
-from flux_lora_cli.cli.command import SETTINGS
+from flux_lora_cli.cli.command import SETTINGS, spread
 from flux_lora_cli.cli.exit_help import exit_code_lines
 
 #: Command name → (module under ``cli``, one line of help).
@@ -70,12 +68,6 @@ class LazyGroup(TyperGroup):
         formatter.write("\n" + (self.epilog or "") + "\n")
 
 
-def _version(value: bool) -> None:
-    if value:
-        click.echo(f"flux-lora {__version__}")
-        raise typer.Exit
-
-
 def root() -> click.Command:
     """The whole command line as one click command."""
     app = typer.Typer(
@@ -89,18 +81,14 @@ def root() -> click.Command:
         epilog=exit_code_lines(),
     )
 
-    def flux_lora(
-        version: bool = typer.Option(
-            False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
-        ),
-    ) -> Any:
+    def flux_lora() -> None:
         """Batch image generation with FLUX LoRA models.
 
         Every prompt is paid for once, every image is kept, every image can be
         made again. Try it without a key: flux-lora submit --sandbox "a cat"
         """
 
-    app.callback()(flux_lora)
+    app.callback()(spread(flux_lora))
     # Typer wants at least one registered command before it makes a group.
     app.command("serve", hidden=True)(lambda: None)
     command = typer.main.get_command(app)

@@ -68,11 +68,11 @@ def build(function: Callable[..., Any], name: str, *, examples: str = "", exit_c
         from flux_lora_cli.cli.exit_help import exit_code_lines
 
         epilog = "\n\n".join(part for part in (epilog, exit_code_lines()) if part)
-    spread = _spread(function)
-    app.command(name, cls=GroupedHelp, help=inspect.getdoc(function), epilog=epilog, context_settings=SETTINGS)(spread)
+    flat = spread(function)
+    app.command(name, cls=GroupedHelp, help=inspect.getdoc(function), epilog=epilog, context_settings=SETTINGS)(flat)
     command = typer.main.get_command(app)
     command.name = name
-    _restore_help(command, spread)
+    _restore_help(command, flat)
     return command
 
 
@@ -85,7 +85,8 @@ def _restore_help(command: click.Command, function: Callable[..., Any]) -> None:
             parameter.help = infos[-1].help if infos else None
 
 
-def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
+def spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` with the fields of its option groups, and the general options, as parameters of its own."""
     hints = typing.get_type_hints(function, include_extras=True)
     groups: dict[str, type[Any]] = {}
     parameters: list[inspect.Parameter] = []

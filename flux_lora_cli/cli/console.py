@@ -112,6 +112,9 @@ class Console:
             self._out.flush()
         except (BrokenPipeError, ValueError):
             self._close_out()
+        except OSError as error:
+            self._write_err(f"standard output cannot be written: {(error.strerror or str(error)).lower()}")
+            self._close_out()
 
     def _close_out(self) -> None:
         self.closed = True

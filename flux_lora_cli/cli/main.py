@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -26,16 +27,33 @@ def run(arguments: Sequence[str]) -> int:
     # Jobs and records hold no cycles, and there may be 100,000 of them to look through in vain. [measured: a preset
     # of 10,000 jobs takes a seventh less; the default is 700, 10, 10]
     gc.set_threshold(50_000, 20, 100)
+    closed = _open_streams()
     _utf8_streams()
     console = Console()
-    console.json = "--json" in arguments[: _end_of_options(arguments)]
-    code = _guarded(arguments, console)
+    console.closed = closed
+    options = arguments[: _end_of_options(arguments)]
+    console.json = "--json" in options
+    if console.json and not {"-h", "--help", "--version"}.isdisjoint(options):
+        code = _told(arguments, console)
+    else:
+        code = _guarded(arguments, console)
     if console.closed:
         code = ExitCode.CLOSED_OUTPUT
     console.finish(code)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     return int(code)
+
+
+def _told(arguments: Sequence[str], console: Console) -> int:
+    """Help or the version, under ``--json``: its text in an event."""
+    from flux_lora_cli.domain.events import Record
+
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        code = _guarded(arguments, console)
+    if text.getvalue():
+        console.event(Record("help", {"text": text.getvalue()}))
+    return code
 
 
 def _guarded(arguments: Sequence[str], console: Console) -> int:
@@ -97,6 +115,23 @@ def _raise_terminated(signum: int, frame: object) -> NoReturn:
 
 def _end_of_options(arguments: Sequence[str]) -> int:
     return list(arguments).index("--") if "--" in arguments else len(arguments)
+
+
+def _open_streams() -> bool:
+    """Fill the places of streams that the caller closed, or the next file opened would get them.
+
+    Returns whether standard output was closed: nobody will read a result.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    closed = sys.stdout is None
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  # lives as long as the process
+    return closed
 
 
 def _utf8_streams() -> None:

@@ -9,16 +9,33 @@ from typing import Annotated
 
 import typer
 
+from flux_lora_cli._version import __version__
 from flux_lora_cli.cli import completion
 from flux_lora_cli.cli.option_values import duration, interval, money, positive_money, rate
 
 _GENERAL, _SERVICE, _SPEND, _SAVE = "General", "Service", "Spend", "Save"
 
 
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"flux-lora {__version__}")
+        raise typer.Exit
+
+
 @dataclass
 class GeneralOptions:
     """On all commands."""
 
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the version and exit.",
+            rich_help_panel=_GENERAL,
+        ),
+    ] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.", rich_help_panel=_GENERAL)] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain decisions.", rich_help_panel=_GENERAL)] = (
         False
