@@ -250,6 +250,7 @@ class _Run:
             tick=opened.keeper.tick,
             adoptions=adoptions,
         )
+        batch.runner.ctx.task_ids.update(r.task_id for r in opened.records.values() if r.task_id)
         on_runner(batch.runner)
         outcome = batch.run(priced, options.fail_on_nsfw)
         opened.keeper.write()

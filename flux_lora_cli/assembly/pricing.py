@@ -9,7 +9,7 @@ from decimal import Decimal
 from flux_lora_cli.domain.backoff import Policy
 from flux_lora_cli.domain.events import Warned
 from flux_lora_cli.domain.records import JobRecord
-from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, Rejected, Uncertain
+from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, RateLimited, Rejected, Uncertain
 from flux_lora_cli.workflow.asking import ask
 from flux_lora_cli.workflow.context import Work
 from flux_lora_cli.workflow.ports import Clock, Observer, Service
@@ -28,7 +28,7 @@ def price_plan(works: Sequence[Work], service: Service, clock: Clock, per_image:
             return ask(
                 lambda: service.price(record.model or "", record.input or {}), clock, random.random, _PRICE_TRIES
             )
-        except (Uncertain, BadAnswer, Rejected):
+        except (Uncertain, BadAnswer, Rejected, RateLimited):
             return None
 
     return price_works(works, ask_price, per_image)

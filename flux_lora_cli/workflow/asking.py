@@ -18,17 +18,19 @@ def ask(question: Callable[[], T], clock: Clock, draw: Draw, policy: Policy = LI
 
     Raises what the last try raised; DeadlineError where the service wants to be left alone for long.
     """
-    failures = 0
+    failures = throttled = 0
+    patience = LONGEST_WAIT
     while True:
         try:
             return question()
         except RateLimited as error:
-            failures += 1
             if (error.retry_after or 0) > LONGEST_WAIT:
                 raise too_long(error) from None
-            if not policy.more(failures):
+            throttled += 1
+            delay = THROTTLED.delay(throttled - 1, draw, error.retry_after)
+            patience -= delay
+            if patience < 0:
                 raise
-            delay = THROTTLED.delay(failures - 1, draw, error.retry_after)
         except (NeverSent, Uncertain, BadAnswer) as error:
             failures += 1
             if not _allowed(error, policy).more(failures):

@@ -36,6 +36,7 @@ class _Read:
     work: Callable[[], Any]
     then: Callable[[Any], None]
     policy: Policy
+    floor: float = 0.0
     failures: int = 0
     throttled: int = 0
 
@@ -54,9 +55,14 @@ class Calls:
         work: Callable[[], T],
         then: Callable[[T | FluxLoraError], None],
         policy: Policy = LOOK,
+        floor: float = 0.0,
     ) -> None:
-        """Run ``work`` on a worker until it gives an answer or the policy ends; then ``then``."""
-        self._start(_Read(work, then, policy))
+        """Run ``work`` on a worker until it gives an answer or the policy ends; then ``then``.
+
+        Args:
+            floor: least seconds between two tries; the jitter comes on top, or many clients would meet at it.
+        """
+        self._start(_Read(work, then, policy, floor))
 
     def _start(self, read: _Read) -> None:
         ctx = self._ctx
@@ -79,7 +85,7 @@ class Calls:
         self.succeeded()
         if isinstance(result, RateLimited):
             read.throttled += 1
-            delay = THROTTLED.delay(read.throttled - 1, self._ctx.draw, result.retry_after)
+            delay = read.floor + THROTTLED.delay(read.throttled - 1, self._ctx.draw, result.retry_after)
             if self.come_back_later(result, delay):
                 read.then(result)
                 return
@@ -103,7 +109,7 @@ class Calls:
             if not read.policy.more(read.failures):
                 read.then(error)
                 return
-            delay = read.policy.delay(read.failures - 1, ctx.draw)
+            delay = read.floor + read.policy.delay(read.failures - 1, ctx.draw)
             ctx.explain(f"{error.message}; asked again in {delay:.1f} s")
             ctx.reactor.after(delay, lambda: self._start(read))
 

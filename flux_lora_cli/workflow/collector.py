@@ -61,6 +61,7 @@ class Collector:
         self._taken = set(taken)
         self._path_of = path_of
         self._renamed: list[_Fetch] = []
+        self._refreshing: dict[Work, list[tuple[_Fetch, OutputGone]]] = {}
         self.fetching = 0
 
     # ---- from a completed task to fetches ----
@@ -73,8 +74,7 @@ class Collector:
         known = {output.index: output for output in record.outputs}
         for index, source in enumerate(task.outputs):
             output = known.setdefault(index, OutputRecord(index))
-            # Base64 outputs are data, not places: the manifest names URLs only.
-            output.url = source if source.startswith(("http://", "https://")) else None
+            output.url = place_of(source)
             output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
         record.outputs = [known[index] for index in sorted(known)]
         self._ctx.book.change(record)
@@ -90,6 +90,7 @@ class Collector:
         work.refreshed = True
 
         def looked(result: Task | FluxLoraError) -> None:
+            work.last_look = self._ctx.clock.monotonic()
             if isinstance(result, Task) and result.completed and result.outputs:
                 self.completed(work, result)
             else:
@@ -157,23 +158,38 @@ class Collector:
         self._ctx.reactor.after(delay, lambda: self._fetch(fetch))
 
     def _gone(self, fetch: _Fetch, error: OutputGone) -> None:
-        """One more look for a fresh URL, then it is expired."""
-        work, service = fetch.work, self._ctx.service
-        task_id = work.record.task_id
-        if fetch.fresh or task_id is None or self._ctx.calls_stopped:
+        """One more look at the task for fresh URLs, for all its images together; then they are expired."""
+        work = fetch.work
+        if fetch.fresh or work.record.task_id is None or self._ctx.calls_stopped:
             self._missed(fetch, error)
-            return
+        elif work.fresh_outputs is not None:
+            self._fetch_fresh(fetch, error)
+        elif work in self._refreshing:
+            self._refreshing[work].append((fetch, error))
+        else:
+            self._refreshing[work] = [(fetch, error)]
+            self._ctx.reactor.at(work.last_look + self._ctx.settings.poll_interval, lambda: self._refresh(work))
+
+    def _refresh(self, work: Work) -> None:
+        task_id, service = work.record.task_id or "", self._ctx.service
 
         def looked(result: Task | FluxLoraError) -> None:
-            fetch.fresh = True
-            index = fetch.output.index
-            if isinstance(result, Task) and index < len(result.outputs):
-                fetch.source = result.outputs[index]
-                self._fetch(fetch)
-            else:
-                self._missed(fetch, error)
+            work.last_look = self._ctx.clock.monotonic()
+            work.fresh_outputs = result.outputs if isinstance(result, Task) else ()
+            for fetch, error in self._refreshing.pop(work):
+                self._fetch_fresh(fetch, error)
 
-        self._calls.read(lambda: service.result(task_id), looked)
+        self._calls.read(lambda: service.result(task_id), looked, floor=self._ctx.settings.poll_interval)
+
+    def _fetch_fresh(self, fetch: _Fetch, error: OutputGone) -> None:
+        outputs, index = fetch.work.fresh_outputs or (), fetch.output.index
+        fetch.fresh = True
+        if index >= len(outputs):
+            self._missed(fetch, error)
+            return
+        fetch.source = outputs[index]
+        fetch.output.url = place_of(fetch.source)
+        self._fetch(fetch)
 
     def _missed(self, fetch: _Fetch, error: FluxLoraError) -> None:
         self._give_up(fetch.work, fetch.output, error.code, error.message)
@@ -269,6 +285,11 @@ class Collector:
         work.open_outputs -= 1
         if work.open_outputs == 0:
             self._ctx.settle(work)
+
+
+def place_of(source: str) -> str | None:
+    """An output as the manifest names it: base64 outputs are data, not places."""
+    return source if source.startswith(("http://", "https://")) else None
 
 
 def mark_saved(output: OutputRecord, stat: tuple[int, int] | None, now: str) -> None:

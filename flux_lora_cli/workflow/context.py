@@ -54,6 +54,9 @@ class Work:
         unit_price: USD of one submit.
         sent_input: what goes to the service where that differs from the record (a local image).
         submitted_at: monotonic time; before this run's start for an earlier run's task.
+        held_before: an earlier run has already told that its outcome is not known.
+        last_look: monotonic time of the last answer about the task, whatever it said.
+        fresh_outputs: outputs as a look told them after one was found to be gone.
         open_outputs: images still on their way.
     """
 
@@ -65,10 +68,13 @@ class Work:
     submitted_at: float = 0.0
     looks: int = 0
     looked_at: float | None = None
+    last_look: float = float("-inf")
+    fresh_outputs: tuple[str, ...] | None = None
     last_gap: float = 0.0
     not_found_since: float | None = None
     never_sent: int = 0
     resubmitted: bool = False
+    held_before: bool = False
     submitted: bool = False
     refreshed: bool = False
     open_outputs: int = 0
@@ -115,6 +121,8 @@ class Context:
     reasons: dict[ExitCode, FluxLoraError] = field(default_factory=dict)
     #: Monotonic time of the run's deadline (--timeout).
     ends_at: float | None = None
+    #: Ids of tasks that belong to some job of this folder or run.
+    task_ids: set[str] = field(default_factory=set)
     submits_stopped: bool = False
     calls_stopped: bool = False
     aborted: bool = False

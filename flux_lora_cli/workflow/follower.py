@@ -85,12 +85,14 @@ class Follower:
     def _look(self, work: Work) -> None:
         task_id, service = work.record.task_id or "", self._ctx.service
         self._following[work] = None
-        self._calls.read(lambda: service.result(task_id), lambda result: self._looked(work, result))
+        self._calls.read(
+            lambda: service.result(task_id), lambda result: self._looked(work, result), floor=self._planner.floor
+        )
 
     def _looked(self, work: Work, result: Task | FluxLoraError) -> None:
         if work not in self._following:
             return
-        now = self._ctx.clock.monotonic()
+        now = work.last_look = self._ctx.clock.monotonic()
         if isinstance(result, Task):
             work.not_found_since = None
             work.looks += 1

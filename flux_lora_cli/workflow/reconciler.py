@@ -12,7 +12,7 @@ from flux_lora_cli.domain.matching import CLOCK_SLACK, Findings, find, parse_tim
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
 from flux_lora_cli.errors import BadAnswer, FluxLoraError
-from flux_lora_cli.workflow.calls import Calls
+from flux_lora_cli.workflow.calls import PASSING, Calls
 from flux_lora_cli.workflow.context import Context, Work
 
 #: Seconds that a submit may take, and for which the list is read after that. [FAULTS; CONTRACT: money]
@@ -157,7 +157,7 @@ class Reconciler:
             self._start_pass()
             return
         self._failures += 1
-        if not LIST.more(self._failures):
+        if not isinstance(error, PASSING) or not LIST.more(self._failures):
             for work, deadline in list(self._deadline.items()):
                 if began >= deadline:
                     self._hold(work, f"the list of predictions cannot be read: {error.message}")
@@ -208,11 +208,13 @@ class Reconciler:
 
     def _not_found(self, work: Work, findings: Findings, whole: bool) -> None:
         work.candidates = (*findings.matches, *findings.candidates)
-        if work.candidates:
+        once_more = self._ctx.settings.on_unknown == "resubmit" and not work.resubmitted
+        if findings.matches or (findings.candidates and not (once_more and work.held_before)):
+            # Candidates are named first; who asks for a resubmit after that has seen them.
             self._hold(work, "the account has tasks that may be it, and nothing tells which")
         elif not whole:
             self._hold(work, "the account's list of predictions is too long to be read to its end")
-        elif self._ctx.settings.on_unknown == "resubmit" and not work.resubmitted:
+        elif once_more:
             del self._deadline[work]
             work.resubmitted = True
             self._ctx.warn(
@@ -241,6 +243,7 @@ def adopt(ctx: Context, work: Work, task_id: str, by: str, then: Callable[[], No
     record = work.record
     record.state, record.task_id, record.matched_by, record.error = State.SUBMITTED, task_id, by, None
     record.attempts = max(1, record.attempts)
+    ctx.task_ids.add(task_id)
 
     def adopted() -> None:
         ctx.emit(Adopted(record.id, task_id, by))

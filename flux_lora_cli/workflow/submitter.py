@@ -13,6 +13,7 @@ from flux_lora_cli.domain.rate import RateGate, SubmitWindow
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
 from flux_lora_cli.errors import (
+    BadAnswer,
     BudgetError,
     FluxLoraError,
     InsecureConnection,
@@ -91,7 +92,7 @@ class Submitter:
         while self._queue and not ctx.submits_stopped:
             now = ctx.clock.monotonic()
             vacancies = ctx.settings.concurrency - self._in_flight() - self.sending - self._accepted_now
-            if vacancies <= 0 or self.sending >= self._allowed(vacancies):
+            if vacancies <= 0 or self.sending >= self._allowed(vacancies) or self._on_probation():
                 return
             images = images_of(self._queue[0].record)
             ready = max(self._gate.ready_at(now, images), self._not_before, self._calls.outage.ready_at(now))
@@ -115,6 +116,12 @@ class Submitter:
         if self._uncertain_in_row:
             return 1
         return self._window.allowed(self._gate.rate, vacancies + self.sending)
+
+    def _on_probation(self) -> bool:
+        """All submits so far were refused alike, and those on their way make up the number that stops the run."""
+        refused = len(self._refusals)
+        alike = refused and not self._any_accepted and len(set(self._refusals)) == 1
+        return bool(alike and refused < ALL_REFUSED <= refused + self.sending)
 
     def _probe(self) -> None:
         if not self._probing:
@@ -166,7 +173,8 @@ class Submitter:
         if work.unit_price is None:
             record.price = None
         else:
-            record.price = (record.price or Decimal(0)) + work.unit_price
+            # Most jobs are submitted once, and share one price.
+            record.price = record.price + work.unit_price if record.price else work.unit_price
         self._ctx.book.change(record, lambda: self._send(work), urgent=True)
 
     def _send(self, work: Work) -> None:
@@ -187,7 +195,10 @@ class Submitter:
 
     def _answered(self, work: Work, result: Task | FluxLoraError, started: float) -> None:
         now = self._ctx.clock.monotonic()
+        if isinstance(result, Task) and result.id in self._ctx.task_ids:
+            result = BadAnswer(f"the service answered with task {result.id}, which is another job's")
         if isinstance(result, Task):
+            self._ctx.task_ids.add(result.id)
             self.sending -= 1
             self._window.observe(now - started)
             self._gate.accepted(now, images_of(work.record))
