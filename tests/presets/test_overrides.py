@@ -110,6 +110,45 @@ def test_a_presets_jobs_by_glob(studio):
         jobs(["a"], preset=path, stack="nope")
 
 
+def test_options_leave_the_id_of_a_job_as_it_is(studio, png):
+    path = str(studio.write("p.yaml", TEXT.replace("seed: [1, 2]", "seed: [1, 2], size: [512*512, 600*600]")))
+    name = "j/a/s/2/600x600"
+    for more in (
+        {"overrides": {"seed": 9}},
+        {"set_overrides": {"seed": 9}},
+        {"overrides": {"seed": 9, "size": "700*700", "num_inference_steps": 3}},
+    ):
+        (job,) = jobs(["new"], preset=path, job=name, **more)
+        assert (job.id, job.seed, job.params["prompt"]) == (name, 9, "new")
+    assert (job.params["size"], job.params["num_inference_steps"]) == ("700*700", 3)
+    (job,) = jobs([], preset=path, job=name, overrides={"seed": -1, "image": str(studio.write("in.png", png))})
+    assert job.seed is None and job.image.bytes == len(png)
+    with pytest.raises(UsageError, match="--seed"):
+        jobs([], preset=path, job=name, overrides={"seed": -2})
+
+
+def test_a_stack_or_loras_for_a_job_that_a_stack_multiplies(studio):
+    text = TEXT.replace("num_inference_steps: 21}", "loras: [{path: o/own}]}")
+    path = str(studio.write("p.yaml", text))
+
+    def paths(**more):
+        (job,) = jobs([], preset=path, job="j/a/s/2", **more)
+        assert job.id == "j/a/s/2" and job.seed == 2
+        return [lora["path"] for lora in job.params["loras"]]
+
+    more = {"overrides": {"loras": [{"path": "o/x", "scale": 1}]}}
+    assert paths() == ["o/s", "o/own"]
+    assert paths(stack="t") == ["o/t"]
+    assert paths(**more) == ["o/x"]
+    assert paths(stack="t", **more) == ["o/t", "o/x"]
+
+
+def test_one_repeat_takes_the_seed_that_was_asked_for(studio):
+    path = str(studio.write("p.yaml", "jobs:\n- {id: j, prompt: a, repeat: 3}\n"))
+    assert [job.seed for job in jobs([], preset=path, job="j/3", overrides={"seed": 9})] == [9]
+    assert [job.seed for job in jobs([], preset=path, job="j/*", overrides={"seed": 9})] == [9, 10, 11]
+
+
 def test_what_does_not_go_together():
     for bad in ({"stack": "s"}, {"job": "j"}, {}):
         with pytest.raises(UsageError):

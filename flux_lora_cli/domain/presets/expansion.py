@@ -150,6 +150,7 @@ class Expander:
         self._overrides = dict(overrides)
         self._fixed_seed = self._overrides.pop("seed", None)
         self._stack = stack
+        self.stack_replaces = False
         self._problems = problems
         self._ids = Names()
         self._joined: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
@@ -171,20 +172,24 @@ class Expander:
             if plan.label:
                 labels.insert(0, plan.label)
             base = "/".join((spec.id, *labels) if spec.id else labels)
+            tags: list[str] = []
+            if not plan.prompt.literal:
+                prompt, tags = split_lora_tags(prompt)
+            key = str(params.get("prompt", prompt))
+            if self._stack is not None and self.stack_replaces:
+                params.pop("loras", None)
             if self._overrides:
                 if "loras" in self._overrides:
                     stack = None
                 params.update(self._overrides)
-            tags: list[str] = []
-            if not plan.prompt.literal:
-                prompt, tags = split_lora_tags(prompt)
             params.setdefault("prompt", prompt)
             self._loras(params, self._stack if self._stack is not None else stack, tags, spec, plan.prompt)
-            yield from self._repeats(spec, base, params, seed, plan.prompt)
+            yield from self._repeats(spec, (base, key), params, seed, plan.prompt)
 
     def _repeats(
-        self, spec: JobSpec, base: str, params: dict[str, Any], seed: int | None, prompt: PromptText
+        self, spec: JobSpec, named: tuple[str, str], params: dict[str, Any], seed: int | None, prompt: PromptText
     ) -> Iterator[Job]:
+        base, key = named
         image = params.get("image")
         local = params.pop("image") if isinstance(image, LocalImage) else None
         if self._fixed_seed is not None:
@@ -194,7 +199,7 @@ class Expander:
         where = prompt.where if spec.from_file else spec.where
         for number in range(1, spec.repeat + 1):
             name = base if spec.repeat == 1 else f"{base}/{number}"
-            name = self._ids.take(name, str(params.get("prompt")))
+            name = self._ids.take(name, key)
             own = None if seed is None else seed + number - 1
             yield Job(name, self._preset, self._model_id, params, own, number, local, where)
 

@@ -37,6 +37,7 @@ class LoadOptions:
         stdin: the text (or bytes) of standard input, for ``-``.
         require_jobs: a preset without jobs is an error.
         inspect: count and describe only; ``jobs`` stays empty.
+        keep_ids: overrides replace values in the expanded jobs, and leave axes, and so ids, as the preset has them.
     """
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class LoadOptions:
     stdin: str | bytes | None = None
     require_jobs: bool = True
     inspect: bool = False
+    keep_ids: bool = False
 
 
 @dataclass(frozen=True)

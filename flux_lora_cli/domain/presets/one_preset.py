@@ -33,6 +33,8 @@ class OnePreset:
     read: dict[str, str] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     stack: Loras | None = None
+    #: ``stack`` stands in for all LoRAs of a job, not for its stack alone.
+    stack_replaces: bool = False
 
     def count(self) -> int:
         """Jobs after expansion."""
@@ -48,6 +50,7 @@ class OnePreset:
 
     def _expand(self, specs: Iterable[JobSpec], problems: Problems) -> Iterator[Job]:
         expander = Expander(self.name, self.model_id, self.model, self.overrides, self.stack, problems)
+        expander.stack_replaces = self.stack_replaces
         for spec in specs:
             yield from expander.expand(spec)
 

@@ -27,7 +27,8 @@ def build_prompt_jobs(
 
     Prompts are literal unless ``options.expand``. With a preset they take its defaults and the named
     stack; with ``job``, a glob on expanded ids, the preset's own jobs are taken, and ``prompts``,
-    if there are any, replace theirs one by one.
+    if there are any, replace theirs one by one. The ids are those of the preset without options:
+    the values of options, and the LoRAs of ``stack``, are put into the jobs that were found.
 
     Raises:
         NotFoundError, PresetError: as ``load_sources``.
@@ -70,4 +71,10 @@ def _jobs_of_preset(
         raise UsageError("--job takes at most one prompt", hint="leave out --job to use only the defaults")
     if prompts:
         overrides["prompt"] = prompts[0]
-    return load_sources([preset], files, replace(options, overrides=overrides, only=(job,))).jobs
+    options = replace(options, overrides=overrides, only=(job,), keep_ids=True)
+    jobs = load_sources([preset], files, options).jobs
+    seed = overrides.get("seed", options.set_overrides.get("seed"))
+    if seed is not None and len(jobs) == 1:
+        # Repeats count up from a fixed seed; one job alone takes the seed that was asked for.
+        return [replace(jobs[0], seed=None if seed == -1 else seed)]
+    return jobs

@@ -230,8 +230,9 @@ class _Reading:
                 entry = layer.root.entries.get(name)
                 if entry is not None:
                     read(layer.origin, entry[2])
-        for name in self.overrides.values:
-            shared.matrix.pop(name, None)
+        if not self.options.keep_ids:
+            for name in self.overrides.values:
+                shared.matrix.pop(name, None)
 
     def _yaml_jobs(self, checker: Checker, layer: Layer) -> None:
         node = layer.root.entries["jobs"][2]
@@ -259,7 +260,9 @@ class _Reading:
         if stack is not None:
             preset.stack = self._given_stack(checker, stack)
         preset.overrides = values
-        self._drop_axes(values, stack is not None)
+        preset.stack_replaces = self.options.keep_ids
+        if not self.options.keep_ids:
+            self._drop_axes(values, stack is not None)
         name_jobs(preset.specs, self.problems)
         preset.skipped_specs = [spec for spec in preset.specs if spec.skip]
         preset.skipped = [spec.id for spec in preset.skipped_specs]
