@@ -196,3 +196,19 @@ def test_an_override_out_of_range_is_wrong_usage(studio):
     for options in ({"overrides": {"num_inference_steps": 99}}, {"set_overrides": {"sed": 1}}):
         with pytest.raises(UsageError, match=r"--steps|--set sed"):
             studio.load("p.yaml", "jobs:\n- prompt: a\n", **options)
+
+
+def test_a_duplicate_key_is_named_by_its_path(studio):
+    text = "jobs:\n- {prompt: a, loras: [{path: o/n}, {path: o/n, path: o/m}]}\n"
+    text += "- prompt: b\n  seed: 1\n  seed: 2\njobs: 1\n"
+    found = studio.problems(text)
+    assert [line.split(";")[0] for line in found] == [
+        'p.yaml:2:48: jobs[0].loras[1].path: the key "path" is a duplicate',
+        'p.yaml:5:3: jobs[1].seed: the key "seed" is a duplicate',
+        'p.yaml:6:1: jobs: the key "jobs" is a duplicate',
+    ]
+    lines = '{"prompt": "a"}\n{"prompt": "a", "loras": [{"path": "o/n", "path": "o/m"}], "seed": 1, "seed": 2}\n'
+    assert [line.split(";")[0] for line in studio.problems(lines, "p.jsonl")] == [
+        'p.jsonl:2:43: line 2.loras[0].path: the key "path" is a duplicate',
+        'p.jsonl:2:71: line 2.seed: the key "seed" is a duplicate',
+    ]

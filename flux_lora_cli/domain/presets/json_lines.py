@@ -8,7 +8,7 @@ from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # undocumented, but the decoder's own
 from typing import Any
 
-from .nodes import Entry, Map, Node, Scalar, Seq
+from .nodes import Entry, Map, Node, Scalar, Seq, key_path
 from .problems import Problems
 from .scalars import MOST_DIGITS
 from .text_readers import split_lines
@@ -52,6 +52,8 @@ class _Line:
         self._file = file
         self._problems = problems
         self._at = 0
+        #: Keys and numbers that lead to what is read now.
+        self._path: list[str | int] = [f"line {number}"]
 
     def whole(self) -> Node:
         node = self._value(0)
@@ -117,9 +119,13 @@ class _Line:
         if self._skip() == "]":
             self._at += 1
             return Seq(items, self._number, column)
+        path = self._path
+        path.append(0)
         while True:
+            path[-1] = len(items)
             items.append(self._value(depth))
             if self._separator("]") == "]":
+                path.pop()
                 return Seq(items, self._number, column)
 
     def _separator(self, close: str) -> str:
@@ -135,6 +141,8 @@ class _Line:
         if self._skip() == "}":
             self._at += 1
             return Map(entries, self._number, column)
+        path = self._path
+        path.append("")
         while True:
             if self._skip() != '"':
                 raise _Bad("not JSON: a key in double quotes is expected here", self._at)
@@ -143,10 +151,12 @@ class _Line:
             if self._skip() != ":":
                 raise _Bad("not JSON: : is expected after a key", self._at)
             self._at += 1
+            path[-1] = key
             value = self._value(depth)
             if key in entries:
-                message = f'the key "{key[:60]}" is a duplicate'
-                self._problems.add(self._file, self._number, start, "", message)
+                message = f'the key "{key[:60]}" is a duplicate; it already stands in column {entries[key][1]}'
+                self._problems.add(self._file, self._number, start, key_path(path), message)
             entries.setdefault(key, (self._number, start, value))
             if self._separator("}") == "}":
+                path.pop()
                 return Map(entries, self._number, column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -51,6 +52,12 @@ Node = Scalar | Seq | Map
 
 #: ``Scalar.trap`` of a CSV cell: text whose type the column decides.
 CELL = "cell"
+
+
+def key_path(path: Sequence[str | int]) -> str:
+    """Keys and numbers as messages name them: ``jobs[2].loras[0].path``."""
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in path]
+    return "".join(steps).removeprefix(".")
 
 
 def plain(node: Node) -> Any:

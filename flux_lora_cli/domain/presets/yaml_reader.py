@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from .nodes import Entry, Map, Node, Scalar, Seq
+from .nodes import Entry, Map, Node, Scalar, Seq, key_path
 from .problems import Problems
 from .scalars import resolve
 
@@ -57,6 +57,8 @@ class _Reader:
         self._aliased = 0
         self._anchors: dict[str, tuple[Node, int] | None] = {}
         self._keys: dict[str, str] = {}
+        #: Keys and numbers that lead to what is read now.
+        self._path: list[str | int] = []
 
     def document(self) -> Node | None:
         self._next()  # the stream's start
@@ -137,9 +139,13 @@ class _Reader:
         items: list[Node] = []
         get = self._next
         event = get()
+        path = self._path
+        path.append(0)
         while type(event) is not yaml.SequenceEndEvent:
+            path[-1] = len(items)
             items.append(self._node(event, depth))
             event = get()
+        path.pop()
         return Seq(items, line, column)
 
     def _map(self, line: int, column: int, depth: int) -> Map:
@@ -147,9 +153,12 @@ class _Reader:
         merged: list[tuple[Any, Node]] = []
         get = self._next
         event = get()
+        path = self._path
+        path.append("")
         while type(event) is not yaml.MappingEndEvent:
             key = self._key(event, depth)
             mark = event.start_mark
+            path[-1] = key or ""
             value = self._node(get(), depth)
             if key == "<<" and not getattr(event, "style", None):
                 merged.append((event, value))
@@ -157,10 +166,11 @@ class _Reader:
                 if key in entries:
                     first = entries[key][0]
                     message = f'the key "{key[:60]}" is a duplicate; it already stands in line {first}'
-                    self._note(mark.line + 1, mark.column + 1, message)
+                    self._problems.add(self._file, mark.line + 1, mark.column + 1, key_path(path), message)
                 else:
                     entries[key] = (mark.line + 1, mark.column + 1, value)
             event = get()
+        path.pop()
         for key_event, value in merged:
             self._merge(entries, key_event, value)
         return Map(entries, line, column)
