@@ -6,6 +6,8 @@ One set of checks serves presets, options and ``--set``. The tables are in
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,9 +169,15 @@ def as_parameter_value(
 
     Without a model the types are read from the default model's table; ranges are checked for a model only.
     ``loras`` is ``PATH[:SCALE]``, several separated by spaces or semicolons. A name that no table has
-    gives a number or boolean where the text is one, else the text.
+    gives a number or boolean where the text is one, else the text. For both of them, text that begins
+    with ``[`` or ``{`` is JSON.
     """
     row = table(model, api_version).get(name) or _row_of_any(name)
+    if (row is None or row.type == "loras") and text.lstrip()[:1] in ("[", "{"):
+        value, why = _json(text)
+        if why:
+            return text, ParamProblem(name, text, why)
+        return (value, None) if row is None else check_value(row, value)
     if row is None:
         return _guess(text), None
     if row.type == "loras":
@@ -201,6 +209,27 @@ def _guess(text: str) -> Any:
     if lowered in ("true", "false"):
         return lowered == "true"
     return _number_of(text.strip(), text)
+
+
+def _json(text: str) -> tuple[Any, str]:
+    """The value of JSON text, and why it is none."""
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite), ""
+    except json.JSONDecodeError as error:
+        return None, f"begins like JSON but is not: {error.msg} at character {error.pos + 1}"
+    except (ValueError, RecursionError) as error:
+        return None, f"begins like JSON but is not: {str(error)[:100]}"
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is a huge number")
+    return number
 
 
 def _lora_list(row: Parameter, text: str) -> tuple[Any, ParamProblem | None]:

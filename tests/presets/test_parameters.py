@@ -145,3 +145,22 @@ def test_lora_option(text, path, scale):
 def test_no_lora(text):
     with pytest.raises(ValueError, match="allowed"):
         parse_lora(text)
+
+
+def test_text_that_begins_like_json_is_json_for_loras_and_unknown_names():
+    value, problem = as_parameter_value("loras", '[{"path":"o/n","scale":1}, {"path": "o/m"}]')
+    assert problem is None and value == [{"path": "o/n", "scale": 1}, {"path": "o/m", "scale": 1}]
+    assert as_parameter_value("l", "[1,2]") == ([1, 2], None)
+    assert as_parameter_value("l", ' {"a": null}') == ({"a": None}, None)
+    assert as_parameter_value("prompt", "{a|b}") == ("{a|b}", None)
+    for name, text, words in (
+        ("l", "[1,", "Expecting value at character 4"),
+        ("l", "[NaN]", "NaN is not a number"),
+        ("l", "[1e999]", "huge number"),
+        ("l", "[" * 100_000, "not"),
+        ("loras", '[{"path": "o/n", "scale": 9}]', "out of range"),
+        ("loras", '[{"path": "o/n"', "not: Expecting"),
+        ("loras", '{"path": "o/n"}', "a list"),
+    ):
+        problem = as_parameter_value(name, text)[1]
+        assert problem is not None and words in problem.message, text
