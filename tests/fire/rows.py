@@ -374,7 +374,7 @@ STATUSES = [
     Row("status-recent-401", "list:401", 4, 0, ("refused the api key",), command="status"),
     Row("status-recent-404", "list:404", 0, 0, command="status", requests=2),
     Row("status-recent-html", "list:html", 5, 0, ("web page",), command="status", scale=SEARCH),
-    Row("status-recent-bomb", "list:bomb=100", 5, 0, ("length",), command="status", scale=10, megabytes=400,
+    Row("status-recent-bomb", "list:bomb=70", 5, 0, ("length",), command="status", scale=3, megabytes=400,
         slow=True),
     Row("status-bad-id", "", 3, 0, ("no task id",), command="status ../../etc", requests=0),
     Row("wait-fine", "", 0, 0, command=WAIT, files=1),
