@@ -212,3 +212,68 @@ def test_a_duplicate_key_is_named_by_its_path(studio):
         'p.jsonl:2:43: line 2.loras[0].path: the key "path" is a duplicate',
         'p.jsonl:2:71: line 2.seed: the key "seed" is a duplicate',
     ]
+
+
+def test_all_problems_of_one_prompt_and_of_its_loras_come_at_once(studio):
+    studio.write("wildcards/a.txt", "__b__ __b__ ${x}\n__c__\n")
+    studio.write("wildcards/b.txt", "__a__ __a__\n")
+    found = studio.problems(
+        """stacks: {s: [{path: o/1}, {path: o/2}, {path: o/3}]}
+vars: {v: ["${w", "__gone__"]}
+jobs:
+- prompt: "${nope} __no__ ${v} __a__ {x <lora:bad:1> <lora:o/n:9> <lora:o/n {a|b"
+- {prompt: x, stack: [s, s], sed: 1}
+"""
+    )
+    text = "\n".join(found)
+    for words in (
+        'no variable "nope"',
+        'no wildcard "no"',
+        "in vars.v (line 2): ${ is never closed",
+        'in vars.v (line 2): no wildcard "gone"',
+        "nested more than",
+        'no wildcard "c"',
+        "the brace { is never closed",
+        '<lora:bad:1>: "bad" is no LoRA path',
+        "<lora:o/n:9>: 9 is out of range",
+        "<lora: is never closed: the > is missing",
+        "jobs[1].loras: 6 LoRAs are too many",
+        "jobs[1].sed: unknown key",
+    ):
+        assert words in text, (words, text)
+
+
+def test_expansion_is_not_tried_where_there_are_too_many_jobs(studio):
+    text = "jobs:\n- {prompt: 'x <lora:bad:1>', repeat: 5, sed: 1}\n"
+    assert "no LoRA path" in "\n".join(studio.problems(text, max_jobs=5))
+    found = "\n".join(studio.problems(text, max_jobs=4))
+    assert "no LoRA path" not in found and "more than the limit" in found and "sed" in found
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "./x", "a/../../x", "a/.."])
+def test_a_wildcard_that_leaves_its_folder_is_an_error(studio, name):
+    studio.write("x.txt", "secret\n")
+    (found,) = studio.problems(f"jobs:\n- prompt: 'a __{name}__'\n")
+    assert f'the wildcard "{name}" leaves the folder' in found and f"\\__{name}__" in found
+    assert studio.prompts(f"jobs:\n- prompt: 'a \\__{name}__'\n") == [f"a __{name}__"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "never"),
+    [
+        ("jobs:\n- {prompt: a, seed: 1e999}", "1e999 is a huge number", "inf"),
+        ("jobs:\n- {prompt: a, seed: }", "jobs[0].seed: there is nothing here", "nothing is"),
+        ("jobs:\n- {prompt: a, repeat: }", "jobs[0].repeat: there is nothing here", "nothing is"),
+        ("jobs:\n- {prompt: a, skip: }", "jobs[0].skip: there is nothing here", "nothing is"),
+        ("jobs:\n- {prompt: a, loras: [{path: o/n, scale: }]}", "scale: there is nothing here", "nothing is"),
+        ("jobs:\n- prompt: a <lora:o/n e", "the > is missing", "inf"),
+        ("jobs:\n- prompt: a __s__", "lies outside", "did you mean"),
+    ],
+)
+def test_words(studio, tmp_path_factory, text, words, never):
+    outside = tmp_path_factory.mktemp("outside") / "s.txt"
+    outside.write_text("secret")
+    (studio.folder / "wildcards").mkdir()
+    (studio.folder / "wildcards" / "s.txt").symlink_to(outside)
+    (found,) = studio.problems(text)
+    assert words in found and never not in found

@@ -12,7 +12,7 @@ from .labels import MOST_LABEL, Names, slug
 from .problems import Problems
 from .sampling import sample
 from .spec import Axis, JobSpec, Loras, PromptText
-from .template import Template, TemplateError, is_plain, split_lora_tags
+from .template import Template, TemplateError, is_plain, plain_lora_tags, split_lora_tags
 
 
 class Plan:
@@ -29,8 +29,7 @@ class Plan:
         self.label = ""
         counts: list[int] = []
         if not (prompt.literal or is_plain(prompt.text)):
-            self.template = spec.scope.parse(prompt.text)
-            self.names = spec.scope.closure(self.template.names)
+            self.template, self.names = spec.scope.read(prompt.text)
             counts.extend(spec.scope.compiled(name).count for name in self.names)
         counts.extend(len(axis.values) for axis in spec.axes)
         if self.template is not None:
@@ -88,20 +87,22 @@ class Plan:
         return values
 
 
-def make_plans(spec: JobSpec, problems: Problems) -> bool:
-    """Parse the job's prompts; False where one cannot be read (the reason is among the problems)."""
-    plans = [_plan(spec, prompt, problems) for prompt in spec.prompts]
-    spec.plans = [plan for plan in plans if plan is not None]
-    return len(spec.plans) == len(plans)
+def make_plans(spec: JobSpec, problems: Problems) -> None:
+    """Parse the job's prompts; why one cannot be read is among the problems."""
+    spec.plans = [_plan(spec, prompt, problems) for prompt in spec.prompts]
 
 
-def _plan(spec: JobSpec, prompt: PromptText, problems: Problems) -> Plan | None:
+def _plan(spec: JobSpec, prompt: PromptText, problems: Problems) -> Plan:
     try:
         return Plan(spec, prompt)
     except TemplateError as error:
         where = prompt.where
-        problems.add(where.file, where.line, where.column, f"{spec.key}.prompt", error.message)
-        return None
+        for message in error.messages:
+            problems.add(where.file, where.line, where.column, f"{spec.key}.prompt", message)
+        # No job comes of it, but what its LoRAs have wrong is told in the same run.
+        plan = Plan(spec, PromptText("", where))
+        plan.prompt = PromptText(plain_lora_tags(prompt.text), where)
+        return plan
 
 
 def combinations(spec: JobSpec) -> int:
@@ -175,6 +176,8 @@ class Expander:
             tags: list[str] = []
             if not plan.prompt.literal:
                 prompt, tags = split_lora_tags(prompt)
+                if "<lora:" in prompt:
+                    self._unclosed(spec, plan.prompt)
             key = str(params.get("prompt", prompt))
             if self._stack is not None and self.stack_replaces:
                 params.pop("loras", None)
@@ -222,6 +225,11 @@ class Expander:
             where = prompt.where if tags else spec.where
             self._problems.add(where.file, where.line, where.column, spec.key + ".loras", message)
         params["loras"] = joined
+
+    def _unclosed(self, spec: JobSpec, prompt: PromptText) -> None:
+        where = prompt.where
+        message = "<lora: is never closed: the > is missing; write <lora:owner/name:1>"
+        self._problems.add(where.file, where.line, where.column, f"{spec.key}.prompt", message)
 
     def _tag(self, tag: str, spec: JobSpec, prompt: PromptText) -> list[Mapping[str, Any]]:
         try:

@@ -103,10 +103,10 @@ def load_sources(paths: Sequence[str], files: PresetFiles, options: LoadOptions 
     overrides = Overrides.of(options, files)
     problems = Problems()
     presets = [read_source(path, files, options, overrides, problems) for path in paths]
-    raise_problems(problems, len(paths))
     specs = [spec for preset in presets for spec in preset.specs]
     total = check_limit([(p.file, p.line, p.specs) for p in presets], options.max_jobs, problems)
-    raise_problems(problems, len(paths))
+    if problems and total > (MAX_JOBS if options.max_jobs is None else options.max_jobs):
+        raise_problems(problems, len(paths))
     jobs = [] if options.inspect else [job for preset in presets for job in preset.expand(problems)]
     raise_problems(problems, len(paths))
     sources: dict[str, str] = {}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ...errors import UsageError
 from ..job import Job
 from .files import PresetFiles
-from .loading import LoadOptions, load_sources, raise_problems
+from .loading import MAX_JOBS, LoadOptions, load_sources, raise_problems
 from .nodes import Map, Scalar
 from .problems import Problems
 from .sources import prompt_preset
@@ -48,7 +48,8 @@ def build_prompt_jobs(
         Map({"prompt": (number, 1, Scalar(text, number, 1, text))}, number, 1) for number, text in enumerate(prompts, 1)
     ]
     made = prompt_preset(nodes, preset, files, options, problems)
-    raise_problems(problems, 1)
+    if problems and made.count() > MAX_JOBS:
+        raise_problems(problems, 1)
     jobs = list(made.expand(problems))
     raise_problems(problems, 1)
     return jobs

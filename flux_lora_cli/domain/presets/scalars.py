@@ -119,6 +119,8 @@ def why_not_number(value: Any, text: str, trap: str) -> str:
         return f"{text} is an octal number in YAML ({value}); write {meant} or {value}"
     if trap == EXPONENT:
         number = float(text)
+        if math.isinf(number):
+            return f"{text} is a huge number"
         shown = f"{number:.0f}" if number.is_integer() and abs(number) < 1e16 else repr(number)
         return f"{text} is text in YAML 1.1 (no point, or no sign after the e); write {shown}"
     if trap == NOT_FINITE:

@@ -249,7 +249,8 @@ class _Reading:
     # ---- jobs --------------------------------------------------------------------------------
 
     def _take(self, spec: JobSpec | None) -> None:
-        if spec is not None and make_plans(spec, self.problems):
+        if spec is not None:
+            make_plans(spec, self.problems)
             self.preset.specs.append(spec)
 
     def _finish(self, checker: Checker) -> OnePreset:

@@ -19,16 +19,21 @@ _SPECIAL = re.compile(r"[{$\\]|__")
 _ESCAPE = re.compile(r"\\([{}$_|])")
 _NAME = re.compile(r"\$\{([^{}$]*)\}")
 _WILD = re.compile(r"__([A-Za-z0-9](?:[A-Za-z0-9./-]|_(?!_))*)__")
+#: A name that begins as a path does, or climbs: never a wildcard, and hardly meant as text.
+_OUTSIDE = re.compile(r"__(\.{0,2}/[^\s{}|$\\]*?|[A-Za-z0-9._/-]*?/\.\.(?:/[^\s{}|$\\]*?)?)__")
 _IN_CHOICE = re.compile(r"[{}|$\\]|__")
 
 
-class TemplateError(ValueError):
-    """A template cannot be read. ``offset`` is where in the text, from 0."""
+#: So many problems of one text are told; wildcards that name each other could double them at each level.
+MOST_MESSAGES = 20
 
-    def __init__(self, message: str, offset: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.offset = offset
+
+class TemplateError(ValueError):
+    """A template cannot be read; ``messages`` tells each reason once."""
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*messages)
+        self.messages = tuple(dict.fromkeys(messages))[:MOST_MESSAGES]
 
 
 class Part(Protocol):
@@ -136,7 +141,7 @@ class Wildcards(Protocol):
     """Where ``__name__`` finds its lines."""
 
     def options(self, name: str, depth: int) -> Sequence[Part]:
-        """The lines as parsed parts. Raises TemplateError (offset 0) with the reason where there are none."""
+        """The lines as parsed parts. Raises TemplateError with the reasons where there are none."""
 
 
 def is_plain(text: str) -> bool:
@@ -148,11 +153,25 @@ def parse(text: str, variables: Mapping[str, object], wildcards: Wildcards, dept
     """Parse a prompt.
 
     Raises:
-        TemplateError: an unknown name, a brace never closed; the message names the nearest name or the escape.
+        TemplateError: unknown names, braces never closed; each message names the nearest name or the escape.
     """
+    template, messages = parse_all(text, variables, wildcards, depth)
+    if messages:
+        raise TemplateError(*messages)
+    return template
+
+
+def parse_all(
+    text: str, variables: Mapping[str, object], wildcards: Wildcards, depth: int = 0
+) -> tuple[Template, list[str]]:
+    """What can be read of a prompt, and everything that cannot."""
     parser = _Parser(text, variables, wildcards, depth)
-    parts, _ = parser.sequence(0, inside=False)
-    return Template(parts, parser.names)
+    parts: list[Part] = []
+    try:
+        parts, _ = parser.sequence(0, inside=False)
+    except TemplateError as error:
+        parser.messages.extend(error.messages)
+    return Template(parts, parser.names), parser.messages
 
 
 class _Parser:
@@ -162,6 +181,7 @@ class _Parser:
         self.wildcards = wildcards
         self.depth = depth
         self.names: list[str] = []
+        self.messages: list[str] = []
 
     def sequence(self, at: int, inside: bool) -> tuple[list[Part], int]:
         """Parts from ``at`` to the end, or, inside a brace, to its next ``|`` or ``}``."""
@@ -203,33 +223,42 @@ class _Parser:
             return [Text("$")], at + 1
         found = _NAME.match(self.text, at)
         if found is None:
-            raise TemplateError("${ is never closed; write ${name}, or \\${ for a literal one", at)
+            self.messages.append("${ is never closed; write ${name}, or \\${ for a literal one")
+            return [Text("${")], at + 2
         name = found[1].strip()
         if name not in self.variables:
             near = nearest(name, self.variables)
             hint = f'; did you mean "${{{near}}}"?' if near else ""
             known = ", ".join(list(self.variables)[:20])
             listed = f"; known: {known}" if known and not near else ""
-            raise TemplateError(f'no variable "{name[:60]}" in vars{hint}{listed}; a literal one is \\${{', at)
+            self.messages.append(f'no variable "{name[:60]}" in vars{hint}{listed}; a literal one is \\${{')
+            return [], found.end()
         self.names.append(name)
         return [Variable(name)], found.end()
 
     def wildcard(self, at: int) -> tuple[list[Part], int]:
+        outside = _OUTSIDE.match(self.text, at)
+        if outside is not None:
+            name = outside[1]
+            escape = f"for literal underscores write \\__{name[:60]}__"
+            self.messages.append(f'the wildcard "{name[:60]}" leaves the folder wildcards; {escape}')
+            return [], outside.end()
         found = _WILD.match(self.text, at)
         if found is None:
             end = at
             while self.text.startswith("_", end):
                 end += 1
             return [Text(self.text[at:end])], end
-        self._check_depth(at)
+        self._check_depth()
         try:
             options = self.wildcards.options(found[1], self.depth + 1)
         except TemplateError as error:
-            raise TemplateError(f"{error.message}; a literal one is \\__{found[1]}__", at) from None
+            self.messages.extend(f"{message}; a literal one is \\__{found[1]}__" for message in error.messages)
+            return [], found.end()
         return [Choice(options)], found.end()
 
     def braces(self, at: int) -> tuple[list[Part], int]:
-        self._check_depth(at)
+        self._check_depth()
         self.depth += 1
         options: list[Part] = []
         end = at
@@ -237,7 +266,9 @@ class _Parser:
             parts, end = self.sequence(end + 1, inside=True)
             options.append(Joined(parts) if len(parts) != 1 else parts[0])
             if end >= len(self.text):
-                raise TemplateError("the brace { is never closed; write {a|b}, or \\{ for a literal one", at)
+                self.messages.append("the brace { is never closed; write {a|b}, or \\{ for a literal one")
+                self.depth -= 1
+                return [], end
             if self.text[end] == "}":
                 break
         self.depth -= 1
@@ -245,9 +276,9 @@ class _Parser:
             return [Text("{"), *parts, Text("}")], end + 1
         return [Choice(options)], end + 1
 
-    def _check_depth(self, at: int) -> None:
+    def _check_depth(self) -> None:
         if self.depth >= MOST_NESTED:
-            raise TemplateError(f"choices nested more than {MOST_NESTED} deep (does a wildcard name itself?)", at)
+            raise TemplateError(f"choices nested more than {MOST_NESTED} deep (does a wildcard name itself?)")
 
 
 def _flush(parts: list[Part], literal: list[str]) -> None:
@@ -269,6 +300,15 @@ def split_lora_tags(text: str) -> tuple[str, list[str]]:
     rest = re.sub(r"[ \t]{2,}", " ", rest)
     rest = re.sub(r"\s+([,.;])", r"\1", rest)
     return re.sub(r"([,;])(\s*[,;])+", r"\1", rest).strip(" ,;\t"), tags
+
+
+_PLAIN_TAG = re.compile(r"<lora:[^<>{}|$\\]*>")
+
+
+def plain_lora_tags(text: str) -> str:
+    """The tags alone that stand in a prompt as they are, and one that is never closed."""
+    rest = _LORA_TAG.sub("", text)
+    return " ".join([*_PLAIN_TAG.findall(text), *(["<lora:"] if "<lora:" in rest else [])])
 
 
 _MARKUP = re.compile(r"<lora:[^<>]*>|[${}|\\]+")

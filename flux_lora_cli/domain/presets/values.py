@@ -17,6 +17,7 @@ from .scalars import DATE, HUGE, OTHER_BASE, why_not_number, why_not_text
 #: What ``read`` methods return for a value that is wrong; the problem is noted.
 BAD: Any = object()
 
+_NOTHING = "there is nothing here (null)"
 _TEXTS = frozenset({"string", "size", "image", "url"})
 _NUMBERS = frozenset({"integer", "number"})
 
@@ -98,6 +99,8 @@ def whole_number(origin: Origin, node: Node, key: str, low: int, high: int) -> A
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         shown = plain(node)
+        if shown is None:
+            return origin.bad(node, key, f"{_NOTHING}; {allowed}")
         return origin.bad(node, key, f"{show(shown)} is {_kind_or_not(shown)}; {allowed}")
     if not low <= value <= high:
         return origin.bad(node, key, f"{show(value)} is out of range; {allowed}")
@@ -117,7 +120,8 @@ def boolean(origin: Origin, node: Node, key: str) -> Any:
         if node.trap == CELL and node.text.strip().lower() in ("true", "yes", "false", "no"):
             return node.text.strip().lower() in ("true", "yes")
     shown = plain(node)
-    return origin.bad(node, key, f"{show(shown)} is {_kind_or_not(shown)}; allowed: true or false")
+    why = _NOTHING if shown is None else f"{show(shown)} is {_kind_or_not(shown)}"
+    return origin.bad(node, key, f"{why}; allowed: true or false")
 
 
 class ParameterReader:
@@ -149,6 +153,8 @@ class ParameterReader:
         if not isinstance(node, Scalar):
             hint = "; to try several, list them under matrix" if isinstance(node, Seq) else ""
             return origin.bad(node, key, f"{show(plain(node))} is not allowed here; allowed: {row.allowed}{hint}")
+        if node.value is None and row.type not in _TEXTS:
+            return origin.bad(node, key, f"{_NOTHING}; allowed: {row.allowed}")
         if node.trap:
             if node.trap == CELL:
                 value, problem = as_parameter_value(row.name, node.text, self.model, self.api_version)
@@ -236,7 +242,7 @@ class ParameterReader:
     @staticmethod
     def _scale(origin: Origin, node: Node, key: str) -> Any:
         value = plain(node)
-        why = lora_scale_problem(value)
+        why = lora_scale_problem(value) if value is not None else f"{_NOTHING}; allowed: a number from 0 to 4"
         if isinstance(node, Scalar) and node.trap and node.trap != OTHER_BASE:
             why = f"{why_not_number(node.value, node.text, node.trap)}; allowed: a number from 0 to 4"
         return origin.bad(node, key, why) if why else value

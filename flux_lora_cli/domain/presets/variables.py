@@ -11,7 +11,7 @@ from .files import PresetFiles
 from .labels import MOST_LABEL, distinct, slug
 from .nodes import Scalar
 from .problems import FileRefused, Problems
-from .template import Joined, Part, Template, TemplateError, Text, is_plain, parse
+from .template import MOST_NESTED, Joined, Part, Template, TemplateError, Text, is_plain, parse, parse_all
 from .text_readers import decode, prompt_lines
 
 
@@ -47,13 +47,21 @@ class WildcardFolder:
         self._root = root
         self._problems = problems
         self._seen = seen
-        self._cache: dict[str, Sequence[Part]] = {}
+        self._cache: dict[str, Sequence[Part] | TemplateError] = {}
 
     def options(self, name: str, depth: int) -> Sequence[Part]:
-        """The lines of a wildcard as parts. Raises TemplateError (offset 0)."""
+        """The lines of a wildcard as parts. Raises TemplateError."""
         found = self._cache.get(name)
         if found is None:
-            found = self._cache[name] = self._read(name, depth)
+            circle = f'wildcards nested more than {MOST_NESTED} deep: "{name}" names itself'
+            self._cache[name] = TemplateError(circle)
+            try:
+                found = self._read(name, depth)
+            except TemplateError as error:
+                found = error
+            self._cache[name] = found
+        if isinstance(found, TemplateError):
+            raise TemplateError(*found.messages)
         return found
 
     def _read(self, name: str, depth: int) -> Sequence[Part]:
@@ -61,22 +69,24 @@ class WildcardFolder:
             source = self._files.beside(f"wildcards/{name}.txt", self._folder, self._root)
         except FileRefused as error:
             near = nearest(name, self._files.names(f"{self._folder}/wildcards", ".txt"))
-            hint = f'; did you mean "__{near}__"?' if near else ""
-            raise TemplateError(f'no wildcard "{name[:60]}": {error}{hint}', 0) from None
+            hint = f'; did you mean "__{near}__"?' if near and near != name else ""
+            raise TemplateError(f'no wildcard "{name[:60]}": {error}{hint}') from None
         text = decode(source.data, source.path, self._problems)
         lines = list(prompt_lines(text)) if text is not None else []
         if not lines:
-            raise TemplateError(f"the wildcard file {source.path} has no lines", 0)
+            raise TemplateError(f"the wildcard file {source.path} has no lines")
         self._seen[source.path] = source.sha256
         if all(is_plain(line.text) for line in lines):
             return [Lines([line.text for line in lines])]
-        return [self._line(line, source.path, depth) for line in lines]
+        found: list[str] = []
+        parts = [self._line(line, source.path, depth, found) for line in lines]
+        if found:
+            raise TemplateError(*found)
+        return parts
 
-    def _line(self, line: Scalar, path: str, depth: int) -> Part:
-        try:
-            template = parse(line.text, {}, self, depth)
-        except TemplateError as error:
-            raise TemplateError(f"{path}:{line.line}: {error.message}", 0) from None
+    def _line(self, line: Scalar, path: str, depth: int, found: list[str]) -> Part:
+        template, messages = parse_all(line.text, {}, self, depth)
+        found.extend(f"{path}:{line.line}: {message}" for message in messages)
         return Joined(template.parts) if len(template.parts) != 1 else template.parts[0]
 
 
@@ -116,17 +126,35 @@ class Scope:
         """A prompt's template. Raises TemplateError."""
         return parse(text, self.defs, self.wildcards)
 
+    def read(self, text: str) -> tuple[Template, list[str]]:
+        """A prompt's template and all its variables. Raises TemplateError with all that is wrong in any of them."""
+        template, messages = parse_all(text, self.defs, self.wildcards)
+        names: list[str] = []
+        try:
+            names = self.closure(template.names)
+        except TemplateError as error:
+            messages.extend(error.messages)
+        if messages:
+            raise TemplateError(*messages)
+        return template, names
+
     def closure(self, names: Sequence[str]) -> list[str]:
         """These variables and all that they use, in the order of ``vars``. Raises TemplateError."""
         found: set[str] = set()
+        messages: list[str] = []
         for name in names:
-            self._visit(name, found, ())
+            try:
+                self._visit(name, found, ())
+            except TemplateError as error:  # noqa: PERF203  # each name's problem is told
+                messages.extend(error.messages)
+        if messages:
+            raise TemplateError(*messages)
         return sorted(found, key=self._order.__getitem__)
 
     def _visit(self, name: str, found: set[str], path: tuple[str, ...]) -> None:
         if name in path:
             circle = " → ".join((*path[path.index(name) :], name))
-            raise TemplateError(f"variables that use each other in a circle: {circle}", 0)
+            raise TemplateError(f"variables that use each other in a circle: {circle}")
         if name in found:
             return
         for need in self.compiled(name).needs:
@@ -138,10 +166,14 @@ class Scope:
         done = self._compiled.get(name)
         if done is None:
             var = self.defs[name]
-            try:
-                templates = [self._template(text) for text in var.texts]
-            except TemplateError as error:
-                raise TemplateError(f"in {var.key} (line {var.where.line}): {error.message}", 0) from None
+            templates, messages = [], []
+            for text in var.texts:
+                try:
+                    templates.append(self._template(text))
+                except TemplateError as error:  # noqa: PERF203  # each text's problem is told
+                    messages.extend(f"in {var.key} (line {var.where.line}): {message}" for message in error.messages)
+            if messages:
+                raise TemplateError(*messages)
             done = self._compiled[name] = Compiled(templates, var.many)
         return done
 
