@@ -166,7 +166,8 @@ class Scope:
         done = self._compiled.get(name)
         if done is None:
             var = self.defs[name]
-            templates, messages = [], []
+            templates: list[Template] = []
+            messages: list[str] = []
             for text in var.texts:
                 try:
                     templates.append(self._template(text))
