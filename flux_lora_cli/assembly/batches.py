@@ -28,7 +28,7 @@ from flux_lora_cli.domain.events import Plan
 from flux_lora_cli.domain.filenames import DEFAULT, Template, case_key
 from flux_lora_cli.domain.presets.loading import Loaded, LoadOptions, load_sources
 from flux_lora_cli.domain.records import JobRecord
-from flux_lora_cli.errors import BudgetError, FluxLoraError
+from flux_lora_cli.errors import BudgetError
 from flux_lora_cli.workflow.batch import (
     TYPICAL_BYTES,
     Batch,
@@ -234,7 +234,7 @@ class _Run:
         if plan.to_submit:
             opened.store.check_writable(plan.images_to_submit * TYPICAL_BYTES)
             if not confirm(event, plan):
-                raise FluxLoraError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
+                raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
         self._keep_inputs(plan)
         self._record(plan, changed)
         planner = planner_for(self._service_name, plan.works, self._settings.poll_interval)
@@ -281,7 +281,7 @@ class _Run:
 
     def _price_earlier(self) -> None:
         """What earlier runs submitted at an unknown price counts against ``--max-cost`` at today's."""
-        works = [Work(record) for record in self._opened.records.values() if record.cost is None]
+        works = [Work(record) for record in self._opened.records.values() if record.attempts and record.cost is None]
         if self._ask_prices(works).total is None:
             raise BudgetError(
                 f"what {len(works)} earlier jobs of this folder cost is not known, so --max-cost cannot be kept",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 from flux_lora_cli.domain.backoff import Policy
+from flux_lora_cli.domain.budget import dollars
 from flux_lora_cli.domain.events import Warned
 from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, RateLimited, Rejected, Uncertain
@@ -14,7 +16,6 @@ from flux_lora_cli.workflow.asking import ask
 from flux_lora_cli.workflow.context import Work
 from flux_lora_cli.workflow.ports import Clock, Observer, Service
 from flux_lora_cli.workflow.pricing import Priced, price_works
-from flux_lora_cli.workflow.submitter import plain
 
 #: Before a run the price is asked for a few times only: where nobody answers, it is not known.
 _PRICE_TRIES = Policy(tries=4, base=1.0, cap=20.0)
@@ -25,13 +26,19 @@ def price_plan(works: Sequence[Work], service: Service, clock: Clock, per_image:
 
     def ask_price(record: JobRecord) -> Decimal | None:
         try:
-            return ask(
-                lambda: service.price(record.model or "", record.input or {}), clock, random.random, _PRICE_TRIES
-            )
+            return ask(lambda: service.price(record.model or "", _shown(record)), clock, random.random, _PRICE_TRIES)
         except (Uncertain, BadAnswer, Rejected, RateLimited):
             return None
 
     return price_works(works, ask_price, per_image)
+
+
+def _shown(record: JobRecord) -> dict[str, Any]:
+    """The request as the price is asked for: a local image is no business of that question."""
+    request = dict(record.input or {})
+    if str(request.get("image") or "").startswith("inputs/"):
+        del request["image"]
+    return request
 
 
 def warn_of_balance(priced: Priced, service: Service, clock: Clock, observer: Observer) -> None:
@@ -48,7 +55,7 @@ def warn_of_balance(priced: Priced, service: Service, clock: Clock, observer: Ob
         observer(
             Warned(
                 "balance",
-                f"the account has ${plain(balance)}, and the plan costs ${plain(priced.total)}: submits will stop "
+                f"the account has {dollars(balance)}, and the plan costs {dollars(priced.total)}: submits will stop "
                 "when the credit is used up",
             )
         )

@@ -21,7 +21,7 @@ from flux_lora_cli.domain.budget import Budget
 from flux_lora_cli.domain.filenames import DEFAULT, Template
 from flux_lora_cli.domain.fingerprint import fingerprint
 from flux_lora_cli.domain.records import JobRecord, State
-from flux_lora_cli.errors import BudgetError, FluxLoraError, FolderError
+from flux_lora_cli.errors import BudgetError, FolderError
 from flux_lora_cli.workflow.context import Settings, Work
 from flux_lora_cli.workflow.planning import request_for
 from flux_lora_cli.workflow.runner import Runner
@@ -76,7 +76,7 @@ def submit_jobs(
         priced = price_plan(works, world.service, clock, price)
         _refuse_over_budget(settings, priced)
         if not confirm(works, priced):
-            raise FluxLoraError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
+            raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
         for work in works:
             if work.image is not None:
                 store.keep_input(Path(work.image.path), work.image.sha256, work.image.extension)

@@ -144,8 +144,13 @@ def _handed_over(jobs: list[Job]) -> Iterator[Job]:
 
 
 def _ask(event: Plan, loaded: Loaded, console: Console) -> bool:
-    cost = f"${event.cost_usd}" if event.cost_usd is not None else "at an unknown price"
-    console.info(f"{loaded.multiplication} jobs; to submit: {event.images} images, {cost}")
+    from decimal import Decimal
+
+    from flux_lora_cli.cli.batch_plan import multiplied
+    from flux_lora_cli.domain.budget import dollars
+
+    cost = dollars(Decimal(event.cost_usd)) if event.cost_usd is not None else "at an unknown price"
+    console.info(f"to submit: {multiplied(event, loaded)}, {cost}")
     return typer.confirm("Submit them?", default=False, err=True)
 
 

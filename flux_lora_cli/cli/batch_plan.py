@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.cli.reporter import clock_text
+from flux_lora_cli.cli.reporter import clock_text, counted
+from flux_lora_cli.domain.budget import dollars
 
 if TYPE_CHECKING:
     from flux_lora_cli.assembly import batches
@@ -57,20 +59,26 @@ def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded) -> list[str]:
         (event.to_submit, "to submit"),
     ]
     lines.append("  " + ", ".join(f"{count} {what}" for count, what in states if count or what == "to submit"))
-    lines += _duplicate_lines(plan)
+    lines += duplicate_lines(plan)
     if event.to_submit:
         lines.append(f"  {counted(event.images, 'image')}{_cost(event)}")
     if event.charged_usd not in (None, "0"):
-        lines.append(f"  charged so far: ${event.charged_usd}")
+        lines.append(f"  charged so far: {dollars(Decimal(event.charged_usd))}")
     if event.expected_seconds:
         lines.append(f"  about {clock_text(event.expected_seconds)}")
     lines.append(f"  folder: {event.folder}")
     return lines
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def multiplied(event: Plan, loaded: Loaded) -> str:
+    """How the number of images comes about: ``2 × 40 × 12 = 960 images``; the bare number where it does not show."""
+    factors, equals, _ = loaded.multiplication.partition(" = ")
+    each, rest = divmod(event.images, max(1, loaded.total))
+    if not equals or rest or event.to_submit != loaded.total:
+        return counted(event.images, "image")
+    if each > 1:
+        factors = f"({factors}) × {each}" if "+" in factors else f"{factors} × {each}"
+    return f"{factors} = {counted(event.images, 'image')}"
 
 
 def _cost(event: Plan) -> str:
@@ -80,10 +88,11 @@ def _cost(event: Plan) -> str:
         "documented": " (at the documented price; the service may charge another)",
         "--price": " (at --price)",
     }
-    return f", ${event.cost_usd}{marks.get(event.price_source or '', '')}"
+    return f", {dollars(Decimal(event.cost_usd))}{marks.get(event.price_source or '', '')}"
 
 
-def _duplicate_lines(plan: BatchPlan) -> list[str]:
+def duplicate_lines(plan: BatchPlan) -> list[str]:
+    """Which jobs were asked for more than once."""
     counts: dict[str, int] = {}
     for _, original in plan.duplicates:
         counts[original] = counts.get(original, 0) + 1

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flux_lora_cli.cli.batch_plan import duplicate_lines
 from flux_lora_cli.cli.ci_reports import annotate, write_reports
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.request_options import BatchOptions
+from flux_lora_cli.domain.budget import dollars, plain
 from flux_lora_cli.domain.manifest import summary
-from flux_lora_cli.errors import ExitCode, FluxLoraError
-from flux_lora_cli.workflow.submitter import plain
+from flux_lora_cli.errors import DeadlineError, ExitCode, FluxLoraError, HeldError, ImageError, NsfwFlagged
 
 if TYPE_CHECKING:
     from flux_lora_cli.assembly.batches import BatchResult
+    from flux_lora_cli.workflow.batch import Outcome
 
 
 #: Counts that are told only where there are any.
@@ -42,13 +44,12 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
     )
     console.info(_line(counts, result))
     console.info(f"  {folder}/manifest.json")
-    for reason in outcome.reasons.values():
+    for line in duplicate_lines(result.plan):
+        console.info(line)
+    for reason in (*outcome.reasons.values(), _unsaid(outcome, counts)):
         if reason is not None and reason.exit_code is not ExitCode.CLOSED_OUTPUT:
             console.error(reason)
             annotate(reason, options, console)
-    hint = _next_step(outcome.exit_code, outcome.reasons)
-    if hint:
-        console.info(hint)
     write_reports(result.records, outcome, folder, options, _money(result), console)
     return int(outcome.exit_code)
 
@@ -65,16 +66,30 @@ def _line(counts: dict[str, object], result: BatchResult) -> str:
 def _money(result: BatchResult) -> str:
     charged, estimated = result.outcome.charged, result.outcome.estimated
     if charged is None:
-        return ""
-    estimate = f" (estimated ${plain(estimated)})" if estimated is not None and result.outcome.submitted else ""
-    return f"charged ${plain(charged)}{estimate}"
+        return "charged at a price that is not known"
+    estimate = f" (estimated {dollars(estimated)})" if estimated is not None and result.outcome.submitted else ""
+    return f"charged {dollars(charged)}{estimate}"
 
 
-def _next_step(code: ExitCode, reasons: Mapping[ExitCode, FluxLoraError | None]) -> str:
-    steps = {
-        ExitCode.UNKNOWN: "Jobs of unknown outcome are held, and not paid for again. Run again to look once more, "
-        "name the task with --adopt JOB=ID, or submit them again with --on-unknown resubmit.",
-        ExitCode.INCOMPLETE: "Run again to fetch what is missing; failed jobs are submitted again with --retry-failed.",
-        ExitCode.NSFW: "--fail-on-nsfw: at least one image was flagged.",
-    }
-    return steps.get(code, "")
+def _unsaid(outcome: Outcome, counts: Mapping[str, object]) -> FluxLoraError | None:
+    """Why the exit code is not 0, where no error has said so: the final state of the jobs."""
+    code = outcome.exit_code
+    if outcome.reasons.get(code) is not None:
+        return None
+    if code is HeldError.exit_code:
+        return HeldError(
+            f"{counts['unknown']} submits of unknown outcome were held, and not paid for again",
+            "Run again to look once more, name the task with --adopt JOB=ID, or submit them again with "
+            "--on-unknown resubmit.",
+        )
+    if code is ImageError.exit_code:
+        marks = [f"{counts[key]} {key}" for key in ("failed", "missing", "pending") if counts[key]]
+        return ImageError(
+            f"not everything is done: {', '.join(marks) or 'jobs are left'}",
+            "Run again to fetch what is missing; failed jobs are submitted again with --retry-failed.",
+        )
+    if code is NsfwFlagged.exit_code:
+        return NsfwFlagged(f"{counts['nsfw']} images were flagged NSFW, and --fail-on-nsfw was given")
+    if code is DeadlineError.exit_code:
+        return DeadlineError("tasks are still running", "They are paid for: the same command picks them up.")
+    return None

@@ -80,8 +80,13 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
     except Terminated:
         console.info("terminated")
         return ExitCode.TERMINATED
+    except SystemExit as ended:
+        # Completion ends so, with 0; and click, with 1, where its help is not read to the end.
+        console.closed = console.closed or bool(ended.code)
+        return ExitCode.OK
     except BrokenPipeError:
-        return ExitCode.CLOSED_OUTPUT
+        console.closed = True
+        return ExitCode.OK
     except Exception as error:  # the program's own fault: say so without a wall of text
         return _internal(error, console)
     finally:
@@ -122,11 +127,8 @@ def _open_streams() -> bool:
 
     Returns whether standard output was closed: nobody will read a result.
     """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    while os.open(os.devnull, os.O_RDWR) < 3:
+        pass  # each open takes the lowest free number
     closed = sys.stdout is None
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

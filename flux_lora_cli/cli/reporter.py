@@ -59,7 +59,8 @@ class Reporter:
         console = self._console
         if isinstance(event, Failed):
             task = f" (task {event.task})" if event.task else ""
-            self._complain(f"{event.job or event.task}: failed{task}: {event.message}")
+            what = "lost" if event.code == "lost" else "failed"
+            self._complain(f"{event.job or event.task}: {what}{task}: {event.message}")
         elif isinstance(event, Missing):
             self._complain(f"{event.job or event.task}: image {event.index} is missing: {event.message}")
         elif isinstance(event, (Unknown, Waiting)):
@@ -104,3 +105,8 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

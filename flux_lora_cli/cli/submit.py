@@ -40,6 +40,10 @@ def submit(
     from flux_lora_cli.cli.submit_run import dry_run, run
 
     check(service)
+    if save.filename is not None:
+        from flux_lora_cli.domain.filenames import Template
+
+        Template.parse(save.filename)
     texts = _prompts(prompt or [], prompts)
     jobs = _jobs(texts, prompts, generate, service)
     if spend.dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ import typer
 
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
-from flux_lora_cli.errors import BudgetError
+from flux_lora_cli.domain.records import State
+from flux_lora_cli.errors import BudgetError, ExitCode
 
 if TYPE_CHECKING:
     from flux_lora_cli.assembly import task_runs
@@ -56,7 +58,7 @@ def run(
                 console.result(record.task_id or "")
 
         def on_runner(runner: Runner) -> None:
-            stack.enter_context(interrupting(runner.interrupt, console, "flux-lora status"))
+            stack.enter_context(interrupting(runner.interrupt, console, ""))
 
         result = submitting.submit_jobs(
             jobs,
@@ -72,17 +74,37 @@ def run(
             on_runner=on_runner,
             clock=clock,
         )
+    _say_how_to_go_on(result, save, service, wait=wait)
     return tell(result, console)
 
 
+def _say_how_to_go_on(result: task_runs.TasksResult, save: SaveOptions, service: ServiceOptions, *, wait: bool) -> None:
+    """Give an interrupt the command that goes on: it waits for what was submitted; the rest was not."""
+    ended = next((r for code, r in result.reasons.items() if r is not None and code >= ExitCode.INTERRUPTED), None)
+    if ended is None:
+        return
+    tasks = [r.task_id for r in result.records if r.task_id and r.state is State.SUBMITTED]
+    left = sum(1 for record in result.records if record.state is State.PLANNED)
+    words = ["flux-lora", "wait" if tasks else "status", *(task for task in tasks if task)]
+    if service.sandbox:
+        words.append("--sandbox")
+    elif service.base_url is not None:
+        words += ["--base-url", service.base_url]
+    if service.api_version != "v2":
+        words += ["--api-version", service.api_version]
+    if wait and tasks and save.output is not None:
+        words += ["-o", str(save.output)]
+    ended.hint = f"To go on: {shlex.join(words)}" + (f" ({left} prompts were not submitted)" if left else "")
+
+
 def _confirmed(works: list[Work], priced: Priced, spend: SpendOptions, console: Console) -> bool:
+    from flux_lora_cli.domain.budget import dollars
     from flux_lora_cli.workflow.planning import images_of
-    from flux_lora_cli.workflow.submitter import plain
 
     images = sum(images_of(work.record) for work in works)
     if spend.yes or not console.interactive or images <= ASK_ABOVE:
         return True
-    cost = "at an unknown price" if priced.total is None else f"${plain(priced.total)}"
+    cost = "at an unknown price" if priced.total is None else f"{dollars(priced.total)}"
     console.info(f"to submit: {images} images, {cost}")
     return typer.confirm("Submit them?", default=False, err=True)
 
@@ -100,8 +122,9 @@ def tell(result: task_runs.TasksResult, console: Console) -> int:
 
 def dry_run(jobs: list[Job], spend: SpendOptions, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
+    from flux_lora_cli.cli.reporter import counted
+    from flux_lora_cli.domain.budget import dollars, plain
     from flux_lora_cli.domain.parameters import find_model
-    from flux_lora_cli.workflow.submitter import plain
 
     images, total = 0, Decimal(0)
     known = True
@@ -113,12 +136,12 @@ def dry_run(jobs: list[Job], spend: SpendOptions, console: Console) -> int:
         known = known and price is not None
         total += (price or Decimal(0)) * count
     source = "at --price" if spend.price else "at the documented price; the service may charge another"
-    cost = f"${plain(total)} ({source})" if known else "price not known (name it with --price)"
-    console.result(f"{len(jobs)} tasks to submit, {images} images, {cost}")
+    cost = f"{dollars(total)} ({source})" if known else "price not known (name it with --price)"
+    console.result(f"{counted(len(jobs), 'task')} to submit, {counted(images, 'image')}, {cost}")
     console.summary.update(tasks=len(jobs), images=images, cost_usd=plain(total) if known else None, dry_run=True)
     if spend.max_cost is not None and (not known or total > spend.max_cost):
         raise BudgetError(
-            f"{cost} is over --max-cost ${plain(spend.max_cost)}" if known else cost,
+            f"{cost} is over --max-cost {dollars(spend.max_cost)}" if known else cost,
             "Raise --max-cost, or ask for less.",
         )
     return 0

@@ -27,3 +27,15 @@ class Budget:
     def release(self, amount: Decimal | None) -> None:
         """Give back what a refused submit had set aside."""
         self.spent -= amount or Decimal(0)
+
+
+def plain(amount: Decimal) -> str:
+    """Money without an exponent and without idle zeros, for programs."""
+    text = f"{amount:f}"
+    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+
+
+def dollars(amount: Decimal) -> str:
+    """Money for people: ``$14.40``, ``$0.015``, ``$6``."""
+    text = plain(amount)
+    return f"${text}0" if len(text.partition(".")[2]) == 1 else f"${text}"

@@ -131,22 +131,25 @@ def summary(records: Iterable[JobRecord]) -> dict[str, Any]:
 
     ``images`` are those saved; ``missing`` those of completed jobs that were asked for and have no file;
     ``nsfw`` and ``nsfw_unknown`` count every output of completed jobs; ``cost_usd`` is the sum of the
-    costs that are known.
+    costs that are known, None where there are some and none is known.
     """
     counts = dict.fromkeys(
         ("jobs", "completed", "failed", "unknown", "pending", "skipped", "images", "missing", "nsfw",
          "nsfw_unknown"), 0
     )  # fmt: skip
-    cost = Decimal(0)
+    cost, known_costs, unknown_costs = Decimal(0), 0, 0
     for record in records:
         counts["jobs"] += 1
         counts["pending" if record.state in _PENDING else record.state.value] += 1
         known = record.cost
         if known:
             cost += known
+            known_costs += 1
+        elif known is None and record.attempts:
+            unknown_costs += 1
         if record.state is State.COMPLETED:
             _count_outputs(record.outputs, counts)
-    return {**counts, "cost_usd": decimal_text(cost)}
+    return {**counts, "cost_usd": decimal_text(cost) if known_costs or not unknown_costs else None}
 
 
 def _count_outputs(outputs: Iterable[OutputRecord], counts: dict[str, int]) -> None:

@@ -105,5 +105,7 @@ class JobRecord:
 
     @property
     def cost(self) -> Decimal | None:
-        """USD that this job counts against the folder's budget; zero before any submit."""
+        """USD that this job counts against the folder's budget; zero before any submit, None where not known."""
+        if self.task_id is not None and not self.attempts:
+            return self.price  # somebody else submitted it
         return self.price if self.attempts else Decimal(0)

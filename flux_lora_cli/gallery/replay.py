@@ -73,7 +73,8 @@ def _pick(run: Run, wanted: str | None) -> RunJob:
         raise UsageError(
             f"{run.folder} holds {len(run.jobs)} jobs: say which", "flux-lora replay DIR JOB, or name an image"
         )
-    for job in run.jobs:
+    # An edited job stands there twice: the later entry is what the preset says now.
+    for job in reversed(run.jobs):
         if wanted == job.id or wanted in job.aliases:
             return job
     near = difflib.get_close_matches(wanted, [job.id for job in run.jobs], 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from flux_lora_cli.domain.budget import Budget
+from flux_lora_cli.domain.budget import Budget, dollars, plain
 from flux_lora_cli.domain.events import Plan
 from flux_lora_cli.domain.outcome import exit_code
 from flux_lora_cli.domain.pacing import LookPlanner
@@ -18,7 +18,6 @@ from flux_lora_cli.workflow.planning import BatchPlan, wanted
 from flux_lora_cli.workflow.pricing import Priced, documented_price, price_works
 from flux_lora_cli.workflow.recovery import recover
 from flux_lora_cli.workflow.runner import Naming, Runner, World, add_reasons
-from flux_lora_cli.workflow.submitter import plain
 
 #: Seconds that a task takes where nothing is known yet. [measured at the real service: 2 to 6 s]
 TYPICAL_SECONDS = 4.0
@@ -102,8 +101,8 @@ def over_budget(settings: Settings, priced: Priced, charged: Decimal) -> BudgetE
     if whole <= settings.max_cost:
         return None
     return BudgetError(
-        f"the plan costs ${plain(priced.total)}, and ${plain(charged)} are charged already:"
-        f" ${plain(whole)} is over --max-cost ${plain(settings.max_cost)}",
+        f"the plan costs {dollars(priced.total)}, and {dollars(charged)} are charged already:"
+        f" {dollars(whole)} is over --max-cost {dollars(settings.max_cost)}",
         "Raise --max-cost, or ask for fewer jobs with --only.",
     )
 
@@ -218,10 +217,16 @@ class Batch:
             exit_code(reasons),
             reasons,
             priced.total,
-            spent(self._records.values()) - self._spent_before,
+            self._charged(),
             sum(1 for work in self._plan.works if work.submitted),
             sum(1 for work in self._plan.works if work.resubmitted),
         )
+
+    def _charged(self) -> Decimal | None:
+        """USD that this run cost; None where a price is not known."""
+        if any(work.submitted and work.record.cost is None for work in self._plan.works):
+            return None
+        return spent(self._records.values()) - self._spent_before
 
     def _start(self, work: Work) -> None:
         task_id = self._adoptions.get(work.record.key)

@@ -170,6 +170,7 @@ class Follower:
         record = work.record
         record.task_status = task.status
         record.task_model = task.model or record.task_model
+        record.model = record.model or task.model
         record.task_created_at = task.created_at or record.task_created_at
         record.execution_ms = task.execution_ms
         record.task_error = task.error

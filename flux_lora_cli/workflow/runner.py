@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from flux_lora_cli.domain.backoff import Draw, Outage
-from flux_lora_cli.domain.budget import Budget
+from flux_lora_cli.domain.budget import Budget, plain
 from flux_lora_cli.domain.events import Progress
 from flux_lora_cli.domain.matching import parse_time
 from flux_lora_cli.domain.pacing import LookPlanner
@@ -30,7 +30,7 @@ from flux_lora_cli.workflow.follower import Follower
 from flux_lora_cli.workflow.ports import Clock, Inbox, Observer, Records, Service, Store, Workers
 from flux_lora_cli.workflow.reactor import Reactor
 from flux_lora_cli.workflow.reconciler import BY_USER, Reconciler, adopt
-from flux_lora_cli.workflow.submitter import Submitter, plain
+from flux_lora_cli.workflow.submitter import Submitter
 
 #: Seconds for which an interrupted run waits for submits on their way, so that their ids are kept.
 GRACE = 1.2

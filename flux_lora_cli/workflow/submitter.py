@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from flux_lora_cli.domain.backoff import NEVER_SENT, full_jitter
-from flux_lora_cli.domain.budget import Budget
+from flux_lora_cli.domain.budget import Budget, dollars
 from flux_lora_cli.domain.events import Failed, Held, Submitted, Unknown, Waiting
 from flux_lora_cli.domain.rate import RateGate, SubmitWindow
 from flux_lora_cli.domain.records import State
@@ -341,8 +341,8 @@ class Submitter:
             hint = "Name it with --price."
         else:
             message = (
-                f"the budget is used up: ${plain(budget.spent)} of ${plain(budget.limit or Decimal(0))} are charged or"
-                f" reserved, the next job costs ${plain(work.unit_price)}; {left} jobs were not submitted"
+                f"the budget is used up: {dollars(budget.spent)} of {dollars(budget.limit or Decimal(0))} are charged"
+                f" or reserved, the next job costs {dollars(work.unit_price)}; {left} jobs were not submitted"
             )
             hint = "Raise --max-cost and run the same command again."
         self._ctx.note(BudgetError(message, hint))
@@ -352,9 +352,3 @@ class Submitter:
         """Submits stop: what was not sent stays planned."""
         while self._queue:
             self._ctx.settle(self._queue.popleft())
-
-
-def plain(amount: Decimal) -> str:
-    """Money without an exponent and without idle zeros."""
-    text = f"{amount:f}"
-    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text

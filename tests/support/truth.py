@@ -38,7 +38,8 @@ def manifest(folder: Path, of: Collection[str] | None = None) -> dict[str, Any]:
     assert summary["jobs"] == len(states)
     assert summary["completed"] == states.count("completed")
     assert summary["images"] == sum(o["file"] is not None for job in document["jobs"] for o in job["outputs"])
-    assert Decimal(summary["cost_usd"]) == sum(Decimal(job["cost_usd"] or 0) for job in document["jobs"])
+    costs = [Decimal(job["cost_usd"]) for job in document["jobs"] if job["cost_usd"] is not None]
+    assert (None if summary["cost_usd"] is None else Decimal(summary["cost_usd"])) == (sum(costs) if costs else None)
     return document
 
 
