@@ -54,7 +54,6 @@ class Work:
         unit_price: USD of one submit.
         sent_input: what goes to the service where that differs from the record (a local image).
         submitted_at: monotonic time; before this run's start for an earlier run's task.
-        held_before: an earlier run has already told that its outcome is not known.
         last_look: monotonic time of the last answer about the task, whatever it said.
         fresh_outputs: outputs as a look told them after one was found to be gone.
         open_outputs: images still on their way.
@@ -74,7 +73,6 @@ class Work:
     not_found_since: float | None = None
     never_sent: int = 0
     resubmitted: bool = False
-    held_before: bool = False
     submitted: bool = False
     refreshed: bool = False
     open_outputs: int = 0

@@ -209,8 +209,8 @@ class Reconciler:
     def _not_found(self, work: Work, findings: Findings, whole: bool) -> None:
         work.candidates = (*findings.matches, *findings.candidates)
         once_more = self._ctx.settings.on_unknown == "resubmit" and not work.resubmitted
-        if findings.matches or (findings.candidates and not (once_more and work.held_before)):
-            # Candidates are named first; who asks for a resubmit after that has seen them.
+        if work.candidates:
+            # One of them may well be it: sending again would pay twice, so that is no way out, asked for or not.
             self._hold(work, "the account has tasks that may be it, and nothing tells which")
         elif not whole:
             self._hold(work, "the account's list of predictions is too long to be read to its end")

@@ -136,7 +136,6 @@ class Runner:
         if state is State.PLANNED:
             self.submitter.add(work)
         elif state in (State.SUBMITTING, State.UNKNOWN):
-            work.held_before = (work.record.error or "").startswith("held")
             work.record.state = State.UNKNOWN
             self.book.change(work.record)
             self.reconciler.add(work)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 CHILD = """
-import resource, sys
+import os, resource, sys
 from flux_lora_cli.adapters.preset_files import FolderPresetFiles
 from flux_lora_cli.domain.presets import LoadOptions, load_sources
 from flux_lora_cli.errors import PresetError
@@ -18,7 +18,10 @@ try:
 except PresetError as error:
     print(error.problems[0])
 use = resource.getrusage(resource.RUSAGE_SELF)
-print(use.ru_utime + use.ru_stime, use.ru_maxrss / 1024)
+peak = use.ru_maxrss
+if os.path.exists("/proc/self/status"):  # ru_maxrss begins with the size of the process that started this one
+    peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+print(use.ru_utime + use.ru_stime, peak / 1024)
 """
 
 

@@ -147,17 +147,6 @@ def test_without_an_echo_nothing_is_adopted_or_sent_again(sim: Sim, echo: str, o
     assert sim.service.calls["submit"] == len(truth.images(sim.folder)) == 3
 
 
-def test_who_has_seen_the_candidates_may_still_submit_once_more(sim: Sim) -> None:
-    sim.service.echo = "none"
-    sim.service.script = faulty("late", 2)
-    assert sim.run(jobs(3), settings=RESUBMIT).outcome.exit_code is ExitCode.UNKNOWN
-    assert sim.service.calls["submit"] == 3
-    assert sim.run(jobs(3), settings=RESUBMIT).outcome.exit_code is ExitCode.OK
-    assert sim.service.calls["submit"] == 4
-    assert sim.run(jobs(3), settings=RESUBMIT).outcome.exit_code is ExitCode.OK
-    assert sim.service.calls["submit"] == 4
-
-
 def test_two_that_agree_in_everything_are_named_and_not_guessed(sim: Sim) -> None:
     twins = [job(1, "a cat", seed=7), job(2, "a cat", seed=7, params={"num_inference_steps": 28})]
     sim.service.script = faulty("late", 1, 2)
