@@ -79,8 +79,8 @@ def _unsaid(outcome: Outcome, counts: Mapping[str, object]) -> FluxLoraError | N
     if code is HeldError.exit_code:
         return HeldError(
             f"{counts['unknown']} submits of unknown outcome were held, and not paid for again",
-            "Run again to look once more; name the task with --adopt JOB=ID; or, where no candidates were named, submit "
-            "them again with --on-unknown resubmit.",
+            "Run again to look once more; name the task with --adopt JOB=ID; or, where no candidates were named, "
+            "submit them again with --on-unknown resubmit.",
         )
     if code is ImageError.exit_code:
         marks = [f"{counts[key]} {key}" for key in ("failed", "missing", "pending") if counts[key]]
