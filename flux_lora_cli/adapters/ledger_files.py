@@ -45,6 +45,9 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise _meaning(path, error) from error
+    except UnicodeDecodeError as error:
+        # Of an error message that quotes a damaged schema: sqlite3 decodes it, and raises this in its place.
+        raise damaged(path, "text in it cannot be read") from error
     except OSError as error:
         raise unusable(path.parent, error) from error
 

@@ -78,6 +78,14 @@ def test_a_flipped_bit_is_noticed_or_harmless(
     assert _outcome(folder) in (None, _RECORDS)
 
 
+@pytest.mark.parametrize("bit", [28823, *range(28816, 29200, 41)])
+def test_a_flipped_bit_in_the_schema_is_told_as_damage(at_rest: Path, tmp_path: Path, bit: int) -> None:
+    """The first of these made SQLite quote text that is no UTF-8 in its message."""
+    folder = _copy(at_rest, tmp_path / "folder")
+    _flip(folder / "ledger.sqlite3", bit)
+    assert _outcome(folder) in (None, _RECORDS)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_flipped_bit_in_the_log_takes_no_commit_away(
