@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from flux_lora_cli.errors import BudgetError
+
 
 class Budget:
     """Money that is spent or spoken for, against a limit.
@@ -23,6 +25,19 @@ class Budget:
             return False
         self.spent += amount or Decimal(0)
         return True
+
+    def refusal(self, amount: Decimal | None, left: int) -> BudgetError:
+        """Why ``reserve`` said no to ``amount``; ``left`` jobs are not submitted for it."""
+        if amount is None:
+            return BudgetError(
+                "the price of an image is not known, so --max-cost cannot be kept", "Name it with --price."
+            )
+        limit = self.limit or Decimal(0)
+        return BudgetError(
+            f"the budget is used up: {dollars(self.spent)} of {dollars(limit)} are charged or reserved, the next job"
+            f" costs {dollars(amount)}; {left} jobs were not submitted",
+            "Raise --max-cost and run the same command again.",
+        )
 
     def release(self, amount: Decimal | None) -> None:
         """Give back what a refused submit had set aside."""

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from flux_lora_cli.domain.backoff import NEVER_SENT, full_jitter
-from flux_lora_cli.domain.budget import Budget, dollars
+from flux_lora_cli.domain.budget import Budget
 from flux_lora_cli.domain.events import Failed, Held, Submitted, Unknown, Waiting
 from flux_lora_cli.domain.rate import RateGate, SubmitWindow
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
 from flux_lora_cli.errors import (
     BadAnswer,
-    BudgetError,
     FluxLoraError,
     InsecureConnection,
     KeyRefused,
@@ -334,18 +333,7 @@ class Submitter:
 
     def _out_of_budget(self, work: Work) -> None:
         """What waits stays planned; a submit that was refused and is to be sent again may still find room."""
-        budget = self._budget
-        left = len(self._queue)
-        if work.unit_price is None:
-            message = "the price of an image is not known, so --max-cost cannot be kept"
-            hint = "Name it with --price."
-        else:
-            message = (
-                f"the budget is used up: {dollars(budget.spent)} of {dollars(budget.limit or Decimal(0))} are charged"
-                f" or reserved, the next job costs {dollars(work.unit_price)}; {left} jobs were not submitted"
-            )
-            hint = "Raise --max-cost and run the same command again."
-        self._ctx.note(BudgetError(message, hint))
+        self._ctx.note(self._budget.refusal(work.unit_price, len(self._queue)))
         self._give_back()
 
     def _give_back(self) -> None:
