@@ -13,6 +13,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 
 from flux_lora_cli import errors
@@ -20,13 +21,15 @@ from flux_lora_cli.adapters import ledger_files as files
 from flux_lora_cli.adapters.folder_lock import write_lock
 from flux_lora_cli.adapters.ledger_reading import ReadLedger, connect
 from flux_lora_cli.adapters.ledger_rows import (
+    ROWS_AT_ONCE,
     SCHEMA,
     SELECT,
-    UPSERT,
+    Row,
     RowError,
     from_row,
     meta_checksum,
     to_row,
+    upsert,
 )
 from flux_lora_cli.domain.records import JobRecord
 
@@ -53,6 +56,7 @@ class Ledger(ReadLedger):
         self._seen = self.data_version()
         self._foreign_from = self._revision
         self._own: set[int] = set()
+        self._last_inserted = 0
 
     def _check_log(self) -> None:
         self._all("PRAGMA journal_mode = WAL")  # after the check of the format, for it writes
@@ -117,16 +121,22 @@ class Ledger(ReadLedger):
         """
         with self._transaction():
             revision = self._next_revision()
-            before = self._last_row()
-            self._database.executemany(UPSERT, (to_row(record, revision) for record in records))
-            after = self._last_row()
-            if after != before:
-                self._put("jobs", str(self._count() + after - before))
+            last = self._upsert(to_row(record, revision) for record in records)
+            if last != self._last_inserted:
+                self._put("jobs", str(self._last_row()))  # rows are numbered without a gap
             for name, value in (meta or {}).items():
                 self._put(name, value)
-        self._revision = revision
+        self._revision, self._last_inserted = revision, last
         self._own.add(revision)
         self._tasks = None
+
+    def _upsert(self, rows: Iterator[Row]) -> int:
+        """Write rows; the number of the last that this connection inserted, 0 for none."""
+        last = self._last_inserted
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            cursor = self._database.execute(upsert(len(some)), list(chain.from_iterable(some)))
+            last = cursor.lastrowid or 0
+        return last
 
     def set_meta(self, name: str, value: str) -> None:
         """Remember a word about the folder, durably."""

@@ -69,6 +69,25 @@ def test_saving_again_replaces_the_row_and_keeps_its_place(tmp_path: Path) -> No
         assert [record.order for record in ledger.recent(1)] == [1]
 
 
+def test_a_write_that_failed_leaves_the_count_of_rows_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.open(tmp_path, SERVICE) as ledger:
+        ledger.save([planned(1)])
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger, "_put", lambda name, value: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                ledger.save([planned(2)])
+        ledger.save([submitted(1)])
+    assert [record.state for record in read(tmp_path)] == [State.SUBMITTED]
+
+
+@pytest.mark.parametrize("count", [15, 16, 17, 40])
+def test_many_records_are_saved_at_once(tmp_path: Path, count: int) -> None:
+    with Ledger.open(tmp_path, SERVICE) as ledger:
+        ledger.save([planned(0)])
+        ledger.save([planned(number) for number in range(count)])
+    assert len(read(tmp_path)) == count
+
+
 def test_order_is_the_records_own(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, SERVICE) as ledger:
         ledger.save(planned(number, order=1000 - number) for number in range(600))
