@@ -46,15 +46,17 @@ def _default(field: Field[Any]) -> Any:
     return field.default if field.default is not MISSING else None
 
 
-@lru_cache(maxsize=ROWS_AT_ONCE)
-def upsert(rows: int) -> str:
-    """The statement that inserts or updates so many rows."""
-    return f"""
-INSERT INTO jobs (key, position, state, task_id, revision, body, checksum)
-VALUES {", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)}
+_UPSERT = """
+INSERT INTO jobs (key, position, state, task_id, revision, body, checksum) VALUES (ROWS)
 ON CONFLICT (key) DO UPDATE SET position = excluded.position, state = excluded.state,
   task_id = excluded.task_id, revision = excluded.revision, body = excluded.body, checksum = excluded.checksum
 """
+
+
+@lru_cache(maxsize=ROWS_AT_ONCE)
+def upsert(rows: int) -> str:
+    """The statement that inserts or updates so many rows."""
+    return _UPSERT.replace("(ROWS)", ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows))
 
 
 class _Fields:
