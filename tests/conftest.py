@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,23 @@ import pytest
 from tests.event_lines import check_event_lines
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+
+
+def pytest_configure() -> None:
+    """Give ignored signals their handlers back: a script's ``… &`` ignores SIGINT, nohup SIGHUP, and so would every
+    command that a test starts, which rightly leaves ignored what its parent ignores. Runs in xdist's workers, too.
+    """
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, _stay),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _stay(*_: object) -> None:
+    """Nothing, so that the session outlives its terminal as nohup promised; what it starts has the default."""
 
 
 def require_tool(name: str) -> str:
