@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +46,9 @@ def replay(
     from flux_lora_cli.cli.submit_run import dry_run, run
 
     check(service)
-    again = _job(_found(target, job), generate, service)
+    found = _found(target, job)
+    service = _as_made(found, service, console)
+    again = _job(found, generate, service)
     if to_preset:
         return _print_preset(again, console)
     if spend.dry_run:
@@ -59,6 +62,18 @@ def _found(target: Path, job: str | None) -> FoundRequest:
     if not target.exists():
         raise NotFoundError(f"{target}: no such file or folder")
     return find_request(target, job)
+
+
+def _as_made(found: FoundRequest, service: ServiceOptions, console: Console) -> ServiceOptions:
+    """The API version under which the image was made, unless one is named: each has ranges and defaults of its own."""
+    from flux_lora_cli.cli.service import typed
+    from flux_lora_cli.domain.parameters import find_model, version_of
+
+    version = version_of(find_model(found.model), found.input)
+    if version == service.api_version or typed("api_version"):
+        return service
+    console.explain(f"{found.where} is one of API {version}, so it is sent there")
+    return replace(service, api_version=version)
 
 
 def _job(found: FoundRequest, generate: GenerateOptions, service: ServiceOptions) -> Job:

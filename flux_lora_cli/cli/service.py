@@ -58,11 +58,11 @@ def connected(options: ServiceOptions, console: Console, clock: Clock) -> Iterat
 def check(options: ServiceOptions) -> None:
     """Refuse what cannot be meant, before anything else is done."""
     choice("--api-version", options.api_version, ("v2", "v3"))
-    if options.sandbox and options.base_url is not None and all(map(_typed, ("sandbox", "base_url"))):
+    if options.sandbox and options.base_url is not None and all(map(typed, ("sandbox", "base_url"))):
         raise UsageError("--sandbox and --base-url exclude each other", "The sandbox has an address of its own.")
 
 
-def _typed(parameter: str) -> bool:
+def typed(parameter: str) -> bool:
     """Whether an option was written on the command line, rather than set in the environment."""
     return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 

@@ -35,6 +35,7 @@ __all__ = [
     "nearest",
     "parse_lora",
     "request_input",
+    "version_of",
 ]
 
 
@@ -143,6 +144,27 @@ def request_input(model: Model | None, params: Mapping[str, Any], seed: int, api
     if not body.get("image"):
         body.pop("strength", None)
     return body
+
+
+def version_of(model: Model | None, body: Mapping[str, Any]) -> str:
+    """Return the API version that a request was made for, told by its parameters: what ``request_input`` leaves out.
+
+    Only a whole request of a known model can tell, and v2 is what it is otherwise: a v2 request has a value for
+    each default of its table, and one of v3 has none for those that v3 does not know.
+    """
+    if model is None:
+        return "v2"
+    rows, other = model.parameters["v3"], model.parameters["v2"]
+    if not body.keys() <= rows.keys():
+        return "v2"
+    if not body.keys() <= other.keys():
+        return "v3"
+    return "v3" if _defaults(rows) <= body.keys() and not _defaults(other) <= body.keys() else "v2"
+
+
+def _defaults(rows: Mapping[str, Parameter]) -> set[str]:
+    """The parameters that every request carries."""
+    return {name for name, row in rows.items() if row.default is not None and name != "strength"}
 
 
 def _plain(value: Any) -> Any:
