@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _SUFFIXES = (".yaml", ".yml", ".txt", ".csv", ".jsonl")
 #: TAB must answer at once: files looked at, folders deep, answers given, jobs expanded at most.
 _MOST_FILES, _DEEPEST, _MOST_ANSWERS, _MOST_JOBS = 2000, 3, 200, 10_000
-#: zsh evaluates what it is offered. Names with any other character are left to the shell's own completion.
+#: zsh evaluates what it is offered. Names of files with any other character are left to the shell's own completion;
+#: ids of jobs and names of stacks that have one are no ids and names, and their preset offers nothing.
 _HARMLESS = re.compile(r"[\w./@%+,=~-]+")
 
 _SIZES = ("512*512", "768*768", "768*1024", "1024*768", "1024*1024", "1024*1536", "1536*1024", "1536*1536")
@@ -70,7 +71,7 @@ def stacks(ctx: click.Context) -> list[str]:
     """LoRA stacks of the presets that stand on the command line."""
     loaded = _loaded(ctx, inspect=True)
     found = [] if loaded is None else [stack for preset in loaded.presets for stack in preset.stacks]
-    return [name for name in dict.fromkeys(found) if _HARMLESS.fullmatch(name)]
+    return list(dict.fromkeys(found))
 
 
 def _loaded(ctx: click.Context, *, inspect: bool) -> Loaded | None:

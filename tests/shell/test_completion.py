@@ -105,6 +105,18 @@ def test_names_that_a_shell_would_evaluate_are_not_offered(place: Path, complete
     ]
 
 
+@pytest.mark.parametrize("name", ["$(touch x)", "`id`", "a b", "';x;'", "~root", "a\\nb"])
+def test_a_preset_cannot_offer_what_a_shell_would_evaluate(
+    place: Path, complete: Callable[[str], list[str]], name: str
+) -> None:
+    (place / "s.yaml").write_text(f'version: 1\nstacks: {{"{name}": []}}\njobs: [{{id: one, prompt: x}}]\n')
+    (place / "j.yaml").write_text(f'version: 1\njobs: [{{id: "{name}", prompt: x}}, {{id: one, prompt: x}}]\n')
+    (place / "l.jsonl").write_text(f'{{"id": "{name}", "prompt": "x"}}\n')
+    assert complete("flux-lora submit --preset s.yaml --stack ") == []
+    for file in ("j.yaml", "l.jsonl"):
+        assert complete(f"flux-lora batch {file} --only ") == []
+
+
 def test_a_home_folder_is_understood(own_home: Path, complete: Callable[[str], list[str]]) -> None:
     (own_home / "mine.yaml").write_text("")
     assert complete("flux-lora batch ~/mi") == ["~/mine.yaml"]

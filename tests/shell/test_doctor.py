@@ -108,6 +108,20 @@ def test_a_refused_key(cli: Cli, answering: Callable[..., Answering]) -> None:
     assert "s3cret" not in done.out + done.err
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"), [(401, 401, 4), (200, 401, 4), (429, 429, 5), (200, 500, 5), (400, 400, 0)]
+)
+def test_a_key_that_comes_back_spelt_in_escapes_is_not_shown(
+    cli: Cli, answering: Callable[..., Answering], status: int, code: int, exit_code: int
+) -> None:
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in "s3cret-key")
+    server = answering(lambda _: (status, {}, f'{{"code":{code},"message":"no: {escaped}"}}'.encode()))
+    for form in ([], ["--json"]):
+        done = cli("doctor", "--base-url", server.url, *form, env={"WAVESPEED_API_KEY": "s3cret-key"})
+        assert done.code == exit_code
+        assert "s3cret" not in done.out + done.err
+
+
 def test_a_service_that_is_not_there(cli: Cli) -> None:
     done = cli("doctor", "--base-url", "http://127.0.0.1:9", env={"WAVESPEED_API_KEY": "k"})
     assert done.code == 5
