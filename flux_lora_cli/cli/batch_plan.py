@@ -97,7 +97,7 @@ def duplicate_lines(plan: BatchPlan) -> list[str]:
     for _, original in plan.duplicates:
         counts[original] = counts.get(original, 0) + 1
     lines = [
-        f"  {count} duplicate{'s' if count > 1 else ''} of {name}, made once; for more of the same, use repeat"
+        f"  {counted(count, 'duplicate')} of {name}; use repeat to make more of the same"
         for name, count in list(counts.items())[:_NAMED]
     ]
     if len(counts) > _NAMED:

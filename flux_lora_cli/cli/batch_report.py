@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flux_lora_cli.cli.batch_plan import duplicate_lines
 from flux_lora_cli.cli.ci_reports import annotate, write_reports
 from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.cli.request_options import BatchOptions
 from flux_lora_cli.domain.budget import dollars, plain
 from flux_lora_cli.domain.manifest import summary
@@ -56,7 +57,7 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
 
 def _line(counts: dict[str, object], result: BatchResult) -> str:
     asked = int(str(counts["jobs"])) - int(str(counts["skipped"]))
-    parts = [f"{counts['completed']} of {asked} jobs done", f"{counts['images']} images"]
+    parts = [f"{counts['completed']} of {counted(asked, 'job')} done", counted(int(str(counts["images"])), "image")]
     parts += [f"{counts[key]} {words}" for key, words in _MARKS.items() if counts[key]]
     money = _money(result)
     again = f"; {result.outcome.resubmitted} submitted once more, as asked" if result.outcome.resubmitted else ""

@@ -54,8 +54,8 @@ def submit(
 def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
     if len(positional) > 1:
         raise UsageError(
-            f"submit takes one prompt, and got {len(positional)}: {' | '.join(positional[:4])}",
-            'Quote the prompt: flux-lora submit "a cat on the moon". Several prompts: repeat -p.',
+            f"submit takes one prompt, and got {len(positional)}: {' | '.join(positional[:4])}; quote the prompt",
+            'For example: flux-lora submit "a cat on the moon". Several prompts: repeat -p.',
         )
     texts = list(options.prompt_option or [])
     if positional == ["-"]:
