@@ -56,10 +56,15 @@ def connected(options: ServiceOptions, console: Console, clock: Clock) -> Iterat
 
 
 def check(options: ServiceOptions) -> None:
-    """Refuse what cannot be meant, before anything else is done."""
+    """Refuse what cannot be meant, before anything else is done; what is typed wins over the environment."""
     choice("--api-version", options.api_version, ("v2", "v3"))
-    if options.sandbox and options.base_url is not None and all(map(typed, ("sandbox", "base_url"))):
+    if not options.sandbox or options.base_url is None or not typed("base_url"):
+        return
+    if typed("sandbox"):
         raise UsageError("--sandbox and --base-url exclude each other", "The sandbox has an address of its own.")
+    options.sandbox = False
+    console: Console = click.get_current_context().find_root().obj
+    console.warn("FLUX_LORA_SANDBOX is set, and --base-url wins over it: this is not the sandbox", "sandbox")
 
 
 def typed(parameter: str) -> bool:
