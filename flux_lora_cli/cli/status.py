@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import ServiceOptions
+from flux_lora_cli.cli.task_ids import read_ids
 from flux_lora_cli.domain.events import TaskStatus
 from flux_lora_cli.domain.text import printable
 from flux_lora_cli.errors import ExitCode, NotFoundError
@@ -85,8 +85,7 @@ def _ids(given: list[str]) -> list[str]:
     from flux_lora_cli.domain.wire import is_task_id
 
     if "-" in given:
-        lines = sys.stdin.read().split() if sys.stdin is not None else []
-        given = [task_id for task_id in given if task_id != "-"] + lines
+        given = [task_id for task_id in given if task_id != "-"] + list(read_ids())
         if not given:
             raise NotFoundError("no task id came in", "The command before may have failed; see what it said.")
     for task_id in given:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +12,13 @@ import typer
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import SaveOptions, ServiceOptions
-from flux_lora_cli.errors import UsageError
+from flux_lora_cli.cli.task_ids import read_ids
+from flux_lora_cli.domain.records import State
+from flux_lora_cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from flux_lora_cli.assembly.task_runs import TasksResult
+    from flux_lora_cli.domain.records import JobRecord
     from flux_lora_cli.workflow.runner import Runner
 
 
@@ -62,7 +65,7 @@ def wait(
             stack.enter_context(interrupting(runner.interrupt, console, resume))
 
         result = waiting.wait_for(
-            _stdin() if streamed else ids,
+            read_ids() if streamed else ids,
             connection.client,
             connection.service,
             settings,
@@ -72,15 +75,24 @@ def wait(
             on_runner=on_runner,
             clock=clock,
         )
+    if streamed:
+        _say_how_to_go_on(result)
     return tell(result, console)
 
 
-def _stdin() -> Iterator[str]:
-    """Lines as they come in: a pipe's writer may still be at work."""
-    if sys.stdin is None:
+def _say_how_to_go_on(result: TasksResult) -> None:
+    """Give an interrupt the command that goes on: the ids that came in are named, for the pipe is gone."""
+    ended = next((r for code, r in result.reasons.items() if r is not None and code >= ExitCode.INTERRUPTED), None)
+    left = [record.task_id for record in result.records if record.task_id and not _is_done(record)]
+    if ended is None or not left:
         return
-    for line in iter(sys.stdin.buffer.readline, b""):
-        yield line.decode("utf-8", "replace")
+    at = sys.argv.index("-")
+    ended.hint = f"To go on: {shlex.join(['flux-lora', *sys.argv[1:at], *left, *sys.argv[at + 1 :]])}"
+
+
+def _is_done(record: JobRecord) -> bool:
+    ended = record.state in (State.COMPLETED, State.FAILED)
+    return ended and all(output.file is not None or output.left_out for output in record.outputs)
 
 
 command = build(
