@@ -38,6 +38,7 @@ class Console:
         self.verbose = False
         self.json = False
         self.color = False
+        self._no_color = False
         self.log_file: str | None = None
         self.closed = False
         self.on_closed: Callable[[], None] | None = None
@@ -46,11 +47,12 @@ class Console:
         self.print_above: Callable[[str], None] | None = None
 
     def configure(self, general: GeneralOptions) -> None:
-        """Take the options that the command line gave."""
+        """Take the options that the command line gave, once before and once behind the command's name."""
         self.quiet |= general.quiet
         self.verbose |= general.verbose
         self.json |= general.json
-        self.color = self.err_is_terminal and not general.no_color and not os.environ.get("NO_COLOR")
+        self._no_color |= general.no_color or bool(os.environ.get("NO_COLOR"))
+        self.color = self.err_is_terminal and not self._no_color
         if general.log_file is not None:
             self.log_file = str(general.log_file)
 
