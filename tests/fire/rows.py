@@ -349,7 +349,7 @@ REST = [
     Row("balance-404", "balance:404", 0, 1),
     Row("balance-401", "balance:401", 4, 0, ("refused the api key",)),
     Row("balance-big-number", "balance:big-number", 0, 1, scale=60),
-    Row("list-bomb", "submit:503-after:1 list:bomb=100:2", 0, 1, ("found",), scale=60),
+    Row("list-bomb", "submit:503-after:1 list:bomb=100:2", 0, 1, ("found",), scale=60, megabytes=200),
     Row("list-huge", "submit:503-after:1 list:huge=70:1", 0, 1, ("found",), scale=60, megabytes=300, slow=True),
     Row("list-html", "submit:503-after:1 list:html:3", 0, 1, ("found",), scale=60),
     Row("list-401", "submit:503-after:1 list:401", 4, 1, ("refused the api key",), files=0),

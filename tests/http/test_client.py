@@ -137,7 +137,7 @@ def test_an_upload_takes_the_ticket_and_leaves_the_key(service: responses.Reques
     assert a_client().upload(picture, "image/png") == "https://cdn.example/a"
     put = service.calls[1].request
     assert put.body == b"pixels"
-    assert put.headers["x-amz-acl"] == "private"
+    assert put.headers["X-Amz-Acl"] == "private"
     assert put.headers["Content-Type"] == "image/png"
     assert "Authorization" not in put.headers
     assert "X-Client-Name" not in put.headers

@@ -191,7 +191,7 @@ def test_a_bomb_is_unpacked_in_small_steps() -> None:
     class Raw:
         waiting: ClassVar = [gzip.compress(b" " * 50_000_000)]
 
-        def read1(self, _size: int, decode_content: bool) -> bytes:
+        def read1(self, _size: int) -> bytes:
             return self.waiting.pop() if self.waiting else b""
 
     sizes = [len(piece) for piece in bodies.pieces_of(Raw(), "gzip", 1_000_000, "host")]

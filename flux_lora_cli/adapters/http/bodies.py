@@ -6,15 +6,14 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from flux_lora_cli.adapters.http.connections import PIECE
 from flux_lora_cli.errors import BadAnswer, Uncertain
 
-#: Bytes read at a time; larger pieces were not faster, smaller ones cost CPU.
-PIECE = 65536
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\\"
 
 
 def pieces_of(raw: Any, encoding: str, limit: int, host: str) -> Iterator[bytes]:
-    """The body of a urllib3 response. Stops soon after ``limit`` unpacked bytes; the caller counts.
+    """The body of an answer. Stops soon after ``limit`` unpacked bytes; the caller counts.
 
     Raises:
         BadAnswer: packed in a way that cannot be read.
@@ -27,7 +26,7 @@ def pieces_of(raw: Any, encoding: str, limit: int, host: str) -> Iterator[bytes]
 
 def _raw_pieces(raw: Any) -> Iterator[bytes]:
     # read1 returns what has come, so that a trickle cannot hide inside one long read.
-    while piece := raw.read1(PIECE, decode_content=False):
+    while piece := raw.read1(PIECE):
         yield piece
 
 

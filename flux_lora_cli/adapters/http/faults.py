@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
+from http.client import IncompleteRead
 
 import requests.exceptions as r
 import urllib3.exceptions as u
@@ -143,7 +144,7 @@ def _why(chain: list[BaseException]) -> str:
             return "reset by the other side"
         if isinstance(error, ssl.SSLError):
             return "the encryption (TLS) failed"
-        if isinstance(error, (u.IncompleteRead, u.InvalidChunkLength)):
+        if isinstance(error, (IncompleteRead, u.InvalidChunkLength)):
             return "the answer was cut short"
     for error in reversed(chain):
         if isinstance(error, OSError) and error.strerror:

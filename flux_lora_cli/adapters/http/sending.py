@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 
-from flux_lora_cli.adapters.http.connections import POOLS
+from flux_lora_cli.adapters.http.connections import POOLS, Answer, TrackedPool
 from flux_lora_cli.domain.hosts import is_loopback, origin
 from flux_lora_cli.errors import InsecureConnection
 
 #: Connection pools kept, one an origin. Outputs come from few hosts.
 _ORIGINS = 64
+_AFTER_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+#: A path and query that go out as they are. [RFC 3986, pchar]
+_PLAIN_TARGET = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 
 
 class Adapter(HTTPAdapter):
@@ -26,7 +31,7 @@ class Adapter(HTTPAdapter):
 
     def __init__(self, pool_size: int, context: ssl.SSLContext | None) -> None:
         self._context = context
-        self._direct: dict[tuple[str, str, int], Any] = {}
+        self._direct: dict[tuple[str, str, int], TrackedPool] = {}
         super().__init__(pool_connections=_ORIGINS, pool_maxsize=pool_size, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
@@ -58,13 +63,14 @@ class Adapter(HTTPAdapter):
 
     def request_url(self, request: Any, proxies: Any) -> str:
         # Plain http goes to loopback only, and that never through a proxy: no absolute form is needed.
-        return str(request.path_url)
+        return target(request.url)
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
         # Not by its constructor, which makes a cookie jar: cookies are not wanted.
         response = requests.Response.__new__(requests.Response)
         response.status_code = resp.status
-        response.headers = resp.headers  # urllib3's own are blind to case, too
+        ours = isinstance(resp, Answer)  # else somebody put other answers in place of the network's
+        response.headers = resp.headers if ours else {name.lower(): value for name, value in resp.headers.items()}  # type: ignore[assignment]  # in lower case
         response.raw = resp
         response.url = req.url
         response.request = req
@@ -112,10 +118,24 @@ def prepare(method: str, url: str, headers: dict[str, str], body: bytes | None) 
     prepared.url = url
     if body is not None:
         headers["Content-Length"] = str(len(body))
-    prepared.headers = CaseInsensitiveDict(headers)
+    prepared.headers = headers  # type: ignore[assignment]  # spelled by us, so its names need not be compared
     prepared.body = body
     prepared.hooks = {}
     return prepared
+
+
+@lru_cache(maxsize=16)
+def patience(connect: float, silence: float) -> urllib3.Timeout:
+    """Seconds to connect, and of silence."""
+    return urllib3.Timeout(connect=connect, read=silence)
+
+
+def target(url: str) -> str:
+    """Path and query of a URL, as a request's line can hold them."""
+    written = _AFTER_HOST.sub("", url, count=1).partition("#")[0]
+    if _PLAIN_TARGET.fullmatch(written) and "/." not in written:
+        return written
+    return urllib3.util.parse_url(url).request_uri
 
 
 def _proxies(scheme: str, host: str, port: int | None) -> dict[str, str]:

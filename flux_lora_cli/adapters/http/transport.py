@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from http.client import HTTPException
@@ -18,7 +18,7 @@ from flux_lora_cli._version import __version__
 from flux_lora_cli.adapters.http.bodies import looks_inline, pieces_of
 from flux_lora_cli.adapters.http.connections import exchange
 from flux_lora_cli.adapters.http.faults import translate
-from flux_lora_cli.adapters.http.sending import Adapters, prepare
+from flux_lora_cli.adapters.http.sending import Adapters, patience, prepare
 from flux_lora_cli.domain.envelope import retry_after
 from flux_lora_cli.domain.hosts import check_fetchable, is_loopback, origin, show_host, show_url
 from flux_lora_cli.domain.secrets import Redactor
@@ -108,7 +108,9 @@ class Transport:
                 raise
         elapsed = time.monotonic() - started
         self._note(request.method, request.url, response.status_code, started, len(body))
-        headers = {name.lower(): self.redactor.clean(value) for name, value in response.headers.items()}
+        headers: Mapping[str, str] = response.headers
+        if self.redactor.found_in("\n".join(headers.values())):
+            headers = {name: self.redactor.clean(value) for name, value in headers.items()}
         clean = self.redactor.clean_bytes(body)
         return HttpResponse(response.status_code, headers, clean, received_at, elapsed, host)
 
@@ -184,13 +186,11 @@ class Transport:
         started = time.monotonic()
         exchange.begin(total, silence)
         try:
-            scheme, host, port = origin(url)
-            adapter = self._adapters.get(scheme)
-            return adapter.send(
+            where = origin(url)
+            return self._adapters.get(where[0]).send(
                 prepare(method, url, headers, body),
-                stream=True,
-                timeout=(connect, silence),
-                proxies=self._adapters.proxies(scheme, host, port),
+                timeout=patience(connect, silence),  # type: ignore[arg-type]  # it takes one ready-made, too
+                proxies=self._adapters.proxies(*where),
             )
         except _FOREIGN as error:
             raise self._translated(error, method, url, started) from None
@@ -224,8 +224,7 @@ class Transport:
         if status in (401, 403, 404, 410):
             raise OutputGone(f"{host} does not have the image any more ({status}); images are deleted after 7 days")
         if status == 429:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            wait = retry_after(HttpResponse(status, headers, b"", self._clock.now()))
+            wait = retry_after(HttpResponse(status, response.headers, b"", self._clock.now()))
             raise RateLimited(f"{host} says that downloads come too fast (429)", retry_after=wait)
         if status == 408 or status >= 500:
             raise Uncertain(f"{host} had an error of its own ({status})")
