@@ -465,3 +465,40 @@ def test_a_download_that_nobody_reads_to_its_end_leaves_no_half_read_connection(
     next(iter(pieces))
     pieces.close()  # type: ignore[attr-defined]
     assert client.submit("m/x", {}).id == "t1"
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "connections"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked", b"3\r\n%s\r\n%x;x=y\r\n%s\r\n0\r\nTrailer: a\r\n\r\n", 1),
+        (b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK", None, 1),
+        (b"HTTP/1.1 200 OK\r\nConnection: keep-alive, Close", None, 3),
+        (b"HTTP/1.0 200 OK", None, 3),
+        (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive", None, 1),
+        (b"HTTP/1.1 200", None, 1),
+    ],
+    ids=["chunked", "informational", "close", "1.0", "1.0 kept", "no reason"],
+)
+def test_answers_are_read_in_every_form_of_http(
+    head: bytes, body: bytes | None, connections: int, start: Callable[[Script], tuple[RawServer, Client]]
+) -> None:
+    def script(connection: object, request: bytes) -> None:
+        if body is None:
+            whole = head + b"\r\nContent-Length: %d\r\n\r\n" % len(CREATED) + CREATED
+        else:
+            whole = head + b"\r\n\r\n" + body % (CREATED[:3], len(CREATED) - 3, CREATED[3:])
+        connection.sendall(whole)  # type: ignore[attr-defined]
+
+    server, client = start(script)  # type: ignore[arg-type]
+    for _ in range(3):
+        assert client.submit("m/x", {}).id == "t1"
+    assert server.connections == connections
+
+
+def test_an_answer_without_a_length_ends_with_its_connection(
+    start: Callable[[Script], tuple[RawServer, Client]],
+) -> None:
+    server, client = start(says_and_ends(b"HTTP/1.1 200 OK\r\n\r\n" + CREATED))
+    for _ in range(2):
+        assert client.submit("m/x", {}).id == "t1"
+    assert server.connections == 2
