@@ -30,9 +30,15 @@ class FolderPresetFiles:
 
     Args:
         allow: folders below which presets may name files, besides their own (``--allow-path``).
+
+    Raises:
+        NotFoundError: one of those folders does not exist.
     """
 
     def __init__(self, allow: Sequence[str | Path] = ()) -> None:
+        for folder in allow:
+            if not Path(folder).exists():
+                raise NotFoundError(f"--allow-path: {folder}: no such folder")
         self._allowed = [os.path.realpath(folder) for folder in allow]
         self._images: dict[str, LocalImage] = {}
 

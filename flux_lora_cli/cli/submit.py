@@ -66,13 +66,15 @@ def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
 
 
 def _lines() -> list[str]:
+    from flux_lora_cli.domain.presets.text_readers import split_lines
+
     stream = sys.stdin.buffer if sys.stdin is not None else None
     data = stream.read() if stream is not None else b""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"standard input is not UTF-8 (byte {error.start + 1})") from None
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in split_lines(text)]
     lines = [line for line in lines if line]
     if not lines:
         raise NotFoundError("no prompt came in on standard input", "The command before may have failed.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ class _Reading:
         self.overrides.check(self.preset.model, self.options.api_version)
         reader = ParameterReader(self.preset.model, self.options.api_version)
         checker = Checker(reader, literal=literal)
-        checker.find_prompts = self._prompts_file
+        checker.find_prompts = partial(self._prompts_file, literal)
         return checker
 
     def _origin(self, source: SourceFile) -> Origin:
@@ -109,7 +110,7 @@ class _Reading:
     def _wildcards(self, folder: str) -> WildcardFolder:
         return WildcardFolder(self.files, folder, self.source.folder, self.problems, self.preset.read)
 
-    def _prompts_file(self, origin: Origin, node: Scalar, key: str) -> list[PromptText] | None:
+    def _prompts_file(self, literal: bool, origin: Origin, node: Scalar, key: str) -> list[PromptText] | None:
         folder = self._folders.get(origin.file, self.source.folder)
         try:
             source = self.files.beside(node.value, folder, self.source.folder)
@@ -123,7 +124,7 @@ class _Reading:
         lines = list(prompt_lines(text))
         if not lines:
             origin.bad(node, key, f"{show(node.value)} has no prompts")
-        return [PromptText(s.text, Where(source.path, s.line, s.column)) for s in lines]
+        return [PromptText(s.text, Where(source.path, s.line, s.column), literal) for s in lines]
 
     # ---- sources -----------------------------------------------------------------------------
 
