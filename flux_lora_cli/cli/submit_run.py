@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: More images than this are asked about, where somebody can answer; as for ``batch``.
 ASK_ABOVE = 100
+#: Options that say what becomes of images.
+_OF_IMAGES = ("output", "filename", "nsfw", "fail_on_nsfw", "no_download")
 
 
 def run(
@@ -40,6 +42,8 @@ def run(
 
     spend, save, service = groups
     settings = run_settings(spend, save, console)
+    if not wait:
+        _tell_unused(console)
     save_to = None
     if wait:
         folder = default_folder(service, save.output)
@@ -76,6 +80,16 @@ def run(
         )
     _say_how_to_go_on(result, save, service, wait=wait)
     return tell(result, console)
+
+
+def _tell_unused(console: Console) -> None:
+    """Warn of options about images where none is saved: they do nothing."""
+    from flux_lora_cli.cli.service import typed
+
+    names = [name for name in _OF_IMAGES if typed(name)]
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        console.warn(f"without --wait no image is saved, so there is no use in {options}", "unused_option")
 
 
 def _say_how_to_go_on(result: task_runs.TasksResult, save: SaveOptions, service: ServiceOptions, *, wait: bool) -> None:
