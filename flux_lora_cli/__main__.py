@@ -20,7 +20,16 @@ def main() -> int:
             return 0
     from flux_lora_cli.cli.main import run
 
-    return run(sys.argv[1:])
+    code = run(sys.argv[1:])
+    if code in (130, 143):
+        import contextlib
+        import os
+
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        # While the interpreter ends, a further signal would kill it, and another exit code be seen.
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ def interrupting(stop: Callable[[FluxLoraError], None], console: Console, resume
         stop: ends the run; called from a signal handler.
         resume: the command that goes on from there.
     """
-    hit = False
+    hit = signalled = False
 
     def handle(number: int, frame: object) -> None:
-        nonlocal hit
+        nonlocal hit, signalled
         error = next(kind for name, kind in _SIGNALS if getattr(signal, name, None) == number)
         if hit:
             os._exit(int(error.exit_code))
-        hit = True
+        hit = signalled = True
         word = "interrupted" if error is Interrupted else "terminated"
         stop(error(f"{word}; everything so far is saved", f"To go on: {resume}" if resume else ""))
 
@@ -54,5 +54,6 @@ def interrupting(stop: Callable[[FluxLoraError], None], console: Console, resume
         yield
     finally:
         console.on_closed = None
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if not signalled:  # else the next one still ends the program at once, and with its own exit code
+            for number, handler in previous.items():
+                signal.signal(number, handler)
