@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -93,13 +94,24 @@ def _tell_unused(console: Console) -> None:
 
 
 def _say_how_to_go_on(result: task_runs.TasksResult, save: SaveOptions, service: ServiceOptions, *, wait: bool) -> None:
-    """Give an interrupt the command that goes on: it waits for what was submitted; the rest was not."""
-    ended = next((r for code, r in result.reasons.items() if r is not None and code >= ExitCode.INTERRUPTED), None)
-    if ended is None:
-        return
+    """Name the command that goes on: it waits for what was submitted; the same command again would pay again."""
     tasks = [r.task_id for r in result.records if r.task_id and r.state is State.SUBMITTED]
+    paid = any(record.task_id for record in result.records)
     left = sum(1 for record in result.records if record.state is State.PLANNED)
-    words = ["flux-lora", "wait" if tasks else "status", *(task for task in tasks if task)]
+    rest = f" ({left} prompt{'s were' if left > 1 else ' was'} not submitted)" if left else ""
+    way = f"To go on: {_waiting(tasks, save, service, wait=wait)}{rest}"
+    for code, reason in result.reasons.items():
+        if reason is None:
+            continue
+        if code >= ExitCode.INTERRUPTED:
+            reason.hint = way
+        elif paid and "same command" in reason.hint:
+            goes_on = way if tasks else f"Submit only what is left{rest}."
+            reason.hint = f"Do not repeat this command, it would submit, and pay, everything again. {goes_on}"
+
+
+def _waiting(tasks: Sequence[str], save: SaveOptions, service: ServiceOptions, *, wait: bool) -> str:
+    words = ["flux-lora", "wait" if tasks else "status", *tasks]
     if service.sandbox:
         words.append("--sandbox")
     elif service.base_url is not None:
@@ -108,7 +120,7 @@ def _say_how_to_go_on(result: task_runs.TasksResult, save: SaveOptions, service:
         words += ["--api-version", service.api_version]
     if wait and tasks and save.output is not None:
         words += ["-o", str(save.output)]
-    ended.hint = f"To go on: {shlex.join(words)}" + (f" ({left} prompts were not submitted)" if left else "")
+    return shlex.join(words)
 
 
 def _confirmed(works: list[Work], priced: Priced, spend: SpendOptions, console: Console) -> bool:
