@@ -18,6 +18,11 @@ def main() -> int:
                 sys.stdout = None  # or the interpreter complains once more as it ends
                 return 141
             return 0
+    import signal
+
+    # Until the program can say something itself, Ctrl-C ends it without Python's wall of text.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from flux_lora_cli.cli.main import run
 
     code = run(sys.argv[1:])

@@ -15,11 +15,14 @@ import click
 
 from flux_lora_cli.cli.app import root
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
+from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, Terminated, UsageError
 
 
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP, while no run is there to end in good order."""
+class _Ended(BaseException):
+    """A signal, while no run is there to end in good order. No KeyboardInterrupt: Typer ends without a word at that."""
+
+    def __init__(self, error: FluxLoraError) -> None:
+        self.error = error
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -57,7 +60,7 @@ def _told(arguments: Sequence[str], console: Console) -> int:
 
 
 def _guarded(arguments: Sequence[str], console: Console) -> int:
-    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    previous = _catch_signals()
     try:
         result: Any = root().main(list(arguments), prog_name="flux-lora", standalone_mode=False, obj=console)
         return int(result) if isinstance(result, int) else ExitCode.OK
@@ -75,14 +78,14 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
         console.error(UsageError(error.format_message()))
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        console.info("interrupted")
+        console.error(Interrupted("interrupted"))
         return ExitCode.INTERRUPTED
-    except Terminated:
-        console.info("terminated")
-        return ExitCode.TERMINATED
-    except SystemExit as ended:
+    except _Ended as ended:
+        console.error(ended.error)
+        return ended.error.exit_code
+    except SystemExit as done:
         # Completion ends so, with 0; and click, with 1, where its help is not read to the end.
-        console.closed = console.closed or bool(ended.code)
+        console.closed = console.closed or bool(done.code)
         return ExitCode.OK
     except BrokenPipeError:
         console.closed = True
@@ -90,7 +93,8 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
     except Exception as error:  # the program's own fault: say so without a wall of text
         return _internal(error, console)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _wrong_usage(error: click.UsageError, console: Console) -> int:
@@ -114,8 +118,17 @@ def _internal(error: Exception, console: Console) -> int:
     return ExitCode.INTERNAL
 
 
-def _raise_terminated(signum: int, frame: object) -> NoReturn:
-    raise Terminated
+def _catch_signals() -> dict[signal.Signals, Any]:
+    """Let Ctrl-C and SIGTERM raise; the handlers that were there. What the parent chose to ignore stays ignored."""
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
+    for number in previous:
+        signal.signal(number, _raise)
+    return previous
+
+
+def _raise(signum: int, frame: object) -> NoReturn:
+    raise _Ended(Interrupted("interrupted") if signum == signal.SIGINT else Terminated("terminated"))
 
 
 def _end_of_options(arguments: Sequence[str]) -> int:

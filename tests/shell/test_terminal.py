@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -18,6 +19,7 @@ import pytest
 from flux_lora_cli.cli.console import Console, _wrapped
 from flux_lora_cli.cli.settings import live
 from tests.conftest import Cli, require_tool
+from tests.event_lines import check_event_lines
 from tests.shell.documented import place_program
 
 Service = Callable[..., dict[str, str]]
@@ -189,6 +191,55 @@ def test_a_closed_reader_ends_it_quietly(tmp_path: Path, service: Service, prese
     assert done.stdout.splitlines()[1] == "141"
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "batch three.yaml -o out",
+        "batch three.yaml -o out --json",
+        "status",
+        "preset show three.yaml",
+        "preset list .",
+        "schema manifest",
+        "gallery out",
+        "doctor",
+        "batch --help",
+        "--version",
+    ],
+)
+def test_a_reader_that_is_gone_ends_any_command_quietly(
+    tmp_path: Path, cli: Cli, service: Service, preset: Path, command: str
+) -> None:
+    env = service()
+    assert cli("submit", "a cat", env=env).code == 0
+    if command.startswith("gallery"):
+        assert cli("batch", preset, "-o", "out", env=env).code == 0
+    env = {**os.environ, **env, "PATH": f"{place_program(tmp_path)}:{os.environ['PATH']}"}
+    script = f"set -o pipefail; flux-lora {command} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "141\n"
+    for word in ("Traceback", "Broken", "error", "Exception"):
+        assert word not in done.stderr
+    if command.startswith("batch three"):
+        assert cli("batch", preset, "-o", "out", env=env).code == 0
+        assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_an_interrupt_of_a_command_that_only_looks_is_an_event_too(
+    spawn: Callable[..., subprocess.Popen[str]], cli: Cli, service: Service
+) -> None:
+    env = service(service_time=(60.0, 60.0))
+    task = cli("submit", "a cat", env=env).out.strip()
+    process = spawn("status", "--watch", task, "--json", env=env)
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    process.send_signal(signal.SIGINT)
+    lines += process.stdout.readlines()
+    assert process.wait(60) == 130
+    check_event_lines("".join(lines))
+    assert [json.loads(line)["event"] for line in lines] == ["status", "error", "summary"]
+    assert json.loads(lines[1])["code"] == "interrupted"
 
 
 # ---- commands of CI services -------------------------------------------------------------
