@@ -22,6 +22,8 @@ from flux_lora_cli.workflow.ports import Saved
 
 #: How ``OutputRecord.error`` begins for a file of ours that was found changed: it may be replaced.
 DAMAGED = "damaged"
+#: Seconds for which a new name waits for others in its folder, to be made durable with one flush.
+SEAL = 0.05
 
 
 @dataclass(eq=False)
@@ -77,7 +79,6 @@ class Collector:
             output.url = place_of(source)
             output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
         record.outputs = [known[index] for index in sorted(known)]
-        self._ctx.book.change(record)
         self._ctx.emit(Completed(record.id, task.id, len(task.outputs), task.execution_ms))
         self._fetch_missing(work, dict(enumerate(task.outputs)))
 
@@ -114,10 +115,12 @@ class Collector:
             elif output.error is None or not output.error.startswith("output_expired"):
                 self._give_up(work, output, "output_expired", "the service has no such output any more")
         work.open_outputs = len(fetches)
-        self._ctx.book.change(work.record)
         for fetch in fetches:
             self._fetch(fetch)
-        if not fetches:
+        if fetches:
+            self._ctx.book.later(work.record)  # until an image is there, a rerun looks at the task anyway
+        else:
+            self._ctx.book.change(work.record)
             self._ctx.settle(work)
 
     def _not_wanted(self, output: OutputRecord) -> bool:
@@ -251,7 +254,7 @@ class Collector:
             self._ctx.abort(error)
             return
         if not self._renamed:
-            self._ctx.reactor.soon(self._seal)
+            self._ctx.reactor.after(SEAL, self._seal)
         self._renamed.append(fetch)
 
     def finish(self) -> None:
