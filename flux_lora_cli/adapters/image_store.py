@@ -117,7 +117,7 @@ class ImageStore:
         Raises:
             FileExistsError: something has that name; it is left alone.
         """
-        source, target = self._path(temp), self._path(final, make=True)
+        source, target = self._place(temp), self._place(final, make=True)
         with explained(target):
             rename_new(source, target)
         self._begun.discard(temp)
@@ -141,7 +141,7 @@ class ImageStore:
     def stat(self, path: str) -> tuple[int, int] | None:
         """Size in bytes and modification time in ns; None where there is no such regular file."""
         try:
-            found = self._path(path).lstat()
+            found = os.lstat(self._place(path))
         except (OSError, FolderError):
             return None
         return (found.st_size, found.st_mtime_ns) if stat_module.S_ISREG(found.st_mode) else None
@@ -205,12 +205,18 @@ class ImageStore:
         return final
 
     def _path(self, path: str, *, make: bool = False) -> Path:
-        return self._parent(path, make=make) / path.rpartition("/")[2]
+        return Path(self._place(path, make=make))
+
+    def _place(self, path: str, *, make: bool = False) -> str:
+        """The same without a ``Path``, which costs more than a system call; asked several times an image."""
+        return f"{self._parent(path, make=make)}{os.sep}{path.rpartition('/')[2]}"
 
     def _parent(self, path: str, *, make: bool) -> Path:
         if not _is_safe(path):
             raise FolderError(f"not a path inside the folder: {printable(path[:200])}", "It is not used.")
         below = path.rpartition("/")[0]
+        if not below and not make:
+            return self.folder
         parent = self.folder / below if below else self.folder
         if make and not parent.is_dir():
             self._refuse_outside(parent)

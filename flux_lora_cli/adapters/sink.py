@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import secrets
 import stat
@@ -22,6 +23,7 @@ TEMP_PREFIX, TEMP_SUFFIX = ".flux-lora-", ".part"
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _PIECE = 1 << 20
+_RUN, _numbers = secrets.token_hex(8), itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,8 @@ def inspect_image(path: Path, limit_bytes: int = MAX_BYTES) -> ImageInfo:
 
 
 def temp_name() -> str:
-    """A new name for a temporary file."""
-    return f"{TEMP_PREFIX}{secrets.token_hex(8)}{TEMP_SUFFIX}"
+    """A new name for a temporary file; no other process, and no later one, gives the same."""
+    return f"{TEMP_PREFIX}{_RUN}-{os.getpid():x}-{next(_numbers):x}{TEMP_SUFFIX}"
 
 
 def is_temp(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
@@ -10,6 +11,8 @@ from flux_lora_cli.domain.text import printable
 from flux_lora_cli.errors import RefusedUrl
 
 _PORTS = {"http": 80, "https": 443}
+#: What a URL is free of.
+_NO_URL = re.compile(r"""[^\x21-\x7f]|[\\"<>`]""")
 
 
 @lru_cache(maxsize=256)
@@ -72,7 +75,7 @@ def check_fetchable(url: str, *, allow_loopback: bool) -> SplitResult:
     except ValueError:
         raise RefusedUrl(f"the image's address is broken: {show_url(url)}") from None
     known = parts.scheme in _PORTS or not parts.scheme
-    if known and (not url.isascii() or any(c <= " " or c in '\\"<>`' for c in url) or not host or "@" in parts.netloc):
+    if known and (_NO_URL.search(url) or not host or "@" in parts.netloc):
         raise RefusedUrl(f"the image's address is broken: {show_url(url)}")
     if parts.scheme == "https" or (parts.scheme == "http" and allow_loopback and is_loopback(host)):
         return parts

@@ -194,4 +194,4 @@ class Context:
 
 def iso(moment: datetime) -> str:
     """A UTC time as files have it: milliseconds and Z."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
