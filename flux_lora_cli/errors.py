@@ -289,6 +289,12 @@ class NsfwFlagged(FluxLoraError):
     exit_code = ExitCode.NSFW
     code = "nsfw"
 
+    @classmethod
+    def counted(cls, images: int) -> NsfwFlagged:
+        """The error of a run with so many flagged images."""
+        flagged = "1 image was" if images == 1 else f"{images} images were"
+        return cls(f"{flagged} flagged NSFW, and --fail-on-nsfw was given")
+
 
 class Interrupted(FluxLoraError):
     """Ctrl-C."""

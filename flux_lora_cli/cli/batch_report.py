@@ -90,7 +90,7 @@ def _unsaid(outcome: Outcome, counts: Mapping[str, object]) -> FluxLoraError | N
             "Run again to fetch what is missing; failed jobs are submitted again with --retry-failed.",
         )
     if code is NsfwFlagged.exit_code:
-        return NsfwFlagged(f"{counts['nsfw']} images were flagged NSFW, and --fail-on-nsfw was given")
+        return NsfwFlagged.counted(int(str(counts["nsfw"])))
     if code is DeadlineError.exit_code:
         return DeadlineError("tasks are still running", "They are paid for: the same command picks them up.")
     return None

@@ -13,7 +13,7 @@ import typer
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
 from flux_lora_cli.domain.records import State
-from flux_lora_cli.errors import BudgetError, ExitCode
+from flux_lora_cli.errors import BudgetError, ExitCode, NsfwFlagged
 
 if TYPE_CHECKING:
     from flux_lora_cli.assembly import task_runs
@@ -139,10 +139,13 @@ def tell(result: task_runs.TasksResult, console: Console) -> int:
     """The summary of submitted or awaited tasks, and why the exit code is not 0."""
     from flux_lora_cli.domain.manifest import summary
 
-    console.summary.update(summary(result.records))
+    counts = summary(result.records)
+    console.summary.update(counts)
     for reason in result.reasons.values():
         if reason is not None and reason.code != "output_closed":
             console.error(reason)
+    if result.exit_code is NsfwFlagged.exit_code and result.reasons.get(result.exit_code) is None:
+        console.error(NsfwFlagged.counted(int(str(counts["nsfw"]))))
     return int(result.exit_code)
 
 
