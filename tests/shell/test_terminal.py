@@ -67,7 +67,7 @@ def test_in_tmux_nothing_wraps_and_nothing_is_left(service: Service, preset: Pat
     assert facts, screens[-1]
     running = next(screen for screen in screens if "in flight" in screen)
     assert re.search(r"^jobs [━╸╺]+ +\d/3 +\d+%$", running, re.M)
-    assert all(re.match(r"\d+ in flight · 0 failed · \d images", line) for line in facts)
+    assert all(re.match(r"\d+ in flight · (\d+ saving · )?0 failed · \d images", line) for line in facts)
     last = screens[-1].rstrip().splitlines()
     assert not [line for line in last if "━" in line or "in flight" in line]
     assert [line for line in last if line.startswith("out/a-")]
