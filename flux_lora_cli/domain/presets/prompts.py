@@ -41,6 +41,8 @@ def build_prompt_jobs(
         return _jobs_of_preset(prompts, files, options, preset, stack, job)
     if not prompts:
         raise UsageError("no prompt", hint='write one in quotes: flux-lora submit "a cat"')
+    if preset is not None:
+        _check_whole(preset, files, options)
     if stack is not None:
         options = replace(options, overrides={**options.overrides, "stack": stack})
     problems = Problems()
@@ -53,6 +55,18 @@ def build_prompt_jobs(
     jobs = list(made.expand(problems))
     raise_problems(problems, 1)
     return jobs
+
+
+def _check_whole(preset: str, files: PresetFiles, options: LoadOptions) -> None:
+    """Refuse a preset that is wrong anywhere, as ``batch`` would: nothing of it is sent. Raises PresetError."""
+    whole = LoadOptions(
+        api_version=options.api_version,
+        allow_unknown_model=options.allow_unknown_model,
+        max_jobs=None,
+        require_jobs=False,
+        inspect=True,
+    )
+    load_sources([preset], files, whole)
 
 
 def _jobs_of_preset(
