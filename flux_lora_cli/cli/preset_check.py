@@ -11,6 +11,7 @@ from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.option_values import choice
+from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.text import no_command, printable
 from flux_lora_cli.errors import ExitCode, NotFoundError, PresetError
@@ -68,7 +69,7 @@ def check(
     if bad:
         console.info(f"{bad} of {len(files)} {noun} invalid; nothing was sent")
     else:
-        console.info(f"{len(files)} {noun} good, {checker.jobs} jobs")
+        console.info(f"{len(files)} {noun} good, {counted(checker.jobs, 'job')}")
     return max(codes, key=lambda code: (code == ExitCode.NOT_FOUND, code), default=ExitCode.OK)
 
 

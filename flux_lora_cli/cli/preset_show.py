@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,9 @@ from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.option_values import choice
+from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.cli.request_options import GenerateOptions
+from flux_lora_cli.cli.table import screen, table
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.text import is_plain, json_line, printable
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 #: Shown for a seed that is drawn when the job is submitted.
 RANDOM = "random"
-_MOST_COLUMN = 48
 
 
 def show(
@@ -59,8 +59,9 @@ def show(
     if not console.json:
         for line in _WRITERS[as_](loaded.jobs, api_version):
             console.result(line)
-    how = "" if loaded.multiplication == str(len(loaded.jobs)) else f" ({loaded.multiplication})"
-    console.info(f"{len(loaded.jobs)} jobs{how}")
+    part = f" of {loaded.total}" if len(loaded.jobs) != loaded.total else ""
+    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
+    console.info(f"{counted(len(loaded.jobs), 'job')}{part}{how}")
 
 
 def as_sent(job: Job, api_version: str) -> dict[str, Any]:
@@ -101,12 +102,7 @@ def _yaml(jobs: Sequence[Job], api_version: str) -> Iterator[str]:
 def _table(jobs: Sequence[Job], api_version: str) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("JOB", "SEED", "SIZE", "STEPS", "LORAS", "PROMPT")]
     rows += [_row(as_sent(job, api_version)) for job in jobs]
-    widths = [min(max(len(row[n]) for row in rows), _MOST_COLUMN) for n in range(len(rows[0]) - 1)]
-    screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        line = "  ".join((*cells, row[-1])).rstrip()
-        yield line if not screen or len(line) <= screen else line[: screen - 1] + "…"
+    yield from table(rows, screen())
 
 
 def _row(sent: dict[str, Any]) -> tuple[str, ...]:

@@ -30,3 +30,12 @@ def test_a_second_prompt_is_told_to_be_quoted(cli: Cli) -> None:
     done = cli("submit", "--sandbox", "a", "cat")
     assert (done.code, done.out) == (2, "")
     assert "quote the prompt" in done.err
+
+
+def test_one_job_is_counted_as_one(cli: Cli, tmp_path: Path) -> None:
+    preset = tmp_path / "p.yaml"
+    preset.write_text(PRESET)
+    assert cli("preset", "show", preset, "--only", "dawn").err == "1 job of 3\n"
+    preset.write_text("jobs: [{prompt: x}]\n")
+    assert cli("preset", "show", preset).err == "1 job\n"
+    assert cli("preset", "check", preset).err == "1 preset good, 1 job\n"
