@@ -21,6 +21,7 @@ from flux_lora_cli.domain.events import Progress as Standing
 _WINDOW = 60.0
 #: Seconds for which a note stays at least, so that it can be read.
 _NOTE = 3.0
+_DOT = " · "
 #: Redraws a second: enough for a smooth bar, few enough for a slow line.
 _FRAMES = 8
 
@@ -96,19 +97,21 @@ class LiveDisplay:
         standing, now = self._standing, time.monotonic()
         if standing is None:
             return line.append("starting")
-        line.append(f"{standing.in_flight} in flight · ")
-        if standing.saving:
-            line.append(f"{standing.saving} saving · ")
-        line.append(f"{standing.failed} failed", style="not dim red" if standing.failed else "")
-        parts = [f"{standing.images} images"]
-        if rate := self._per_minute(now):
-            parts.append(f"{rate:.0f}/min")
-        if standing.cost_usd is not None:
-            parts.append(f"${standing.cost_usd}")
-        parts.append(clock_text(now - self._started))
-        if standing.remaining_seconds is not None:
-            parts.append(f"{clock_text(standing.remaining_seconds)} left")
-        return line.append("".join(f" · {part}" for part in parts))
+        saving = f"{standing.saving} saving" if standing.saving else ""
+        rate = self._per_minute(now)
+        money = "" if standing.cost_usd is None else f"${standing.cost_usd}"
+        left = "" if standing.remaining_seconds is None else f"{clock_text(standing.remaining_seconds)} left"
+        before = [f"{standing.in_flight} in flight", saving]
+        failed = f"{standing.failed} failed"
+        after = [f"{standing.images} images", f"{rate:.0f}/min" if rate else "", money, clock_text(now - self._started)]
+        after.append(left)
+        # What a narrow terminal has no room for, the least missed first.
+        for missed in (after[1], after[3], saving):
+            if len(_joined([*before, failed, *after])) > self._rich.width:
+                before, after = ([part for part in parts if part != missed] for parts in (before, after))
+        line.append("".join(f"{part}{_DOT}" for part in before if part))
+        line.append(failed, style="not dim red" if standing.failed else "")
+        return line.append("".join(f"{_DOT}{part}" for part in after if part))
 
     def _per_minute(self, now: float) -> float:
         """Images saved, over the last minute or since the start."""
@@ -116,3 +119,7 @@ class LiveDisplay:
             self._saved.popleft()
         elapsed = min(_WINDOW, now - self._started)
         return len(self._saved) / elapsed * 60 if elapsed > 2 else 0.0
+
+
+def _joined(parts: list[str]) -> str:
+    return _DOT.join(part for part in parts if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.table import screen, table
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.text import no_command, printable
 from flux_lora_cli.errors import NotFoundError, PresetError
@@ -31,7 +33,7 @@ def list_(
     for row in rows:
         console.event(Record("preset", row))
     if rows:
-        for line in _lines(rows):
+        for line in _lines(rows, screen()):
             console.result(no_command(line))
     else:
         console.info(f"no presets in {folder}; start one with: flux-lora preset new {folder}/NAME.yaml")
@@ -62,17 +64,21 @@ def _entry(path: Path, files: Any) -> dict[str, Any]:
     }
 
 
-def _lines(rows: list[dict[str, Any]]) -> list[str]:
-    table = [("FILE", "NAME", "JOBS", "STACKS", "DESCRIPTION")]
+def _lines(rows: list[dict[str, Any]], columns: int) -> Iterator[str]:
+    """A table; where it does not fit the screen, with each description on a line of its own."""
+    cells: list[tuple[str, ...]] = [("FILE", "NAME", "JOBS", "STACKS", "DESCRIPTION")]
     for row in rows:
         jobs = "-" if row["jobs"] is None else str(row["jobs"])
-        cells = (row["file"], row["name"] or "-", jobs, ", ".join(row["stacks"]) or "-", row["description"])
-        table.append(tuple(printable(" ".join(str(cell).split())) for cell in cells))  # type: ignore[arg-type]
-    widths = [max(len(row[n]) for row in table) for n in range(4)]
-    return [
-        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4])).rstrip()
-        for row in table
-    ]
+        texts = (row["file"], row["name"] or "-", jobs, ", ".join(row["stacks"]) or "-", row["description"])
+        cells.append(tuple(printable(" ".join(str(text).split())) for text in texts))
+    whole = list(table(cells, 0))
+    if not columns or max(map(len, whole)) <= columns:
+        yield from whole
+        return
+    for line, row_cells in zip(table([row[:-1] for row in cells], columns), cells, strict=True):
+        yield line
+        if row_cells is not cells[0] and row_cells[-1]:
+            yield from table([("", row_cells[-1])], columns)
 
 
 command = build(list_, "list", examples="  flux-lora preset list presets")
