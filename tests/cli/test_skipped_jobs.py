@@ -46,3 +46,15 @@ def test_a_done_job_that_is_skipped_later_stays_done(cli: Cli, tmp_path: Path) -
     done = cli("batch", preset, "--sandbox", "-o", out, "--poll-interval", "0.1")
     assert done.code == 0
     assert states(out) == {"made": "completed", "left-out": "completed"}
+
+
+def test_a_skipped_job_exists_for_only_and_is_nothing_to_submit(cli: Cli, tmp_path: Path) -> None:
+    preset, out = tmp_path / "p.yaml", tmp_path / "out"
+    preset.write_text(PRESET.format(skip="true"))
+    done = cli("batch", preset, "--sandbox", "-o", out, "--only", "left-*", "--json")
+    assert (done.code, done.events[-1]["submitted"], done.events[-1]["skipped"]) == (0, 0, 1)
+    assert states(out) == {"left-out": "skipped"}
+    assert cli("batch", preset, "--sandbox", "-o", out, "--only", "left-*", "--only", "gone").code == 3
+    one = cli("submit", "--sandbox", "--preset", preset, "--job", "left-out")
+    assert (one.code, one.out) == (3, "")
+    assert "skip: true" in one.err

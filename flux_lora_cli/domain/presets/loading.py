@@ -115,14 +115,15 @@ def load_sources(paths: Sequence[str], files: PresetFiles, options: LoadOptions 
     for preset in presets:
         for path, digest in preset.read.items():
             sources.setdefault(path, digest)
+    skipped = [] if options.inspect else _skipped_jobs(presets, options)
     return Loaded(
-        select(jobs, options.only),
+        select(jobs, options.only, skipped),
         list(sources.items()),
         tuple(preset.name for preset in presets),
         total,
         multiplication(specs),
         tuple(name for preset in presets for name in preset.skipped),
-        [] if options.inspect else _skipped_jobs(presets, options),
+        matching(skipped, options.only),
         tuple(_info(preset) for preset in presets),
     )
 
@@ -133,7 +134,7 @@ def _skipped_jobs(presets: Sequence[OnePreset], options: LoadOptions) -> list[Jo
     for preset in presets:
         if sum(map(job_count, preset.skipped_specs)) <= (options.max_jobs or MAX_JOBS):
             jobs.extend(preset.expand_skipped())
-    return matching(jobs, options.only)
+    return jobs
 
 
 def _info(preset: OnePreset) -> PresetInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...errors import UsageError
+from ...errors import NotFoundError, UsageError
 from ..job import Job
 from .files import PresetFiles
 from .loading import MAX_JOBS, LoadOptions, load_sources, raise_problems
@@ -88,6 +88,8 @@ def _jobs_of_preset(
         overrides["prompt"] = prompts[0]
     options = replace(options, overrides=overrides, only=(job,), keep_ids=True)
     jobs = load_sources([preset], files, options).jobs
+    if not jobs:
+        raise NotFoundError(f'"{job}" matches only jobs with skip: true', hint="take skip out of the preset")
     seed = overrides.get("seed", options.set_overrides.get("seed"))
     if seed is not None and len(jobs) == 1:
         # Repeats count up from a fixed seed; one job alone takes the seed that was asked for.

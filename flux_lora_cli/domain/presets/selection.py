@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fnmatch import translate
+from itertools import chain
 
 from ...errors import NotFoundError
 from ..job import Job
 from ..suggest import nearest
 
 
-def select(jobs: list[Job], globs: Sequence[str]) -> list[Job]:
-    """The jobs that any glob matches. Raises NotFoundError for a glob that matches none."""
+def select(jobs: list[Job], globs: Sequence[str], skipped: Sequence[Job] = ()) -> list[Job]:
+    """The jobs that any glob matches.
+
+    Raises:
+        NotFoundError: a glob that matches none, and no ``skipped`` job either: those exist, and are left out.
+    """
     if not globs:
         return jobs
     patterns = [(glob, re.compile(translate(glob))) for glob in globs]
     for glob, pattern in patterns:
-        if not any(pattern.match(job.id) for job in jobs):
+        if not any(pattern.match(job.id) for job in chain(jobs, skipped)):
             raise NotFoundError(f'no job matches "{glob}"', hint=_hint(glob, jobs))
     return [job for job in jobs if any(pattern.match(job.id) for _, pattern in patterns)]
 
