@@ -7,10 +7,13 @@ from decimal import Decimal, InvalidOperation
 
 import typer
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(s|m|h|d)?\Z")
-_UNIT = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_RATE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:/\s*(min|m|s|sec|h))?\Z")
-_PER = {None: 60.0, "min": 60.0, "m": 60.0, "s": 1.0, "sec": 1.0, "h": 3600.0}
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})"
+_DURATION = re.compile(_NUMBER + r"(s|m|h)?\Z")
+_UNIT = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_RATE = re.compile(_NUMBER + r"(?:/(min|s))?\Z")
+_PER = {None: 60.0, "min": 60.0, "s": 1.0}
+#: Hours: a year. Longer is taken for a slip.
+_LONGEST = 8784
 
 
 def duration(text: str) -> float:
@@ -19,8 +22,8 @@ def duration(text: str) -> float:
     if not match:
         raise typer.BadParameter(f"{text!r} is no duration; write 90, 90s, 30m or 2h")
     seconds = float(match[1]) * _UNIT[match[2]]
-    if not 0 < seconds <= 366 * 86400:
-        raise typer.BadParameter(f"{text!r} is out of range; it must be above 0 and at most 366d")
+    if not 0 < seconds <= _LONGEST * 3600:
+        raise typer.BadParameter(f"{text!r} is out of range; it must be above 0 and at most {_LONGEST}h")
     return seconds
 
 
