@@ -43,6 +43,7 @@ def connected(options: ServiceOptions, console: Console, clock: Clock) -> Iterat
         UsageError: a base URL that the key may not go to.
     """
     check(options)
+    console.summary["sandbox"] = options.sandbox
     if options.sandbox:
         with _sandbox(console) as base_url:
             yield _connect(options, console, clock, base_url, "sandbox")
