@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,10 +71,16 @@ def as_sent(job: Job, api_version: str) -> dict[str, Any]:
 
     params = dict(job.params)
     if job.image is not None:
-        params["image"] = job.image.path
+        params["image"] = _shown(Path(job.image.path))
     seed: Any = RANDOM if job.seed is None else job.seed
     body = request_input(find_model(job.model), params, seed, api_version)
     return {"id": job.id, "preset": job.preset, "model": job.model, "input": body}
+
+
+def _shown(path: Path) -> str:
+    """A path as somebody here would write it: what is shown of a repository is the same on every machine."""
+    here = Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
 
 
 def _jsonl(jobs: Sequence[Job], api_version: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -196,3 +197,14 @@ def test_the_projects_presets_show_the_range(studio):
     jobs = load_sources(paths, FolderPresetFiles()).jobs
     assert any(job.image for job in jobs)
     assert {len(job.params.get("loras", ())) for job in jobs} >= {0, 1, 2}
+
+
+def test_show_names_a_local_image_as_seen_from_here(cli, tmp_path):
+    draw = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    )
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets/in.png").write_bytes(draw)
+    (tmp_path / "presets/p.yaml").write_text("version: 1\njobs:\n  - prompt: x\n    image: in.png\n")
+    shown = cli("preset", "show", "presets/p.yaml", "--as", "jsonl")
+    assert json.loads(shown.out)["input"]["image"] == "presets/in.png"
