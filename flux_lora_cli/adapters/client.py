@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.adapters.clock import SystemClock
-from flux_lora_cli.adapters.http import Transport
-from flux_lora_cli.adapters.http.transport import Clock
 from flux_lora_cli.domain import answers
 from flux_lora_cli.domain.hosts import check_fetchable, is_loopback, origin
 from flux_lora_cli.domain.secrets import Redactor
@@ -28,6 +27,9 @@ from flux_lora_cli.domain.wire import (
     put_file,
 )
 from flux_lora_cli.errors import FluxLoraError, MissingKey, NotFoundError, Rejected, UsageError
+
+if TYPE_CHECKING:
+    from flux_lora_cli.adapters.http.transport import Clock, Transport
 
 _BOTH_WAYS = (
     "Set WAVESPEED_API_KEY (a key is made at https://wavespeed.ai/accesskey) or name a file with --api-key-file; "
@@ -129,7 +131,13 @@ def connect(
     api = Api(base_url, version)
     check_host(api.base_url, allow_custom_host)
     name = "".join(c for c in (env or {}).get("WAVESPEED_CLIENT_NAME", "") if " " < c <= "~")[:100]
-    transport = Transport(api.base_url, key, clock or SystemClock(), pool_size, name or "flux-lora", log)
+
+    def transport() -> Transport:
+        # requests and urllib3 take a tenth of a second to load: a rerun of what is done needs neither.
+        from flux_lora_cli.adapters.http import Transport
+
+        return Transport(api.base_url, key, clock or SystemClock(), pool_size, name or "flux-lora", log)
+
     return Client(transport, api)
 
 
@@ -138,11 +146,24 @@ class Client:
 
     Every method raises the leaves of ServiceError and AuthError that ``domain.envelope.raise_status`` and
     ``adapters.http.faults.translate`` name, and OutOfCredit where it costs something.
+
+    Args:
+        transport: what sends, or what makes it when it is first needed.
     """
 
-    def __init__(self, transport: Transport, api: Api) -> None:
-        self.transport = transport
+    def __init__(self, transport: Transport | Callable[[], Transport], api: Api) -> None:
+        self._transport = transport
+        self._making = Lock()
         self.api = api
+
+    @property
+    def transport(self) -> Transport:
+        """What sends."""
+        if callable(self._transport):
+            with self._making:
+                if callable(self._transport):
+                    self._transport = self._transport()
+        return self._transport
 
     @property
     def redactor(self) -> Redactor:
@@ -224,7 +245,8 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self.transport.close()
+        if not callable(self._transport):
+            self._transport.close()
 
     def _task(self, request: HttpRequest, decode: Callable[[HttpResponse], Task]) -> Task:
         with self._clean():

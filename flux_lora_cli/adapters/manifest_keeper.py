@@ -11,6 +11,9 @@ from flux_lora_cli.adapters.manifest_file import ManifestFile
 from flux_lora_cli.domain.manifest import Cadence, Head
 from flux_lora_cli.domain.records import JobRecord
 
+#: Name of the ledger's word about the manifest as the last run left it.
+_AS_LEFT = "manifest"
+
 
 class ManifestKeeper:
     """Writes the manifest when it is due.
@@ -54,12 +57,35 @@ class ManifestKeeper:
         if self._cadence.due(self._monotonic()):
             self.write()
 
+    def finish(self) -> None:
+        """Make it exact, at the end of a run. Where nothing changed, and the file is as it was left, it stays."""
+        if not (self._cadence.dirty or self._take_over()) and self._ledger.meta(_AS_LEFT) == self._as_it_is():
+            return
+        self.write()
+        left = self._as_it_is()
+        if left is not None:
+            self._ledger.set_meta(_AS_LEFT, left)
+
+    def _as_it_is(self) -> str | None:
+        """What tells this very file, and what would be written, from another; None where there is no file."""
+        try:
+            found = self._file.path.stat()
+        except OSError:
+            return None
+        return f"{found.st_size} {found.st_mtime_ns} {found.st_ino} {self._head.tool_version}"
+
+    def _take_over(self) -> bool:
+        """Take over what other processes wrote to the ledger; whether they did."""
+        changed = self._ledger.foreign_changes()
+        for record in changed:
+            if record.key not in self._own:
+                self._records[record.key] = record
+        return bool(changed)
+
     def write(self) -> None:
         """Write now. Raises DiskFull, FolderError."""
         began = self._monotonic()
-        for record in self._ledger.foreign_changes():
-            if record.key not in self._own:
-                self._records[record.key] = record
+        self._take_over()
         self._head.updated_at = self._timestamp()
         with write_lock(self._folder):
             self._file.write(sorted(self._records.values(), key=lambda record: record.order))

@@ -87,7 +87,8 @@ class RunFolder:
             self.ledger.set_meta("created_at", created)
         known = json.loads(self.ledger.meta("sources") or "[]")
         merged = dict(known) | dict(sources)
-        if list(merged.items()) != [tuple(pair) for pair in known]:
+        changed = list(merged.items()) != [tuple(pair) for pair in known]
+        if changed:
             self.ledger.set_meta("sources", json.dumps(list(merged.items())))
         head = Head(
             service,
@@ -97,7 +98,10 @@ class RunFolder:
             created,
             [Source(path, digest) for path, digest in merged.items()],
         )
-        return ManifestKeeper(self.folder, head, self.ledger, self.records, clock.monotonic, timestamp)
+        keeper = ManifestKeeper(self.folder, head, self.ledger, self.records, clock.monotonic, timestamp)
+        if changed:
+            keeper.keep([])
+        return keeper
 
     def next_order(self) -> int:
         """A manifest position after all that this process has given out or read."""

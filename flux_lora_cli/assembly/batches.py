@@ -253,7 +253,7 @@ class _Run:
         batch.runner.ctx.task_ids.update(r.task_id for r in opened.records.values() if r.task_id)
         on_runner(batch.runner)
         outcome = batch.run(priced, options.fail_on_nsfw)
-        opened.keeper.write()
+        opened.keeper.finish()
         if plan.works:
             self._notes.write(pace_note(self._service_name, plan.works[0].record.model), planner.export())
         return BatchResult(outcome, plan, priced, [*(work.record for work in plan.works), *plan.skipped])
@@ -305,7 +305,7 @@ class _Run:
         records.update((record.key, record) for record in plan.skipped)
         touched = {id(r): r for some in (changed, plan.skipped, plan.changed, self._repriced) for r in some}
         self._opened.keeper.own(set(records))
-        if touched:  # a rerun of what is done writes the manifest once, at its end
+        if touched:  # a rerun of what is done changes neither
             self._opened.ledger.save(touched.values())
             self._opened.keeper.write()
         self._notes.remember_folder(self._opened.folder.resolve())

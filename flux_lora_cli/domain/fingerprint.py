@@ -52,6 +52,11 @@ def canonical(value: Any) -> bytes:
 
 def _simple(value: Any) -> Any:
     """``value`` with numbers by value; raises _NeedsLibraryError for what only the library writes right."""
+    kind = type(value)
+    if kind is str or kind is bool or (kind is int and -_LARGEST_EXACT <= value <= _LARGEST_EXACT):
+        return value  # nearly all there is
+    if kind is dict and not any(key.__class__ is not str or not key.isascii() for key in value):
+        return {key: _simple(item) for key, item in value.items()}
     if value is None or value is True or value is False or isinstance(value, str):
         return value
     if isinstance(value, int):
