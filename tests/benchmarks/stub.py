@@ -50,6 +50,7 @@ class Counts:
 
     first_request: float | None = None
     first_submit: float | None = None
+    last_submit: float = 0.0
     submits: int = 0
     accepted: int = 0
     refused: int = 0
@@ -113,6 +114,7 @@ class Service:
         counts.submits += 1
         if counts.first_submit is None:
             counts.first_submit = now
+        counts.last_submit = now
         if self.too_many(now):
             counts.refused += 1
             headers = {"Retry-After": str(args.retry_after)} if args.retry_after else {}
