@@ -93,18 +93,17 @@ def check_host(base_url: str, allow_custom_host: bool) -> None:
         UsageError: it may not.
     """
     scheme, host, _port = origin(base_url)
-    if is_loopback(host) or origin(base_url) == origin(DEFAULT_BASE_URL):
+    if allow_custom_host or is_loopback(host) or origin(base_url) == origin(DEFAULT_BASE_URL):
         return
     if scheme != "https":
         raise UsageError(
-            f"the API key is never sent over plain http: {printable(base_url)}",
-            "Use https; http is for this machine only.",
+            f"{printable(base_url)} is plain http: everybody on the way could read the API key",
+            "Use https; or add --allow-custom-host if that is meant.",
         )
-    if not allow_custom_host:
-        raise UsageError(
-            f"{printable(host)} is not WaveSpeed's API; it would get the API key",
-            "Add --allow-custom-host if that is meant.",
-        )
+    raise UsageError(
+        f"{printable(host)} is not WaveSpeed's API; it would get the API key",
+        "Add --allow-custom-host if that is meant.",
+    )
 
 
 def connect(

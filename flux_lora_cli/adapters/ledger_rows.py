@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=_plain, allow_nan=False, check_circular=False).encode
-_scan = json.JSONDecoder().scan_once  # ``decode`` less the search for white space that ``to_row`` never writes
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # ``decode`` less the search for white space that ``to_row`` never writes
 
 
 def to_row(record: JobRecord, revision: int) -> Row:

@@ -21,7 +21,7 @@ from flux_lora_cli.domain.budget import Budget
 from flux_lora_cli.domain.filenames import DEFAULT, Template
 from flux_lora_cli.domain.fingerprint import fingerprint
 from flux_lora_cli.domain.records import JobRecord, State
-from flux_lora_cli.errors import BudgetError, FolderError
+from flux_lora_cli.errors import BudgetError, DiskFull, FolderError
 from flux_lora_cli.workflow.context import Settings, Work
 from flux_lora_cli.workflow.planning import request_for
 from flux_lora_cli.workflow.runner import Runner
@@ -112,8 +112,8 @@ def _user_ledger(service: str) -> Ledger:
     try:
         return Ledger.open(folder, service)
     except FolderError as error:
-        if not error.hint:
-            error.hint = "The state folder can be named with FLUX_LORA_STATE_DIR."
+        if type(error) is FolderError or isinstance(error, DiskFull):
+            error.hint = "Name another state folder with FLUX_LORA_STATE_DIR."
         raise
 
 

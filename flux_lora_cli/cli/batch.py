@@ -183,10 +183,16 @@ def _folder(presets: list[str], output: Path | None, sandbox: bool) -> Path:
         return output
     if len(presets) > 1:
         raise UsageError("several presets need an output folder", "Name it with -o DIR.")
+    stem = "stdin" if presets[0] == "-" else _folder_name(Path(presets[0]).stem)
+    return Path("flux-lora-output") / (f"{stem}-sandbox" if sandbox else stem)
+
+
+def _folder_name(stem: str) -> str:
+    from flux_lora_cli.domain.presets import labels
     from flux_lora_cli.domain.text import slug
 
-    stem = "stdin" if presets[0] == "-" else slug(Path(presets[0]).stem, 100)
-    return Path("flux-lora-output") / (f"{stem}-sandbox" if sandbox else stem)
+    name = slug(stem, 100)
+    return name if name != "untitled" else labels.slug(stem, 100)  # a name without any Latin letter is one, too
 
 
 def _check_template(filename: str | None, presets: list[str]) -> None:

@@ -226,6 +226,11 @@ class Runner:
                 DEADLINE_GRACE,
             )
 
+    @property
+    def _price_unknown(self) -> bool:
+        """Whether something was submitted at a price that nobody knows: its sum is no sum."""
+        return any(work.submitted and work.record.cost is None for work in self.ctx.works)
+
     def _progress(self) -> None:
         ctx, tally = self.ctx, self.ctx.tally
         elapsed = ctx.clock.monotonic() - self._started
@@ -239,7 +244,7 @@ class Runner:
                 self.follower.in_flight + self.submitter.sending,
                 self.collector.fetching,
                 tally.images,
-                plain(self.budget.spent),
+                None if self._price_unknown else plain(self.budget.spent),
                 round(elapsed, 1),
                 None if left is None else round(left, 1),
             )
