@@ -20,7 +20,7 @@ def test_a_state_folder_that_cannot_be_made_is_named_with_its_variable(
     ended = cli("submit", "a cat")
     assert ended.code == 7
     assert "FLUX_LORA_STATE_DIR" in ended.err
-    assert "-o" not in ended.err
+    assert " -o" not in ended.err
 
 
 @pytest.mark.parametrize(("name", "folder"), [("猫.txt", "猫"), ("犬.txt", "犬"), ("Night Set.txt", "night-set")])

@@ -262,14 +262,17 @@ def test_which_host_may_get_the_key(url: str, custom: bool, fine: bool) -> None:
             a_client(base_url=url, allow_custom_host=custom)
 
 
-def test_only_the_adapter_for_http_loads_requests(tmp_path: Path) -> None:
+def test_requests_is_loaded_when_something_is_sent(tmp_path: Path) -> None:
     import subprocess
     import sys
 
     code = (
         "import sys, flux_lora_cli.domain.answers, flux_lora_cli.domain.hosts, flux_lora_cli.adapters.image_store\n"
+        "from flux_lora_cli.adapters.client import connect\n"
+        "client = connect(key='key')\n"
         "assert 'requests' not in sys.modules and 'urllib3' not in sys.modules\n"
-        "import flux_lora_cli.adapters.client\n"
+        "client.close()\n"
+        "client.transport.send\n"
         "assert 'requests' in sys.modules\n"
     )
     root = Path(__file__).parents[2]
