@@ -148,11 +148,13 @@ class InsecureConnection(ServiceError):
 class Uncertain(ServiceError):
     """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submit is unknown.
 
-    ``timed_out`` says that it was waited for until the end of its time.
+    ``timed_out`` says that it was waited for until the end of its time; ``retry_after``, in seconds, that the
+    service asked for so much patience (a 503 may).
     """
 
     code = "uncertain"
     timed_out: bool = False
+    retry_after: float | None = None
 
 
 class BadAnswer(ServiceError):

@@ -106,7 +106,9 @@ def raise_status(response: HttpResponse, status: int, kind: Kind, message: str) 
             "Check --base-url / WAVESPEED_BASE_URL; a sign-in page of the network can cause this, too.",
         )
     if status == 408 or 500 <= status < 600:
-        raise Uncertain(f"{host} had an error of its own ({status}){said}", "Try again later.")
+        uncertain = Uncertain(f"{host} had an error of its own ({status}){said}", "Try again later.")
+        uncertain.retry_after = retry_after(response)
+        raise uncertain
     if kind in ("look", "list"):
         # A look that failed is never a task that failed.
         if kind == "look" and status in (404, 410):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flux_lora_cli import errors
 from flux_lora_cli.domain import answers
-from flux_lora_cli.domain.envelope import retry_after, server_date
+from flux_lora_cli.domain.envelope import raise_status, retry_after, server_date
 from flux_lora_cli.domain.task import Task
 from flux_lora_cli.domain.text import printable
 from flux_lora_cli.domain.wire import HttpResponse
@@ -212,6 +212,16 @@ def test_a_task_without_an_envelope_is_read_too() -> None:
 )
 def test_retry_after_in_both_forms(value: str, seconds: float | None) -> None:
     assert retry_after(response(status=429, retry_after=value)) == seconds
+
+
+@pytest.mark.parametrize("status", [500, 503, 408])
+def test_an_error_of_the_service_may_ask_for_patience_too(status: int) -> None:
+    with pytest.raises(errors.Uncertain) as caught:
+        raise_status(response(status=status, retry_after="7"), status, "look", "")
+    assert caught.value.retry_after == 7
+    with pytest.raises(errors.Uncertain) as caught:
+        raise_status(response(status=status), status, "look", "")
+    assert caught.value.retry_after is None
 
 
 def test_a_retry_after_date_is_read_by_the_servers_clock() -> None:
