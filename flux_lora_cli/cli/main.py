@@ -94,7 +94,8 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
         return _internal(error, console)
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is _raise:  # else a run was interrupted: see ``signals``
+                signal.signal(number, handler)
 
 
 def _wrong_usage(error: click.UsageError, console: Console) -> int:
