@@ -85,8 +85,11 @@ def _job(found: FoundRequest, generate: GenerateOptions, service: ServiceOptions
 
     files = FolderPresetFiles(generate.allow_path or ())
     version = service.api_version
+    recorded = dict(found.input)
+    if version == "v3" and recorded.get("enable_safety_checker") is True:
+        del recorded["enable_safety_checker"]  # what v2 records without being asked, and v3 does not know
     params: dict[str, Any] = {
-        **found.input,
+        **recorded,
         **set_overrides(generate.set_, version),
         **named_overrides(generate, version),
     }

@@ -54,3 +54,12 @@ def test_a_request_that_is_not_whole_is_one_of_v2() -> None:
     model = next(iter(MODELS.values()))
     assert version_of(model, {"prompt": "x", "seed": 1, "loras": []}) == "v2"
     assert version_of(None, request_input(model, {}, 7, "v3")) == "v2", "what an unknown model takes is not known"
+
+
+def test_an_image_of_v2_can_be_made_on_v3(cli: Cli, tmp_path: Path) -> None:
+    made = cli("submit", "a cat", "--size", "512*512", *QUICK, "-o", tmp_path / "first")
+    again = cli("replay", made.out.strip(), *QUICK, "--api-version", "v3", "-o", tmp_path / "again")
+    assert again.code == 0, again.err
+    recorded = only_job(tmp_path / "first")["request"]["input"]
+    sent = only_job(tmp_path / "again")["request"]["input"]
+    assert sent == {name: value for name, value in recorded.items() if name != "enable_safety_checker"}
