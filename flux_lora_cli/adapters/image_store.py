@@ -102,7 +102,7 @@ class ImageStore:
         name = temp_name()
         relative = name_hint[: name_hint.rfind("/") + 1] + name
         self._begun.add(relative)
-        return Sink(parent / name, relative, walker or ImageWalker(self._limit_bytes))
+        return Sink(f"{parent}{os.sep}{name}", relative, walker or ImageWalker(self._limit_bytes))
 
     def abandon(self, keep: Iterable[str] = ()) -> None:
         """Remove what fetches cut off by the end of the run have begun, but for ``keep`` (relative paths)."""

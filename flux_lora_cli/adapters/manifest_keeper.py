@@ -41,11 +41,12 @@ class ManifestKeeper:
         self._monotonic = monotonic
         self._timestamp = timestamp
         self._cadence = Cadence()
-        self._own: set[str] = set()
+        self._owning = False
+        self._foreign: set[str] = set()
 
-    def own(self, keys: set[str]) -> None:
-        """These records are this run's: what others write of them is not taken over."""
-        self._own |= keys
+    def own(self) -> None:
+        """The records that are there now are this run's: what others write of them is not taken over."""
+        self._owning = True
 
     def keep(self, changed: list[JobRecord]) -> float | None:
         """Note that records changed; the monotonic time at which ``tick`` is due."""
@@ -78,7 +79,8 @@ class ManifestKeeper:
         """Take over what other processes wrote to the ledger; whether they did."""
         changed = self._ledger.foreign_changes()
         for record in changed:
-            if record.key not in self._own:
+            if not self._owning or record.key not in self._records or record.key in self._foreign:
+                self._foreign.add(record.key)
                 self._records[record.key] = record
         return bool(changed)
 

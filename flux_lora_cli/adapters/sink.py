@@ -59,7 +59,7 @@ class Saved:
 class Sink:
     """One image on its way to disk. Use as a context manager: what is not finished is removed."""
 
-    def __init__(self, path: Path, name: str, walker: ImageWalker) -> None:
+    def __init__(self, path: str, name: str, walker: ImageWalker) -> None:
         self._path = path
         self._name = name
         self._walker = walker
@@ -110,7 +110,7 @@ class Sink:
             self._file = None
         if not self._finished:
             with suppress(OSError):
-                self._path.unlink()
+                os.unlink(self._path)  # noqa: PTH108 - text: pathlib keeps every part of every path
 
 
 def inspect_image(path: Path, limit_bytes: int = MAX_BYTES) -> ImageInfo:

@@ -304,7 +304,7 @@ class _Run:
             records[work.record.key] = work.record
         records.update((record.key, record) for record in plan.skipped)
         touched = {id(r): r for some in (changed, plan.skipped, plan.changed, self._repriced) for r in some}
-        self._opened.keeper.own(set(records))
+        self._opened.keeper.own()
         if touched:  # a rerun of what is done changes neither
             self._opened.ledger.save(touched.values())
             self._opened.keeper.write()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -164,7 +165,7 @@ def _task(data: dict[str, Any], task_id: str, status: object) -> Task:
     return Task(
         id=task_id,
         status=_status(status),
-        model=plain_words(model)[:200] or None,
+        model=sys.intern(plain_words(model)[:200]) or None,  # the same in every answer of a run
         outputs=outputs,
         nsfw=_nsfw(data.get("has_nsfw_contents"), len(outputs)),
         created_at=plain_words(created_at)[:64] or None,
@@ -177,7 +178,7 @@ def _task(data: dict[str, Any], task_id: str, status: object) -> Task:
 def _status(status: object) -> str:
     """A status as a plain lower-case word. What is none of that is not known, and so "not finished yet"."""
     text = status.strip().lower() if isinstance(status, str) else ""
-    return text if _STATUS.fullmatch(text) else "unknown"
+    return sys.intern(text) if _STATUS.fullmatch(text) else "unknown"
 
 
 def _outputs(outputs: object) -> tuple[str, ...]:

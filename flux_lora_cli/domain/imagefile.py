@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import crc32
 
 from flux_lora_cli.domain import imageformats as formats
@@ -40,6 +41,12 @@ class ImageInfo:
 
 
 _PNG, _JPEG, _WEBP = ("image/png", "png"), ("image/jpeg", "jpg"), ("image/webp", "webp")
+
+
+@lru_cache(maxsize=256)
+def _same(number: int) -> int:
+    """One object for equal numbers: the images of a run have few sizes, and 100,000 records keep them."""
+    return number
 
 
 class ImageWalker:
@@ -166,4 +173,4 @@ class ImageWalker:
             raise BadImage("the image's header states no size")
         if width * height > self._limit_pixels:
             raise BadImage(f"the image is too large: {width}×{height} pixels")
-        return width, height
+        return _same(width), _same(height)

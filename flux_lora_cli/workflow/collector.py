@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 from flux_lora_cli.domain.backoff import DOWNLOAD
@@ -78,7 +79,7 @@ class Collector:
             output = known.setdefault(index, OutputRecord(index))
             output.url = place_of(source)
             output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
-        record.outputs = [known[index] for index in sorted(known)]
+        record.outputs = sorted(known.values(), key=_index_of)
         self._ctx.emit(Completed(record.id, task.id, len(task.outputs), task.execution_ms))
         self._fetch_missing(work, dict(enumerate(task.outputs)))
 
@@ -225,12 +226,12 @@ class Collector:
         return self._distinct(name)
 
     def _distinct(self, name: str) -> str:
-        path = PurePosixPath(name)
         candidate, number = name, 1
-        while self._case_key(candidate) in self._taken:
+        while (key := self._case_key(candidate)) in self._taken:
             number += 1
+            path = PurePosixPath(name)  # only here: pathlib keeps every part of every path
             candidate = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        self._taken.add(self._case_key(candidate))
+        self._taken.add(key)
         return candidate
 
     def _publish(self, fetch: _Fetch) -> None:
@@ -288,6 +289,9 @@ class Collector:
         work.open_outputs -= 1
         if work.open_outputs == 0:
             self._ctx.settle(work)
+
+
+_index_of = attrgetter("index")
 
 
 def place_of(source: str) -> str | None:

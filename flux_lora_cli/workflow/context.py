@@ -156,6 +156,8 @@ class Context:
         if work.settled:
             return
         work.settled = True
+        work.submitted_at = work.last_look = 0.0  # of no more use, and one object in place of 100,000
+        work.looked_at = None
         self.open -= 1
         if work.counts:
             if work.record.state is State.COMPLETED:
