@@ -13,6 +13,7 @@ from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.cli.request_options import BatchOptions
 from flux_lora_cli.domain.budget import dollars, plain
 from flux_lora_cli.domain.manifest import summary
+from flux_lora_cli.domain.records import State
 from flux_lora_cli.errors import DeadlineError, ExitCode, FluxLoraError, HeldError, ImageError, NsfwFlagged
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
     console.info(f"  {folder}/manifest.json")
     for line in duplicate_lines(result.plan):
         console.info(line)
-    for reason in (*outcome.reasons.values(), _unsaid(outcome, counts)):
+    # One that was cut off by a deadline is still called "submitting".
+    held = sum(1 for record in result.records if record.state in (State.UNKNOWN, State.SUBMITTING))
+    for reason in (*outcome.reasons.values(), _unsaid(outcome, counts, held)):
         if reason is not None and reason.exit_code is not ExitCode.CLOSED_OUTPUT:
             console.error(reason)
             annotate(reason, options, console)
@@ -72,14 +75,15 @@ def _money(result: BatchResult) -> str:
     return f"charged {dollars(charged)}{estimate}"
 
 
-def _unsaid(outcome: Outcome, counts: Mapping[str, object]) -> FluxLoraError | None:
+def _unsaid(outcome: Outcome, counts: Mapping[str, object], held: int = 0) -> FluxLoraError | None:
     """Why the exit code is not 0, where no error has said so: the final state of the jobs."""
     code = outcome.exit_code
     if outcome.reasons.get(code) is not None:
         return None
     if code is HeldError.exit_code:
         return HeldError(
-            f"{counts['unknown']} submits of unknown outcome were held, and not paid for again",
+            f"{counted(held, 'submit')} of unknown outcome {'was' if held == 1 else 'were'} held,"
+            " and not paid for again",
             "Run again to look once more; name the task with --adopt JOB=ID; or, where no candidates were named, "
             "submit them again with --on-unknown resubmit.",
         )
