@@ -199,7 +199,7 @@ class SaveOptions:
             "--task-timeout",
             metavar="DURATION",
             parser=duration,
-            help="Deadline of a task, from submit  [default: 30m]",
+            help="A task's deadline, from submit.  [default: 30m]",
             show_default=False,
             rich_help_panel=_SAVE,
         ),
