@@ -14,6 +14,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+from flux_lora_cli.domain.packed import plain_dict
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 
 #: (key, position, state, task id, revision, body, checksum)
@@ -84,7 +85,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return plain_dict(value)
     raise TypeError(f"{type(value).__name__} cannot be kept in the ledger")
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from flux_lora_cli.domain.packed import plain_dict
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 
 #: Version of the document.
@@ -87,7 +88,7 @@ def entry(record: JobRecord) -> dict[str, Any]:
         "preset": record.preset,
         "fingerprint": record.fingerprint,
         "state": record.state.value,
-        "request": {"model": record.model, "input": None if record.input is None else dict(record.input)},
+        "request": {"model": record.model, "input": plain_dict(record.input)},
         "task": {
             "id": record.task_id,
             "model": record.task_model,

@@ -8,6 +8,7 @@ from typing import Any
 
 from flux_lora_cli.domain.fingerprint import fingerprint
 from flux_lora_cli.domain.job import Job
+from flux_lora_cli.domain.packed import Packed
 from flux_lora_cli.domain.parameters import find_model, request_input
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 from flux_lora_cli.workflow.context import Work
@@ -148,7 +149,7 @@ def _bring_up_to_date(
         record.state = State.PLANNED
     if record.state is State.PLANNED:
         seed = job.seed if job.seed is not None and job.seed != -1 else _kept_seed(record)
-        record.input = request_for(job, draw_seed() if seed is None else seed, api_version)
+        record.input = Packed(request_for(job, draw_seed() if seed is None else seed, api_version))
 
 
 def _kept_seed(record: JobRecord) -> int | None:

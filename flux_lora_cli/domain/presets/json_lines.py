@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # undocumented, but the decoder's own
 from typing import Any
@@ -32,9 +33,11 @@ class _Bad(Exception):
         self.at = at
 
 
-def read_json_lines(text: str, file: str, problems: Problems) -> list[Map]:
-    """The objects of all lines; empty lines are skipped, a line that cannot be read is a problem."""
-    jobs = []
+def read_json_lines(text: str, file: str, problems: Problems) -> Iterator[Map]:
+    """The object of each line, one at a time, for all at once would be most of the memory of a large file.
+
+    Empty lines are skipped, a line that cannot be read is a problem.
+    """
     for number, line in enumerate(split_lines(text), 1):
         if not line.strip():
             continue
@@ -44,11 +47,10 @@ def read_json_lines(text: str, file: str, problems: Problems) -> list[Map]:
             problems.add(file, number, error.at + 1, "", error.message)
             continue
         if isinstance(node, Map):
-            jobs.append(node)
+            yield node
         else:
             message = 'a line is a job as a JSON object: {"prompt": "…"}; plain prompts go in a .txt file'
             problems.add(file, number, node.column, "", message)
-    return jobs
 
 
 def _plain_object(line: str, number: int) -> Map | None:

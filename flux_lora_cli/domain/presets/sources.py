@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -136,19 +136,20 @@ class _Reading:
         text = decode(self.source.data, self.source.path, self.problems)
         if text is None:
             return self.preset
-        nodes = self._nodes(kind, text)
-        if not nodes and not self.problems.of(self.source.path):
-            self.problems.add(self.source.path, 1, 1, "", "no jobs in this file")
         origin = self._origin(self.source)
         wildcards = self._wildcards(self.source.folder)
         scope = Scope({}, wildcards)
-        nodes.reverse()
-        while nodes and not self.problems.full(origin.file):
-            node = nodes.pop()  # let go one by one: all nodes and all jobs at once are the peak
+        empty = True
+        for node in self._nodes(kind, text):
+            empty = False
             self._take(checker.job(origin, node, f"line {node.line}", scope, wildcards))
+            if self.problems.full(origin.file):
+                break
+        if empty and not self.problems.of(self.source.path):
+            self.problems.add(self.source.path, 1, 1, "", "no jobs in this file")
         return self._finish(checker)
 
-    def _nodes(self, kind: str, text: str) -> list[Map]:
+    def _nodes(self, kind: str, text: str) -> Iterable[Map]:
         if kind == "txt":
             return read_text(text)
         if kind == "csv":
