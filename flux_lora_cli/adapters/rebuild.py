@@ -33,6 +33,13 @@ def manifest_records(folder: Path) -> Iterator[JobRecord]:
             yield from parse_entries(read_entries(folder))
 
 
+def check_owner(folder: Path, service: str) -> None:
+    """Raise OtherService where the manifest names another service; as ``manifest_service`` besides."""
+    owner = manifest_service(folder)
+    if owner is not None and owner != service:
+        raise other_service(folder, owner, service)
+
+
 @contextlib.contextmanager
 def _refused(folder: Path) -> Iterator[None]:
     path = folder / MANIFEST_NAME
@@ -61,9 +68,7 @@ def rebuild(folder: Path, service: str, progress: Callable[[int, int], None] | N
         OtherService: the manifest names another service.
         ManifestDamaged, LedgerNewer, FolderError: a manifest is there, but of no use.
     """
-    owner = manifest_service(folder)
-    if owner is not None and owner != service:
-        raise other_service(folder, owner, service)
+    check_owner(folder, service)
     records = list(manifest_records(folder))
     for number, record in enumerate(records, 1):
         for output in record.outputs:

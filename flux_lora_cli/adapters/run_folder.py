@@ -11,9 +11,9 @@ from types import TracebackType
 from flux_lora_cli._version import __version__
 from flux_lora_cli.adapters.folder_lock import FolderLock, write_lock
 from flux_lora_cli.adapters.image_store import Fetch, ImageStore
-from flux_lora_cli.adapters.ledger import Ledger
+from flux_lora_cli.adapters.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.adapters.manifest_keeper import ManifestKeeper
-from flux_lora_cli.adapters.rebuild import rebuild
+from flux_lora_cli.adapters.rebuild import check_owner, rebuild
 from flux_lora_cli.domain.manifest import Head, Source
 from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.workflow.context import iso
@@ -53,6 +53,8 @@ class RunFolder:
             self.store.check_writable()
             if exclusive:
                 undo.enter_context(FolderLock(folder))
+            if not (folder / LEDGER_NAME).exists():
+                check_owner(folder, service)  # before a new ledger says that the folder is ours
             self.ledger = Ledger.open(folder, service)
             undo.callback(self.ledger.close)
             self._rebuild(folder, service)

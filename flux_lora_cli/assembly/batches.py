@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from flux_lora_cli.domain.filenames import DEFAULT, Template, case_key
 from flux_lora_cli.domain.presets.loading import Loaded, LoadOptions, load_sources
 from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.errors import BudgetError
+from flux_lora_cli.workflow.asking import out_of_time
 from flux_lora_cli.workflow.batch import (
     TYPICAL_BYTES,
     Batch,
@@ -203,6 +204,7 @@ class _Run:
         self._world = make_world(client, opened.store, opened.ledger, clock, observer)
         self._template = template
         self._repriced: list[JobRecord] = []
+        self._ends_at: float | None = None
 
     def run(
         self,
@@ -224,7 +226,7 @@ class _Run:
         adoptions = parse_adoptions(options.adopt, plan, self._claimed() if options.adopt else ())
         now = iso(self._clock.now())
         changed = check_images(plan, self._world, self._settings, now, options.verify)
-        priced = self._price(plan)
+        priced = self._in_time(lambda: self._price(plan))
         charged = spent(opened.records.values())
         typical = typical_seconds(self._service_name, plan.works)
         event = plan_event(
@@ -265,6 +267,18 @@ class _Run:
         taken = self._opened.taken_names(case_key)
         return Naming(name_by(self._template, self._clock), case_key, lambda path: f"{shown}/{path}", taken)
 
+    def _in_time(self, work: Callable[[], Priced]) -> Priced:
+        """What is asked before the run counts as its time (``--timeout``)."""
+        if self._settings.timeout is None:
+            return work()
+        self._ends_at = self._clock.monotonic() + self._settings.timeout
+        result = work()
+        left = self._ends_at - self._clock.monotonic()
+        if left <= 0:
+            raise out_of_time()
+        self._settings = replace(self._settings, timeout=left)
+        return result
+
     def _price(self, plan: BatchPlan) -> Priced:
         again = plan.unknown if self._settings.on_unknown == "resubmit" else []
         if self._settings.max_cost is not None and (plan.to_submit or again):
@@ -277,7 +291,7 @@ class _Run:
         return priced
 
     def _ask_prices(self, works: Sequence[Work]) -> Priced:
-        return price_plan(works, self._world.service, self._clock, self._options.price)
+        return price_plan(works, self._world.service, self._clock, self._options.price, self._ends_at)
 
     def _price_earlier(self) -> None:
         """What earlier runs submitted at an unknown price counts against ``--max-cost`` at today's."""
@@ -293,9 +307,16 @@ class _Run:
             self._repriced.append(work.record)
 
     def _keep_inputs(self, plan: BatchPlan) -> None:
-        for work in plan.to_submit:
-            if work.image is not None:
-                self._opened.store.keep_input(Path(work.image.path), work.image.sha256, work.image.extension)
+        """Each once, before its first submit; also one that somebody deleted, and with ``verify`` one that was altered.
+
+        Without it, a job that is done could not be made again.
+        """
+        inputs = {work.image.sha256: work.image for work in plan.works if work.image is not None}
+        needed = {work.image.sha256 for work in plan.to_submit if work.image is not None}
+        for digest, image in inputs.items():
+            kept = self._opened.folder / "inputs" / f"{digest}.{image.extension}"
+            if digest in needed or self._options.verify or not kept.is_file():
+                self._opened.store.keep_input(Path(image.path), digest, image.extension)
 
     def _record(self, plan: BatchPlan, changed: list[JobRecord]) -> None:
         """Everything the run knows is durable, and the manifest valid, before the first submit."""

@@ -21,12 +21,22 @@ from flux_lora_cli.workflow.pricing import Priced, price_works
 _PRICE_TRIES = Policy(tries=4, base=1.0, cap=20.0)
 
 
-def price_plan(works: Sequence[Work], service: Service, clock: Clock, per_image: Decimal | None) -> Priced:
-    """Put prices on works: the service's, else ``per_image``. Raises AuthError, ServiceError."""
+def price_plan(
+    works: Sequence[Work], service: Service, clock: Clock, per_image: Decimal | None, ends_at: float | None = None
+) -> Priced:
+    """Put prices on works: the service's, else ``per_image``.
+
+    Args:
+        ends_at: monotonic time after which the service is not asked again.
+
+    Raises:
+        AuthError, ServiceError, DeadlineError: see ``ask``.
+    """
 
     def ask_price(record: JobRecord) -> Decimal | None:
         try:
-            return ask(lambda: service.price(record.model or "", _shown(record)), clock, random.random, _PRICE_TRIES)
+            request = _shown(record)
+            return ask(lambda: service.price(record.model or "", request), clock, random.random, _PRICE_TRIES, ends_at)
         except (Uncertain, BadAnswer, Rejected, RateLimited):
             return None
 

@@ -145,6 +145,8 @@ def parse_adoptions(texts: Iterable[str], plan: BatchPlan, claimed: Collection[s
         found = by_name.get(name)
         if found is None:
             raise NotFoundError(f"--adopt {text!r}: there is no job {name!r} in this batch")
+        if found.record.task_id == task_id:
+            continue  # the command that adopted it, run again
         if found.record.state not in (State.UNKNOWN, State.SUBMITTING):
             raise UsageError(
                 f"--adopt {text!r}: {name} is {found.record.state.value}; only a job of unknown outcome takes a task"
@@ -219,7 +221,7 @@ class Batch:
             priced.total,
             self._charged(),
             sum(1 for work in self._plan.works if work.submitted),
-            sum(1 for work in self._plan.works if work.resubmitted),
+            sum(1 for work in self._plan.works if work.resubmitted and work.record.attempts > 1),
         )
 
     def _charged(self) -> Decimal | None:

@@ -86,7 +86,7 @@ class Calls:
         if isinstance(result, RateLimited):
             read.throttled += 1
             delay = read.floor + THROTTLED.delay(read.throttled - 1, self._ctx.draw, result.retry_after)
-            if self.come_back_later(result, delay):
+            if self.come_back_later(result, result.retry_after):
                 read.then(result)
                 return
             self._ctx.explain(f"{result.message}; asked again in {delay:.1f} s")
@@ -109,7 +109,11 @@ class Calls:
             if not read.policy.more(read.failures):
                 read.then(error)
                 return
-            delay = read.floor + read.policy.delay(read.failures - 1, ctx.draw)
+            asked = getattr(error, "retry_after", None)
+            delay = read.floor + read.policy.delay(read.failures - 1, ctx.draw, asked)
+            if self.come_back_later(error, asked):
+                read.then(RateLimited(error.message, error.hint, asked))
+                return
             ctx.explain(f"{error.message}; asked again in {delay:.1f} s")
             ctx.reactor.after(delay, lambda: self._start(read))
 
@@ -144,14 +148,13 @@ class Calls:
                 )
             )
 
-    def come_back_later(self, error: RateLimited, delay: float) -> bool:
+    def come_back_later(self, error: FluxLoraError, wait: float | None) -> bool:
         """Whether a Retry-After is too long to wait for; then the run collects what it has and ends."""
-        wait = error.retry_after
         ends_at = self._ctx.ends_at
         left = LONGEST_WAIT if ends_at is None else min(LONGEST_WAIT, ends_at - self._ctx.clock.monotonic())
         if wait is None or wait <= left:
             return False
-        self._ctx.stop_submits(too_long(error))
+        self._ctx.stop_submits(too_long(wait))
         return True
 
     def _await_probe(self) -> None:
@@ -173,11 +176,10 @@ class Calls:
             read.then(ServiceError("the run has stopped"))
 
 
-def too_long(error: RateLimited) -> DeadlineError:
+def too_long(wait: float) -> DeadlineError:
     """What a Retry-After that is not waited for becomes."""
-    wait = error.retry_after or 0.0
     return DeadlineError(
-        f"the service wants no more requests for {in_words(wait)} (429)",
+        f"the service wants no more requests for {in_words(wait)}",
         f"Run the same command again in {in_words(wait)}; it goes on where this run stopped.",
     )
 

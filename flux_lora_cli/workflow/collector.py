@@ -17,7 +17,7 @@ from flux_lora_cli.domain.events import Completed, Image, Missing
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 from flux_lora_cli.domain.task import Task
 from flux_lora_cli.errors import FluxLoraError, FolderError, OutputGone, RefusedUrl
-from flux_lora_cli.workflow.calls import Calls
+from flux_lora_cli.workflow.calls import LONGEST_WAIT, Calls
 from flux_lora_cli.workflow.context import Context, NameOf, Work
 from flux_lora_cli.workflow.ports import Saved
 
@@ -152,10 +152,11 @@ class Collector:
 
     def _again(self, fetch: _Fetch, error: FluxLoraError) -> None:
         fetch.failures += 1
-        if not DOWNLOAD.more(fetch.failures):
+        asked: float | None = getattr(error, "retry_after", None)
+        if not DOWNLOAD.more(fetch.failures) or (asked or 0) > LONGEST_WAIT:
             self._missed(fetch, error)
             return
-        delay = DOWNLOAD.delay(fetch.failures - 1, self._ctx.draw)
+        delay = DOWNLOAD.delay(fetch.failures - 1, self._ctx.draw, asked)
         self._ctx.explain(
             f"{fetch.work.name}: image {fetch.output.index}: {error.message}; fetched again in {delay:.1f} s"
         )

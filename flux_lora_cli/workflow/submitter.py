@@ -120,10 +120,10 @@ class Submitter:
         return self._window.allowed(self._gate.rate, vacancies + self.sending)
 
     def _on_probation(self) -> bool:
-        """All submits so far were refused alike, and those on their way make up the number that stops the run."""
+        """None was accepted yet, and those on their way make up the number that stops the run if refused alike."""
         refused = len(self._refusals)
-        alike = refused and not self._any_accepted and len(set(self._refusals)) == 1
-        return bool(alike and refused < ALL_REFUSED <= refused + self.sending)
+        alike = not self._any_accepted and len(set(self._refusals)) <= 1
+        return alike and refused < ALL_REFUSED <= refused + self.sending
 
     def _probe(self) -> None:
         if not self._probing:
@@ -274,7 +274,7 @@ class Submitter:
         ctx = self._ctx
         self._proven_unsent(work)
         self._calls.succeeded()
-        if self._calls.come_back_later(error, 0.0):
+        if self._calls.come_back_later(error, error.retry_after):
             ctx.settle(work)
             return
         resume = self._gate.refused(now, error.retry_after, ctx.draw)

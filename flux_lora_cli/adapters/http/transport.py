@@ -223,11 +223,13 @@ class Transport:
             return
         if status in (401, 403, 404, 410):
             raise OutputGone(f"{host} does not have the image any more ({status}); images are deleted after 7 days")
+        wait = retry_after(HttpResponse(status, response.headers, b"", self._clock.now()))
         if status == 429:
-            wait = retry_after(HttpResponse(status, response.headers, b"", self._clock.now()))
             raise RateLimited(f"{host} says that downloads come too fast (429)", retry_after=wait)
         if status == 408 or status >= 500:
-            raise Uncertain(f"{host} had an error of its own ({status})")
+            error = Uncertain(f"{host} had an error of its own ({status})")
+            error.retry_after = wait
+            raise error
         raise BadImage(f"{host} answered {status} in place of the image")
 
     def _note(self, method: str, url: str, outcome: object, started: float, size: int) -> None:
