@@ -16,7 +16,7 @@ from flux_lora_cli.domain.filenames import is_safe_path
 from flux_lora_cli.domain.imagefile import MAX_BYTES, ImageWalker
 from flux_lora_cli.domain.inline import inline_bytes
 from flux_lora_cli.domain.text import printable
-from flux_lora_cli.errors import DiskFull, FolderError, NotFoundError
+from flux_lora_cli.errors import FolderError, NotFoundError
 
 #: ``Client.download``: a URL and a limit in bytes to the pieces of what is there.
 Fetch = Callable[[str, int], Iterable[bytes]]
@@ -39,11 +39,11 @@ class ImageStore:
         self._unsynced: set[Path] = set()
         self._begun: set[str] = set()  # temporary files without a name yet
 
-    def check_writable(self, need_bytes: int = 0) -> None:
+    def check_writable(self) -> None:
         """Really write into the folder, which is made if need be; asked before anything is paid for.
 
         Raises:
-            DiskFull: it does not have ``need_bytes`` left.
+            DiskFull: there is no room at all.
             FolderError: it cannot be made or written.
         """
         with explained(self.folder):
@@ -62,13 +62,6 @@ class ImageStore:
         finally:
             with suppress(OSError):
                 probe.unlink()
-        free = self.free_bytes()
-        if free is not None and free < need_bytes:
-            raise DiskFull(
-                f"{printable(str(self.folder))} has {free / 1e6:.0f} MB left; "
-                f"about {need_bytes / 1e6:.0f} MB are needed",
-                "Make room, or choose another disk with -o.",
-            )
 
     def free_bytes(self) -> int | None:
         """Bytes that we may still write; None where the system does not tell."""

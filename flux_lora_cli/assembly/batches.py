@@ -14,7 +14,8 @@ from flux_lora_cli.adapters.preset_files import FolderPresetFiles
 from flux_lora_cli.adapters.rebuild import manifest_records, manifest_service
 from flux_lora_cli.adapters.run_folder import RunFolder
 from flux_lora_cli.adapters.state_dir import Notes, state_dir
-from flux_lora_cli.assembly.pricing import price_plan, warn_of_balance
+from flux_lora_cli.assembly.forewarning import warn_of_balance, warn_of_room
+from flux_lora_cli.assembly.pricing import price_plan
 from flux_lora_cli.assembly.world import (
     claimed_elsewhere,
     draw_seed,
@@ -31,7 +32,6 @@ from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.errors import BudgetError
 from flux_lora_cli.workflow.asking import out_of_time
 from flux_lora_cli.workflow.batch import (
-    TYPICAL_BYTES,
     Batch,
     Outcome,
     check_images,
@@ -234,7 +234,8 @@ class _Run:
         )
         self._observer(event)
         if plan.to_submit:
-            opened.store.check_writable(plan.images_to_submit * TYPICAL_BYTES)
+            opened.store.check_writable()
+            warn_of_room(opened.store.free_bytes(), plan.images_to_submit, opened.folder, self._observer)
             if not confirm(event, plan):
                 raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
         self._keep_inputs(plan)

@@ -1,4 +1,4 @@
-"""Prices and credit, asked for before the first submit."""
+"""Prices, asked for before the first submit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from flux_lora_cli.domain.backoff import Policy
-from flux_lora_cli.domain.budget import dollars
-from flux_lora_cli.domain.events import Warned
 from flux_lora_cli.domain.records import JobRecord
-from flux_lora_cli.errors import BadAnswer, FluxLoraError, KeyRefused, RateLimited, Rejected, Uncertain
+from flux_lora_cli.errors import BadAnswer, RateLimited, Rejected, Uncertain
 from flux_lora_cli.workflow.asking import ask
 from flux_lora_cli.workflow.context import Work
-from flux_lora_cli.workflow.ports import Clock, Observer, Service
+from flux_lora_cli.workflow.ports import Clock, Service
 from flux_lora_cli.workflow.pricing import Priced, price_works
 
 #: Before a run the price is asked for a few times only: where nobody answers, it is not known.
@@ -49,23 +47,3 @@ def _shown(record: JobRecord) -> dict[str, Any]:
     if str(request.get("image") or "").startswith("inputs/"):
         del request["image"]
     return request
-
-
-def warn_of_balance(priced: Priced, service: Service, clock: Clock, observer: Observer) -> None:
-    """Say before the first submit that the credit does not suffice. Raises KeyRefused."""
-    if not priced.total:
-        return
-    try:
-        balance = ask(service.balance, clock, random.random, Policy(2, 1.0, 2.0))
-    except KeyRefused:
-        raise
-    except FluxLoraError:
-        return
-    if balance is not None and balance < priced.total:
-        observer(
-            Warned(
-                "balance",
-                f"the account has {dollars(balance)}, and the plan costs {dollars(priced.total)}: submits will stop "
-                "when the credit is used up",
-            )
-        )
