@@ -35,7 +35,7 @@ class Budget:
         limit = self.limit or Decimal(0)
         return BudgetError(
             f"the budget is used up: {dollars(self.spent)} of {dollars(limit)} are charged or reserved, the next job"
-            f" costs {dollars(amount)}; {left} jobs were not submitted",
+            f" costs {dollars(amount)}; {left} {'job was' if left == 1 else 'jobs were'} not submitted",
             "Raise --max-cost and run the same command again.",
         )
 

@@ -187,6 +187,7 @@ def too_long(wait: float) -> DeadlineError:
 def in_words(seconds: float) -> str:
     """A duration, rounded up: who comes too early is only sent away again."""
     if seconds <= 90:
-        return f"{math.ceil(seconds)} seconds"
+        whole = math.ceil(seconds)
+        return "1 second" if whole == 1 else f"{whole} seconds"
     minutes = math.ceil(seconds / 60)
     return f"{minutes} minutes" if minutes <= 120 else f"{math.ceil(minutes / 60)} hours"
