@@ -22,8 +22,8 @@ def only_job(folder: Path) -> Any:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--set", "output_format=webp"),
-        ("--size", "300*300", "--guidance", "15"),
+        pytest.param(("--set", "output_format=webp"), marks=pytest.mark.slow),
+        pytest.param(("--size", "300*300", "--guidance", "15"), marks=pytest.mark.slow),
         ("--size", "512*512"),
     ],
 )
