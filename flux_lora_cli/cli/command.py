@@ -92,7 +92,7 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     parameters: list[inspect.Parameter] = []
     wants_console = False
     for parameter in inspect.signature(function).parameters.values():
-        hint = hints[parameter.name]
+        hint = _annotated(hints[parameter.name])
         if hint is Console:
             wants_console = True
         elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -117,6 +117,12 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     run.__name__ = function.__name__
     run.__doc__ = function.__doc__
     return run
+
+
+def _annotated(hint: Any) -> Any:
+    """Undo what Python 3.10 does to a parameter whose default is None: it hides the annotation inside an Optional."""
+    inside = [each for each in typing.get_args(hint) if hasattr(each, "__metadata__")]
+    return inside[0] if typing.get_origin(hint) is typing.Union and len(inside) == 1 else hint
 
 
 def _fields(group: type[Any]) -> Iterator[inspect.Parameter]:
