@@ -306,9 +306,6 @@ class TrackedPool(HTTPConnectionPool):
             self._open_through_proxy(connection)
         else:
             connection.connect()
-        if self.scheme == "https" and not connection.is_verified:
-            exchange.connecting = True
-            raise ssl.SSLCertVerificationError("the connection was not verified")
 
     def _open_through_proxy(self, connection: _Tracked) -> None:
         try:
