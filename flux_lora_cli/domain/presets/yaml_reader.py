@@ -16,6 +16,7 @@ from .scalars import resolve
 
 #: Deeper than any preset is; the API's own nesting is six levels.
 MOST_LEVELS = 40
+TOO_DEEP = f"nested more than {MOST_LEVELS} levels deep"
 #: Values in one file. Without libyaml a value costs 25 times as much [measured], so fewer are taken.
 MOST_VALUES = 2_000_000
 MOST_VALUES_WITHOUT_LIBYAML = 80_000
@@ -98,7 +99,7 @@ class _Reader:
         if kind is yaml.ScalarEvent:
             node = self._scalar(event, mark.line + 1, mark.column + 1)
         elif depth >= MOST_LEVELS:
-            raise self._stop(event, f"nested more than {MOST_LEVELS} levels deep")
+            raise self._stop(event, TOO_DEEP)
         elif kind is yaml.MappingStartEvent:
             node = self._map(mark.line + 1, mark.column + 1, depth + 1)
         else:
@@ -215,6 +216,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, file: str, problems: Problem
     indent = line[: len(line) - len(line.lstrip())]
     char = line[mark.column : mark.column + 1]
     words = error.problem or "cannot be read"
+    if "maximum nesting depth" in words:  # libyaml's own limit, from 0.2.6 on: its scanner is ahead of our count
+        problems.add(file, mark.line + 1, mark.column + 1, "", TOO_DEEP)
+        return
     if "\t" in indent or char == "\t":
         words = "a tab where YAML allows spaces only; indent with spaces"
     elif char in ("@", "`", "%", "&", "*"):
