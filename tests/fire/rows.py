@@ -129,8 +129,9 @@ SUBMITS = [
     Row("inputs-by-another-name", "submit:503-after:1 list:input-name", 0, 1, ("found",)),
     Row("asked-to-resubmit", "submit:503-before:1", 0, 1, ("submitted once more",),
         command=f"{BATCH} --on-unknown resubmit", scale=SEARCH),
+    # Two searches of three minutes, each of at most 14 readings of the list, and the few requests around them.
     Row("resubmitted-once-only", "submit:503-before", 13, 0, ("submitted once more",), scale=SEARCH,
-        command=f"{BATCH} --on-unknown resubmit"),
+        command=f"{BATCH} --on-unknown resubmit", requests=2 * 14 + 4),
     Row("throttled-seconds", "submit:429:1:retry-after=2", 0, 1, ("slow down",)),
     Row("throttled-date", "submit:429:1:retry-after=date+3", 0, 1, ("slow down",)),
     Row("throttled-without", "submit:429:2", 0, 1, ("slow down",)),
