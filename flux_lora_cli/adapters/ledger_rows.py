@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Set
-from dataclasses import MISSING, Field, fields
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
-from flux_lora_cli.domain.packed import plain_dict
-from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
+from flux_lora_cli.domain.field_values import FieldValues
+from flux_lora_cli.domain.records import OUTPUT_VALUES, JobRecord, OutputRecord, State
 
 #: (key, position, state, task id, revision, body, checksum)
 Row = tuple[str, int, str, "str | None", int, str, int]
@@ -43,10 +41,6 @@ class RowError(Exception):
     """A row does not say what was written."""
 
 
-def _default(field: Field[Any]) -> Any:
-    return field.default if field.default is not MISSING else None
-
-
 _UPSERT = """
 INSERT INTO jobs (key, position, state, task_id, revision, body, checksum) VALUES (ROWS)
 ON CONFLICT (key) DO UPDATE SET position = excluded.position, state = excluded.state,
@@ -60,32 +54,14 @@ def upsert(rows: int) -> str:
     return _UPSERT.replace("(ROWS)", ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows))
 
 
-class _Fields:
-    """Fields of a record, all read by one call: a job's row is written some five times."""
-
-    def __init__(self, kind: type[Any], but: Set[str] = frozenset()) -> None:
-        defaults = {f.name: _default(f) for f in fields(kind) if f.name not in but}
-        self._values = attrgetter(*defaults)
-        self._defaults = tuple(defaults.items())
-
-    def differing(self, record: object) -> dict[str, Any]:
-        """Those that differ from their defaults."""
-        return {
-            name: value
-            for (name, default), value in zip(self._defaults, self._values(record), strict=True)
-            if value is not default and value != default
-        }
-
-
-_JOB = _Fields(JobRecord, {"key", "order", "state", "task_id", "outputs"})
-_OUTPUT = _Fields(OutputRecord)
+_JOB = FieldValues(JobRecord, {"key", "order", "state", "task_id", "outputs", "resting"})
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, Mapping):
-        return plain_dict(value)
+        return dict(value)
     raise TypeError(f"{type(value).__name__} cannot be kept in the ledger")
 
 
@@ -95,9 +71,10 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # ``decode``
 
 def to_row(record: JobRecord, revision: int) -> Row:
     """Encode a record as it is written in the transaction ``revision``."""
+    record = record.awake()
     body = _JOB.differing(record)
     if record.outputs:
-        body["outputs"] = [_OUTPUT.differing(output) for output in record.outputs]
+        body["outputs"] = [OUTPUT_VALUES.differing(output) for output in record.outputs]
     text = _encode(body)
     state = record.state.value
     checksum = _checksum(record.key, record.order, state, record.task_id, revision, text)

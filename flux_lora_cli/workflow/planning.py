@@ -8,7 +8,6 @@ from typing import Any
 
 from flux_lora_cli.domain.fingerprint import fingerprint
 from flux_lora_cli.domain.job import Job
-from flux_lora_cli.domain.packed import Packed
 from flux_lora_cli.domain.parameters import find_model, request_input
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 from flux_lora_cli.workflow.context import Work
@@ -28,6 +27,7 @@ class BatchPlan:
         duplicates: (id of the duplicate, id of the job that it repeats).
         changed: of the jobs asked for, the records that are not as the folder knew them.
         expanded: jobs as expanded, duplicates included.
+        images_to_submit: images that the submits ask for.
     """
 
     works: list[Work] = field(default_factory=list)
@@ -36,6 +36,7 @@ class BatchPlan:
     skipped: list[JobRecord] = field(default_factory=list)
     changed: list[JobRecord] = field(default_factory=list)
     expanded: int = 0
+    images_to_submit: int = 0
 
     def count(self, *states: State) -> int:
         """How many of the jobs asked for are in one of these states."""
@@ -50,11 +51,6 @@ class BatchPlan:
     def unknown(self) -> list[Work]:
         """What was submitted by an earlier run, with unknown outcome."""
         return [work for work in self.works if work.record.state in (State.UNKNOWN, State.SUBMITTING)]
-
-    @property
-    def images_to_submit(self) -> int:
-        """Images that the submits ask for."""
-        return sum(images_of(work.record) for work in self.to_submit)
 
 
 def make_plan(
@@ -98,6 +94,9 @@ def make_plan(
         else:
             before[key] = _what_a_plan_changes(record)
         _bring_up_to_date(record, job, draw_seed, api_version, retry_failed)
+        if record.state is State.PLANNED:
+            plan.images_to_submit += images_of(record)
+            record.rest()  # until it is its turn
         by_key[key] = work = Work(record, image=job.image)
         plan.works.append(work)
     for job in skipped:
@@ -149,7 +148,7 @@ def _bring_up_to_date(
         record.state = State.PLANNED
     if record.state is State.PLANNED:
         seed = job.seed if job.seed is not None and job.seed != -1 else _kept_seed(record)
-        record.input = Packed(request_for(job, draw_seed() if seed is None else seed, api_version))
+        record.input = request_for(job, draw_seed() if seed is None else seed, api_version)
 
 
 def _kept_seed(record: JobRecord) -> int | None:
@@ -167,7 +166,7 @@ def request_for(job: Job, seed: int, api_version: str) -> Mapping[str, Any]:
 
 def images_of(record: JobRecord) -> int:
     """How many images the job's request asks for."""
-    value = (record.input or {}).get("num_images", 1)
+    value = (record.awake().input or {}).get("num_images", 1)
     return value if isinstance(value, int) and value > 0 else 1
 
 

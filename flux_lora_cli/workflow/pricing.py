@@ -57,9 +57,10 @@ def price_works(
 
 def price_kind(record: JobRecord) -> str:
     """Requests of one kind cost the same."""
-    request = {key: value for key, value in (record.input or {}).items() if key not in _FREE}
-    request["image"] = bool((record.input or {}).get("image"))
-    request["loras"] = len((record.input or {}).get("loras") or ())
+    whole = record.awake().input or {}
+    request = {key: value for key, value in whole.items() if key not in _FREE}
+    request["image"] = bool(whole.get("image"))
+    request["loras"] = len(whole.get("loras") or ())
     return json.dumps([record.model, request], sort_keys=True, default=str)
 
 

@@ -285,7 +285,7 @@ def add_reasons(record: JobRecord, reasons: dict[ExitCode, FluxLoraError | None]
         reasons.setdefault(DeadlineError.exit_code, None)
     elif record.state is State.PLANNED:
         reasons.setdefault(ExitCode.INCOMPLETE, None)
-    elif any(o.file is None and not o.left_out for o in record.outputs):
+    elif any(o.file is None and not o.left_out for o in record.awake().outputs):
         reasons.setdefault(ImageError.exit_code, None)
-    if fail_on_nsfw and any(o.nsfw for o in record.outputs):
+    if fail_on_nsfw and any(o.nsfw for o in record.awake().outputs):
         reasons.setdefault(NsfwFlagged.exit_code, None)

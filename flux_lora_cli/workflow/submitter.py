@@ -9,7 +9,6 @@ from decimal import Decimal
 from flux_lora_cli.domain.backoff import NEVER_SENT, full_jitter
 from flux_lora_cli.domain.budget import Budget
 from flux_lora_cli.domain.events import Failed, Held, Submitted, Unknown, Waiting
-from flux_lora_cli.domain.packed import plain_dict
 from flux_lora_cli.domain.rate import RateGate, SubmitWindow
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
@@ -95,7 +94,7 @@ class Submitter:
             if vacancies <= 0 or self.sending >= self._allowed(vacancies) or self._on_probation():
                 return
             record = self._queue[0].record
-            record.input = plain_dict(record.input)  # until it is settled, it is read often
+            record.wake()
             images = images_of(record)
             ready = max(self._gate.ready_at(now, images), self._not_before, self._calls.outage.ready_at(now))
             if self._calls.outage.probing:
