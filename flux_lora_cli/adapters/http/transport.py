@@ -125,18 +125,24 @@ class Transport:
         """
         started = time.monotonic()
         response, url = self._follow(url)
-        with closing(response.raw):
-            self._check_download(response, url)
-            size = 0
-            for piece in self._pieces(response, show_host(url), limit_bytes):
-                size += len(piece)
-                if size > limit_bytes:
-                    raise BadImage(f"the file at {show_host(url)} is larger than {limit_bytes // 1_000_000} MB")
-                yield piece
-                seconds = time.monotonic() - started
-                if seconds > SLOW_AFTER and size < SLOWEST * seconds:
-                    raise Uncertain(f"{show_host(url)} sends too slowly: {size} bytes in {seconds:.0f} s")
-        self._note("GET", url, response.status_code, started, size)
+        size, ended = 0, " not wanted"  # by whoever reads: it is no image, or cannot be written
+        try:
+            with closing(response.raw):
+                self._check_download(response, url)
+                for piece in self._pieces(response, show_host(url), limit_bytes):
+                    size += len(piece)
+                    if size > limit_bytes:
+                        raise BadImage(f"the file at {show_host(url)} is larger than {limit_bytes // 1_000_000} MB")
+                    yield piece
+                    seconds = time.monotonic() - started
+                    if seconds > SLOW_AFTER and size < SLOWEST * seconds:
+                        raise Uncertain(f"{show_host(url)} sends too slowly: {size} bytes in {seconds:.0f} s")
+            ended = ""
+        except FluxLoraError as error:
+            ended = f" {error.code}"
+            raise
+        finally:
+            self._note("GET", url, f"{response.status_code}{ended}", started, size)
 
     def close(self) -> None:
         """Close all connections."""
