@@ -125,7 +125,9 @@ SUBMITS = [
     Row("deep", "submit:deep-after:1", 0, 1, ("found",)),
     Row("big-number", "submit:big-number-after:1", 0, 1, ("found",)),
     Row("not-found-again", "submit:503-before list:503", 13, 0, ("cannot be read", *UNKNOWN), scale=SEARCH),
-    Row("no-inputs-in-list", "submit:503-after:1 list:no-inputs", 13, 1, ("candidates",), scale=SEARCH, files=0),
+    # One search of three minutes: at most 14 readings of the list, of two pages each, and the few requests around it.
+    Row("no-inputs-in-list", "submit:503-after:1 list:no-inputs", 13, 1, ("candidates",), scale=SEARCH, files=0,
+        requests=2 * 14 + 4),
     Row("inputs-by-another-name", "submit:503-after:1 list:input-name", 0, 1, ("found",)),
     Row("asked-to-resubmit", "submit:503-before:1", 0, 1, ("submitted once more",),
         command=f"{BATCH} --on-unknown resubmit", scale=SEARCH),
