@@ -35,6 +35,7 @@ def run_settings(spend: SpendOptions | None, save: SaveOptions, console: Console
         nsfw=save.nsfw,
         download=not save.no_download,
         progress_every=_TERMINAL if live(console) else _PLAIN,
+        explain=console.verbose,
     )
 
 

@@ -4,7 +4,9 @@ Times are monotonic seconds and come in as arguments.
 
 What a late look costs depends on where the run stands. While jobs are still to be submitted, a task that is done
 and not yet seen keeps nobody waiting as long as others stand in the service's queue; so looks may be as sparse as
-that backlog is long. At the end only the last task counts: looks are placed where the run is likely to be over.
+that backlog is long. Where submits wait for the rate, and not for a task to end, nobody waits for a look at all: few
+are wasted if they come when most tasks are done. At the end only the last task counts: looks are placed where the run
+is likely to be over.
 The constants were found on ``tests/pacing``'s simulation of a service; what they reach is asserted there.
 """
 
@@ -24,6 +26,7 @@ class _Estimate:
     Attributes:
         wait: between a submit and the start of work (the service's queue, and all that is not reported as work).
         low, high: of a task's service time, nearly the shortest and the longest seen.
+        usual: the service time that most tasks keep to.
         late: the service time that few tasks exceed.
         gap: between two looks in mid-run.
         pace: between two tasks seen finished.
@@ -33,6 +36,7 @@ class _Estimate:
     wait: float
     low: float
     high: float
+    usual: float
     late: float
     gap: float
     pace: float
@@ -69,7 +73,7 @@ class LookPlanner:
         self._last_submit = -math.inf
         self._estimate: _Estimate | None = None
 
-    def first_look(self, submitted_at: float, in_flight: int, remaining: int = 1) -> float:
+    def first_look(self, submitted_at: float, in_flight: int, remaining: int = 1, paced: bool = False) -> float:
         """The time of the first look at a task submitted at ``submitted_at``; arguments as for ``next_look``."""
         self._submitted += 1
         self._last_submit = max(self._last_submit, submitted_at)
@@ -80,7 +84,7 @@ class LookPlanner:
             return submitted_at + min(self.floor, 0.2) * (2.5 + 7.5 * phase)
         if remaining < in_flight:
             return self._last_look(estimate, submitted_at, submitted_at, self.floor, remaining)
-        return submitted_at + estimate.wait + self._aim(estimate) + estimate.margin
+        return submitted_at + estimate.wait + self._aim(estimate, in_flight, paced) + estimate.margin
 
     def next_look(
         self,
@@ -90,6 +94,7 @@ class LookPlanner:
         in_flight: int,
         remaining: int,
         last_gap: float = 0.0,
+        paced: bool = False,
     ) -> float:
         """The time of the next look at a task that is not finished ``now``: never sooner than the floor.
 
@@ -98,6 +103,7 @@ class LookPlanner:
             in_flight: tasks submitted and not seen finished, this one included.
             remaining: jobs that are not submitted yet.
             last_gap: seconds between the last two looks at it; 0 after the first.
+            paced: whether those that remain wait for the rate, not for a task to end.
         """
         least = self.floor * self.GROWTH ** min(looks - 1, 40)
         longest = max(self.floor, self.LONGEST_GAP)
@@ -111,7 +117,7 @@ class LookPlanner:
             return now + min(longest, max(least, min(last_gap, overdue), 0.2 * overdue))
         if remaining < in_flight <= self._finished:
             return self._last_look(estimate, submitted_at, now + least, least, remaining)
-        gap = max(least, estimate.gap, estimate.wait + self._aim(estimate) - elapsed)
+        gap = max(least, estimate.gap, estimate.wait + self._aim(estimate, in_flight, paced) - elapsed)
         if self._finished < in_flight:
             gap = max(gap, 0.4 * elapsed)  # the first wave: the queue is not known yet
         return now + min(longest, gap)
@@ -166,7 +172,7 @@ class LookPlanner:
 
     def _compute(self) -> _Estimate:
         service = sorted(self._service)
-        low, late = (service[int(part * (len(service) - 1))] for part in (0.02, 0.95))
+        low, usual, late = (service[int(part * (len(service) - 1))] for part in (0.02, 0.8, 0.95))
         wait, gap = 0.0, 0.1 * late
         if self._unworked:
             most, certain = min(self._unworked), max(self._waited)
@@ -175,11 +181,12 @@ class LookPlanner:
             gap = self.SLACK * sum(self._unworked) / len(self._unworked)
         pace = (max(self._seen) - min(self._seen)) / len(self._seen) if self._seen else 0.0
         margin = min(0.2 * self.floor, 0.02 * low)
-        return _Estimate(wait, low, service[-1], late, max(self.floor, gap), pace, margin)
+        return _Estimate(wait, low, service[-1], usual, late, max(self.floor, gap), pace, margin)
 
-    @staticmethod
-    def _aim(estimate: _Estimate) -> float:
+    def _aim(self, estimate: _Estimate, in_flight: int, paced: bool) -> float:
         """Seconds of work after which the first look comes in mid-run."""
+        if paced and in_flight <= self._finished:  # before that, only the shortest tasks were seen to end
+            return estimate.usual
         return min(estimate.high, estimate.low + 0.5 * estimate.gap)
 
     def _last_look(

@@ -167,7 +167,10 @@ class Collector:
         work = fetch.work
         if fetch.fresh or work.record.task_id is None or self._ctx.calls_stopped:
             self._missed(fetch, error)
-        elif work.fresh_outputs is not None:
+            return
+        which = f"{work.name}: image {fetch.output.index}"
+        self._ctx.explain(f"{which}: {error.message}; the task is looked at once more, for a fresh address")
+        if work.fresh_outputs is not None:
             self._fetch_fresh(fetch, error)
         elif work in self._refreshing:
             self._refreshing[work].append((fetch, error))

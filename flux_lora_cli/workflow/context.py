@@ -40,6 +40,8 @@ class Settings:
     download: bool = True
     #: Seconds between two Progress events.
     progress_every: float = 30.0
+    #: Whether every wait and every further look is told, too (``Explained`` events).
+    explain: bool = True
 
 
 NameOf = Callable[[JobRecord, OutputRecord, str], str]
@@ -133,7 +135,8 @@ class Context:
 
     def explain(self, message: str) -> None:
         """Tell a decision."""
-        self.observer(Explained(message))
+        if self.settings.explain:
+            self.observer(Explained(message))
 
     def warn(self, code: str, message: str) -> None:
         """Tell what stops nothing."""

@@ -34,6 +34,7 @@ class Follower:
         on_completed: what follows a task that ended well.
         on_free: told whenever a task is no longer in flight.
         waiting: how many jobs are not submitted yet.
+        paced: whether those wait for the rate, not for a task to end.
         lost_after: seconds of 404 until a task is called lost.
     """
 
@@ -45,6 +46,7 @@ class Follower:
         on_completed: Callable[[Work, Task], None],
         on_free: Callable[[], None] = lambda: None,
         waiting: Callable[[], int] = lambda: 0,
+        paced: Callable[[], bool] = lambda: False,
         lost_after: float = LOST_AFTER,
     ) -> None:
         self._ctx = ctx
@@ -53,6 +55,7 @@ class Follower:
         self._completed = on_completed
         self._free = on_free
         self._waiting = waiting
+        self._paced = paced
         self._lost_after = lost_after
         self._following: dict[Work, Timer | None] = {}
         ctx.on_calls_stop.append(self._leave_all)
@@ -72,13 +75,16 @@ class Follower:
         elif task is None:
             self._look(work)
         else:
-            when = self._planner.first_look(work.submitted_at, self.in_flight, self._waiting())
-            self._look_at(work, min(max(now, when), self._deadline(work)))
+            when = self._planner.first_look(work.submitted_at, self.in_flight, self._waiting(), self._paced())
+            self._look_at(work, now, min(max(now, when), self._deadline(work)))
 
     def _deadline(self, work: Work) -> float:
         return work.submitted_at + self._ctx.settings.task_timeout
 
-    def _look_at(self, work: Work, when: float) -> None:
+    def _look_at(self, work: Work, now: float, when: float) -> None:
+        if self._ctx.settings.explain:  # a line for every look costs more than it is worth to those who do not read it
+            status = work.record.task_status or "not known"
+            self._ctx.explain(f"{work.name}: {status}; looked at in {when - now:.1f} s")
         if work in self._following:
             self._following[work] = self._ctx.reactor.at(when, lambda: self._look(work))
 
@@ -126,9 +132,9 @@ class Follower:
             work.last_gap = now - work.looked_at
         work.looked_at = now
         when = self._planner.next_look(
-            work.submitted_at, now, work.looks, self.in_flight, self._waiting(), work.last_gap
+            work.submitted_at, now, work.looks, self.in_flight, self._waiting(), work.last_gap, self._paced()
         )
-        self._look_at(work, max(now + self._planner.floor, min(when, self._deadline(work))))
+        self._look_at(work, now, max(now + self._planner.floor, min(when, self._deadline(work))))
 
     def _overdue(self, work: Work) -> None:
         ctx, after = self._ctx, in_words(self._ctx.settings.task_timeout)
@@ -143,7 +149,7 @@ class Follower:
         if work.not_found_since is None:
             work.not_found_since = now
         if now - work.not_found_since < self._lost_after:
-            self._look_at(work, now + max(LOST_AGAIN, self._planner.floor))
+            self._look_at(work, now, now + max(LOST_AGAIN, self._planner.floor))
             return
         if work.record.matched_by == BY_USER and not work.looks:
             self._mistaken(work)

@@ -109,7 +109,13 @@ class Runner:
         self.calls = Calls(self.ctx, Outage())
         self.collector = Collector(self.ctx, self.calls, naming.name_of, naming.taken, naming.case_key, naming.path_of)
         self.follower = Follower(
-            self.ctx, self.calls, planner, self.collector.completed, self._pump, lambda: self.submitter.waiting
+            self.ctx,
+            self.calls,
+            planner,
+            self.collector.completed,
+            self._pump,
+            lambda: self.submitter.waiting,
+            lambda: self.submitter.paced,
         )
         self.reconciler = Reconciler(
             self.ctx, self.calls, claimed, lambda work: self._accepted(work, None), self._resubmit

@@ -30,6 +30,9 @@ from flux_lora_cli.workflow.uploads import Uploads, not_uploaded
 
 #: So many submits refused alike, none accepted: the run stops. [CONTRACT: waiting]
 ALL_REFUSED = 10
+#: Seconds between two looks at whether the rate lets more submits go: above 20 a second they leave, and are recorded,
+#: a few at a time.
+BEAT = 0.05
 
 
 class Submitter:
@@ -69,6 +72,8 @@ class Submitter:
         self._refusals: list[str] = []
         self._any_accepted = False
         self._probing = False
+        self._explained: set[str] = set()
+        self.paced = False  # the last submit waited for the rate, not for a task to end
         ctx.on_stop.append(self._give_back)
 
     @property
@@ -91,18 +96,26 @@ class Submitter:
         while self._queue and not ctx.submits_stopped:
             now = ctx.clock.monotonic()
             vacancies = ctx.settings.concurrency - self._in_flight() - self.sending - self._accepted_now
-            if vacancies <= 0 or self.sending >= self._allowed(vacancies) or self._on_probation():
+            self.paced &= vacancies > 0
+            if vacancies <= 0:
+                self._explain_wait(f"{ctx.settings.concurrency} tasks are in flight (--concurrency)")
+                return
+            if self.sending >= self._allowed(vacancies) or self._on_probation():
                 return
             record = self._queue[0].record
             record.wake()
             images = images_of(record)
-            ready = max(self._gate.ready_at(now, images), self._not_before, self._calls.outage.ready_at(now))
+            by_rate = self._gate.ready_at(now, images)
+            ready = max(by_rate, self._not_before, self._calls.outage.ready_at(now))
             if self._calls.outage.probing:
                 # A probe is a request that costs nothing, so never a submit.
                 self._probe()
                 return
             if ready > now:
-                self._wake_at(ready)
+                self.paced = True
+                why = "the rate allows no more (--rate, or what the service bears)"
+                self._explain_wait(why if ready == by_rate else "one before it failed", ready - now)
+                self._wake_at(max(ready, now + BEAT))
                 return
             work = self._queue[0]
             if not self._budget.reserve(work.unit_price):
@@ -112,6 +125,13 @@ class Submitter:
             self._queue.popleft()
             self._gate.take(now, images)
             self._prepare(work)
+
+    def _explain_wait(self, why: str, seconds: float = 0.0) -> None:
+        """Told once, and again where it takes a second or more."""
+        if why not in self._explained or seconds >= 1.0:
+            self._explained.add(why)
+            until = f"{seconds:.1f} s" if seconds else "until one has ended"
+            self._ctx.explain(f"the next submit waits {until}: {why}")
 
     def _allowed(self, vacancies: int) -> int:
         if self._uncertain_in_row:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flux_lora_cli.domain.pacing import LookPlanner
-from flux_lora_cli.domain.rate import SubmitWindow
+from flux_lora_cli.domain.rate import RateGate, SubmitWindow
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Setting:
     reports_execution: bool = True
     overhead: float = 0.0  # between a slot's work and the answer "completed", not in the reported execution
     planner: LookPlanner | None = None
+    rate: float | None = None  # submits a second that are allowed
 
 
 @dataclass
@@ -98,6 +99,9 @@ class Simulation:
         self._most_submits = 0
         self._downloading = 0
         self._to_download = 0
+        self._gate = RateGate(setting.rate)
+        self._paced = False
+        self._woken_at = 0.0
 
     def run(self) -> Outcome:
         self._submit()
@@ -123,7 +127,16 @@ class Simulation:
     def _submit(self) -> None:
         vacancies = min(self.s.concurrency - self._in_flight, len(self._to_submit))
         allowed = self.window.allowed(None, vacancies + self._submitting)
+        self._paced &= vacancies > 0
         while vacancies > 0 and self._submitting < allowed:
+            ready = self._gate.ready_at(self.now)
+            if ready > self.now:
+                self._paced = True
+                if ready > self._woken_at:
+                    self._woken_at = ready
+                    self._at(ready, self._submit)
+                return
+            self._gate.take(self.now)
             task = self._to_submit.popleft()
             self._in_flight += 1
             self._submitting += 1
@@ -138,7 +151,7 @@ class Simulation:
         task.submitted = self.now
         self.window.observe(self.now - sent)
         self._submit()
-        self._plan(task, self.planner.first_look(self.now, self._in_flight, len(self._to_submit)))
+        self._plan(task, self.planner.first_look(self.now, self._in_flight, len(self._to_submit), self._paced))
 
     def _plan(self, task: _Task, time: float) -> None:
         self._at(time, lambda: self._look(task))
@@ -160,7 +173,13 @@ class Simulation:
             self._plan(
                 task,
                 self.planner.next_look(
-                    task.submitted, task.looks[-1], len(task.looks), self._in_flight, len(self._to_submit), gap
+                    task.submitted,
+                    task.looks[-1],
+                    len(task.looks),
+                    self._in_flight,
+                    len(self._to_submit),
+                    gap,
+                    self._paced,
                 ),
             )
             return

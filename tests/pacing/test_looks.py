@@ -109,3 +109,15 @@ def test_times_that_make_no_sense_are_survived() -> None:
         planner.observe(10.0, 9.0, 11.0, execution)
         assert planner.first_look(20.0, 1, 5) >= 20.0
         assert planner.next_look(20.0, 21.0, 3, 1, 0) >= 21.1
+
+
+def test_nobody_waits_for_looks_where_submits_wait_for_the_rate() -> None:
+    """Then most tasks are done at their first look; without knowing of the rate there are 1.9 looks a task."""
+    jobs, rate = 2000, 40.0
+    for seed in (1, 2):
+        outcome = simulate(
+            Setting(uniform_times(jobs, 2.0, 6.0, seed), slots=jobs, concurrency=1000, floor=2.0, rate=rate)
+        )
+        assert statistics.mean(outcome.looks[jobs // 4 : -jobs // 4]) <= 1.35
+        assert outcome.makespan <= jobs / rate + 6.0 + 1.0
+        assert outcome.least_gap >= 2.0 - 1e-9
