@@ -7,6 +7,8 @@ import json
 import math
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +16,7 @@ from typing import Any, BinaryIO
 from flux_lora_cli import errors
 from flux_lora_cli.adapters.folder_lock import unusable
 from flux_lora_cli.adapters.ledger_files import sync_folder
-from flux_lora_cli.domain.manifest import Head, entry, head_document, summary
+from flux_lora_cli.domain.manifest import Head, Summary, entry, head_document
 from flux_lora_cli.domain.records import JobRecord
 
 MANIFEST_NAME = "manifest.json"
@@ -22,6 +24,8 @@ MANIFEST_NAME = "manifest.json"
 MAX_BYTES = 1 << 30
 
 _CHUNK = 256
+#: Bytes of jobs that are held in memory while they are written, and that are copied at a time.
+_IN_MEMORY, _PIECE = 1 << 20, 1 << 18
 #: How a line with a job begins, and the lines up to the first.
 _JOB = b"  {"
 _HEAD_LINES = 9
@@ -44,19 +48,18 @@ class ManifestFile:
         """Replace the manifest; on return it is durable.
 
         Args:
-            records: in order. Gone through twice, so that memory stays bounded: an iterator is kept whole.
+            records: in order.
 
         Raises:
             DiskFull, FolderError: it could not be written; the one before is untouched.
         """
-        twice = list(records) if isinstance(records, Iterator) else records
         temporary = self.path.with_name(f".{self.path.name}-{secrets.token_hex(8)}")
         try:
             self._clean()
             try:
                 handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(handle, "wb") as file:
-                    self._stream(file, twice)
+                    self._stream(file, records)
                     file.flush()
                     os.fsync(handle)
                 temporary.replace(self.path)
@@ -76,18 +79,26 @@ class ManifestFile:
             self._cleaned = True
 
     def _stream(self, file: BinaryIO, records: Iterable[JobRecord]) -> None:
-        head = head_document(self.head, summary(records))
-        lines = [f'"{name}": {_line(value)},' for name, value in head.items()]
-        file.write(("{" + "\n ".join(lines) + '\n "jobs": [').encode())
-        separator, chunk = "\n  ", []
-        for record in records:
-            chunk.append(_line(entry(record)))
-            if len(chunk) == _CHUNK:
-                file.write((separator + ",\n  ".join(chunk)).encode())
-                separator, chunk = ",\n  ", []
-        if chunk:
-            file.write((separator + ",\n  ".join(chunk)).encode())
-        file.write(b"\n ]}\n")
+        # The counts stand before the jobs, and a record at rest is unpacked for both: the jobs are kept meanwhile.
+        counts = Summary()
+        folder, prefix = str(self.path.parent), f".{MANIFEST_NAME}-"
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+b", prefix=prefix, dir=folder) as jobs:
+            separator, chunk = "\n  ", []
+            for record in records:
+                awake = record.awake()
+                counts.add(awake)
+                chunk.append(_line(entry(awake)))
+                if len(chunk) == _CHUNK:
+                    jobs.write((separator + ",\n  ".join(chunk)).encode())
+                    separator, chunk = ",\n  ", []
+            if chunk:
+                jobs.write((separator + ",\n  ".join(chunk)).encode())
+            jobs.seek(0)
+            head = head_document(self.head, counts.document())
+            lines = [f'"{name}": {_line(value)},' for name, value in head.items()]
+            file.write(("{" + "\n ".join(lines) + '\n "jobs": [').encode())
+            shutil.copyfileobj(jobs, file, _PIECE)
+            file.write(b"\n ]}\n")
 
 
 def _line(value: object) -> str:

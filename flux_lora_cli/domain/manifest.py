@@ -127,34 +127,40 @@ def decimal_text(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize() + 0, "f")
 
 
-def summary(records: Iterable[JobRecord]) -> dict[str, Any]:
-    """Count the records as the manifest's ``summary`` does.
+_COUNTED = (
+    "jobs", "completed", "failed", "unknown", "pending", "skipped", "images", "missing", "nsfw", "nsfw_unknown",
+)  # fmt: skip
+
+
+class Summary:
+    """The manifest's ``summary``, a record at a time.
 
     ``images`` are those saved; ``missing`` those of completed jobs that were asked for and have no file;
     ``nsfw`` and ``nsfw_unknown`` count every output of completed jobs; ``cost_usd`` is the sum of the
     costs that are known, None where there are some and none is known.
     """
-    counts = dict.fromkeys(
-        ("jobs", "completed", "failed", "unknown", "pending", "skipped", "images", "missing", "nsfw",
-         "nsfw_unknown"), 0
-    )  # fmt: skip
-    cost, known_costs, unknown_costs = Decimal(0), 0, 0
-    for record in records:
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._cost, self._known_costs, self._unknown_costs = Decimal(0), 0, 0
+
+    def add(self, record: JobRecord) -> None:
+        """Count a record."""
+        counts = self._counts
         counts["jobs"] += 1
         counts["pending" if record.state in _PENDING else record.state.value] += 1
         known = record.cost
         if known:
-            cost += known
-            known_costs += 1
+            self._cost += known
+            self._known_costs += 1
         elif known is None and record.attempts:
-            unknown_costs += 1
+            self._unknown_costs += 1
         if record.state is State.COMPLETED:
-            _count_outputs(record.awake().outputs, counts)
-    return {**counts, "cost_usd": decimal_text(cost) if known_costs or not unknown_costs else None}
+            for output in record.awake().outputs:
+                self._add_output(output)
 
-
-def _count_outputs(outputs: Iterable[OutputRecord], counts: dict[str, int]) -> None:
-    for output in outputs:
+    def _add_output(self, output: OutputRecord) -> None:
+        counts = self._counts
         if output.file is not None:
             counts["images"] += 1
         elif not output.left_out:
@@ -163,6 +169,19 @@ def _count_outputs(outputs: Iterable[OutputRecord], counts: dict[str, int]) -> N
             counts["nsfw_unknown"] += 1
         elif output.nsfw:
             counts["nsfw"] += 1
+
+    def document(self) -> dict[str, Any]:
+        """What was counted, as it is written."""
+        some = self._known_costs or not self._unknown_costs
+        return {**self._counts, "cost_usd": decimal_text(self._cost) if some else None}
+
+
+def summary(records: Iterable[JobRecord]) -> dict[str, Any]:
+    """Count the records as the manifest's ``summary`` does."""
+    counts = Summary()
+    for record in records:
+        counts.add(record)
+    return counts.document()
 
 
 def head_document(head: Head, counts: Mapping[str, Any]) -> dict[str, Any]:
