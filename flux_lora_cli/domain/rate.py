@@ -22,7 +22,7 @@ class RateGate:
     """
 
     #: Seconds by which a request may be early: what a busy event loop loses is caught up, without a burst.
-    LAG = 0.1
+    LAG = 0.15
     #: Images a second. Where there was no limit, the first 429 leaves at least START; no row of them goes
     #: below FLOOR (6 a minute: the smallest account may do 10).
     START = 5.0

@@ -119,5 +119,5 @@ def test_nobody_waits_for_looks_where_submits_wait_for_the_rate() -> None:
             Setting(uniform_times(jobs, 2.0, 6.0, seed), slots=jobs, concurrency=1000, floor=2.0, rate=rate)
         )
         assert statistics.mean(outcome.looks[jobs // 4 : -jobs // 4]) <= 1.35
-        assert outcome.makespan <= jobs / rate + 6.0 + 1.0
+        assert outcome.makespan <= jobs / rate + 6.0 + 2.0  # and what the floor may cost the last one
         assert outcome.least_gap >= 2.0 - 1e-9

@@ -6,6 +6,7 @@ import itertools
 import random
 from bisect import bisect_left
 
+from flux_lora_cli.domain.rate import RateGate
 from flux_lora_cli.workflow.context import Settings
 from flux_lora_cli.workflow.submitter import BEAT
 from tests.support.simulation import Sim, jobs
@@ -45,4 +46,4 @@ def test_a_high_rate_is_kept_in_groups(sim: Sim) -> None:
     starts = [time for before, time in itertools.pairwise(times) if time - before > BEAT / 2]
     assert len(starts) < 600 / 2  # several leave on each beat
     for number, start in enumerate(times):  # never more than the rate allows, and what a beat was late
-        assert bisect_left(times, start + 1.0) - number <= 80 + 80 * 0.1 + 1
+        assert bisect_left(times, start + 1.0) - number <= 80 * (1.0 + RateGate.LAG) + 1
