@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.cli.batch_plan import duplicate_lines
 from flux_lora_cli.cli.ci_reports import annotate, write_reports
 from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.last_words import BATCH, told_reasons
 from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.cli.request_options import BatchOptions
 from flux_lora_cli.domain.budget import dollars, plain
 from flux_lora_cli.domain.manifest import summary
-from flux_lora_cli.domain.records import State
-from flux_lora_cli.errors import DeadlineError, ExitCode, FluxLoraError, HeldError, ImageError, NsfwFlagged
+from flux_lora_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from flux_lora_cli.assembly.batches import BatchResult
-    from flux_lora_cli.workflow.batch import Outcome
 
 
 #: Counts that are told only where there are any.
@@ -48,9 +46,7 @@ def report(result: BatchResult, folder: Path, options: BatchOptions, console: Co
     console.info(f"  {folder}/manifest.json")
     for line in duplicate_lines(result.plan):
         console.info(line)
-    # One that was cut off by a deadline is still called "submitting".
-    held = sum(1 for record in result.records if record.state in (State.UNKNOWN, State.SUBMITTING))
-    for reason in (*outcome.reasons.values(), _unsaid(outcome, counts, held)):
+    for reason in told_reasons(outcome.exit_code, outcome.reasons, result.records, BATCH).values():
         if reason is not None and reason.exit_code is not ExitCode.CLOSED_OUTPUT:
             console.error(reason)
             annotate(reason, options, console)
@@ -73,28 +69,3 @@ def _money(result: BatchResult) -> str:
         return "charged at a price that is not known"
     estimate = f" (estimated {dollars(estimated)})" if estimated is not None and result.outcome.submitted else ""
     return f"charged {dollars(charged)}{estimate}"
-
-
-def _unsaid(outcome: Outcome, counts: Mapping[str, object], held: int = 0) -> FluxLoraError | None:
-    """Why the exit code is not 0, where no error has said so: the final state of the jobs."""
-    code = outcome.exit_code
-    if outcome.reasons.get(code) is not None:
-        return None
-    if code is HeldError.exit_code:
-        return HeldError(
-            f"{counted(held, 'submit')} of unknown outcome {'was' if held == 1 else 'were'} held,"
-            " and not paid for again",
-            "Run again to look once more; name the task with --adopt JOB=ID; or, where no candidates were named, "
-            "submit them again with --on-unknown resubmit.",
-        )
-    if code is ImageError.exit_code:
-        marks = [f"{counts[key]} {key}" for key in ("failed", "missing", "pending") if counts[key]]
-        return ImageError(
-            f"not everything is done: {', '.join(marks) or 'jobs are left'}",
-            "Run again to fetch what is missing; failed jobs are submitted again with --retry-failed.",
-        )
-    if code is NsfwFlagged.exit_code:
-        return NsfwFlagged.counted(int(str(counts["nsfw"])))
-    if code is DeadlineError.exit_code:
-        return DeadlineError("tasks are still running", "They are paid for: the same command picks them up.")
-    return None

@@ -13,10 +13,11 @@ import typer
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
 from flux_lora_cli.domain.records import State
-from flux_lora_cli.errors import BudgetError, ExitCode, NsfwFlagged
+from flux_lora_cli.errors import BudgetError, ExitCode
 
 if TYPE_CHECKING:
     from flux_lora_cli.assembly import task_runs
+    from flux_lora_cli.cli.last_words import Ways
     from flux_lora_cli.domain.job import Job
     from flux_lora_cli.domain.records import JobRecord
     from flux_lora_cli.workflow.context import Work
@@ -35,6 +36,7 @@ def run(
     """Submit the jobs; with ``wait`` also save their images."""
     from flux_lora_cli.adapters.clock import SystemClock
     from flux_lora_cli.assembly import submitting, task_runs
+    from flux_lora_cli.cli.last_words import told_reasons
     from flux_lora_cli.cli.reporter import Reporter
     from flux_lora_cli.cli.service import connected
     from flux_lora_cli.cli.settings import live, run_settings
@@ -79,6 +81,8 @@ def run(
             on_runner=on_runner,
             clock=clock,
         )
+    ways = _ways(result, save, service, wait=wait)
+    result.reasons = told_reasons(result.exit_code, result.reasons, result.records, ways)
     _say_how_to_go_on(result, save, service, wait=wait)
     return tell(result, console)
 
@@ -91,6 +95,20 @@ def _tell_unused(console: Console) -> None:
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         console.warn(f"without --wait no image is saved, so there is no use in {options}", "unused_option")
+
+
+def _ways(result: task_runs.TasksResult, save: SaveOptions, service: ServiceOptions, *, wait: bool) -> Ways:
+    """How to go on with what is left of this command: never by repeating it."""
+    from flux_lora_cli.cli.last_words import Ways
+    from flux_lora_cli.workflow.planning import lacks_images
+
+    lacking = [record.task_id for record in result.records if record.task_id and lacks_images(record.awake())]
+    return Ways(
+        failed="Submit only what failed again: this whole command would pay for the rest, too.",
+        missing=f"To fetch what is missing: {_waiting(lacking, save, service, wait=wait)}",
+        pending="Submit only what is left.",
+        held=f"See what became of them, before you submit them again: {_waiting((), save, service, wait=wait)}",
+    )
 
 
 def _say_how_to_go_on(result: task_runs.TasksResult, save: SaveOptions, service: ServiceOptions, *, wait: bool) -> None:
@@ -139,13 +157,10 @@ def tell(result: task_runs.TasksResult, console: Console) -> int:
     """The summary of submitted or awaited tasks, and why the exit code is not 0."""
     from flux_lora_cli.domain.manifest import summary
 
-    counts = summary(result.records)
-    console.summary.update(counts)
+    console.summary.update(summary(result.records))
     for reason in result.reasons.values():
         if reason is not None and reason.code != "output_closed":
             console.error(reason)
-    if result.exit_code is NsfwFlagged.exit_code and result.reasons.get(result.exit_code) is None:
-        console.error(NsfwFlagged.counted(int(str(counts["nsfw"]))))
     return int(result.exit_code)
 
 

@@ -34,6 +34,7 @@ def wait(
     """
     from flux_lora_cli.adapters.clock import SystemClock
     from flux_lora_cli.assembly import task_runs, waiting
+    from flux_lora_cli.cli.last_words import WAIT, told_reasons
     from flux_lora_cli.cli.reporter import Reporter
     from flux_lora_cli.cli.service import check, connected
     from flux_lora_cli.cli.settings import live, run_settings
@@ -75,6 +76,7 @@ def wait(
             on_runner=on_runner,
             clock=clock,
         )
+    result.reasons = told_reasons(result.exit_code, result.reasons, result.records, WAIT)
     if streamed:
         _say_how_to_go_on(result)
     return tell(result, console)

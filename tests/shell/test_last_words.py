@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from flux_lora_cli.cli.batch_report import _unsaid
+from flux_lora_cli.cli.last_words import BATCH, told_reasons
+from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 from flux_lora_cli.errors import ExitCode
 from tests.conftest import Cli
 
@@ -76,11 +76,84 @@ def test_every_code_but_0_has_an_error_line(
     assert told.events[-1]["exit_code"] == code
 
 
+@pytest.mark.parametrize(
+    ("fault", "options", "code", "words", "way"),
+    [
+        ("look:failed=1200:nth=2", ["--wait"], 6, "1 failed", "Submit only what failed again"),
+        ("download:404", ["--wait"], 6, "2 missing", "flux-lora replay makes it again"),
+        ("look:file-url", ["--wait"], 6, "2 missing", "To fetch what is missing: flux-lora wait "),
+        ("submit:400:nth=2", [], 6, "1 failed", "Submit only what failed again"),
+        ("submit:reset-after:nth=2", ["--on-unknown", "hold"], 13, "1 submit of unknown outcome", "flux-lora status"),
+    ],
+    ids=str,
+)
+def test_submit_says_why_its_code_is_not_0_and_never_to_repeat_it(
+    cli: Cli, service: Service, fault: str, options: list[str], code: int, words: str, way: str
+) -> None:
+    asked = ("submit", "-p", "a cat", "-p", "a dog", "--size", "512*512", *options)
+    folder = ["-o", "quiet"] if "--wait" in options else []
+    quiet = cli(*asked, *folder, "-q", env=service(fault))
+    assert quiet.code == code, quiet.err
+    (line,) = [line for line in quiet.err.splitlines() if line.startswith("error: ")]
+    assert words in line
+    folder = ["-o", "json"] if "--wait" in options else []
+    told = cli(*asked, *folder, "--json", env=service(fault))
+    (error,) = [event for event in told.events if event["event"] == "error"]
+    assert words in error["message"]
+    assert way in error["hint"]
+    assert "Run again" not in error["hint"]
+
+
+def test_wait_says_why_its_code_is_not_0(cli: Cli, service: Service) -> None:
+    env = service("look:failed=1200:nth=2")
+    ids = cli("submit", "-p", "a cat", "-p", "a dog", "--size", "512*512", env=env).lines
+    done = cli("wait", *ids, "-o", "out", "-q", "--json", env=env)
+    assert done.code == 6
+    assert "error: not everything is done: 1 failed\n  What failed has to be submitted again.\n" in done.err
+    assert [event["code"] for event in done.events if event["event"] == "error"] == ["image"]
+    other = service("download:404")
+    ids = cli("submit", "a cat", "--size", "512*512", env=other).lines
+    done = cli("wait", *ids, "-o", "other", "-q", env=other)
+    assert done.code == 6
+    assert "error: not everything is done: 1 missing\n" in done.err
+
+
 def test_a_deadline_that_nobody_told_of_is_told() -> None:
-    told = _unsaid(SimpleNamespace(exit_code=ExitCode.DEADLINE, reasons={}), {})  # type: ignore[arg-type]
+    told = told_reasons(ExitCode.DEADLINE, {ExitCode.DEADLINE: None}, [], BATCH)[ExitCode.DEADLINE]
     assert told is not None
     assert told.exit_code is ExitCode.DEADLINE
     assert "same command" in told.hint
+
+
+def _left(state: State, *errors: str) -> JobRecord:
+    outputs = [OutputRecord(index, error=error) for index, error in enumerate(errors)]
+    return JobRecord(f"{state} {errors}", state=state, outputs=outputs)
+
+
+@pytest.mark.parametrize(
+    ("records", "message", "hint"),
+    [
+        ([_left(State.FAILED)], "1 failed", "Failed jobs are submitted again with --retry-failed."),
+        ([_left(State.COMPLETED, "bad_image: cut")], "1 missing", "Run again to fetch what is missing."),
+        (
+            [_left(State.COMPLETED, "output_expired: HTTP 404")],
+            "1 missing",
+            "What has expired is gone; flux-lora replay makes it again.",
+        ),
+        ([_left(State.PLANNED)], "1 pending", "Run again to submit the rest."),
+        (
+            [_left(State.FAILED), _left(State.FAILED), _left(State.COMPLETED, "", "output_expired: HTTP 404")],
+            "2 failed, 2 missing",
+            "Run again to fetch what is missing. What has expired is gone; flux-lora replay makes it again. "
+            "Failed jobs are submitted again with --retry-failed.",
+        ),
+    ],
+    ids=str,
+)
+def test_the_hint_is_about_what_is_left(records: list[JobRecord], message: str, hint: str) -> None:
+    told = told_reasons(ExitCode.INCOMPLETE, {ExitCode.INCOMPLETE: None}, records, BATCH)[ExitCode.INCOMPLETE]
+    assert told is not None
+    assert (told.message, told.hint) == (f"not everything is done: {message}", hint)
 
 
 @pytest.mark.parametrize(("again", "code"), [(["look:failed=1200"], 6), (["submit:reset-after"], 13)])
