@@ -9,7 +9,11 @@ import typer
 
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
-from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.cli.reporter import counted
+from flux_lora_cli.errors import ExitCode, ImageError
+
+#: Names shown of those that were left out.
+_SHOWN = 10
 
 
 def embed(
@@ -28,20 +32,29 @@ def embed(
     from flux_lora_cli.gallery.embed import embed_run
     from flux_lora_cli.gallery.run import read_run
 
-    made = kept = failed = 0
+    made = kept = 0
+    failed: list[str] = []
     for copy in embed_run(read_run(folder), output):
         if copy.path is None:
-            failed += 1
+            failed.append(copy.file)
             console.warn(f"{copy.file}: {copy.problem}", code="not_embedded")
             continue
         made, kept = made + copy.new, kept + (not copy.new)
         console.result(str(copy.path))
         console.event(Record("embedded", {"file": str(copy.path), "source": copy.file, "new": copy.new}))
-    console.summary.update(embedded=made, kept=kept, failed=failed)
+    console.summary.update(embedded=made, kept=kept, failed=len(failed))
     there = f", {kept} there already" if kept else ""
-    left = f", {failed} left out" if failed else ""
-    console.info(f"{made} written{there}{left}")
-    return ExitCode.INCOMPLETE if failed else ExitCode.OK
+    console.info(f"{made} written{there}")
+    if not failed:
+        return ExitCode.OK
+    names = ", ".join(failed[:_SHOWN]) + (", …" if len(failed) > _SHOWN else "")
+    console.error(
+        ImageError(
+            f"{counted(len(failed), 'image')} left out: {names}",
+            f"flux-lora verify {folder} says which files are not as they were saved.",
+        )
+    )
+    return ExitCode.INCOMPLETE
 
 
 command = build(

@@ -11,8 +11,9 @@ import typer
 
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.domain.manifest import summary
-from flux_lora_cli.errors import ExitCode, NotFoundError, UsageError
+from flux_lora_cli.errors import ExitCode, ImageError, NotFoundError, UsageError
 from flux_lora_cli.workflow.merge import Report
 
 if TYPE_CHECKING:
@@ -121,11 +122,6 @@ def _conclude(output: Path, report: Report, counts: dict[str, object], console: 
             f"{len(report.twice)} jobs were submitted in more than one folder: {_some(report.twice)}."
             " The better result is kept, and all charges count"
         )
-    if report.unsound:
-        console.warn(
-            f"{len(report.unsound)} files were missing or altered, and not taken: {_some(report.unsound)}."
-            f" A batch into {output} fetches them again, while the service still has them"
-        )
     console.result(str(output))
     console.summary.update(
         folder=str(output), added=report.added, updated=report.updated, copied=report.images,
@@ -135,7 +131,16 @@ def _conclude(output: Path, report: Report, counts: dict[str, object], console: 
         f"{report.added} jobs added, {report.updated} updated; {output} now has {counts['jobs']} jobs,"
         f" {counts['images']} images, charged ${counts['cost_usd']}"
     )
-    return ExitCode.INCOMPLETE if report.unsound else ExitCode.OK
+    if not report.unsound:
+        return ExitCode.OK
+    were = "was" if len(report.unsound) == 1 else "were"
+    console.error(
+        ImageError(
+            f"{counted(len(report.unsound), 'file')} {were} missing or altered, and not taken: {_some(report.unsound)}",
+            f"A batch into {output} fetches what is not there, while the service still has it.",
+        )
+    )
+    return ExitCode.INCOMPLETE
 
 
 def _some(names: list[str]) -> str:

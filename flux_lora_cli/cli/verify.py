@@ -13,7 +13,7 @@ from flux_lora_cli.cli.console import Console
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.records import Finding
 from flux_lora_cli.domain.text import printable
-from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.errors import ExitCode, ImageError
 from flux_lora_cli.workflow.verify import Expected, Report
 from flux_lora_cli.workflow.verify import verify as run
 
@@ -65,9 +65,11 @@ def _conclude(folder: Path, report: Report, console: Console) -> int:
     if report.sound:
         console.info(f"{report.checked} files checked: all as they were saved")
         return ExitCode.OK
-    console.info(
-        f"{report.checked} files checked: {report.missing} missing, {report.altered} altered\n"
-        "  Run the batch again with --verify: it fetches them again, while the service still has them."
+    console.error(
+        ImageError(
+            f"{report.checked} files checked: {report.missing} missing, {report.altered} altered",
+            "Run the batch again with --verify: it fetches them again, while the service still has them.",
+        )
     )
     return ExitCode.INCOMPLETE
 

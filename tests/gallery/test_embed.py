@@ -288,8 +288,11 @@ def test_command(run_of: Any, cli: Any, tmp_path: Path) -> None:
     done = cli("embed", folder, "-o", "out", "--json")
     assert done.events[-1] == {"event": "summary", "embedded": 0, "kept": 1, "failed": 0, "exit_code": 0}
     (folder / "deep/er/x.jpg").write_bytes(b"\xff\xd8 altered")
-    done = cli("embed", folder, "-o", "out2")
+    done = cli("embed", folder, "-o", "out2", "-q", "--json")
     assert done.code == ExitCode.INCOMPLETE
+    assert done.err.startswith("error: 1 image left out: deep/er/x.jpg\n")
+    assert [event["event"] for event in done.events] == ["warning", "error", "summary"]
+    done = cli("embed", folder, "-o", "out2")
     assert "x.jpg: the file is not the one that the manifest describes" in done.err
     assert cli("embed", "nowhere", "-o", "out").code == ExitCode.NOT_FOUND
     assert cli("embed", tmp_path, "-o", "out").code == ExitCode.FOLDER

@@ -138,8 +138,8 @@ def test_altered_and_missing_images_are_not_taken(tmp_path: Path, capsys: pytest
     one, target = _shard(tmp_path, "one", [0, 1, 2]), tmp_path / "all"
     (one / "image-0.png").unlink()
     (one / "image-1.png").write_bytes(b"altered")
-    assert run(["merge", str(one), "-o", str(target)]) == 6
-    assert f"2 files were missing or altered, and not taken: {one}/image-0.png" in capsys.readouterr().err
+    assert run(["merge", "-q", str(one), "-o", str(target)]) == 6
+    assert f"error: 2 files were missing or altered, and not taken: {one}/image-0.png" in capsys.readouterr().err
     assert [record.outputs[0].file for record in read(target)] == [None, None, "image-2.png"]
     assert manifest(target)["summary"]["missing"] == 2
     assert not [name for name in names(target) if name.startswith(".")]

@@ -52,8 +52,10 @@ def test_what_is_missing_or_altered_is_a_line_each(folder: Path, capsys: pytest.
         expected.append(f"{folder}/manifest.json\tmissing")
     elif keep == "manifest.json":
         (folder / "ledger.sqlite3").unlink()
-    assert run(["verify", str(folder)]) == 6
-    assert capsys.readouterr().out.splitlines() == expected
+    assert run(["verify", "-q", str(folder)]) == 6
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == expected
+    assert captured.err.startswith(f"error: 5 files checked: {len(expected) - 2} missing, 2 altered\n")
 
 
 def test_a_file_replaced_by_a_link_or_a_folder_is_altered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +104,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "image-0.png").unlink()
     assert run(["verify", "--json", str(folder)]) == 6
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert events[0]["event"] == "record"
+    assert [event["event"] for event in events] == ["record", "error", "summary"]
     assert events[0]["data"]["finding"] == "missing" and events[0]["data"]["job"] == "dawn/0"
     assert events[-1] == {
         "event": "summary", "checked": 5, "missing": 1, "altered": 0, "never_saved": 0, "foreign": 0, "exit_code": 6
