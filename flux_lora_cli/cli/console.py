@@ -140,6 +140,10 @@ class Console:
         if not self.quiet:
             self._write_err(text)
 
+    def complain(self, text: str) -> None:
+        """What went wrong with one job: an error, so ``-q`` shows it, too."""
+        self._write_err(text)
+
     def explain(self, text: str) -> None:
         """A decision, under ``-v``."""
         if self.verbose and not self.quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flux_lora_cli.domain.outcome import FAILED, code_and_message
 from flux_lora_cli.domain.records import JobRecord, State
 from flux_lora_cli.errors import ExitCode, FluxLoraError
 
@@ -31,15 +32,14 @@ def verdict(record: JobRecord, run_ended: FluxLoraError | None, fail_on_nsfw: bo
     if record.state is State.SKIPPED:
         return Verdict("skipped", "skipped", record.error or "left out")
     if record.state is State.FAILED:
-        code, _, message = (record.error or "failed: the task failed").partition(": ")
-        return Verdict("failure", code, message or code)
+        return Verdict("failure", *code_and_message(record.error, FAILED))
     if record.state in _UNFINISHED:
         why = f" ({run_ended.message})" if run_ended is not None else ""
         return Verdict("error", record.state.value, _UNFINISHED[record.state] + why)
     missing = [output for output in record.outputs if output.file is None and not output.left_out]
     if missing:
-        code, _, message = (missing[0].error or "missing: the image is missing").partition(": ")
-        return Verdict("failure", code, f"{len(missing)} of {len(record.outputs)} images missing: {message or code}")
+        code, message = code_and_message(missing[0].error, "missing: the image is missing")
+        return Verdict("failure", code, f"{len(missing)} of {len(record.outputs)} images missing: {message}")
     if fail_on_nsfw and any(output.nsfw for output in record.outputs):
         return Verdict("failure", "nsfw", "an image was flagged NSFW")
     return Verdict("passed")

@@ -13,6 +13,7 @@ from flux_lora_cli.domain.events import (
     Held,
     Image,
     Missing,
+    Plan,
     Progress,
     Submitted,
     Unknown,
@@ -20,6 +21,9 @@ from flux_lora_cli.domain.events import (
     Warned,
 )
 from flux_lora_cli.domain.text import printable
+
+#: Failures of former runs that are told one by one, in text; of more than these there is the number.
+EARLIER_SHOWN = 10
 
 
 class Reporter:
@@ -34,6 +38,7 @@ class Reporter:
         self._console = console
         self._display = display
         self._github = github
+        self._failed_earlier = self._told_earlier = 0
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -57,10 +62,10 @@ class Reporter:
 
     def _tell(self, event: Event) -> None:
         console = self._console
-        if isinstance(event, Failed):
-            task = f" (task {event.task})" if event.task else ""
-            what = "lost" if event.code == "lost" else "failed"
-            self._complain(f"{event.job or event.task}: {what}{task}: {event.message}")
+        if isinstance(event, Plan):
+            self._failed_earlier = event.failed
+        elif isinstance(event, Failed):
+            self._tell_failed(event)
         elif isinstance(event, Missing):
             self._complain(f"{event.job or event.task}: image {event.index} is missing: {event.message}")
         elif isinstance(event, (Unknown, Waiting)):
@@ -73,9 +78,20 @@ class Reporter:
         elif isinstance(event, Submitted) and console.verbose:
             console.info(f"{event.job}: submitted as {event.task}, seed {event.seed}")
 
+    def _tell_failed(self, event: Failed) -> None:
+        self._told_earlier += event.earlier
+        more = self._failed_earlier - EARLIER_SHOWN
+        if event.earlier and self._told_earlier > EARLIER_SHOWN:
+            if self._told_earlier == EARLIER_SHOWN + 1:
+                self._complain(f"and {counted(more, 'more job')} failed in an earlier run; the manifest names them")
+            return
+        task = f" (task {event.task})" if event.task else ""
+        what = ("lost" if event.code == "lost" else "failed") + (" in an earlier run" if event.earlier else "")
+        self._complain(f"{event.job or event.task}: {what}{task}: {event.message}")
+
     def _complain(self, text: str) -> None:
         text = printable(text)
-        self._console.info(text)
+        self._console.complain(text)
         if self._github:
             from flux_lora_cli.cli.github import annotation
 

@@ -98,7 +98,7 @@ class Image(Event):
 
 @dataclass(frozen=True)
 class Missing(Event):
-    """An image that was asked for could not be saved."""
+    """An image that was asked for could not be saved. ``earlier`` where a former run said so, and none will come."""
 
     event: ClassVar[str] = "missing"
     job: str | None
@@ -106,17 +106,19 @@ class Missing(Event):
     index: int
     code: str
     message: str
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """A job failed, or its task was lost."""
+    """A job failed, or its task was lost. ``earlier`` where that was in a former run."""
 
     event: ClassVar[str] = "failed"
     job: str | None
     task: str | None
     code: str
     message: str
+    earlier: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,20 @@ ORDER = (
     ExitCode.NSFW,
 )
 
+#: The error of a failed job that has none of its own.
+FAILED = "failed: the task failed"
+
 
 def exit_code(reasons: Collection[ExitCode]) -> ExitCode:
     """The code of the first reason in ORDER; OK where there is none."""
     return next((code for code in ORDER if code in reasons), ExitCode.OK)
+
+
+def code_and_message(error: str | None, otherwise: str) -> tuple[str, str]:
+    """The two parts of a record's ``error``, which is a code, then ``: message``.
+
+    Args:
+        otherwise: an error of that form, for a record that has none.
+    """
+    code, _, message = (error or otherwise).partition(": ")
+    return code, message or code

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from flux_lora_cli.domain.budget import Budget, dollars, plain
-from flux_lora_cli.domain.events import Plan
-from flux_lora_cli.domain.outcome import exit_code
+from flux_lora_cli.domain.events import Failed, Plan
+from flux_lora_cli.domain.outcome import FAILED, code_and_message, exit_code
 from flux_lora_cli.domain.pacing import LookPlanner
 from flux_lora_cli.domain.records import JobRecord, State
 from flux_lora_cli.errors import BudgetError, ExitCode, FluxLoraError, NotFoundError, UsageError
@@ -246,7 +246,12 @@ class Batch:
         return any(o.file is None and not o.left_out for o in work.record.outputs)
 
     def _tell_earlier(self, work: Work) -> None:
-        for output in work.record.outputs:
+        """What a former run has settled counts today: its images, and why there are none."""
+        record = work.record
+        if record.state is State.FAILED:
+            code, message = code_and_message(record.error, FAILED)
+            self._world.observer(Failed(record.id, record.task_id, code, message, earlier=True))
+        for output in record.outputs:
             if output.file is not None:
                 self.runner.ctx.tally.images += 1
-                self._world.observer(image_event(work.record, output, self._naming.path_of, earlier=True))
+                self._world.observer(image_event(record, output, self._naming.path_of, earlier=True))

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from flux_lora_cli.domain.backoff import DOWNLOAD
 from flux_lora_cli.domain.events import Completed, Image, Missing
+from flux_lora_cli.domain.outcome import code_and_message
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
 from flux_lora_cli.domain.task import Task
 from flux_lora_cli.errors import FluxLoraError, FolderError, OutputGone, RefusedUrl
@@ -115,6 +116,9 @@ class Collector:
                 fetches.append(_Fetch(work, output, sources[output.index], work.refreshed))
             elif output.error is None or not output.error.startswith("output_expired"):
                 self._give_up(work, output, "output_expired", "the service has no such output any more")
+            else:  # which a former run has told
+                code, message = code_and_message(output.error, "")
+                self._ctx.emit(Missing(work.record.id, work.record.task_id, output.index, code, message, earlier=True))
         work.open_outputs = len(fetches)
         for fetch in fetches:
             self._fetch(fetch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from flux_lora_cli.assembly.batches import BatchOptions
 from flux_lora_cli.domain.fingerprint import fingerprint
 from flux_lora_cli.domain.records import State
+from flux_lora_cli.domain.task import Task
 from flux_lora_cli.errors import ExitCode, OtherService
 from flux_lora_cli.workflow.context import Settings
 from tests.support import truth
-from tests.support.simulation import Sim, job, jobs
+from tests.support.simulation import Made, Sim, job, jobs
 
 
 def again(sim: Sim, **options: object) -> dict[str, int]:
@@ -232,3 +234,33 @@ def test_a_folder_of_another_service_is_refused_before_any_request(done: Sim, mo
         with pytest.raises(OtherService, match="belongs to"):
             done.run(jobs(3))
     assert done.service.calls == before
+
+
+def test_an_image_that_the_service_has_no_more_is_told_by_every_run(sim: Sim) -> None:
+    show = sim.service._task
+
+    def with_another(made: Made, inputs: bool = False) -> Task:
+        task = show(made, inputs)
+        return (
+            replace(task, outputs=(*task.outputs, "https://cdn.example/other.png"), nsfw=()) if task.outputs else task
+        )
+
+    sim.service._task = with_another  # type: ignore[method-assign]
+    sim.service.gone = {"https://cdn.example/other.png"}
+    sim.run(jobs(1))
+    sim.service._task = show  # type: ignore[method-assign]
+    for earlier in (False, True, True):
+        assert [(event.index, event.code, event.earlier) for event in sim.told("Missing")] == [
+            (1, "output_expired", earlier)
+        ]
+        sim.later(100.0)
+        assert sim.run(jobs(1)).outcome.exit_code is ExitCode.INCOMPLETE
+
+
+def test_a_failure_is_told_by_every_run_with_its_reason(sim: Sim) -> None:
+    sim.service.script = lambda endpoint, number: "failed" if endpoint == "submit" and number == 2 else None
+    for earlier in (False, True, True):
+        assert sim.run(jobs(3)).outcome.exit_code is ExitCode.INCOMPLETE
+        assert [(e.job, e.task, e.code, e.message, e.earlier) for e in sim.told("Failed")] == [
+            ("job-2", "task0002", "task_failed", "content moderation", earlier)
+        ]
