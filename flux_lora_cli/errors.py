@@ -278,6 +278,27 @@ class DeadlineError(FluxLoraError):
     code = "deadline"
 
 
+class TasksOverdue(DeadlineError):
+    """Tasks were not finished in the time that each of them has; one error for all of them.
+
+    Args:
+        after: that time, in words.
+    """
+
+    def __init__(self, after: str) -> None:
+        super().__init__("", "They may still finish, and are paid for: the same command picks them up.")
+        self._after = after
+        self._tasks = 0
+
+    def one_more(self) -> None:
+        """Count a task."""
+        self._tasks += 1
+        those = "1 task was" if self._tasks == 1 else f"{self._tasks} tasks were"
+        their = "its" if self._tasks == 1 else "their"
+        self.message = f"{those} not finished {self._after} after {their} submit"
+        self.args = (self.message,)
+
+
 class HeldError(FluxLoraError):
     """Submits of unknown outcome were held."""
 

@@ -13,6 +13,7 @@ from flux_lora_cli.domain.events import (
     Held,
     Image,
     Missing,
+    Overdue,
     Plan,
     Progress,
     Submitted,
@@ -66,6 +67,8 @@ class Reporter:
             self._failed_earlier = event.failed
         elif isinstance(event, Failed):
             self._tell_failed(event)
+        elif isinstance(event, Overdue):
+            self._complain(f"{event.job or event.task}: overdue (task {event.task}): {event.message}")
         elif isinstance(event, Missing):
             self._complain(f"{event.job or event.task}: image {event.index} is missing: {event.message}")
         elif isinstance(event, (Unknown, Waiting)):

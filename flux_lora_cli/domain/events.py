@@ -122,6 +122,16 @@ class Failed(Event):
 
 
 @dataclass(frozen=True)
+class Overdue(Event):
+    """A task was not finished in its time (``--task-timeout``). It is paid for, and a rerun picks it up."""
+
+    event: ClassVar[str] = "overdue"
+    job: str | None
+    task: str | None
+    message: str
+
+
+@dataclass(frozen=True)
 class Unknown(Event):
     """Whether a submit was accepted is not known."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flux_lora_cli.domain.events import Failed, Held
+from flux_lora_cli.domain.events import Failed, Held, Overdue
 from flux_lora_cli.domain.pacing import LookPlanner
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
 from flux_lora_cli.errors import (
-    DeadlineError,
     FluxLoraError,
     KeyRefused,
     RateLimited,
     Rejected,
     TaskNotFound,
+    TasksOverdue,
 )
 from flux_lora_cli.workflow.calls import PASSING, Calls, in_words
 from flux_lora_cli.workflow.context import Context, Work
@@ -137,12 +137,14 @@ class Follower:
         self._look_at(work, now, max(now + self._planner.floor, min(when, self._deadline(work))))
 
     def _overdue(self, work: Work) -> None:
-        ctx, after = self._ctx, in_words(self._ctx.settings.task_timeout)
-        message = f"{_task_of(work)} was not finished {after} after its submit"
-        ctx.book.change(work.record)
-        if DeadlineError.exit_code in ctx.reasons:
-            ctx.warn("overdue", message)
-        ctx.note(DeadlineError(message, "It may still finish, and is paid for: the same command picks it up."))
+        ctx, record, after = self._ctx, work.record, in_words(self._ctx.settings.task_timeout)
+        message = f"not finished {after} after its submit: still {record.task_status}"
+        record.error = f"overdue: {message}"
+        ctx.book.change(record)
+        ctx.emit(Overdue(record.id, record.task_id, message))
+        ctx.note(TasksOverdue(after))
+        if isinstance(reason := ctx.reasons[TasksOverdue.exit_code], TasksOverdue):
+            reason.one_more()
         self._leave(work)
 
     def _not_found(self, work: Work, error: TaskNotFound, now: float) -> None:

@@ -146,6 +146,7 @@ class Runner:
             self.book.change(work.record)
             self.reconciler.add(work)
         elif state is State.SUBMITTED:
+            work.record.error = None  # that it was overdue in an earlier run
             self._begin(work)
             self.follower.follow(work)
         elif state is State.COMPLETED:

@@ -144,11 +144,9 @@ def test_every_stuck_task_is_named(ram: Path) -> None:
     sim.service.seconds = 1e9
     result = sim.run(jobs(3), settings=Settings(task_timeout=120.0))
     assert result.outcome.exit_code is ExitCode.DEADLINE
-    told = " ".join(str(getattr(event, "message", "")) for event in sim.events)
-    told += str(result.outcome.reasons[ExitCode.DEADLINE])
-    assert "2 minutes" in told
-    for made in sim.service.made:
-        assert made.id in told
+    assert {event.task for event in sim.told("Overdue")} == {made.id for made in sim.service.made}
+    assert all("2 minutes" in event.message for event in sim.told("Overdue"))
+    assert str(result.outcome.reasons[ExitCode.DEADLINE]) == "3 tasks were not finished 2 minutes after their submit"
 
 
 def test_addresses_that_ran_out_are_asked_for_anew_for_each_image(ram: Path) -> None:

@@ -76,3 +76,22 @@ def test_what_is_submitted_again_has_not_failed(cli: Cli, service: Service, pres
     assert cli("batch", preset, "-o", "out", env=env).code == 6
     again = cli("batch", preset, "-o", "out", "--retry-failed", "-q", env=env)
     assert (again.code, again.err) == (0, "")
+
+
+def test_each_task_that_is_overdue_is_named_and_the_reason_counts_them(
+    cli: Cli, service: Service, preset: Path
+) -> None:
+    env = service(service_time=(60.0, 60.0))
+    for run in ("first", "rerun"):
+        done = cli("batch", preset, "-o", "out", *QUIET, "--task-timeout", "1", "--poll-interval", "0.5", env=env)
+        assert done.code == 9, run
+        lines = done.err.splitlines()
+        told = [line for line in lines if ": overdue (task " in line and not line.startswith("::")]
+        assert sorted(line.partition(":")[0] for line in told) == ["one", "three", "two"]
+        assert all(line.endswith("): not finished 1 second after its submit: still processing") for line in told)
+        assert [line for line in lines if line.startswith("error: ")] == [
+            "error: 3 tasks were not finished 1 second after their submit"
+        ]
+        assert len([line for line in lines if line.startswith("::error::")]) == 4
+    told_too = cli("batch", preset, "-o", "out", "--json", "--task-timeout", "1", env=env)
+    assert sorted(event["job"] for event in told_too.events if event["event"] == "overdue") == ["one", "three", "two"]

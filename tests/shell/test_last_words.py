@@ -41,7 +41,7 @@ Service = Callable[..., dict[str, str]]
         pytest.param(
             9,
             "deadline",
-            r"was not finished 1 second",
+            r"3 tasks were not finished 1 second after their submit",
             [],
             {"service_time": (60.0, 60.0)},
             ["--task-timeout", "1"],

@@ -6,7 +6,7 @@ from flux_lora_cli.domain.records import State
 from flux_lora_cli.errors import ExitCode
 from flux_lora_cli.workflow.context import Settings
 from tests.support import simulation
-from tests.support.simulation import Sim, jobs
+from tests.support.simulation import PRICE, Sim, jobs
 
 
 def test_a_task_whose_id_was_lost_still_has_its_time(sim: Sim) -> None:
@@ -49,3 +49,24 @@ def test_many_tasks_of_a_killed_run_are_picked_up_without_any_submit_of_this_one
     assert len(pending) == 6
     assert sim.run(jobs(6), settings=Settings(on_unknown="resubmit")).outcome.exit_code is ExitCode.OK
     assert len(sim.service.made) == 6
+
+
+def test_what_was_overdue_says_so_until_it_is_done(sim: Sim) -> None:
+    sim.service.seconds = 2000.0
+    result = sim.run(jobs(2), settings=Settings(task_timeout=600.0))
+    words = "not finished 10 minutes after its submit: still processing"
+    assert {(event.job, event.message) for event in sim.told("Overdue")} == {("job-1", words), ("job-2", words)}
+    assert [record.error for record in sim.records().values()] == [f"overdue: {words}"] * 2
+    reason = result.outcome.reasons[ExitCode.DEADLINE]
+    assert reason is not None and reason.message == "2 tasks were not finished 10 minutes after their submit"
+    assert {record.error for record in sim.run(jobs(2), settings=Settings(timeout=60.0)).records} == {None}
+    sim.later(2000.0)
+    assert sim.run(jobs(2)).outcome.exit_code is ExitCode.OK
+    assert [(record.state, record.error) for record in sim.records().values()] == [(State.COMPLETED, None)] * 2
+    assert sim.service.charged == PRICE * 2
+
+
+def test_one_task_that_is_overdue_is_one(sim: Sim) -> None:
+    sim.service.seconds = 2000.0
+    reason = sim.run(jobs(1), settings=Settings(task_timeout=600.0)).outcome.reasons[ExitCode.DEADLINE]
+    assert reason is not None and reason.message == "1 task was not finished 10 minutes after its submit"
