@@ -46,10 +46,14 @@ class FluxLoraError(Exception):
     Args:
         message: what happened, and to which file, line, job or task.
         hint: what the user can do about it; may be empty.
+
+    Attributes:
+        problems: one printable line for each, where there are several in one go.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
     code: ClassVar[str] = "internal"
+    problems: tuple[object, ...] = ()
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -75,7 +79,7 @@ class NotFoundError(FluxLoraError):
 
 
 class PresetError(FluxLoraError):
-    """A preset is invalid. ``problems`` holds one printable line for each problem."""
+    """A preset is invalid."""
 
     exit_code = ExitCode.PRESET
     code = "preset_invalid"

@@ -16,7 +16,7 @@ from flux_lora_cli.cli.request_options import BatchOptions
 from flux_lora_cli.domain.manifest import summary
 from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.domain.text import printable
-from flux_lora_cli.errors import ExitCode, FluxLoraError, PresetError
+from flux_lora_cli.errors import ExitCode, FluxLoraError
 
 if TYPE_CHECKING:
     from flux_lora_cli.workflow.batch import Outcome
@@ -74,7 +74,7 @@ def annotate(error: FluxLoraError, options: BatchOptions, console: Console) -> N
     """An error, each problem of a preset at its place, as GitHub's workflow commands, where that is asked for."""
     if options.format != "github":
         return
-    problems: tuple[Any, ...] = error.problems if isinstance(error, PresetError) else ()
+    problems: tuple[Any, ...] = error.problems
     for problem in problems:
         place = (printable(problem.file), problem.line, problem.column)
         console.annotate(annotation("error", printable(problem.text, keep_newlines=True), *place))

@@ -158,7 +158,7 @@ class Console:
 
     def error(self, error: FluxLoraError) -> None:
         """Why the command ends, and what to do."""
-        for problem in getattr(error, "problems", ()):
+        for problem in error.problems:
             self._problem(problem)
         self._json_event("Error", error.code, printable(error.message, keep_newlines=True), printable(error.hint))
         self._write_err(f"error: {error.message}")

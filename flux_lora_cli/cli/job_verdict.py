@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flux_lora_cli.domain.outcome import FAILED, code_and_message
+from flux_lora_cli.domain.outcome import FAILED, code_and_message, exit_code
 from flux_lora_cli.domain.records import JobRecord, State
 from flux_lora_cli.errors import ExitCode, FluxLoraError
 
@@ -28,14 +28,18 @@ class Verdict:
 
 
 def verdict(record: JobRecord, run_ended: FluxLoraError | None, fail_on_nsfw: bool = False) -> Verdict:
-    """The verdict on one job; ``run_ended`` is why the run stopped before its jobs were done, if it did."""
+    """The verdict on one job.
+
+    Args:
+        run_ended: why the run stopped before its jobs were done, if it did; a job's own reason says more.
+    """
     if record.state is State.SKIPPED:
         return Verdict("skipped", "skipped", record.error or "left out")
     if record.state is State.FAILED:
         return Verdict("failure", *code_and_message(record.error, FAILED))
     if record.state in _UNFINISHED:
-        why = f" ({run_ended.message})" if run_ended is not None else ""
-        return Verdict("error", record.state.value, _UNFINISHED[record.state] + why)
+        why = _own_reason(record) or (run_ended.message if run_ended is not None else "")
+        return Verdict("error", record.state.value, _UNFINISHED[record.state] + (f" ({why})" if why else ""))
     missing = [output for output in record.outputs if output.file is None and not output.left_out]
     if missing:
         code, message = code_and_message(missing[0].error, "missing: the image is missing")
@@ -45,6 +49,11 @@ def verdict(record: JobRecord, run_ended: FluxLoraError | None, fail_on_nsfw: bo
     return Verdict("passed")
 
 
+def _own_reason(record: JobRecord) -> str:
+    return code_and_message(record.error, "")[1]
+
+
 def why_ended(reasons: Mapping[ExitCode, FluxLoraError | None]) -> FluxLoraError | None:
-    """The first reason that has something to tell."""
-    return next((error for error in reasons.values() if error is not None), None)
+    """Of the reasons that have something to tell the one that counts most, as for the exit code."""
+    told = {code: error for code, error in reasons.items() if error is not None}
+    return told.get(exit_code(told))

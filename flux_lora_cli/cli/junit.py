@@ -20,6 +20,9 @@ from flux_lora_cli.domain.records import JobRecord
 from flux_lora_cli.domain.text import printable
 from flux_lora_cli.errors import FluxLoraError, UsageError
 
+#: Problems of a preset that a report lists; the rest is counted.
+MOST_PROBLEMS = 100
+
 _ROOT = ('<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n', "</testsuites>\n")
 
 
@@ -48,8 +51,13 @@ def junit_report(
 
 
 def junit_of_error(error: FluxLoraError, now: datetime) -> str:
-    """The report on a batch that ended before any job: one case, in error."""
-    case = _case("batch", "flux-lora", 0.0, Verdict("error", error.code, error.message), error.hint)
+    """The report on a batch that ended before any job: one case, in error, with what is wrong line by line."""
+    lines = [*map(str, error.problems[:MOST_PROBLEMS]), error.hint]
+    left = len(error.problems) - MOST_PROBLEMS
+    if left > 0:
+        lines.insert(-1, f"and {left} more")
+    details = "\n".join(line for line in lines if line)
+    case = _case("batch", "flux-lora", 0.0, Verdict("error", error.code, error.message), details)
     counts = {"tests": 1, "failures": 0, "errors": 1, "skipped": 0}
     return "".join((_ROOT[0], *_suite_text(0, "flux-lora", counts, 0.0, [case], "", now), _ROOT[1]))
 

@@ -52,8 +52,12 @@ def step_summary(
 
 
 def summary_of_error(error: FluxLoraError) -> str:
-    """A batch that ended before any job."""
-    return f"{_title(error.exit_code)}\n\n{_reason(error)}\n\n"
+    """A batch that ended before any job, with what is wrong in a table."""
+    parts = [_title(error.exit_code), _reason(error)]
+    if error.problems:
+        rows = [f"| {escape(str(problem))} |" for problem in error.problems[:_MOST_ROWS]]
+        parts.append("\n".join(["| Problem |", "| --- |", *rows]) + _more(len(error.problems) - _MOST_ROWS))
+    return "\n\n".join(parts) + "\n\n"
 
 
 def append(place: str, text: str) -> None:
@@ -89,8 +93,11 @@ def _failures(bad: list[tuple[JobRecord, Verdict]]) -> str:
     rows = ["| Job | Why | Reason |", "| --- | --- | --- |"]
     for record, found in bad[:_MOST_ROWS]:
         rows.append(f"| {escape(record.id or record.key)} | {escape(found.code)} | {escape(found.message)} |")
-    left = len(bad) - _MOST_ROWS
-    return "\n".join(rows) + (f"\n\nand {left} more" if left > 0 else "")
+    return "\n".join(rows) + _more(len(bad) - _MOST_ROWS)
+
+
+def _more(left: int) -> str:
+    return f"\n\nand {left} more" if left > 0 else ""
 
 
 def _images(images: list[tuple[JobRecord, OutputRecord]], folder: Path) -> str:
@@ -98,9 +105,7 @@ def _images(images: list[tuple[JobRecord, OutputRecord]], folder: Path) -> str:
     for record, output in images[:_MOST_IMAGES]:
         path = escape(f"{folder}/{output.file}")
         rows.append(f"| {escape(record.id or record.key)} | {path} | {_thumbnail(record, output)} |")
-    left = len(images) - _MOST_IMAGES
-    more = f"\n\nand {left} more" if left > 0 else ""
-    return "\n".join(rows) + f"{more}\n\n</details>"
+    return "\n".join(rows) + _more(len(images) - _MOST_IMAGES) + "\n\n</details>"
 
 
 def _thumbnail(record: JobRecord, output: OutputRecord) -> str:

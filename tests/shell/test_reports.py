@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 import xmlschema
 
+from flux_lora_cli.cli.job_verdict import why_ended
 from flux_lora_cli.cli.junit import junit_of_error, junit_report
-from flux_lora_cli.cli.step_summary import escape, step_summary
+from flux_lora_cli.cli.step_summary import escape, step_summary, summary_of_error
 from flux_lora_cli.domain.manifest import summary
+from flux_lora_cli.domain.presets.problems import Problem
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
-from flux_lora_cli.errors import ExitCode, Interrupted, MissingKey
+from flux_lora_cli.errors import ExitCode, Interrupted, MissingKey, PresetError, ServiceError
 from tests.conftest import Cli
 
 Service = Callable[..., dict[str, str]]
@@ -86,6 +89,28 @@ def test_every_state_is_a_test_case() -> None:
     assert suite.find("testcase[@name='done']").get("time") == "2.412"  # type: ignore[union-attr]
 
 
+def test_a_job_that_did_not_end_carries_its_own_reason_before_the_runs() -> None:
+    records = [
+        _record("late", State.SUBMITTED, error="overdue: not finished 2 seconds after its submit"),
+        _record("held", State.UNKNOWN, error="held: not found"),
+        _record("cut-off", State.SUBMITTED),
+    ]
+    root = _read(junit_report(records, Path("out"), _NOW, run_ended=Interrupted("interrupted")))
+    reasons = {case.get("name"): case[0].get("message") for case in root.iter("testcase")}
+    assert reasons == {
+        "late": "still running; the same command picks it up (not finished 2 seconds after its submit)",
+        "held": "whether it was submitted is not known; it is held, and not paid for again (not found)",
+        "cut-off": "still running; the same command picks it up (interrupted)",
+    }
+
+
+def test_what_the_exit_code_tells_is_why_the_run_ended() -> None:
+    first, then = ServiceError("task x could not be looked at"), Interrupted("interrupted")
+    assert why_ended({ExitCode.SERVICE: first, ExitCode.INTERRUPTED: then, ExitCode.INCOMPLETE: None}) is then
+    assert why_ended({ExitCode.SERVICE: None, ExitCode.INCOMPLETE: None}) is None
+    assert why_ended({}) is None
+
+
 def test_flagged_images_fail_where_that_was_asked_for() -> None:
     root = _read(junit_report([_EVERY_KIND[-1]], Path("out"), _NOW, fail_on_nsfw=True))
     assert root[0].get("failures") == "1"
@@ -95,6 +120,21 @@ def test_nothing_to_do_and_errors_before_any_job_are_valid_too() -> None:
     assert len(_read(junit_report([], Path("out"), _NOW))) == 0
     root = _read(junit_of_error(MissingKey("no API key", "Set it."), _NOW))
     assert root.find(".//error").get("message") == "no API key"  # type: ignore[union-attr]
+
+
+def test_every_problem_of_a_preset_is_listed_up_to_a_bound() -> None:
+    problems = tuple(Problem("a|b.yaml", line, 3, "jobs[0].size", "<no> size") for line in range(1, 151))
+    error = PresetError("150 problems in a|b.yaml; nothing was sent", "Mend it.", problems)
+    body = _read(junit_of_error(error, _NOW)).findtext(".//error") or ""
+    text = summary_of_error(error)
+    for line in (1, 100):
+        assert f"a|b.yaml:{line}:3: jobs[0].size: <no> size\n" in body
+        assert f"| {escape(str(problems[line - 1]))} |\n" in text
+    assert "a|b.yaml:101:" not in body
+    assert escape("a|b.yaml:101:") not in text
+    assert body.endswith("\nand 50 more\nMend it.")
+    assert text.endswith("\n\nand 50 more\n\n")
+    assert "<no>" not in text
 
 
 @pytest.mark.parametrize(
@@ -145,6 +185,21 @@ def test_failures_carry_their_reason(cli: Cli, service: Service, preset: Path, t
     assert not [line for line in done.lines if line.startswith("::")]
 
 
+def test_each_overdue_job_carries_its_own_reason(cli: Cli, service: Service, preset: Path, tmp_path: Path) -> None:
+    env = {**service(service_time=(60.0, 60.0)), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    assert cli("batch", preset, "-o", "out", "--task-timeout", "1", "--junit", "j.xml", env=env).code == 9
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    tasks = {job["id"]: job["task"]["id"] for job in manifest["jobs"]}
+    text = (tmp_path / "summary.md").read_text()
+    assert "**3 tasks were not finished 1 second after their submit**" in text
+    cases = list(_read((tmp_path / "j.xml").read_text()).iter("testcase"))
+    assert [case.get("name") for case in cases] == list(tasks)
+    for case in cases:
+        told = "\n".join([case[0].get("message") or "", case[0].text or ""])
+        assert "not finished 1 second after its submit" in told
+        assert [name for name, task in tasks.items() if task in told] == [case.get("name")]
+
+
 def test_an_interrupted_batch_reports_too(
     spawn: Callable[..., subprocess.Popen[str]], service: Service, preset: Path, tmp_path: Path
 ) -> None:
@@ -184,6 +239,8 @@ def test_what_ends_a_batch_before_any_job_is_reported(
     annotations = [line for line in done.err.splitlines() if line.startswith("::error")]
     assert annotations
     if code == 10:
+        assert "bad.yaml:3:5: jobs[0].promt: " in (tmp_path / "j.xml").read_text()
+        assert escape("bad.yaml:3:5: jobs[0].promt") in (tmp_path / "summary.md").read_text()
         assert annotations[0].startswith("::error file=bad.yaml,line=3,col=5::")
 
 
