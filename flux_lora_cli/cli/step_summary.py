@@ -101,7 +101,7 @@ def _more(left: int) -> str:
 
 
 def _images(images: list[tuple[JobRecord, OutputRecord]], folder: Path) -> str:
-    rows = ["<details><summary>Images</summary>\n", "| Job | File | |", "| --- | --- | --- |"]
+    rows = ["<details><summary>Images</summary>\n", "| Job | File | Preview |", "| --- | --- | --- |"]
     for record, output in images[:_MOST_IMAGES]:
         path = escape(f"{folder}/{output.file}")
         rows.append(f"| {escape(record.id or record.key)} | {path} | {_thumbnail(record, output)} |")

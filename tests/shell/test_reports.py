@@ -302,6 +302,7 @@ def test_thumbnails_lead_to_the_images() -> None:
 )
 def test_a_url_that_is_nobody_elses_business_is_not_shown(url: str) -> None:
     record = _record("x", State.COMPLETED, [_output(url=url)])
+    assert "\n| Job | File | Preview |\n| --- | --- | --- |\n| x | out/0.png |  |\n" in _text([record])
     assert "<img" not in _text([record])
     assert url not in _text([record])
 
