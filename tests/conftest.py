@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.event_lines import check_event_lines
+from tests.event_lines import Overheard, check_output
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 
@@ -128,8 +128,7 @@ def cli(tmp_path: Path) -> Cli:
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
-        if "--json" in arguments and "--help" not in arguments:
-            check_event_lines(done.stdout)
+        check_output(arguments, done.stdout, done.returncode)
         return Finished(done.returncode, done.stdout, done.stderr)
 
     return run
@@ -137,8 +136,9 @@ def cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start ``flux-lora`` and go on; what still runs at the end is killed."""
+    """Start ``flux-lora`` and go on; what still runs at the end is killed, and what it printed is checked."""
     running: list[subprocess.Popen[str]] = []
+    overheard: list[Overheard] = []
 
     def start(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -153,6 +153,8 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             **options,
         )
         running.append(process)
+        if "--json" in arguments and process.stdout is not None:
+            overheard.append(Overheard(process, arguments))
         return process
 
     yield start
@@ -160,3 +162,5 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+    for each in overheard:
+        each.check()

@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import IO, Any
 
 
-def check_event_lines(out: str) -> None:
-    """Assert that ``out`` is NDJSON, each line an event of the schema, and the last, and only the last, a summary."""
-    lines = [json.loads(line) for line in out.splitlines()]
+def check_output(arguments: Sequence[object], out: str, code: int) -> None:
+    """What every helper that runs commands asks of what they print: under --json, events of the schema.
+
+    Args:
+        code: as ``subprocess`` has it, below zero where the process was killed.
+    """
+    if "--json" in arguments and "--help" not in arguments:
+        check_event_lines(out, to_its_end=code >= 0)
+
+
+def check_event_lines(out: str, to_its_end: bool = True) -> None:
+    """Assert that ``out`` is NDJSON, each line an event of the schema, and the last, and only the last, a summary.
+
+    Without its end, a last line that was cut off does not count, and there need be no summary.
+    """
+    whole = out if to_its_end else out[: out.rfind("\n") + 1]
+    lines = [json.loads(line) for line in whole.splitlines()]
     for line in lines:
         check_event(line)
+    if not to_its_end:
+        return
     summaries = [number for number, line in enumerate(lines, 1) if line["event"] == "summary"]
     assert summaries == [len(lines)], f"summaries stand on lines {summaries} of {len(lines)}"
+
+
+class Overheard:
+    """Copies what a process prints on its way to the test that reads it line by line, to check it at the end."""
+
+    def __init__(self, process: subprocess.Popen[str], arguments: Sequence[object]) -> None:
+        assert process.stdout is not None
+        self._process, self._arguments, self._text = process, arguments, ""
+        read, write = os.pipe()
+        self._thread = threading.Thread(target=self._copy, args=(process.stdout, write), daemon=True)
+        process.stdout = os.fdopen(read, encoding="utf-8")
+        self._thread.start()
+
+    def _copy(self, source: IO[str], write: int) -> None:
+        with suppress(OSError), source, os.fdopen(write, "w", encoding="utf-8") as sink:
+            for line in source:
+                self._text += line
+                sink.write(line)
+                sink.flush()
+
+    def check(self) -> None:
+        """Assert it; the process has ended, and was read to its end."""
+        self._thread.join(timeout=30)
+        check_output(self._arguments, self._text, self._process.returncode)
 
 
 def check_event(line: dict[str, Any]) -> None:

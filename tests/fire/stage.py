@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, quote_plus, urlsplit
 
 from flux_lora_cli.sandbox.server import Sandbox, SandboxOptions
+from tests.event_lines import check_output
 from tests.support import truth
 
 KEY = "sk-canary-0123456789/abc+def=="
@@ -163,6 +164,7 @@ class Stage:
         out, err = (streams[name].read_bytes().decode("utf-8", "replace") for name in ("stdout", "stderr"))
         for path in (*streams.values(), peak):
             path.unlink(missing_ok=True)
+        check_output(arguments, out, code)
         return Ended(code, out, err, time.monotonic() - started, megabytes)
 
     # ---- what is there afterwards ----

@@ -14,6 +14,7 @@ import pytest
 
 from flux_lora_cli.sandbox.server import Sandbox, SandboxOptions
 from tests.conftest import Finished
+from tests.event_lines import check_output
 from tests.support import truth
 
 FAST = Path(__file__).parents[1] / "support" / "fast_clock.py"
@@ -83,6 +84,7 @@ class Money:
         process = self.start(*arguments, **options)
         out, err = process.communicate(timeout=limit)
         assert "Traceback" not in err, err
+        check_output(arguments, out, process.returncode)
         return Finished(process.returncode, out, err)
 
     # ---- what came of it ----

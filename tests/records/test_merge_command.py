@@ -25,6 +25,7 @@ from records_samples import (
 from flux_lora_cli.cli.main import run
 from flux_lora_cli.domain.merging import join
 from flux_lora_cli.domain.records import JobRecord, State
+from tests.event_lines import check_event_lines
 
 
 def _shard(root: Path, name: str, numbers: Any, **options: Any) -> Path:
@@ -232,7 +233,9 @@ def test_a_kill_at_any_step_is_made_good_by_the_next_merge(tmp_path: Path) -> No
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = _shard(tmp_path, "one", [0])
     assert run(["merge", "--json", str(one), "-o", str(tmp_path / "all")]) == 0
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    out = capsys.readouterr().out
+    check_event_lines(out)
+    last = json.loads(out.splitlines()[-1])
     assert (last["event"], last["added"], last["images"], last["exit_code"]) == ("summary", 1, 1, 0)
 
 

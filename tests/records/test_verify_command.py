@@ -11,6 +11,7 @@ from records_samples import completed, digest, manifest, names, planned, python,
 
 from flux_lora_cli.cli.main import run
 from flux_lora_cli.domain.records import OutputRecord, State
+from tests.event_lines import check_event_lines
 
 
 @pytest.fixture
@@ -103,7 +104,9 @@ def test_foreign_files_are_named_under_v_only(folder: Path, capsys: pytest.Captu
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "image-0.png").unlink()
     assert run(["verify", "--json", str(folder)]) == 6
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out
+    check_event_lines(out)
+    events = [json.loads(line) for line in out.splitlines()]
     assert [event["event"] for event in events] == ["record", "error", "summary"]
     assert events[0]["data"]["finding"] == "missing" and events[0]["data"]["job"] == "dawn/0"
     assert events[-1] == {

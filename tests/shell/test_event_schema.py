@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from contextlib import nullcontext
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +14,7 @@ from jsonschema import Draft202012Validator
 from flux_lora_cli.domain import events
 from flux_lora_cli.domain.event_schema import build_event_schema, event_classes
 from tests.conftest import Cli
-from tests.event_lines import check_event_lines
+from tests.event_lines import Overheard, check_event_lines, check_output
 
 _ERROR = {"event": "error", "code": "usage", "message": "no", "hint": ""}
 _SUMMARY = {"event": "summary", "exit_code": 2}
@@ -66,6 +68,28 @@ def test_a_summary_may_say_more() -> None:
 def test_the_hook_of_all_tests_sees_bad_output(lines: list[dict[str, Any]]) -> None:
     with pytest.raises(AssertionError):
         check_event_lines("\n".join(map(json.dumps, lines)))
+
+
+@pytest.mark.parametrize(("last", "sound"), [("summary", True), ("nonsense", False)])
+def test_what_a_test_reads_line_by_line_is_checked_too(last: str, sound: bool) -> None:
+    text = "".join(f"{json.dumps(line)}\n" for line in (_ERROR, {**_SUMMARY, "event": last}))
+    process = subprocess.Popen(["printf", "%s", text], stdout=subprocess.PIPE, encoding="utf-8")
+    overheard = Overheard(process, ["status", "--json"])
+    assert process.stdout is not None
+    assert process.stdout.readline() == text.splitlines(keepends=True)[0]
+    assert process.communicate()[0] is not None
+    with nullcontext() if sound else pytest.raises(AssertionError):
+        overheard.check()
+
+
+def test_what_a_kill_cut_off_needs_no_end() -> None:
+    cut = json.dumps(_ERROR) + '\n{"event": "summ'
+    check_output(["batch", "--json"], cut, -9)
+    check_output(["batch"], "out/0.png\n", 0)
+    with pytest.raises(ValueError):
+        check_output(["batch", "--json"], cut, 0)
+    with pytest.raises(AssertionError):
+        check_output(["batch", "--json"], '{"event": "nonsense"}\n', -9)
 
 
 def test_the_command_prints_it(cli: Cli) -> None:
