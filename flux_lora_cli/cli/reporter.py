@@ -18,6 +18,7 @@ from flux_lora_cli.domain.events import (
     Progress,
     Submitted,
     Unknown,
+    Unseen,
     Waiting,
     Warned,
 )
@@ -69,6 +70,8 @@ class Reporter:
             self._tell_failed(event)
         elif isinstance(event, Overdue):
             self._complain(f"{event.job or event.task}: overdue (task {event.task}): {event.message}")
+        elif isinstance(event, Unseen):
+            self._complain(f"{event.job or event.task}: task {event.task} {event.message}")
         elif isinstance(event, Missing):
             self._complain(f"{event.job or event.task}: image {event.index} is missing: {event.message}")
         elif isinstance(event, (Unknown, Waiting)):

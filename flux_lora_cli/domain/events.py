@@ -122,6 +122,17 @@ class Failed(Event):
 
 
 @dataclass(frozen=True)
+class Unseen(Event):
+    """A task could not be looked at, however often. It is paid for, and a rerun looks again."""
+
+    event: ClassVar[str] = "unseen"
+    job: str | None
+    task: str | None
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Overdue(Event):
     """A task was not finished in its time (``--task-timeout``). It is paid for, and a rerun picks it up."""
 

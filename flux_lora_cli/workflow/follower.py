@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flux_lora_cli.domain.events import Failed, Held, Overdue
+from flux_lora_cli.domain.events import Failed, Held, Overdue, Unseen
 from flux_lora_cli.domain.pacing import LookPlanner
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
@@ -117,11 +117,14 @@ class Follower:
             self._refused(work, result)
 
     def _unseen(self, work: Work, error: FluxLoraError) -> None:
-        error.message = f"{_task_of(work)} could not be looked at: {error.message}"
-        error.hint = "It is paid for, and goes on: run the same command later, and it waits for it again."
-        if error.exit_code in self._ctx.reasons:
-            self._ctx.warn(error.code, error.message)
-        self._ctx.note(error)
+        ctx, record, message = self._ctx, work.record, f"could not be looked at: {error.message}"
+        record.error = f"{error.code}: {message}"
+        ctx.book.change(record)
+        ctx.emit(Unseen(record.id, record.task_id, error.code, message))
+        error.message = f"there are tasks that {message}"
+        error.hint = "They are paid for, and go on: run the same command later, and it waits for them again."
+        if work.counts:
+            ctx.note(error)
 
     def _not_yet(self, work: Work, task: Task, now: float) -> None:
         work.record.task_status = task.status
@@ -142,9 +145,10 @@ class Follower:
         record.error = f"overdue: {message}"
         ctx.book.change(record)
         ctx.emit(Overdue(record.id, record.task_id, message))
-        ctx.note(TasksOverdue(after))
-        if isinstance(reason := ctx.reasons[TasksOverdue.exit_code], TasksOverdue):
-            reason.one_more()
+        if work.counts:
+            ctx.note(TasksOverdue(after))
+            if isinstance(reason := ctx.reasons[TasksOverdue.exit_code], TasksOverdue):
+                reason.one_more()
         self._leave(work)
 
     def _not_found(self, work: Work, error: TaskNotFound, now: float) -> None:
@@ -217,9 +221,3 @@ class Follower:
         self._following.pop(work, None)
         self._ctx.tally.in_flight = len(self._following)
         self._free()
-
-
-def _task_of(work: Work) -> str:
-    """How messages call a work's task; the job's name first, where it has one of its own."""
-    task = f"task {work.record.task_id}"
-    return task if work.name == work.record.task_id else f"{work.name}: {task}"

@@ -70,3 +70,29 @@ def test_one_task_that_is_overdue_is_one(sim: Sim) -> None:
     sim.service.seconds = 2000.0
     reason = sim.run(jobs(1), settings=Settings(task_timeout=600.0)).outcome.reasons[ExitCode.DEADLINE]
     assert reason is not None and reason.message == "1 task was not finished 10 minutes after its submit"
+
+
+def test_what_a_removed_job_has_overdue_is_told_and_does_not_count(sim: Sim) -> None:
+    sim.service.seconds = 500.0
+    settings = Settings(task_timeout=600.0)
+    assert sim.run(jobs(2), settings=Settings(timeout=60.0)).outcome.exit_code is ExitCode.DEADLINE
+    sim.service.made[1].ready = 1e9
+    sim.later(700.0)
+    assert sim.run(jobs(1), settings=settings).outcome.exit_code is ExitCode.OK
+    assert [event.job for event in sim.told("Overdue")] == ["job-2"]
+
+
+def test_each_task_that_cannot_be_looked_at_is_told_until_it_is_seen(sim: Sim) -> None:
+    sim.service.script = lambda endpoint, number: "down" if endpoint == "look" else None
+    result = sim.run(jobs(2))
+    assert result.outcome.exit_code is ExitCode.SERVICE
+    assert {(event.job, event.message) for event in sim.told("Unseen")} == {
+        (name, "could not be looked at: 503") for name in ("job-1", "job-2")
+    }
+    assert {record.error for record in sim.records().values()} == {"uncertain: could not be looked at: 503"}
+    reason = result.outcome.reasons[ExitCode.SERVICE]
+    assert reason is not None and "tasks that could not be looked at" in reason.message
+    sim.service.script = lambda endpoint, number: None
+    assert sim.run(jobs(2)).outcome.exit_code is ExitCode.OK
+    assert {record.error for record in sim.records().values()} == {None}
+    assert sim.service.charged == PRICE * 2
