@@ -30,10 +30,12 @@ class RunFolder:
         service: origin of the base URL, or ``sandbox``.
         sources: (path, SHA-256) of the preset files of this run; those of earlier runs are kept.
         fetch: see ``ImageStore``.
+        check: raises where this run must not use the folder; asked before anything in it is changed.
 
     Raises:
         FolderBusy: another batch is using it.
         FolderError and its leaves: it cannot be used.
+        What ``check`` raises.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class RunFolder:
         fetch: Fetch | None = None,
         sources: Sequence[tuple[str, str]] = (),
         exclusive: bool = True,
+        check: Callable[[Ledger], None] = lambda ledger: None,
     ) -> None:
         self.folder = folder
         self.store = ImageStore(folder, fetch)
@@ -57,6 +60,7 @@ class RunFolder:
                 check_owner(folder, service)  # before a new ledger says that the folder is ours
             self.ledger = Ledger.open(folder, service)
             undo.callback(self.ledger.close)
+            check(self.ledger)
             self._rebuild(folder, service)
             self.records: dict[str, JobRecord] = {record.key: record for record in self.ledger.jobs()}
             self.keeper = self._keeper(service, clock, sources)

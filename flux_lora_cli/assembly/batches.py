@@ -14,6 +14,7 @@ from flux_lora_cli.adapters.preset_files import FolderPresetFiles
 from flux_lora_cli.adapters.rebuild import manifest_records, manifest_service
 from flux_lora_cli.adapters.run_folder import RunFolder
 from flux_lora_cli.adapters.state_dir import Notes, state_dir
+from flux_lora_cli.assembly.folder_part import check_part, part_to_remember
 from flux_lora_cli.assembly.forewarning import warn_of_balance, warn_of_room
 from flux_lora_cli.assembly.pricing import price_plan
 from flux_lora_cli.assembly.world import (
@@ -60,6 +61,8 @@ class BatchOptions:
         filename: template of the images' names; None for the default.
         price: USD an image, where the service does not say.
         shard: (K, N).
+        engine: who said which part this is (``--shard auto``): the folder then keeps to that part; None where the
+            user named it.
         only_some: the jobs are a part of the preset's (``--only``): others in the folder are left alone.
         verify: read every byte of saved images.
         adopt: ``JOB=ID`` texts.
@@ -69,6 +72,7 @@ class BatchOptions:
     filename: str | None = None
     price: Decimal | None = None
     shard: tuple[int, int] | None = None
+    engine: str | None = None
     only_some: bool = False
     retry_failed: bool = False
     verify: bool = False
@@ -103,16 +107,19 @@ def load_presets(*paths: str | Path, options: LoadOptions | None = None, allow: 
     return load_sources([str(path) for path in paths], FolderPresetFiles(allow), options)
 
 
-def known_records(folder: Path, service: str) -> dict[str, JobRecord]:
+def known_records(folder: Path, service: str, options: BatchOptions | None = None) -> dict[str, JobRecord]:
     """What a folder knows, read without a lock and without leaving a trace; empty where there is no folder.
 
     Raises:
         OtherService, LedgerDamaged, LedgerNewer, FolderError: it could not be used for a run either.
+        UsageError: nor for the part that ``options`` ask for.
     """
     with Ledger.snapshot(folder) as ledger:
         if ledger is not None:
             if ledger.service != service:
                 raise other_service(folder, ledger.service, service)
+            if options is not None:
+                check_part(folder, ledger, options.shard, options.engine)
             records = {record.key: record for record in ledger.jobs()}
             if records:
                 return records
@@ -128,7 +135,7 @@ def plan_dry(
     jobs: Iterable[Job], folder: Path, service: str, settings: Settings, options: BatchOptions
 ) -> tuple[Plan, BatchPlan, Priced, Decimal]:
     """The plan of a batch without a connection, a lock or a trace; (event, plan, price, USD charged so far)."""
-    records = known_records(folder, service)
+    records = known_records(folder, service, options)
     plan = make_plan(
         jobs,
         records,
@@ -175,7 +182,11 @@ def run_batch(
     settings, options, clock = settings or Settings(), options or BatchOptions(), clock or SystemClock()
     template = Template.parse(options.filename or DEFAULT)
     fetch = client.download
-    with RunFolder(folder, service, clock, fetch=fetch, sources=sources) as opened:
+
+    def check(ledger: Ledger) -> None:
+        check_part(folder, ledger, options.shard, options.engine)
+
+    with RunFolder(folder, service, clock, fetch=fetch, sources=sources, check=check) as opened:
         run = _Run(client, service, opened, settings, options, observer, clock, template)
         return run.run(jobs, confirm, on_runner)
 
@@ -327,8 +338,9 @@ class _Run:
         records.update((record.key, record) for record in plan.skipped)
         touched = {id(r): r for some in (changed, plan.skipped, plan.changed, self._repriced) for r in some}
         self._opened.keeper.own()
-        if touched:  # a rerun of what is done changes neither
-            self._opened.ledger.save(touched.values())
+        part = part_to_remember(self._opened.ledger, self._options.shard, self._options.engine)
+        if touched or part:  # a rerun of what is done changes neither
+            self._opened.ledger.save(touched.values(), part)
             self._opened.keeper.write()
         self._notes.remember_folder(self._opened.folder.resolve())
 

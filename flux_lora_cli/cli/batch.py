@@ -224,6 +224,14 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return parse_shard(text)
 
 
+def _engine(text: str | None) -> str | None:
+    if text is None:
+        return None
+    from flux_lora_cli.cli.shards import engine_of
+
+    return engine_of(text)
+
+
 def _api_options(
     save: SaveOptions,
     spend: SpendOptions,
@@ -239,6 +247,7 @@ def _api_options(
         filename=save.filename,
         price=spend.price,
         shard=shard,
+        engine=_engine(options.shard),
         only_some=bool(options.only),
         retry_failed=options.retry_failed,
         verify=options.verify,

@@ -37,13 +37,19 @@ def parse_shard(text: str, env: Mapping[str, str] = os.environ) -> tuple[int, in
     return _checked(int(match[1]), int(match[2]), f"--shard {text}")
 
 
+def engine_of(text: str, env: Mapping[str, str] = os.environ) -> str | None:
+    """The engine that ``auto`` asks, by name; None where the part is named, or no engine is there."""
+    if text.strip().lower() != "auto":
+        return None
+    return next((engine for index_name, _, _, engine in ENGINES if index_name in env), None)
+
+
 def _auto(env: Mapping[str, str]) -> tuple[int, int]:
     for index_name, count_name, first, engine in ENGINES:
         if index_name in env:
             index, count = _number(env, index_name), _number(env, count_name)
-            start = _slurm_first(env) if first is None else first
-            step = _number(env, "SLURM_ARRAY_TASK_STEP", 1) if first is None else 1
-            return _checked((index - start) // max(1, step) + 1, count, f"--shard auto ({engine})")
+            part = _slurm_part(env, index, count) if first is None else index - first + 1
+            return _checked(part, count, f"--shard auto ({engine})")
     names = ", ".join(name for name, *_ in ENGINES)
     raise UsageError(
         "--shard auto: no engine has said which part this is",
@@ -51,8 +57,23 @@ def _auto(env: Mapping[str, str]) -> tuple[int, int]:
     )
 
 
-def _slurm_first(env: Mapping[str, str]) -> int:
-    return _number(env, "SLURM_ARRAY_TASK_MIN", 0)
+def _slurm_part(env: Mapping[str, str], index: int, count: int) -> int:
+    """The place of an element in its array, counting from 1.
+
+    An array with gaps (``--array=1,3,4,6``) tells its elements neither which they are nor of how many they once
+    were a part: all of them are refused, or some would make the jobs of others.
+    """
+    first = _number(env, "SLURM_ARRAY_TASK_MIN", 0)
+    step = max(1, _number(env, "SLURM_ARRAY_TASK_STEP", 1))
+    expected = first + step * (count - 1)
+    last = _number(env, "SLURM_ARRAY_TASK_MAX", expected)
+    if last != expected or (index - first) % step:
+        raise UsageError(
+            f"--shard auto (Slurm): an array of {count} from {first} to {last} has gaps, so which part"
+            f" element {index} makes is not known",
+            "Submit the whole range, like --array=1-4 (finished parts cost nothing), or name the part: --shard K/N.",
+        )
+    return (index - first) // step + 1
 
 
 def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:

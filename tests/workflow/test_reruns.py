@@ -13,7 +13,7 @@ from flux_lora_cli.assembly.batches import BatchOptions
 from flux_lora_cli.domain.fingerprint import fingerprint
 from flux_lora_cli.domain.records import State
 from flux_lora_cli.domain.task import Task
-from flux_lora_cli.errors import ExitCode, OtherService
+from flux_lora_cli.errors import ExitCode, OtherService, UsageError
 from flux_lora_cli.workflow.context import Settings
 from tests.support import truth
 from tests.support.simulation import Made, Sim, job, jobs
@@ -187,6 +187,14 @@ def test_shards_are_the_whole_and_share_no_job(sim: Sim, parts: int) -> None:
         found += sim.records(folder)
     assert sorted(found) == sorted(fingerprint(one) for one in asked)
     assert len(sim.service.made) == 20
+
+
+def test_the_part_that_an_engine_named_is_durable_before_the_first_submit(sim: Sim) -> None:
+    first, then = (BatchOptions(shard=shard, engine="Slurm") for shard in ((1, 2), (1, 1)))
+    assert sim.kill(jobs(20), "before submit", options=first)
+    with pytest.raises(UsageError, match=r"has part 1/2, .* Slurm now says 1/1"):
+        sim.run(jobs(20), options=then)
+    assert not sim.service.made
 
 
 def test_what_a_removed_job_has_in_flight_is_collected(sim: Sim) -> None:
