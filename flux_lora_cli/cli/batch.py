@@ -17,6 +17,7 @@ from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.option_values import choice
 from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
 from flux_lora_cli.cli.request_options import BatchOptions, GenerateOptions
+from flux_lora_cli.cli.text_options import check_text
 from flux_lora_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def batch(
 
     check(service)
     choice("--format", batch_options.format, ("text", "github"))
+    check_text("--only", *(batch_options.only or ()))
+    check_text("--adopt", *(batch_options.adopt or ()))
     shard = _shard(batch_options.shard)
     settings = run_settings(spend, save, console, shard[1] if shard else 1)
     folder = _folder(presets, save.output, service.sandbox)

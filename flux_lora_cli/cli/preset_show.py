@@ -16,6 +16,7 @@ from flux_lora_cli.cli.option_values import choice
 from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.cli.request_options import GenerateOptions
 from flux_lora_cli.cli.table import screen, table
+from flux_lora_cli.cli.text_options import check_text
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.text import is_plain, json_line, printable
 
@@ -48,6 +49,7 @@ def show(
 
     choice("--as", as_, ("table", "yaml", "jsonl"))
     choice("--api-version", api_version, ("v2", "v3"))
+    check_text("--only", *(only or ()))
     stdin = sys.stdin.buffer.read() if "-" in files else None
     options = LoadOptions(
         **load_options(generate, api_version, only=only or (), max_jobs=max_jobs, expand=expand, stdin=stdin)

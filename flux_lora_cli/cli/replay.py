@@ -13,6 +13,7 @@ from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
 from flux_lora_cli.cli.request_options import GenerateOptions
+from flux_lora_cli.cli.text_options import check_text
 from flux_lora_cli.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def replay(
     from flux_lora_cli.cli.submit_run import dry_run, run
 
     check(service)
+    check_text("JOB", job or "")
     found = _found(target, job)
     service = _as_made(found, service, console)
     again = _job(found, generate, service)

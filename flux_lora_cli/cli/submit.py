@@ -12,6 +12,7 @@ from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.options import SaveOptions, ServiceOptions, SpendOptions
 from flux_lora_cli.cli.request_options import GenerateOptions, PromptOptions
+from flux_lora_cli.cli.text_options import check_text
 from flux_lora_cli.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
             'For example: flux-lora submit "a cat on the moon". Several prompts: repeat -p.',
         )
     texts = list(options.prompt_option or [])
+    check_text("PROMPT", *positional)
+    check_text("--prompt", *texts)
+    check_text("--stack", options.stack or "")
+    check_text("--job", options.job or "")
     if positional == ["-"]:
         if texts:
             raise UsageError("- reads the prompts from standard input; -p cannot be added to it")
