@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import ClassVar
 
 import click
@@ -40,4 +42,15 @@ def root() -> click.Command:
         made again. Try it without a key: flux-lora submit --sandbox "a cat"
         """
 
-    return build_group(flux_lora, "flux-lora", RootGroup, add_completion=True, epilog=exit_code_lines())
+    command = build_group(flux_lora, "flux-lora", RootGroup, add_completion=True, epilog=exit_code_lines())
+    _complete_whole_words()
+    return command
+
+
+def _complete_whole_words() -> None:
+    completing = "_FLUX_LORA_COMPLETE" in os.environ
+    if completing or any(word.endswith("-completion") for word in sys.argv):
+        from flux_lora_cli.cli import completion_shells
+
+        completion_shells.register()
+        completion_shells.let_bash_wait_for_a_value()

@@ -67,6 +67,11 @@ def job_ids(ctx: click.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)][:_MOST_ANSWERS]
 
 
+def adoptions(ctx: click.Context, incomplete: str) -> list[str]:
+    """``JOB=`` of the jobs of the presets that stand on the command line; the task's id is known to nobody here."""
+    return [f"{name}=" for name in job_ids(ctx, incomplete)]
+
+
 def stacks(ctx: click.Context) -> list[str]:
     """LoRA stacks of the presets that stand on the command line."""
     loaded = _loaded(ctx, inspect=True)

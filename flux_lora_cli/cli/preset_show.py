@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flux_lora_cli.cli.command import build
-from flux_lora_cli.cli.completion import preset_files
+from flux_lora_cli.cli.completion import job_ids, preset_files
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.cli.option_values import choice
 from flux_lora_cli.cli.reporter import counted
@@ -36,7 +36,8 @@ def show(
     console: Console,
     as_: Annotated[str, typer.Option("--as", metavar="table|yaml|jsonl", help="How the jobs are written.")] = "table",
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="GLOB", help="Only these job ids; repeatable.")
+        list[str] | None,
+        typer.Option("--only", metavar="GLOB", help="Only these job ids; repeatable.", autocompletion=job_ids),
     ] = None,
     max_jobs: Annotated[int, typer.Option("--max-jobs", min=1, metavar="N", help="More is an error.")] = 1000,
     expand: Annotated[bool, typer.Option("--expand", help="Expand prompts of .txt, .csv, .jsonl.")] = False,

@@ -168,7 +168,13 @@ class BatchOptions:
     ] = False
     adopt: Annotated[
         list[str] | None,
-        typer.Option("--adopt", metavar="JOB=ID", help="Take task ID as JOB's; repeatable.", rich_help_panel=_BATCH),
+        typer.Option(
+            "--adopt",
+            metavar="JOB=ID",
+            help="Take task ID as JOB's; repeatable.",
+            autocompletion=completion.adoptions,
+            rich_help_panel=_BATCH,
+        ),
     ] = None
     max_jobs: Annotated[
         int, typer.Option("--max-jobs", min=1, metavar="N", help="More is an error.", rich_help_panel=_BATCH)

@@ -78,7 +78,17 @@ def complete(place: Path) -> Callable[[str], list[str]]:
         ("flux-lora preset show presets/d", ["presets/deep/ideas.txt"]),
         ("flux-lora batch presets/posters.yaml --only d", ["dawn/1", "dawn/2", "dusk/1", "dusk/2"]),
         ("flux-lora batch presets/posters.yaml --sandbox --only du", ["dusk/1", "dusk/2"]),
+        ("flux-lora preset show presets/posters.yaml --only du", ["dusk/1", "dusk/2"]),
+        ("flux-lora batch presets/posters.yaml --adopt dawn", ["dawn/1=", "dawn/2="]),
+        ("flux-lora batch presets/posters.yaml --adopt dawn/1=x", []),
         ("flux-lora submit --preset presets/posters.yaml --job dawn/", ["dawn/1", "dawn/2"]),
+        # As bash breaks words at = and :, and as it does not where COMP_WORDBREAKS has no =.
+        ("flux-lora batch presets/posters.yaml --only = du", ["dusk/1", "dusk/2"]),
+        ("flux-lora batch presets/posters.yaml --only =", ["dawn/1", "dawn/2", "dusk/1", "dusk/2"]),
+        ("flux-lora batch presets/posters.yaml --only=du", ["--only=dusk/1", "--only=dusk/2"]),
+        ("flux-lora batch presets/posters.yaml --adopt = dawn", ["dawn/1=", "dawn/2="]),
+        ("flux-lora submit --preset = presets/posters.yaml --job dawn/", ["dawn/1", "dawn/2"]),
+        ("flux-lora submit --lora https : //x --preset = presets/posters.yaml --stack = na", ["nasa"]),
         ("flux-lora submit --preset presets/posters.yaml --stack ", ["nasa", "plain"]),
         ("flux-lora batch presets/bad.yaml --only d", []),
         ("flux-lora batch presets/absent.yaml --only d", []),
@@ -210,12 +220,30 @@ def test_in_a_real_shell(terminal: Callable[..., Terminal], shell: list[str], se
         ("flux-lora batch presets/posters.yaml --only dawn/2\t", "--only dawn/2"),
         ("flux-lora submit --preset presets/posters.yaml --stack na\t", "--stack nasa"),
         ("flux-lora submit --model flux-kr\t", "--model flux-krea-dev-lora"),
+        ("flux-lora batch presets/posters.yaml --only=dawn/2\t", "--only=dawn/2"),
+        ("flux-lora submit --preset=presets/posters.yaml --job dus\t1\t", "--job dusk/1"),
+        ("flux-lora submit --preset=presets/posters.yaml --stack=na\t", "--stack=nasa"),
+        ("flux-lora preset show presets/posters.yaml --only dawn/2\t", "--only dawn/2"),
+        ("flux-lora batch presets/posters.yaml --adopt dawn/2\ttask", "--adopt dawn/2=task"),
+        ("flux-lora batch presets/posters.yaml --adopt=dawn/2\ttask", "--adopt=dawn/2=task"),
+        ("flux-lora submit --set num_inf\t12", "--set num_inference_steps=12"),
     ):
         # The completed line is not run but shown: the program's name is put behind an echo.
         screen.send(typed)
         time.sleep(0.1)
         screen.send("\x01echo DONE \x05 END\n")
         screen.read_until(r"\nDONE flux-lora [^\r\n]*" + re.escape(completed) + r" +END")
+
+
+def test_in_a_bash_that_does_not_break_words_at_equals_signs(terminal: Callable[..., Terminal]) -> None:
+    require_tool("bash")
+    screen = terminal("bash", "--norc", "--noprofile", "-i")
+    screen.send("COMP_WORDBREAKS=${COMP_WORDBREAKS//=}; eval \"$(flux-lora --show-completion)\"; echo set'-'up\n")
+    screen.read_until("set-up")
+    screen.send("flux-lora submit --preset=presets/posters.yaml --stack=na\t")
+    time.sleep(0.1)
+    screen.send("\x01echo DONE \x05 END\n")
+    screen.read_until(r"\nDONE flux-lora submit --preset=presets/posters.yaml --stack=nasa +END")
 
 
 def test_in_fish(place: Path) -> None:
@@ -235,3 +263,6 @@ def test_in_fish(place: Path) -> None:
     assert ask("flux-lora bat").startswith("batch\t")
     assert ask("flux-lora batch presets/po").split() == ["presets/posters.yaml"]
     assert ask("flux-lora submit --model flux-kr").split() == ["flux-krea-dev-lora"]
+    assert ask("flux-lora batch presets/posters.yaml --only=du").split() == ["--only=dusk/1", "--only=dusk/2"]
+    assert ask("flux-lora submit --preset=presets/posters.yaml --stack=na").split() == ["--stack=nasa"]
+    assert ask("flux-lora batch presets/posters.yaml --adopt du").split() == ["dusk/1=", "dusk/2="]
