@@ -159,13 +159,14 @@ class Console:
     def error(self, error: FluxLoraError) -> None:
         """Why the command ends, and what to do."""
         for problem in error.problems:
-            self._problem(problem)
+            self.problem(problem)
         self._json_event("Error", error.code, printable(error.message, keep_newlines=True), printable(error.hint))
         self._write_err(f"error: {error.message}")
         if error.hint:
             self._write_err(f"  {error.hint}")
 
-    def _problem(self, problem: Any) -> None:
+    def problem(self, problem: Any) -> None:
+        """One problem of a preset."""
         place = (problem.file, problem.line, problem.column, problem.key)
         self._json_event("Problem", *place, printable(problem.message))
         self._write_err(str(problem))

@@ -10,6 +10,7 @@ import typer
 from flux_lora_cli.cli.command import build
 from flux_lora_cli.cli.completion import preset_files
 from flux_lora_cli.cli.console import Console
+from flux_lora_cli.cli.github import annotation
 from flux_lora_cli.cli.option_values import choice
 from flux_lora_cli.cli.reporter import counted
 from flux_lora_cli.domain.events import Record
@@ -17,8 +18,6 @@ from flux_lora_cli.domain.text import no_command, printable
 from flux_lora_cli.errors import ExitCode, NotFoundError, PresetError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flux_lora_cli.domain.presets import Loaded, LoadOptions, PresetFiles, Problem
 
 
@@ -63,14 +62,22 @@ def check(
     )
     checker = _Check(console, FolderPresetFiles(allow_path or ()), options, format == "github")
     codes = [checker.file(path) for path in files]
-    bad = sum(1 for code in codes if code)
-    console.summary.update(files=len(files), invalid=bad, jobs=checker.jobs)
-    noun = "preset" if len(files) == 1 else "presets"
-    if bad:
-        console.info(f"{bad} of {len(files)} {noun} invalid; nothing was sent")
-    else:
-        console.info(f"{len(files)} {noun} good, {counted(checker.jobs, 'job')}")
+    console.summary.update(files=len(files), invalid=sum(1 for code in codes if code), jobs=checker.jobs)
+    _conclude(codes, checker.jobs, console)
     return max(codes, key=lambda code: (code == ExitCode.NOT_FOUND, code), default=ExitCode.OK)
+
+
+def _conclude(codes: list[int], jobs: int, console: Console) -> None:
+    noun = "preset" if len(codes) == 1 else "presets"
+    bad = sum(1 for code in codes if code)
+    if not bad:
+        console.info(f"{len(codes)} {noun} good, {counted(jobs, 'job')}")
+        return
+    message = f"{bad} of {len(codes)} {noun} invalid; nothing was sent"
+    if console.json and ExitCode.PRESET in codes:
+        console.error(PresetError(message))
+    else:
+        console.info(message)
 
 
 class _Check:
@@ -88,26 +95,31 @@ class _Check:
             loaded = load_sources([path], self._files, self._options)
         except NotFoundError as error:
             self._console.error(error)
+            self._annotate(f"{error.message} {error.hint}".strip(), path)
             return ExitCode.NOT_FOUND
         except PresetError as error:
             for problem in error.problems:
                 self._problem(problem)  # type: ignore[arg-type]  # of presets, problems are Problem
-            if self._console.json:
-                self._console.error(error)
             return ExitCode.PRESET
         self._good(path, loaded)
         return ExitCode.OK
 
     def _problem(self, problem: Problem) -> None:
-        self._console.result(github_line(problem) if self._github else no_command(str(problem)))
-        data = {
-            "file": problem.file,
-            "line": problem.line,
-            "column": problem.column,
-            "key": problem.key,
-            "message": problem.message,
-        }
-        self._console.event(Record("problem", data))
+        if self._console.json:
+            self._console.problem(problem)
+        elif not self._github:
+            self._console.result(no_command(str(problem)))
+        self._annotate(problem.text, str(problem.file), problem.line, problem.column)
+
+    def _annotate(self, text: str, file: str, line: int = 0, column: int = 0) -> None:
+        """Mark a place for GitHub: among the results, or, where those are NDJSON, among the messages."""
+        if not self._github:
+            return
+        command = annotation("error", printable(text, keep_newlines=True), printable(file), line, column)
+        if self._console.json:
+            self._console.annotate(command)
+        else:
+            self._console.result(command)
 
     def _good(self, path: str, loaded: Loaded) -> None:
         self.jobs += loaded.total
@@ -115,20 +127,6 @@ class _Check:
             data = {"file": path, "name": preset.name, "jobs": preset.jobs, "model": preset.model}
             self._console.event(Record("preset", data))
         self._console.explain(f"{path}: {loaded.multiplication} jobs")
-
-
-def github_line(problem: Problem) -> str:
-    """A workflow command of GitHub Actions that marks the line in the pull request."""
-    place = f"file={_property(problem.file)},line={problem.line},col={problem.column}"
-    return f"::error {place}::{_data(printable(problem.text, keep_newlines=True))}"
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str | Path) -> str:
-    return _data(printable(str(text))).replace(":", "%3A").replace(",", "%2C")
 
 
 command = build(

@@ -51,8 +51,10 @@ def test_check_of_a_missing_file(cli, folder):
 def test_check_as_json(cli, folder):
     done = cli("preset", "check", "good.yaml", "bad.yaml", "--json")
     assert done.code == 10
-    problems = [event["data"] for event in done.events if event.get("kind") == "problem"]
-    assert problems[0] == {
+    told = [event for event in done.events if event.get("kind") != "preset"]
+    assert [event["event"] for event in told] == ["problem", "problem", "error", "summary"]
+    assert told[0] == {
+        "event": "problem",
         "file": "bad.yaml",
         "line": 3,
         "column": 3,
@@ -60,7 +62,17 @@ def test_check_as_json(cli, folder):
         "message": 'unknown key; did you mean "seed"?',
     }
     assert done.events[-1] == {"event": "summary", "files": 2, "invalid": 1, "jobs": 2, "exit_code": 10}
-    assert any(event["event"] == "error" for event in done.events)
+    assert told[2]["message"] == "1 of 2 presets invalid; nothing was sent"
+    problem, other, conclusion = done.err.splitlines()
+    assert problem.startswith("bad.yaml:3:3: ") and other.startswith("bad.yaml:4:11: ")
+    assert conclusion == "error: 1 of 2 presets invalid; nothing was sent"
+
+
+def test_check_as_json_of_a_missing_file(cli, folder):
+    done = cli("preset", "check", "god.yaml", "--json")
+    assert done.code == 3
+    assert [event["event"] for event in done.events] == ["error", "summary"]
+    assert done.err.count("god.yaml") == 1
 
 
 def test_check_for_github(cli, folder):
@@ -70,6 +82,23 @@ def test_check_for_github(cli, folder):
     assert done.lines[0] == '::error file=bad.yaml,line=3,col=3::jobs[0].sed: unknown key; did you mean "seed"?'
     assert done.lines[2].startswith("::error file=a%2Cb%3Ac.yaml,line=3,col=3::jobs[0].100%25%0A::error")
     assert len(done.lines) == 3
+
+
+def test_check_for_github_as_json_marks_on_standard_error(cli, folder):
+    done = cli("preset", "check", "--json", "--format", "github", "bad.yaml", "god.yaml")
+    assert done.code == 3
+    marks = [line for line in done.err.splitlines() if line.startswith("::")]
+    assert marks[0] == '::error file=bad.yaml,line=3,col=3::jobs[0].sed: unknown key; did you mean "seed"?'
+    assert marks[1].startswith("::error file=bad.yaml,line=4,col=11::")
+    assert marks[2].startswith("::error file=god.yaml::god.yaml: no such file")
+    assert len(marks) == 3
+
+
+def test_check_for_github_marks_a_missing_file(cli, folder):
+    done = cli("preset", "check", "--format", "github", "go,d.yaml", "good.yaml")
+    assert done.code == 3
+    assert done.out.startswith("::error file=go%2Cd.yaml::go,d.yaml: no such file")
+    assert len(done.lines) == 1
 
 
 def test_check_limits_the_number_of_jobs(cli, folder):
