@@ -14,8 +14,10 @@ def main() -> int:
             try:
                 sys.stdout.write(f"flux-lora {__version__}\n")
                 sys.stdout.flush()
-            except OSError:
+            except OSError as error:
                 sys.stdout = None  # or the interpreter complains once more as it ends
+                if not isinstance(error, BrokenPipeError) and sys.stderr is not None:
+                    sys.stderr.write(f"standard output cannot be written: {str(error.strerror).lower()}\n")
                 return 141
             return 0
     import signal

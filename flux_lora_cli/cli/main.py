@@ -17,6 +17,9 @@ from flux_lora_cli.cli.app import root
 from flux_lora_cli.cli.console import Console
 from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, Terminated, UsageError
 
+#: What these print comes from click and Typer, which take a full disk for our fault.
+_TELLING = frozenset(("-h", "--help", "--version", "--show-completion", "--install-completion"))
+
 
 class _Ended(BaseException):
     """A signal, while no run is there to end in good order. No KeyboardInterrupt: Typer ends without a word at that."""
@@ -36,10 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     console.closed = closed
     options = arguments[: _end_of_options(arguments)]
     console.json = "--json" in options
-    if console.json and not {"-h", "--help", "--version"}.isdisjoint(options):
-        code = _told(arguments, console)
-    else:
-        code = _guarded(arguments, console)
+    code = (_guarded if _TELLING.isdisjoint(options) else _told)(arguments, console)
     if console.closed:
         code = ExitCode.CLOSED_OUTPUT
     console.finish(code)
@@ -49,12 +49,15 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _told(arguments: Sequence[str], console: Console) -> int:
-    """Help or the version, under ``--json``: its text in an event."""
-    from flux_lora_cli.domain.events import Record
-
+    """Help or the version, as any other result: under ``--json`` its text in an event."""
     with contextlib.redirect_stdout(io.StringIO()) as text:
         code = _guarded(arguments, console)
-    if text.getvalue():
+    if not text.getvalue():
+        return code
+    console.document(text.getvalue())
+    if console.json:
+        from flux_lora_cli.domain.events import Record
+
         console.event(Record("help", {"text": text.getvalue()}))
     return code
 
