@@ -22,4 +22,15 @@ def preset() -> None:
     """Work on presets without spending anything."""
 
 
-command = build_group(preset, "preset", PresetGroup, add_completion=False)
+command = build_group(
+    preset,
+    "preset",
+    PresetGroup,
+    add_completion=False,
+    epilog="""\
+Examples:
+  flux-lora preset new nasa
+  flux-lora preset check presets/*.yaml
+  flux-lora preset show presets/posters.yaml
+  flux-lora preset list presets""",
+)

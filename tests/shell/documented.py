@@ -14,8 +14,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 #: All commands that have a help of their own.
 COMMANDS = (
-    "submit", "status", "wait", "batch", "preset check", "preset show", "preset list", "preset new", "verify",
-    "replay", "merge", "gallery", "embed", "doctor", "schema", "serve",
+    "submit", "status", "wait", "batch", "preset", "preset check", "preset show", "preset list", "preset new",
+    "verify", "replay", "merge", "gallery", "embed", "doctor", "schema", "serve",
 )  # fmt: skip
 
 _POSTERS = """\

@@ -11,7 +11,7 @@ from flux_lora_cli.cli.options import GeneralOptions
 from tests.conftest import Cli
 from tests.shell.documented import COMMANDS
 
-_ALL = ["", "preset", *COMMANDS]
+_ALL = ["", *COMMANDS]
 
 
 @pytest.mark.parametrize("name", _ALL)
