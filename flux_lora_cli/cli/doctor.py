@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from flux_lora_cli.cli.options import ServiceOptions
 from flux_lora_cli.domain.events import Record
 from flux_lora_cli.domain.outcome import exit_code
 from flux_lora_cli.domain.text import printable
-from flux_lora_cli.errors import AuthError, FolderError
+from flux_lora_cli.errors import AuthError, FolderError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from flux_lora_cli.cli.checkup import Finding
@@ -38,8 +39,9 @@ def doctor(
     """Check versions, folders, free disk, key, service, balance and clock.
 
     Prints one line for each check, with what to do where something is wrong.
-    Spends nothing. Exits 4 for the key, 5 for the service, 7 for a folder, 0
-    where everything works.
+    Spends nothing. Exits 4 for the key (3 where its file is missing), 5 for the
+    service (2 where the key may not go there), 7 for a folder, 0 where
+    everything works.
     """
     from flux_lora_cli.cli.service import check
 
@@ -72,14 +74,32 @@ def _findings(service: ServiceOptions, output: Path, console: Console) -> Iterat
 def _service(options: ServiceOptions, console: Console) -> Iterator[Finding]:
     from flux_lora_cli.adapters.clock import SystemClock
     from flux_lora_cli.cli import checkup
-    from flux_lora_cli.cli.service import connected
+    from flux_lora_cli.cli.service import check_address, connected
 
+    try:
+        check_address(options)
+    except UsageError as error:
+        yield _key(options)
+        yield checkup.failed("service", error)
+        return
     try:
         with connected(options, console, SystemClock()) as connection:
             yield from checkup.service(connection.client, connection.service)
-    except (AuthError, FolderError) as error:
-        yield checkup.failed("key" if isinstance(error, AuthError) else "sandbox", error)
+    except (AuthError, FolderError, NotFoundError, UsageError) as error:  # without a server or a key: never during it
+        yield checkup.failed("sandbox" if isinstance(error, FolderError) else "key", error)
         yield checkup.Finding("service", "skipped", "nothing is sent without a key")
+
+
+def _key(options: ServiceOptions) -> Finding:
+    """Whether there is a key, where it cannot be tried."""
+    from flux_lora_cli.adapters.client import load_key
+    from flux_lora_cli.cli import checkup
+
+    try:
+        load_key(os.environ, options.api_key_file)
+    except (AuthError, NotFoundError, UsageError) as error:
+        return checkup.failed("key", error)
+    return checkup.Finding("key", "skipped", "there is one; it was not sent")
 
 
 def _tell(finding: Finding, console: Console) -> None:

@@ -82,6 +82,16 @@ def service_name(options: ServiceOptions) -> str:
     return _origin(Api(options.base_url or _default_url()).base_url)
 
 
+def check_address(options: ServiceOptions) -> None:
+    """Refuse a base URL that is none, or that the key may not go to, before the key is read. Raises UsageError."""
+    if options.sandbox:
+        return
+    from flux_lora_cli.adapters.client import check_host
+    from flux_lora_cli.domain.wire import Api
+
+    check_host(Api(options.base_url or _default_url()).base_url, options.allow_custom_host)
+
+
 def _connect(options: ServiceOptions, console: Console, clock: Clock, base_url: str, key: str) -> Connection:
     from flux_lora_cli.adapters.client import connect
 

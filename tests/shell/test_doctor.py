@@ -99,6 +99,62 @@ def test_without_a_key_the_local_checks_come_first(cli: Cli) -> None:
     assert [line["code"] for line in done.events if line["event"] == "error"] == ["key_missing"]
 
 
+@pytest.mark.parametrize(
+    ("options", "key", "code", "states", "hint"),
+    [
+        (["--api-key-file", "missing"], "k", 3, ("failed", "skipped"), ("key", "--api-key-file")),
+        (["--api-key-file", "words"], "k", 2, ("failed", "skipped"), ("key", "Copy the key again")),
+        (["--base-url", "https://x.example"], "k", 2, ("skipped", "failed"), ("service", "--allow-custom-host")),
+        (["--base-url", "nonsense"], "k", 2, ("skipped", "failed"), ("service", "It looks like")),
+        (["--base-url", "https://x.example"], "", 2, ("failed", "failed"), ("service", "--allow-custom-host")),
+        (
+            ["--base-url", "https://x.example", "--api-key-file", "missing"],
+            "k",
+            2,
+            ("failed", "failed"),
+            ("key", "--api-key-file"),
+        ),
+    ],
+    ids=["no key file", "no key in it", "another host", "no URL", "another host and no key", "another host, no file"],
+)
+def test_what_was_said_wrongly_is_a_check_that_failed(
+    cli: Cli,
+    tmp_path: Path,
+    options: list[str],
+    key: str,
+    code: int,
+    states: tuple[str, str],
+    hint: tuple[str, str],
+) -> None:
+    (tmp_path / "words").write_text("no key at all")
+    env = {"WAVESPEED_API_KEY": key}
+    done = cli("doctor", *options, "--json", env=env)
+    assert done.code == code
+    checks = _checks(done)
+    assert checks["folder"]["state"] == "ok"
+    assert (checks["key"]["state"], checks["service"]["state"]) == states
+    assert hint[1] in checks[hint[0]]["hint"]
+    assert done.events[-1]["failed"] == states.count("failed")
+    shown = cli("doctor", *options, env=env)
+    assert shown.code == code
+    assert [line.split()[:2] for line in shown.lines if line.split()[1] in ("key", "service")] == [
+        [states[0], "key"],
+        [states[1], "service"],
+    ]
+
+
+def test_a_key_file_that_can_be_read_once_is_read_once(
+    cli: Cli, answering: Callable[..., Answering], tmp_path: Path
+) -> None:
+    server = answering(lambda _: (200, {}, _ok({"balance": 1})))
+    os.mkfifo(tmp_path / "key")
+    writer = threading.Thread(target=lambda: (tmp_path / "key").write_text("k"), daemon=True)
+    writer.start()
+    done = cli("doctor", "--base-url", server.url, "--api-key-file", "key", "--json")
+    assert done.code == 0
+    assert _checks(done)["key"]["state"] == "ok"
+
+
 def test_a_refused_key(cli: Cli, answering: Callable[..., Answering]) -> None:
     server = answering(lambda _: (401, {}, b'{"code":401,"message":"bad key s3cret-key"}'))
     done = cli("doctor", "--base-url", server.url, "--json", env={"WAVESPEED_API_KEY": "s3cret-key"})
