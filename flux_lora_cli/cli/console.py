@@ -43,6 +43,8 @@ class Console:
         self.closed = False
         self.on_closed: Callable[[], None] | None = None
         self.summary: dict[str, Any] = {}
+        #: The command that goes on where a signal cuts this one off; "" where there is none.
+        self.resume = ""
         #: Set by the live display while it owns the terminal: prints a line above it.
         self.print_above: Callable[[str], None] | None = None
 

@@ -84,6 +84,8 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
         console.error(Interrupted("interrupted"))
         return ExitCode.INTERRUPTED
     except _Ended as ended:
+        if console.resume:
+            ended.error.hint = f"To go on: {console.resume}"
         console.error(ended.error)
         return ended.error.exit_code
     except SystemExit as done:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shlex
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,8 @@ def status(
 
     check(service)
     wanted = _ids(ids or [])
+    if watch:
+        console.resume = _same_again(wanted)
     clock = SystemClock()
     with connected(service, console, clock) as connection:
         from flux_lora_cli.assembly.world import ServicePort
@@ -60,6 +64,15 @@ def status(
             if open_ids:
                 code = max(code, _show(watched(port, open_ids, clock, random.random, WATCH_EVERY), console))
         return code
+
+
+def _same_again(ids: list[str]) -> str:
+    """This command; ids that came in by a pipe are named, for the pipe is gone."""
+    words = sys.argv[1:]
+    if "-" in words:
+        at = words.index("-")
+        words[at : at + 1] = [task_id for task_id in ids if task_id not in words]
+    return shlex.join(["flux-lora", *words])
 
 
 def _show(standings: Iterator[Standing], console: Console) -> int:

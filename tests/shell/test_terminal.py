@@ -240,6 +240,28 @@ def test_an_interrupt_of_a_command_that_only_looks_is_an_event_too(
     assert json.loads(lines[1])["code"] == "interrupted"
 
 
+@pytest.mark.parametrize("form", ["named", "piped", "recent"])
+def test_an_interrupted_watch_names_the_command_that_goes_on(
+    spawn: Callable[..., subprocess.Popen[str]], cli: Cli, service: Service, form: str
+) -> None:
+    env = service(service_time=(60.0, 60.0))
+    tasks = [cli("submit", f"a cat {number}", env=env).out.strip() for number in (1, 2)]
+    words = {"named": tasks, "piped": [tasks[0], "-"], "recent": []}[form]
+    process = spawn("status", *words, "--watch", env=env, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{tasks[1]}\n")
+    process.stdin.close()
+    for _ in tasks:
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stderr is not None
+    again = " ".join([*(tasks if words else []), "--watch"])
+    assert process.stderr.read() == f"error: interrupted\n  To go on: flux-lora status {again}\n"
+    process.stdin = None  # it is closed, and communicate() would flush it
+
+
 # ---- commands of CI services -------------------------------------------------------------
 
 
