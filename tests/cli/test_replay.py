@@ -37,6 +37,7 @@ def test_an_image_of_v3_is_made_again_without_saying_so(cli: Cli, tmp_path: Path
     assert only_job(again)["outputs"][0]["sha256"] == only_job(first)["outputs"][0]["sha256"]
 
 
+@pytest.mark.slow
 def test_a_version_that_is_named_counts(cli: Cli, tmp_path: Path) -> None:
     made = cli("submit", "a cat", "--api-version", "v3", "--size", "512*512", *QUICK, "-o", tmp_path / "first")
     assert cli("replay", made.out.strip(), *QUICK, "--api-version", "v2", "-o", tmp_path / "again").code == 0

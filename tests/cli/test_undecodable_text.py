@@ -99,6 +99,7 @@ def test_in_a_preset_it_is_a_problem_at_its_place(cli: Cli, place: Path, name: s
         assert f"{name}:" in ended.out + ended.err
 
 
+@pytest.mark.slow
 def test_paths_may_have_such_bytes(cli: Cli, place: Path) -> None:
     preset, folder, image = f"{_BAD}.yaml", f"out-{_BAD}", f"{_BAD}.png"
     shutil.copyfile(place / "p.yaml", place / preset)

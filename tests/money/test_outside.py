@@ -121,7 +121,10 @@ def batch(cli: Cli, tmp_path: Path) -> Callable[..., Finished]:
     return run
 
 
-@pytest.mark.parametrize(("kind", "status"), [("/img", 429), ("/img", 503), ("/result", 503)])
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("/img", 429), *(pytest.param(kind, 503, marks=pytest.mark.slow) for kind in ("/img", "/result"))],
+)
 def test_retry_after_is_obeyed_by_every_get(
     services: Callable[[], Service], batch: Callable[..., Finished], kind: str, status: int
 ) -> None:

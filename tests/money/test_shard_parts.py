@@ -61,9 +61,9 @@ def _jobs(folder: Path) -> list[str]:
     ("at_first", "now", "engine", "said"),
     [
         (_slurm(2, 1, 4), _slurm(2, 2, 2), "Slurm", "1/1"),
-        (_slurm(2, 1, 4), _slurm(2, 2, 3), "Slurm", "1/2"),
-        (_gitlab(2, 4), _gitlab(2, 3), "GitLab CI", "2/3"),
-        (_aws(1, 4), _aws(1, 2), "AWS Batch", "2/2"),
+        pytest.param(_slurm(2, 1, 4), _slurm(2, 2, 3), "Slurm", "1/2", marks=pytest.mark.slow),
+        pytest.param(_gitlab(2, 4), _gitlab(2, 3), "GitLab CI", "2/3", marks=pytest.mark.slow),
+        pytest.param(_aws(1, 4), _aws(1, 2), "AWS Batch", "2/2", marks=pytest.mark.slow),
         (_kubernetes(1, 4), _kubernetes(1, 8), "Kubernetes", "2/8"),
     ],
     ids=["one of an array", "some of an array", "GitLab", "AWS Batch", "Kubernetes"],
@@ -97,6 +97,7 @@ def test_a_part_that_the_user_names_is_never_refused(cli: Cli, place: Path) -> N
     assert _batch(cli, _slurm(2, 2, 2)).code == 2  # what the user named is not what the engine may say
 
 
+@pytest.mark.slow
 def test_an_empty_part_is_remembered_too(cli: Cli, place: Path) -> None:
     (place / "p.yaml").write_text("version: 1\njobs: [{id: one, prompt: a cat, size: 512*512, seed: 1}]\n")
     codes = []

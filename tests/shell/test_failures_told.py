@@ -24,8 +24,8 @@ def _jobs(folder: Path, count: int) -> Path:
     ("fault", "options", "code", "words"),
     [
         ("look:failed=1200", [], 6, r": failed (task "),
-        ("submit:400", [], 6, ": failed: "),
-        ("download:404", [], 6, ": image 0 is missing: "),
+        pytest.param("submit:400", [], 6, ": failed: ", marks=pytest.mark.slow),
+        pytest.param("download:404", [], 6, ": image 0 is missing: ", marks=pytest.mark.slow),
         ("submit:reset-after", ["--on-unknown", "hold"], 13, ": held: "),
     ],
 )
@@ -46,7 +46,7 @@ def test_q_says_nothing_of_what_went_well(cli: Cli, service: Service, preset: Pa
     assert cli("batch", preset, "-o", "out", *QUIET, env=service()).err == ""
 
 
-@pytest.mark.parametrize(("count", "shown"), [(3, 3), (12, 10)])
+@pytest.mark.parametrize(("count", "shown"), [pytest.param(3, 3, marks=pytest.mark.slow), (12, 10)])
 def test_a_rerun_names_what_failed_before(cli: Cli, service: Service, tmp_path: Path, count: int, shown: int) -> None:
     env, path = service("look:failed=1200"), _jobs(tmp_path, count)
     first = cli("batch", path, "-o", "out", "--json", env=env)
@@ -71,6 +71,7 @@ def test_a_rerun_names_what_failed_before(cli: Cli, service: Service, tmp_path: 
     assert {event["earlier"] for event in earlier} == {True}
 
 
+@pytest.mark.slow
 def test_what_is_submitted_again_has_not_failed(cli: Cli, service: Service, preset: Path) -> None:
     env = service("look:failed=1200:first=1")
     assert cli("batch", preset, "-o", "out", env=env).code == 6

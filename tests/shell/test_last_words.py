@@ -80,8 +80,22 @@ def test_every_code_but_0_has_an_error_line(
 @pytest.mark.parametrize(
     ("fault", "options", "code", "words", "way"),
     [
-        ("look:failed=1200:nth=2", ["--wait"], 6, "1 failed", "Submit only what failed again"),
-        ("download:404", ["--wait"], 6, "2 missing", "flux-lora replay makes it again"),
+        pytest.param(
+            "look:failed=1200:nth=2",
+            ["--wait"],
+            6,
+            "1 failed",
+            "Submit only what failed again",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "download:404",
+            ["--wait"],
+            6,
+            "2 missing",
+            "flux-lora replay makes it again",
+            marks=pytest.mark.slow,
+        ),
         ("look:file-url", ["--wait"], 6, "2 missing", "To fetch what is missing: flux-lora wait "),
         ("submit:400:nth=2", [], 6, "1 failed", "Submit only what failed again"),
         ("submit:reset-after:nth=2", ["--on-unknown", "hold"], 13, "1 submit of unknown outcome", "flux-lora status"),
