@@ -172,7 +172,7 @@ class LookPlanner:
 
     def _compute(self) -> _Estimate:
         service = sorted(self._service)
-        low, usual, late = (service[int(part * (len(service) - 1))] for part in (0.02, 0.8, 0.95))
+        low, usual, late = (service[int(part * (len(service) - 1))] for part in (0.02, 0.8, 0.9))
         wait, gap = 0.0, 0.1 * late
         if self._unworked:
             most, certain = min(self._unworked), max(self._waited)
