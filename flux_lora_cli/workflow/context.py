@@ -17,6 +17,14 @@ from flux_lora_cli.workflow.book import Book
 from flux_lora_cli.workflow.ports import Clock, Observer, Service, Store, Workers
 from flux_lora_cli.workflow.reactor import Reactor
 
+#: Records of a run that stay awake: what they take, some 1 KB each, is worth less than the CPU of packing them.
+AWAKE = 5_000
+
+
+def crowded(records: int) -> bool:
+    """Whether a run has so many records that those with nothing to do are laid to rest."""
+    return records > AWAKE
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -161,7 +169,8 @@ class Context:
         work.settled = True
         work.submitted_at = work.last_look = 0.0  # of no more use, and one object in place of 100,000
         work.looked_at = None
-        work.record.rest()
+        if crowded(len(self.works)):
+            work.record.rest()
         self.open -= 1
         if work.counts:
             if work.record.state is State.COMPLETED:

@@ -10,7 +10,7 @@ from flux_lora_cli.domain.fingerprint import fingerprint
 from flux_lora_cli.domain.job import Job
 from flux_lora_cli.domain.parameters import find_model, request_input
 from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
-from flux_lora_cli.workflow.context import Work
+from flux_lora_cli.workflow.context import Work, crowded
 
 #: Seeds that the tool draws stay within 31 bits, which every API version takes. [SERVICE: request parameters]
 SEED_BITS = 31
@@ -96,7 +96,8 @@ def make_plan(
         _bring_up_to_date(record, job, draw_seed, api_version, retry_failed)
         if record.state is State.PLANNED:
             plan.images_to_submit += images_of(record)
-            record.rest()  # until it is its turn
+            if crowded(len(plan.works)):
+                record.rest()  # until it is its turn
         by_key[key] = work = Work(record, image=job.image)
         plan.works.append(work)
     for job in skipped:

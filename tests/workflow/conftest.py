@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from flux_lora_cli.workflow import context
 from tests.support.simulation import Sim
+
+
+@pytest.fixture(autouse=True)
+def everything_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a run of very many jobs: what is laid to rest must be read, changed and kept like what is awake."""
+    monkeypatch.setattr(context, "AWAKE", -1)
 
 
 @pytest.fixture
