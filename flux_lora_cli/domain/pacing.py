@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class _Estimate:
         wait: between a submit and the start of work (the service's queue, and all that is not reported as work).
         low, high: of a task's service time, nearly the shortest and the longest seen.
         usual: the service time that most tasks keep to.
-        late: the service time that few tasks exceed.
+        late: the service time beyond which, after the last start, hardly any task is still in work.
         gap: between two looks in mid-run.
         pace: between two tasks seen finished.
         margin: by which a look comes later than the moment it aims at, so as not to miss it by a hair.
@@ -59,6 +59,8 @@ class LookPlanner:
     SLACK = 0.7
     #: Tasks that the estimate rests on: service times change little, the queue's length quickly.
     TASKS, RECENT = 128, 16
+    #: Tasks that are expected to be still in work when the run is taken to be over.
+    HARDLY = 0.25
     #: Looks at one of the last tasks before the run's likely end.
     LAST_LOOKS = 4
 
@@ -172,16 +174,30 @@ class LookPlanner:
 
     def _compute(self) -> _Estimate:
         service = sorted(self._service)
-        low, usual, late = (service[int(part * (len(service) - 1))] for part in (0.02, 0.8, 0.9))
-        wait, gap = 0.0, 0.1 * late
+        low, usual = (service[int(part * (len(service) - 1))] for part in (0.02, 0.8))
+        wait, gap = 0.0, 0.1 * service[-1]
         if self._unworked:
             most, certain = min(self._unworked), max(self._waited)
             # Below what was ever seen: if no look comes too early, nothing tells that all came too late.
             wait = (most + certain) / 2
             gap = self.SLACK * sum(self._unworked) / len(self._unworked)
         pace = (max(self._seen) - min(self._seen)) / len(self._seen) if self._seen else 0.0
+        late = self._late(service, pace)
         margin = min(0.2 * self.floor, 0.02 * low)
         return _Estimate(wait, low, service[-1], usual, late, max(self.floor, gap), pace, margin)
+
+    def _late(self, service: Sequence[float], pace: float) -> float:
+        """The shortest of the sorted service times so long after the last start that less than HARDLY are in work.
+
+        The more tasks start close together, the longer the longest of the last ones takes.
+        """
+        beyond = 0.0  # seconds by which all longer ones exceed this one
+        for number in range(len(service) - 1, 0, -1):
+            longer = len(service) - number
+            beyond += longer * (service[number] - service[number - 1])
+            if beyond > self.HARDLY * pace * len(service):
+                return service[number]
+        return service[0]
 
     def _aim(self, estimate: _Estimate, in_flight: int, paced: bool) -> float:
         """Seconds of work after which the first look comes in mid-run."""

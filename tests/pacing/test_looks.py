@@ -121,3 +121,11 @@ def test_nobody_waits_for_looks_where_submits_wait_for_the_rate() -> None:
         assert statistics.mean(outcome.looks[jobs // 4 : -jobs // 4]) <= 1.35
         assert outcome.makespan <= jobs / rate + 6.0 + 2.0  # and what the floor may cost the last one
         assert outcome.least_gap >= 2.0 - 1e-9
+
+
+@pytest.mark.parametrize(("rate", "jobs"), [(83.3, 500), (83.3, 1500), (20.0, 200)])
+def test_many_tasks_that_started_close_together_end_when_the_longest_does(rate: float, jobs: int) -> None:
+    """Were the run expected to end when one task most likely has, some of many would be looked at 2 s too late."""
+    outcomes = runs(2.0, 6.0, jobs, slots=jobs, concurrency=1000, floor=2.0, rate=rate)
+    beyond = [outcome.makespan - jobs / rate - 6.0 for outcome in outcomes]
+    assert statistics.mean(beyond) <= 0.4
