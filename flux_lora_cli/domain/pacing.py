@@ -60,7 +60,7 @@ class LookPlanner:
     #: Tasks that the estimate rests on: service times change little, the queue's length quickly.
     TASKS, RECENT = 128, 16
     #: Tasks that are expected to be still in work when the run is taken to be over.
-    HARDLY = 0.25
+    HARDLY = 0.15
     #: Looks at one of the last tasks before the run's likely end.
     LAST_LOOKS = 4
 
