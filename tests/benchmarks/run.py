@@ -1,7 +1,7 @@
 """All figures of speed in one run, as ratios, against the peers: ``python tests/benchmarks/run.py``.
 
 Each drives the real command line against a stub of the service in a process of its own, and prints a Markdown
-table. Ratios within one run can be compared; absolute times depend on the machine. Takes about 20 minutes, with
+table. Ratios within one run can be compared; absolute times depend on the machine. Takes about half an hour, with
 ``--quick`` less.
 """
 
