@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.adapters.clock import SystemClock
-from flux_lora_cli.adapters.ledger import Ledger, other_service
+from flux_lora_cli.adapters.ledger import Ledger
 from flux_lora_cli.adapters.preset_files import FolderPresetFiles
-from flux_lora_cli.adapters.rebuild import manifest_records, manifest_service
 from flux_lora_cli.adapters.run_folder import RunFolder
 from flux_lora_cli.adapters.state_dir import Notes, state_dir
 from flux_lora_cli.assembly.folder_part import check_part, part_to_remember
@@ -39,7 +38,6 @@ from flux_lora_cli.workflow.batch import (
     expected_seconds,
     parse_adoptions,
     plan_event,
-    price_documented,
     spent,
 )
 from flux_lora_cli.workflow.context import Settings, Work, iso
@@ -105,52 +103,6 @@ def load_presets(*paths: str | Path, options: LoadOptions | None = None, allow: 
         PresetError: with every problem of every file.
     """
     return load_sources([str(path) for path in paths], FolderPresetFiles(allow), options)
-
-
-def known_records(folder: Path, service: str, options: BatchOptions | None = None) -> dict[str, JobRecord]:
-    """What a folder knows, read without a lock and without leaving a trace; empty where there is no folder.
-
-    Raises:
-        OtherService, LedgerDamaged, LedgerNewer, FolderError: it could not be used for a run either.
-        UsageError: nor for the part that ``options`` ask for.
-    """
-    with Ledger.snapshot(folder) as ledger:
-        if ledger is not None:
-            if ledger.service != service:
-                raise other_service(folder, ledger.service, service)
-            if options is not None:
-                check_part(folder, ledger, options.shard, options.engine)
-            records = {record.key: record for record in ledger.jobs()}
-            if records:
-                return records
-    owner = manifest_service(folder) if folder.is_dir() else None
-    if owner is None:
-        return {}
-    if owner != service:
-        raise other_service(folder, owner, service)
-    return {record.key: record for record in manifest_records(folder)}
-
-
-def plan_dry(
-    jobs: Iterable[Job], folder: Path, service: str, settings: Settings, options: BatchOptions
-) -> tuple[Plan, BatchPlan, Priced, Decimal]:
-    """The plan of a batch without a connection, a lock or a trace; (event, plan, price, USD charged so far)."""
-    records = known_records(folder, service, options)
-    plan = make_plan(
-        jobs,
-        records,
-        lambda: 0,
-        api_version=options.api_version,
-        retry_failed=options.retry_failed,
-        shard=options.shard,
-        collect_others=not options.only_some,
-        skipped=options.skipped,
-    )
-    charged = spent(records.values())
-    priced = price_documented(plan, options.price)
-    typical = typical_seconds(service, plan.works)
-    event = plan_event(plan, priced, charged, expected_seconds(plan, settings, typical), str(folder), True)
-    return event, plan, priced, charged
 
 
 def run_batch(

@@ -25,10 +25,10 @@ def dry_run(
     loaded: Loaded, folder: Path, service: str, settings: Settings, options: batches.BatchOptions, console: Console
 ) -> int:
     """Print the plan; connect to nothing. Raises BudgetError where it is over ``--max-cost``."""
-    from flux_lora_cli.assembly import batches
+    from flux_lora_cli.assembly.dry_runs import plan_dry
     from flux_lora_cli.workflow.batch import over_budget
 
-    event, plan, priced, charged = batches.plan_dry(loaded.jobs, folder, service, settings, options)
+    event, plan, priced, charged = plan_dry(loaded.jobs, folder, service, settings, options)
     console.event(event)
     for line in plan_lines(event, plan, loaded):
         console.result(line)

@@ -172,10 +172,11 @@ class Follower:
         self._leave(work)
 
     def _refused(self, work: Work, error: FluxLoraError) -> None:
-        """A look that is refused for good (400, an unreadable answer after all retries) is no verdict on the task."""
-        self._ctx.note(error)
+        """A look that is refused for good (400) is no verdict on the task."""
         if isinstance(error, Rejected):
-            self._ctx.explain(f"{work.name}: the service refused to show the task: {error.message}")
+            self._unseen(work, error)
+        else:
+            self._ctx.note(error)
         self._leave(work)
 
     def _ended(self, work: Work, task: Task, now: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flux_lora_cli.domain.records import State
-from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.domain.task import Task
+from flux_lora_cli.errors import ExitCode, Rejected
 from flux_lora_cli.workflow.context import Settings
 from tests.support import simulation
 from tests.support.simulation import PRICE, Sim, jobs
@@ -96,3 +97,15 @@ def test_each_task_that_cannot_be_looked_at_is_told_until_it_is_seen(sim: Sim) -
     assert sim.run(jobs(2)).outcome.exit_code is ExitCode.OK
     assert {record.error for record in sim.records().values()} == {None}
     assert sim.service.charged == PRICE * 2
+
+
+def test_a_look_that_is_refused_is_told_of_each_task(sim: Sim) -> None:
+    def refuse(task_id: str) -> Task:
+        raise Rejected("not yours")
+
+    sim.service.result = refuse  # type: ignore[method-assign]
+    result = sim.run(jobs(2))
+    assert result.outcome.exit_code is ExitCode.DEADLINE  # they may still run
+    assert {event.job for event in sim.told("Unseen")} == {"job-1", "job-2"}
+    assert {record.state for record in sim.records().values()} == {State.SUBMITTED}
+    assert sim.run([], settings=Settings(timeout=60.0)).outcome.exit_code is ExitCode.OK  # of jobs that were removed
