@@ -1,62 +1,36 @@
 """flux-lora: batch image generation with FLUX LoRA models through WaveSpeed's HTTP API.
 
-What the commands do, a script can do, too. Names are imported when they are first used, so that the command
-line starts quickly:
+What the commands do, a script can do, too. Names are imported when they are first used, so that the command line
+starts quickly:
 
-- ``connect``, ``Client``: the API, one try a call.
+- ``connect``, ``Client``: the API, one try per call.
 - ``load_presets``: preset files into jobs, with every problem of a file in one PresetError.
-- ``run_batch``: jobs to the end; run again to resume.
+- ``run_batch``: jobs to completion; run again to resume.
 - ``submit_jobs``, ``wait_for``: single tasks.
 - ``Sandbox``: the service, offline, in this process.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from flux_lora_cli._version import __version__
 
+TYPE_CHECKING = False  # typing itself would take half of what `--version` takes, deaf to Ctrl-C
 if TYPE_CHECKING:
-    from flux_lora_cli.adapters.client import Client, connect
-    from flux_lora_cli.assembly.batches import BatchOptions, BatchResult, load_presets, run_batch
-    from flux_lora_cli.assembly.submitting import submit_jobs
-    from flux_lora_cli.assembly.task_runs import SaveTo, TasksResult
-    from flux_lora_cli.assembly.waiting import wait_for
-    from flux_lora_cli.domain.job import Job, LocalImage
-    from flux_lora_cli.domain.records import JobRecord, OutputRecord, State
-    from flux_lora_cli.domain.task import Task
-    from flux_lora_cli.errors import ExitCode, FluxLoraError, PresetError
-    from flux_lora_cli.sandbox.server import Sandbox
-    from flux_lora_cli.workflow.context import Settings
+    from typing import Any
 
-_PLACES = {
-    "BatchOptions": "assembly.batches",
-    "BatchResult": "assembly.batches",
-    "Client": "adapters.client",
-    "ExitCode": "errors",
-    "FluxLoraError": "errors",
-    "Job": "domain.job",
-    "JobRecord": "domain.records",
-    "LocalImage": "domain.job",
-    "OutputRecord": "domain.records",
-    "PresetError": "errors",
-    "Sandbox": "sandbox.server",
-    "SaveTo": "assembly.task_runs",
-    "Settings": "workflow.context",
-    "State": "domain.records",
-    "Task": "domain.task",
-    "TasksResult": "assembly.task_runs",
-    "connect": "adapters.client",
-    "load_presets": "assembly.batches",
-    "run_batch": "assembly.batches",
-    "submit_jobs": "assembly.submitting",
-    "wait_for": "assembly.waiting",
-}
+    from flux_lora_cli.engine.assemble import Result
+    from flux_lora_cli.engine.batch import run_batch
+    from flux_lora_cli.engine.settings import Settings, Stop
+    from flux_lora_cli.engine.tasks import submit_jobs, wait_for
+    from flux_lora_cli.errors import ExitCode, FluxLoraError, PresetError
+    from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
+    from flux_lora_cli.presets.job import Job, LocalImage
+    from flux_lora_cli.presets.load import load_presets
+    from flux_lora_cli.sandbox import Sandbox
+    from flux_lora_cli.service.client import Client, connect
+    from flux_lora_cli.service.wire import Task
 
 __all__ = [
-    "BatchOptions",
-    "BatchResult",
     "Client",
     "ExitCode",
     "FluxLoraError",
@@ -65,12 +39,12 @@ __all__ = [
     "LocalImage",
     "OutputRecord",
     "PresetError",
+    "Result",
     "Sandbox",
-    "SaveTo",
     "Settings",
     "State",
+    "Stop",
     "Task",
-    "TasksResult",
     "__version__",
     "connect",
     "load_presets",
@@ -79,11 +53,25 @@ __all__ = [
     "wait_for",
 ]
 
+_PLACES = {
+    "engine.assemble": ("Result",),
+    "engine.batch": ("run_batch",),
+    "engine.settings": ("Settings", "Stop"),
+    "engine.tasks": ("submit_jobs", "wait_for"),
+    "errors": ("ExitCode", "FluxLoraError", "PresetError"),
+    "folder.records": ("JobRecord", "OutputRecord", "State"),
+    "presets.job": ("Job", "LocalImage"),
+    "presets.load": ("load_presets",),
+    "sandbox": ("Sandbox",),
+    "service.client": ("Client", "connect"),
+    "service.wire": ("Task",),
+}
+
 
 def __getattr__(name: str) -> Any:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{place}"), name)
-    globals()[name] = value
-    return value
+    from importlib import import_module
+
+    for place, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{place}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,17 +1,18 @@
-"""Every deliberate error, drawn as a tree; each knows its exit code.
+"""Every deliberate error, drawn as a tree; each knows its exit code and what the user may do next.
 
-A leaf is a decision that a caller makes. ``message`` says what happened and
-where, ``hint`` what to do next; both are plain text for people.
+A leaf is a decision that a caller makes. ``message`` says what happened and where, ``hint`` what to do next in
+words, ``advice`` the same as a value that programs (and a test of every combination) can check.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections.abc import Sequence
+from enum import Enum, IntEnum
 from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process's exit code means. The one source for ``--help`` and the README's table."""
+    """What the exit code of the process means. The one source for ``--help`` and the README's table."""
 
     meaning: str
 
@@ -22,22 +23,32 @@ class ExitCode(IntEnum):
         return member
 
     OK = 0, "everything asked for is done"
-    INTERNAL = 1, "an error of the program itself"
-    USAGE = 2, "wrong usage: an option's value out of range, a bad template, …"
+    INTERNAL = 1, "a bug in the program"
+    USAGE = 2, "wrong usage: an option's value is out of range, a template is invalid, …"
     NOT_FOUND = 3, "a name on the command line does not exist: file, folder, job, task"
-    AUTH = 4, "the key is missing or was refused"
-    SERVICE = 5, "the service cannot be reached, or answers nonsense"
-    INCOMPLETE = 6, "the run ended, but some jobs failed or were lost, or images are missing"
+    AUTH = 4, "the API key is missing or was refused"
+    SERVICE = 5, "the service cannot be reached, or its answers make no sense"
+    INCOMPLETE = 6, "the run ended, but some jobs failed or were lost, or some images are missing"
     FOLDER = 7, "the output folder or its ledger cannot be used"
-    BUDGET = 8, "budget or credit: refused before, or stopped during the run"
-    DEADLINE = 9, "a deadline passed; tasks are still running, a rerun picks them up"
-    PRESET = 10, "a preset is invalid, or expands to too many jobs; nothing was sent"
+    BUDGET = 8, "budget or credit: refused before the run, or stopped during it"
+    DEADLINE = 9, "a deadline passed; tasks are still running, and a rerun picks them up"
+    PRESET = 10, "a preset is invalid or expands to too many jobs; nothing was sent"
     BUSY = 11, "another batch is using the folder"
-    NSFW = 12, "--fail-on-nsfw, and something was flagged"
-    UNKNOWN = 13, "some submits have an unknown outcome and were held"
+    NSFW = 12, "--fail-on-nsfw was given, and an image was flagged"
+    UNKNOWN = 13, "some submissions have an unknown outcome and were held"
     INTERRUPTED = 130, "interrupted (Ctrl-C); state is saved"
     CLOSED_OUTPUT = 141, "standard output was closed; state is saved"
     TERMINATED = 143, "terminated (SIGTERM); state is saved"
+
+
+class Advice(str, Enum):
+    """What the user may do after an error. None of these pays for something that may still arrive."""
+
+    FIX = "fix"  # correct what the message names, then run the command again
+    RERUN = "rerun"  # the same command continues where this one stopped
+    WAIT = "wait"  # collect the tasks named in the message with `flux-lora wait`; a rerun would buy again
+    DECIDE = "decide"  # look at the candidates; adopt one, or resubmit on purpose
+    REPORT = "report"  # a bug
 
 
 class FluxLoraError(Exception):
@@ -45,20 +56,32 @@ class FluxLoraError(Exception):
 
     Args:
         message: what happened, and to which file, line, job or task.
-        hint: what the user can do about it; may be empty.
+        hint: what the user can do about it, in words; may be empty.
+        advice: the same as a value; the class's own where it is not given.
+        tasks: ``(job, task id)`` of paid tasks that are not collected yet; the job is None where unknown.
 
     Attributes:
-        problems: one printable line for each, where there are several in one go.
+        problems: one printable line each, where there are several in one go.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
     code: ClassVar[str] = "internal"
+    default_advice: ClassVar[Advice] = Advice.REPORT
     problems: tuple[object, ...] = ()
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        advice: Advice | None = None,
+        tasks: Sequence[tuple[str | None, str]] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.advice = advice or self.default_advice
+        self.tasks = tuple(tasks)
 
 
 # ---- what the user said -------------------------------------------------------------------
@@ -69,6 +92,7 @@ class UsageError(FluxLoraError):
 
     exit_code = ExitCode.USAGE
     code = "usage"
+    default_advice = Advice.FIX
 
 
 class NotFoundError(FluxLoraError):
@@ -76,17 +100,19 @@ class NotFoundError(FluxLoraError):
 
     exit_code = ExitCode.NOT_FOUND
     code = "not_found"
+    default_advice = Advice.FIX
 
 
 class PresetError(FluxLoraError):
-    """A preset is invalid."""
+    """A preset is invalid. ``problems`` holds every problem of every file."""
 
     exit_code = ExitCode.PRESET
     code = "preset_invalid"
+    default_advice = Advice.FIX
 
-    def __init__(self, message: str, hint: str = "", problems: tuple[object, ...] = ()) -> None:
+    def __init__(self, message: str, hint: str = "", problems: Sequence[object] = ()) -> None:
         super().__init__(message, hint)
-        self.problems = problems
+        self.problems = tuple(problems)
 
     def __str__(self) -> str:
         return "\n".join([self.message, *map(str, self.problems)])
@@ -96,10 +122,11 @@ class PresetError(FluxLoraError):
 
 
 class AuthError(FluxLoraError):
-    """The key is missing or was refused (401, 403)."""
+    """The key is missing or was refused."""
 
     exit_code = ExitCode.AUTH
     code = "auth"
+    default_advice = Advice.FIX
 
 
 class MissingKey(AuthError):
@@ -109,22 +136,24 @@ class MissingKey(AuthError):
 
 
 class KeyRefused(AuthError):
-    """The service answered 401 or 403."""
+    """The service itself answered 401 or 403 (a firewall's page for one request is ``Rejected``)."""
 
     code = "key_refused"
 
 
 class BudgetError(FluxLoraError):
-    """``--max-cost`` does not allow it, or the price is not known."""
+    """A limit does not allow it, or the price is not known."""
 
     exit_code = ExitCode.BUDGET
     code = "budget"
+    default_advice = Advice.FIX
 
 
 class OutOfCredit(BudgetError):
     """The account has no credit left (402, or 400 with the words)."""
 
     code = "out_of_credit"
+    default_advice = Advice.RERUN
 
 
 # ---- the service --------------------------------------------------------------------------
@@ -135,6 +164,7 @@ class ServiceError(FluxLoraError):
 
     exit_code = ExitCode.SERVICE
     code = "service"
+    default_advice = Advice.RERUN
 
 
 class NeverSent(ServiceError):
@@ -147,22 +177,36 @@ class InsecureConnection(ServiceError):
     """TLS verification failed. Never sent, and no use repeating."""
 
     code = "tls"
+    default_advice = Advice.FIX
+
+
+class ProxyFailed(ServiceError):
+    """The proxy named in the environment is malformed, cannot be reached or refused; nothing was sent."""
+
+    code = "proxy"
+    default_advice = Advice.FIX
 
 
 class Uncertain(ServiceError):
-    """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submit is unknown.
+    """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submission is unknown.
 
-    ``timed_out`` says that it was waited for until the end of its time; ``retry_after``, in seconds, that the
-    service asked for so much patience (a 503 may).
+    Attributes:
+        timed_out: it was waited for until the end of its time.
+        retry_after: seconds that the service asked to wait (a 503 may); None where it did not say.
     """
 
     code = "uncertain"
-    timed_out: bool = False
-    retry_after: float | None = None
+
+    def __init__(
+        self, message: str, hint: str = "", *, timed_out: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.timed_out = timed_out
+        self.retry_after = retry_after
 
 
 class BadAnswer(ServiceError):
-    """The answer cannot be read as what the API documents. A submit that got it is unknown."""
+    """The answer cannot be read as what the API documents. A submission that got it is unknown."""
 
     code = "bad_answer"
 
@@ -171,10 +215,15 @@ class Redirected(ServiceError):
     """An API call was redirected. Never followed, for the key and the money go with it."""
 
     code = "redirected"
+    default_advice = Advice.FIX
 
 
 class RateLimited(ServiceError):
-    """429: refused, nothing was charged. ``retry_after`` in seconds, None where the service did not say."""
+    """429 or 425: refused, nothing was charged.
+
+    Attributes:
+        retry_after: seconds, None where the service did not say.
+    """
 
     code = "rate_limited"
 
@@ -184,17 +233,19 @@ class RateLimited(ServiceError):
 
 
 class Rejected(ServiceError):
-    """The service refused this request (400, 404, 422 …): this job fails, nothing was charged."""
+    """The service (or a firewall before it) refused this one request: this job fails, nothing was charged."""
 
     exit_code = ExitCode.INCOMPLETE
     code = "rejected"
+    default_advice = Advice.FIX
 
 
 class TaskNotFound(ServiceError):
-    """The service does not know a task id (404 on a look)."""
+    """The service does not know a task ID (404 on a poll)."""
 
     exit_code = ExitCode.NOT_FOUND
     code = "task_not_found"
+    default_advice = Advice.FIX
 
 
 # ---- images -------------------------------------------------------------------------------
@@ -205,10 +256,11 @@ class ImageError(FluxLoraError):
 
     exit_code = ExitCode.INCOMPLETE
     code = "image"
+    default_advice = Advice.RERUN
 
 
 class BadImage(ImageError):
-    """The bytes are no whole image: cut, wrong type, too large, HTML in its place. Worth another try."""
+    """The bytes are not a whole image: cut, text in its place, too large. Worth another try."""
 
     code = "bad_image"
 
@@ -233,6 +285,7 @@ class FolderError(FluxLoraError):
 
     exit_code = ExitCode.FOLDER
     code = "folder"
+    default_advice = Advice.FIX
 
 
 class DiskFull(FolderError):
@@ -241,8 +294,14 @@ class DiskFull(FolderError):
     code = "disk_full"
 
 
+class FolderMoved(FolderError):
+    """The folder was renamed, deleted or unmounted while it was in use."""
+
+    code = "folder_moved"
+
+
 class LedgerDamaged(FolderError):
-    """The ledger cannot be read, or contradicts itself."""
+    """The ledger cannot be read, contradicts itself, or holds what this program did not write."""
 
     code = "ledger_damaged"
 
@@ -265,14 +324,29 @@ class OtherService(FolderError):
     code = "other_service"
 
 
+class OtherFolder(FolderError):
+    """Ledger and manifest belong to different folders, or the images to none of them."""
+
+    code = "other_folder"
+
+
 class FolderBusy(FluxLoraError):
-    """Another batch holds the folder."""
+    """Another batch is using the folder."""
 
     exit_code = ExitCode.BUSY
     code = "folder_busy"
+    default_advice = Advice.RERUN
 
 
 # ---- how a run ends -----------------------------------------------------------------------
+
+
+class Incomplete(FluxLoraError):
+    """Jobs failed or were lost, or images are missing."""
+
+    exit_code = ExitCode.INCOMPLETE
+    code = "incomplete"
+    default_advice = Advice.RERUN
 
 
 class DeadlineError(FluxLoraError):
@@ -280,34 +354,15 @@ class DeadlineError(FluxLoraError):
 
     exit_code = ExitCode.DEADLINE
     code = "deadline"
-
-
-class TasksOverdue(DeadlineError):
-    """Tasks were not finished in the time that each of them has; one error for all of them.
-
-    Args:
-        after: that time, in words.
-    """
-
-    def __init__(self, after: str) -> None:
-        super().__init__("", "They may still finish, and are paid for: the same command picks them up.")
-        self._after = after
-        self._tasks = 0
-
-    def one_more(self) -> None:
-        """Count a task."""
-        self._tasks += 1
-        those = "1 task was" if self._tasks == 1 else f"{self._tasks} tasks were"
-        their = "its" if self._tasks == 1 else "their"
-        self.message = f"{those} not finished {self._after} after {their} submit"
-        self.args = (self.message,)
+    default_advice = Advice.RERUN
 
 
 class HeldError(FluxLoraError):
-    """Submits of unknown outcome were held."""
+    """Submissions of unknown outcome were held."""
 
     exit_code = ExitCode.UNKNOWN
     code = "held"
+    default_advice = Advice.DECIDE
 
 
 class NsfwFlagged(FluxLoraError):
@@ -315,12 +370,7 @@ class NsfwFlagged(FluxLoraError):
 
     exit_code = ExitCode.NSFW
     code = "nsfw"
-
-    @classmethod
-    def counted(cls, images: int) -> NsfwFlagged:
-        """The error of a run with so many flagged images."""
-        flagged = "1 image was" if images == 1 else f"{images} images were"
-        return cls(f"{flagged} flagged NSFW, and --fail-on-nsfw was given")
+    default_advice = Advice.FIX
 
 
 class Interrupted(FluxLoraError):
@@ -328,6 +378,7 @@ class Interrupted(FluxLoraError):
 
     exit_code = ExitCode.INTERRUPTED
     code = "interrupted"
+    default_advice = Advice.RERUN
 
 
 class Terminated(FluxLoraError):
@@ -335,6 +386,7 @@ class Terminated(FluxLoraError):
 
     exit_code = ExitCode.TERMINATED
     code = "terminated"
+    default_advice = Advice.RERUN
 
 
 class OutputClosed(FluxLoraError):
@@ -342,3 +394,25 @@ class OutputClosed(FluxLoraError):
 
     exit_code = ExitCode.CLOSED_OUTPUT
     code = "output_closed"
+    default_advice = Advice.RERUN
+
+
+#: Of several reasons for an exit code the first in this order is reported. [CONTRACT: exit codes]
+PRECEDENCE = (
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+    ExitCode.CLOSED_OUTPUT,
+    ExitCode.INTERNAL,
+    ExitCode.FOLDER,
+    ExitCode.BUSY,
+    ExitCode.USAGE,
+    ExitCode.NOT_FOUND,
+    ExitCode.PRESET,
+    ExitCode.AUTH,
+    ExitCode.BUDGET,
+    ExitCode.UNKNOWN,
+    ExitCode.SERVICE,
+    ExitCode.DEADLINE,
+    ExitCode.INCOMPLETE,
+    ExitCode.NSFW,
+)

@@ -1,4 +1,4 @@
-"""What every test stands on: no network but loopback, no real home folder, the command line in a process."""
+"""What every test stands on: no network but loopback, no real home folder, the command line in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.event_lines import Overheard, check_output
+from tests.support.event_lines import Overheard, check_output
 
+if TYPE_CHECKING:
+    from flux_lora_cli.sandbox import Sandbox
+
+#: The key that tests send; it may stand nowhere but in requests to the base URL.
+KEY = "wsk-canary-0123456789abcdef+/=x"
+ROOT = Path(__file__).parents[1]
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+_SETTINGS = ("WAVESPEED_", "FLUX_LORA_", "XDG_", "GITHUB_", "CI_", "SLURM_", "AWS_BATCH_", "JOB_COMPLETION")
+_ALSO = ("CI", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "GITLAB_CI", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def pytest_configure() -> None:
-    """Give ignored signals their handlers back: a script's ``… &`` ignores SIGINT, nohup SIGHUP, and so would every
-    command that a test starts, which rightly leaves ignored what its parent ignores. Runs in xdist's workers, too.
+    """Give ignored signals their handlers back.
+
+    A script's ``… &`` ignores SIGINT, nohup SIGHUP, and so would every command that a test starts, which rightly
+    leaves ignored what its parent ignores. Runs in the workers of xdist, too.
     """
     for number, handler in (
         (signal.SIGINT, signal.default_int_handler),
@@ -36,7 +46,7 @@ def pytest_configure() -> None:
 
 
 def _stay(*_: object) -> None:
-    """Nothing, so that the session outlives its terminal as nohup promised; what it starts has the default."""
+    """Do nothing, so that the session outlives its terminal as nohup promised; what it starts has the default."""
 
 
 def require_tool(name: str) -> str:
@@ -59,15 +69,32 @@ def require_module(name: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection to any other host than this one is a failure of the test."""
-    connect = socket.socket.connect
+    """A connection to any other host than this one fails the test."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
 
-    def guarded(self: socket.socket, address: Any) -> None:
+    def check(self: socket.socket, address: Any) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_LOOPBACK):
             raise AssertionError(f"a test tried to reach {address}")
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        check(self, address)
         connect(self, address)
 
+    def guarded_ex(self: socket.socket, address: Any) -> int:
+        check(self, address)
+        return connect_ex(self, address)
+
     monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+
+
+@pytest.fixture(autouse=True)
+def real_devices() -> Iterator[None]:
+    """A test that writes to a device which is its own, or a program that replaces one, must not break the machine."""
+    yield
+    for name in ("null", "zero", "full"):
+        path = Path("/dev", name)
+        assert not path.exists() or path.is_char_device(), f"this test replaced {path}: mknod it again, as root"
 
 
 @pytest.fixture(autouse=True)
@@ -75,21 +102,28 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     """An empty home folder, and none of the caller's settings."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
-        ours = name.startswith(("WAVESPEED_", "FLUX_LORA_", "XDG_", "GITHUB_"))
-        if (ours or name.lower().endswith("_proxy")) and name != "FLUX_LORA_REQUIRE_TOOLS":
+        ours = name.startswith(_SETTINGS) or name in _ALSO or name.lower().endswith("_proxy")
+        if ours and name != "FLUX_LORA_REQUIRE_TOOLS":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("FLUX_LORA_STATE_DIR", str(home / "state"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support" / "trap"))))
     return home
 
 
 @dataclass
 class Finished:
-    """A command that has ended."""
+    """A command that has ended.
+
+    Attributes:
+        code: exit code; below zero where a signal killed it.
+        seconds: from its start to its end.
+    """
 
     code: int
     out: str
     err: str
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def lines(self) -> list[str]:
@@ -103,6 +137,8 @@ class Finished:
 
 
 Cli = Callable[..., Finished]
+Spawn = Callable[..., "subprocess.Popen[str]"]
+PROGRAM = (sys.executable, "-m", "flux_lora_cli")
 
 
 @pytest.fixture
@@ -111,38 +147,39 @@ def cli(tmp_path: Path) -> Cli:
 
     def run(
         *arguments: object,
-        stdin: str | None = None,
+        stdin: str | bytes | None = None,
         env: dict[str, str] | None = None,
         timeout: float = 60,
         cwd: Path | None = None,
+        program: tuple[str, ...] = PROGRAM,
     ) -> Finished:
         done = subprocess.run(
-            [sys.executable, "-m", "flux_lora_cli", *map(str, arguments)],
-            input=stdin if stdin is not None else "",
+            [*program, *map(str, arguments)],
+            input=stdin if isinstance(stdin, bytes) else (stdin or "").encode(),
             capture_output=True,
-            text=True,
-            encoding="utf-8",
             timeout=timeout,
             cwd=cwd or tmp_path,
             env={**os.environ, **(env or {})},
             check=False,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        check_output(arguments, done.stdout, done.returncode)
-        return Finished(done.returncode, done.stdout, done.stderr)
+        out, err = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
+        assert "Traceback" not in err, err
+        assert "internal error" not in err, err
+        check_output(arguments, out, done.returncode)
+        return Finished(done.returncode, out, err)
 
     return run
 
 
 @pytest.fixture
-def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
     """Start ``flux-lora`` and go on; what still runs at the end is killed, and what it printed is checked."""
     running: list[subprocess.Popen[str]] = []
     overheard: list[Overheard] = []
 
     def start(*arguments: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flux_lora_cli", *map(str, arguments)],
+            [*options.pop("program", PROGRAM), *map(str, arguments)],
             stdin=options.pop("stdin", subprocess.DEVNULL),
             stdout=options.pop("stdout", subprocess.PIPE),
             stderr=options.pop("stderr", subprocess.PIPE),
@@ -164,3 +201,14 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
     for each in overheard:
         each.check()
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A sandbox in the test's process, quick; commands that the test runs find it and a key in their environment."""
+    from flux_lora_cli.sandbox import Sandbox
+
+    with Sandbox(service_time=(0.05, 0.15)) as running:
+        monkeypatch.setenv("WAVESPEED_BASE_URL", running.base_url)
+        monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
+        yield running

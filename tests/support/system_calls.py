@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-CALLS = "pwrite64,write,fsync,fdatasync,sendto,rename,renameat,renameat2"
+CALLS = "pwrite64,write,fsync,fdatasync,sendto,rename,renameat,renameat2,link,linkat"
 #: Everything as hex: no escapes to be guessed, and paths of descriptors.
 OPTIONS = ("-f", "-qq", "-y", "-xx", "-s", "70000", "-e", f"trace={CALLS}")
 
@@ -54,7 +54,7 @@ def read_log(log: Path) -> list[Call]:
 
 def _call(name: str, rest: str, place: int) -> Call:
     strings = [_bytes(text) for text in _STRING.findall(rest)]
-    if name.startswith("rename"):
+    if name.startswith(("rename", "link")):
         return Call(name, strings[0].decode(), strings[1], place)
     path = _PATH.match(rest)
     return Call(name, _bytes(path[1]).decode() if path else "", strings[0] if strings else b"", place)

@@ -1,1 +1,0 @@
-"""Side effects, one kind a file: HTTP, ledger, image store, preset files, clock."""

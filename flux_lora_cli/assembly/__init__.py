@@ -1,1 +1,0 @@
-"""Concrete objects put together: what commands and scripts share above adapters and workflow."""

@@ -1,1 +1,0 @@
-"""Pure: no clock, no files, no network, no printing."""

@@ -1,1 +1,0 @@
-"""Pictures composed from a request. Deterministic: no clock, no randomness but the request's own seed."""

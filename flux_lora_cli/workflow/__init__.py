@@ -1,1 +1,0 @@
-"""Use cases over small Protocols: run a batch, follow tasks, verify, merge."""

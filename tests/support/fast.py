@@ -1,0 +1,128 @@
+"""``flux-lora`` with a clock that runs faster: waiting for minutes takes seconds, on real sockets.
+
+    python tests/support/fast.py SCALE ARGUMENTS…    one command
+    python tests/support/fast.py --serve             commands as lines of JSON on standard input, each in a fork
+
+The time of the event loop runs SCALE times as fast, so that every wait of the engine is as much shorter; so are the
+time-outs of requests, down to LEAST_TIMEOUT. The wall clock is not touched. At its end a command writes its peak of
+memory (KiB) to the file that ``FLUX_LORA_TEST_PEAK`` names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import pkgutil
+import re
+import selectors
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+#: Seconds below which no time-out of a request is shortened: the machine may be busy.
+LEAST_TIMEOUT = 0.8
+
+
+def speed_up(scale: float) -> None:
+    """Let this process's event loops run ``scale`` times as fast."""
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> Any:
+            return super().select(timeout if timeout is None or timeout <= 0 else timeout / scale)
+
+    selectors.DefaultSelector = Selector  # type: ignore[misc]
+    asyncio.BaseEventLoop.time = lambda self: time.monotonic() * scale  # type: ignore[method-assign]
+    shorten_timeouts(scale)
+
+
+def shorten_timeouts(scale: float) -> None:
+    """Shorten the time-outs of requests, which are seconds of real time."""
+    from flux_lora_cli.service import client, transport
+
+    opened = transport.Transport.open
+
+    def hastened(self: Any, *arguments: Any, silence: float = 30.0, total: float = 30.0, **options: Any) -> Any:
+        silence, total = (max(LEAST_TIMEOUT, seconds / scale) for seconds in (silence, total))
+        return opened(self, *arguments, silence=silence, total=total, **options)
+
+    transport.Transport.open = hastened  # type: ignore[method-assign]
+    client.SLOW_AFTER = client.SLOW_AFTER / scale
+
+
+def note_peak() -> None:
+    """Write the peak of resident memory, of this program alone (rusage would count who started it, too)."""
+    path, status = os.environ.get("FLUX_LORA_TEST_PEAK"), Path("/proc/self/status")
+    if path and status.exists():
+        found = re.search(r"VmHWM:\s*(\d+)", status.read_text())
+        Path(path).write_text(found[1] if found else "0")
+
+
+def run(scale: float, arguments: list[str]) -> int:
+    """One command, in this process."""
+    sys.argv[:] = ["flux-lora", *arguments]
+    if scale != 1:
+        speed_up(scale)
+    from flux_lora_cli.__main__ import main
+
+    try:
+        return int(main() or 0)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+
+
+def serve() -> None:
+    """Run commands as they are ordered; one line with the exit code for each."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    import flux_lora_cli
+
+    for module in pkgutil.walk_packages(flux_lora_cli.__path__, "flux_lora_cli."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _become(order)
+        answers.write(f"{child}\n")
+        answers.flush()
+        _, status = os.waitpid(child, 0)
+        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        answers.flush()
+
+
+def _become(order: dict[str, Any]) -> NoReturn:
+    """Be the command, in the process that was made for it."""
+    code = 70
+    try:
+        os.setpgid(0, 0)
+        os.chdir(order["cwd"])
+        os.environ.clear()
+        os.environ.update(order["env"])
+        for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+            with open(order[name], mode, encoding="utf-8") as file:
+                os.dup2(file.fileno(), number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - ends with the fork
+        code = run(float(order["scale"]), order["arguments"])
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    finally:
+        note_peak()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        code = run(float(sys.argv[1]), sys.argv[2:])
+        note_peak()
+        sys.exit(code)

@@ -1,0 +1,271 @@
+"""One folder, one service, one user: commands against a fake service, and what they leave."""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import json
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote, quote_plus
+
+from tests.conftest import KEY, Finished
+from tests.support import truth, wrong
+from tests.support.event_lines import check_output
+from tests.support.fake import Fake
+
+FAST = Path(__file__).parent / "fast.py"
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bin")
+#: What may steer a terminal: all control characters but line breaks and tabs, and the marks that reorder text.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+class Starter:
+    """Starts commands in forks of a process that has imported everything; one for each process of pytest."""
+
+    _one: ClassVar[Starter | None] = None
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(FAST), "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env={name: value for name, value in os.environ.items() if not name.startswith("COV_")},
+        )
+        atexit.register(self.close)
+
+    @classmethod
+    def get(cls) -> Starter:
+        if cls._one is None or cls._one._process.poll() is not None:
+            cls._one = cls()
+        return cls._one
+
+    def run(self, order: Mapping[str, Any], timeout: float) -> int:
+        """The exit code. What takes longer than ``timeout`` seconds hangs."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        started = self._process.stdout.readline()
+        assert started, "the program cannot be imported"
+        child = int(started)
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
+        if not ready:
+            with suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+            self._process.stdout.readline()
+            raise AssertionError(f"{order['arguments']} hangs: {Path(order['stderr']).read_text()}")
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Stage:
+    """A folder with presets and an output folder ``out``, and the service that charges.
+
+    Args:
+        scale: how much faster than real the program's waits are.
+        options: of the ``Fake``.
+    """
+
+    def __init__(self, folder: Path, scale: float = 20.0, **options: Any) -> None:
+        self.folder, self.scale = folder, scale
+        self.fake = Fake(**options)
+        self.out = folder / "out"
+        self.state = folder / "state"
+        self.running: list[subprocess.Popen[str]] = []
+
+    def close(self) -> None:
+        for process in self.running:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        self.fake.close()
+
+    # ---- what is there before ----
+
+    def jobs(self, count: int | Sequence[int], **params: Any) -> None:
+        """Write ``jobs.jsonl``: so many jobs ``cat1`` …, or those of the numbers."""
+        numbers = range(1, count + 1) if isinstance(count, int) else count
+        lines = [{"id": f"cat{n}", "prompt": f"a cat {n}", "size": "512*512", **params} for n in numbers]
+        (self.folder / "jobs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def task(self, **params: Any) -> str:
+        """A task of somebody else's making."""
+        return self.fake.make("wavespeed-ai/flux-dev-lora", {"prompt": "a dog", **params}, charge=False).id
+
+    def wrong(self, text: str) -> None:
+        wrong.add(self.fake, text)
+
+    # ---- commands ----
+
+    def environment(self, base_url: str | None, env: Mapping[str, str | None] | None) -> dict[str, str]:
+        given = {
+            **os.environ,
+            "WAVESPEED_API_KEY": KEY,
+            "WAVESPEED_BASE_URL": base_url or self.fake.base_url,
+            "FLUX_LORA_STATE_DIR": str(self.state),
+            **(env or {}),
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        base_url: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        stdin: str = "",
+        timeout: float = 60.0,
+        scale: float | None = None,
+        most_megabytes: float | None = None,
+    ) -> Finished:
+        """Run one command line to its end, and look at what it printed."""
+        arguments = shlex.split(command) if isinstance(command, str) else list(command)
+        streams = {name: self.folder / f".{name}" for name in ("stdin", "stdout", "stderr")}
+        streams["stdin"].write_text(stdin, encoding="utf-8")
+        peak, started = self.folder / ".peak", time.monotonic()
+        order = {
+            "arguments": arguments,
+            "scale": self.scale if scale is None else scale,
+            "cwd": str(self.folder),
+            **{name: str(path) for name, path in streams.items()},
+            "env": {**self.environment(base_url, env), "FLUX_LORA_TEST_PEAK": str(peak)},
+        }
+        code = Starter.get().run(order, timeout)
+        seconds, megabytes = time.monotonic() - started, int(peak.read_text()) / 1024 if peak.exists() else 0.0
+        out, err = (streams[name].read_bytes().decode("utf-8", "surrogateescape") for name in ("stdout", "stderr"))
+        for path in (*streams.values(), peak):
+            path.unlink(missing_ok=True)
+        check_output(arguments, out, code)
+        ended = Finished(code, out, err, seconds)
+        check_text(ended, annotations="github" in arguments)
+        self.check_secret(ended)
+        if most_megabytes is not None:
+            assert megabytes < most_megabytes
+        return ended
+
+    def start(self, command: str, *, scale: float | None = None, before: Sequence[str] = (), **options: Any) -> Any:
+        """Start one command in a process of its own, and go on."""
+        process = subprocess.Popen(
+            [*before, sys.executable, str(FAST), str(self.scale if scale is None else scale), *shlex.split(command)],
+            stdin=subprocess.DEVNULL,
+            stdout=options.pop("stdout", subprocess.PIPE),
+            stderr=options.pop("stderr", subprocess.PIPE),
+            text=True,
+            encoding="utf-8",
+            cwd=self.folder,
+            env=self.environment(None, options.pop("env", None)),
+            **options,
+        )
+        self.running.append(process)
+        return process
+
+    # ---- what came of it ----
+
+    def until(self, condition: Any, limit: float = 30.0) -> None:
+        """Wait until something is seen at the service or on disk."""
+        end = time.monotonic() + limit
+        while not condition():
+            assert time.monotonic() < end, "it never came"
+            time.sleep(0.002)
+
+    def wait_for_charges(self, number: int, process: subprocess.Popen[str]) -> None:
+        """Wait until so many tasks are charged, or the process has ended."""
+        self.until(lambda: self.fake.charged >= number or process.poll() is not None)
+
+    def states(self) -> list[str]:
+        return [job["state"] for job in truth.manifest(self.out)["jobs"]]
+
+    def unknown(self) -> list[str]:
+        """IDs of jobs of unknown outcome."""
+        return [job["id"] for job in truth.manifest(self.out)["jobs"] if job["state"] == "unknown"]
+
+    def pictures(self) -> list[Path]:
+        """Files under a final name that claim to be images; input images left out."""
+        found = sorted(self.out.rglob("*")) if self.out.is_dir() else []
+        return [p for p in found if p.suffix in _PICTURES and not p.name.startswith(".") and p.parent.name != "inputs"]
+
+    def check_folder(self) -> None:
+        """What the folder says is true, every image is whole, and nothing half-done is left."""
+        if not (self.out / "manifest.json").exists():
+            assert not self.pictures()
+            return
+        saved = set(truth.saved(self.out))
+        assert {path.relative_to(self.out).as_posix() for path in self.pictures()} == saved
+        assert truth.leftovers(self.out) == []
+
+    def check_secret(self, ended: Finished) -> None:
+        """The key is nowhere, in no form."""
+        texts = {"standard output": ended.out, "standard error": ended.err}
+        found = {name: text.encode("utf-8", "surrogateescape") for name, text in texts.items()}
+        files = (path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size < 1 << 26)
+        found |= {str(path): path.read_bytes() for path in files}
+        for place, text in found.items():
+            assert not any(form in text for form in key_forms()), f"the key is in {place}"
+            assert KEY.lower().encode() not in re.sub(rb"\s", b"", text).lower(), f"the key is in {place}"
+
+    def all_done(self, jobs: int) -> None:
+        """Each job was charged once and its image is there; once more costs not even a request."""
+        assert max(self.fake.charged_prompts().values()) == 1
+        assert self.fake.charged == jobs
+        assert len(truth.saved(self.out)) == jobs
+        before = self.fake.count()
+        done = self.run("batch jobs.jsonl -o out")
+        assert (done.code, self.fake.count()) == (0, before), done.err
+        assert len(done.lines) == jobs
+        assert [name for name in truth.leftovers(self.out) if not name.endswith(".part")] == []
+
+    def finish(self, jobs: int) -> None:
+        """After kills: run again, send again what surely never arrived, and look at the whole."""
+        self.fake.mend()
+        done = self.run("batch jobs.jsonl -o out", scale=200)
+        assert done.code in (0, 13), done.err
+        assert self.fake.charged <= jobs
+        if done.code == 13:
+            unknown = self.unknown()
+            assert unknown
+            assert all(name in done.err for name in unknown)
+            assert self.fake.charged == jobs - len(unknown)  # the list answers: what it does not have, was not accepted
+            done = self.run("batch jobs.jsonl -o out --on-unknown resubmit", scale=200)
+        assert done.code == 0, done.err
+        self.all_done(jobs)
+
+
+def key_forms() -> list[bytes]:
+    """The key as it may turn up: raw, URL-encoded, JSON-escaped, and in base64 wherever it stands there."""
+    forms = {KEY, quote(KEY), quote(KEY, safe=""), quote(KEY, safe="").lower(), quote_plus(KEY)}
+    forms |= {KEY.replace("/", "\\/"), "".join(f"\\u{ord(c):04x}" for c in KEY)}
+    for shift in range(3):
+        text = base64.b64encode(b"\0" * shift + KEY.encode()).decode()
+        inner = text[4 if shift else 0 : -4]
+        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return [form.encode() for form in forms]
+
+
+def check_text(ended: Finished, annotations: bool = False) -> None:
+    """Nothing on the streams steers a terminal or a CI service, or is the inside of the program.
+
+    ``annotations``: the program was asked for GitHub's, so that lines may begin as these do.
+    """
+    for text in (ended.out, ended.err):
+        assert "Traceback" not in text, text
+        assert "internal error" not in text, text
+        assert not _STEERING.search(text), repr(text)
+        for line in text.splitlines():
+            assert annotations or not line.lstrip().startswith("::"), line
+            assert "##[" not in line, line
+            assert "##vso[" not in line, line
