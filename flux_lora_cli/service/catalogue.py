@@ -1,0 +1,237 @@
+"""The service's own catalogue of models: read into tables, kept as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from flux_lora_cli.errors import BadAnswer, FolderError, NotFoundError, PresetError
+from flux_lora_cli.folder.files import read_regular_file, write_atomically
+from flux_lora_cli.service.envelope import money
+from flux_lora_cli.service.models import Model, Models
+from flux_lora_cli.service.values import Parameter, check_value, is_number
+from flux_lora_cli.text import counted, printable
+
+#: Limits on what is read. The service's catalogue has about 1,100 models of about 12 parameters. [third-party captures]
+MAX_FILE, MAX_MODELS, MAX_PARAMETERS, MAX_TEXT = 64 * 1024 * 1024, 20_000, 200, 2000
+VARIABLE = "FLUX_LORA_MODELS"
+
+_MODEL_ID = re.compile(r"(?=.{3,200}$)[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)+")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+_KEPT = ("model_id", "type", "base_price", "api_schema")
+_REREAD = "Read it anew with `flux-lora models --update`."
+_STAY = "The tables at hand stay as they are."
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What was read.
+
+    Attributes:
+        models: those that were asked for, in the service's order.
+        skipped: one line per entry that could not be read.
+        origin: the service that it is from; "" where the file does not say.
+    """
+
+    models: tuple[Model, ...]
+    skipped: tuple[str, ...]
+    origin: str = ""
+
+
+def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", everything: bool = False) -> Catalogue:
+    """The tables of a catalogue: of the models that take LoRAs, or of all.
+
+    Args:
+        document: as ``Client.models`` or a saved file has it.
+
+    Raises:
+        BadAnswer: it is not a catalogue, or has no model that takes LoRAs.
+    """
+    if isinstance(document, dict):
+        origin, fetched_at = origin or _text(document.get("origin")), fetched_at or _text(document.get("fetched_at"))
+    source = f"catalogue of {origin or 'the service'}" + (f", {fetched_at[:10]}" if fetched_at else "")
+    read = [model for _, model in _models(document, source)]
+    models = [model for model in read if isinstance(model, Model)]
+    skipped = tuple(line for line in read if isinstance(line, str))
+    if not any(model.max_loras for model in models):
+        why = f"; {counted(len(skipped), 'entry', 'entries')} could not be read: {skipped[0]}" if skipped else ""
+        raise BadAnswer(f"the catalogue has no model that takes LoRAs{why}", _STAY)
+    return Catalogue(tuple(model for model in models if everything or model.max_loras), skipped, origin)
+
+
+def _models(document: Any, source: str) -> Iterator[tuple[Any, Model | str]]:
+    """Each entry with its table, or with a line that says why it cannot be read."""
+    for _ in range(2):  # {code, data: {models: [...]}} at most
+        if isinstance(document, dict):
+            document = next((document[name] for name in ("models", "data", "items") if name in document), None)
+    if not isinstance(document, list) or len(document) > MAX_MODELS:
+        raise BadAnswer("this is not a catalogue of models", _STAY)
+    for number, entry in enumerate(document, 1):
+        try:
+            yield entry, _model(entry, source)
+        except (ValueError, TypeError, KeyError, LookupError, AttributeError) as error:
+            name = _text(entry.get("model_id")) if isinstance(entry, dict) else ""
+            yield (
+                entry,
+                f"entry {number}{f' ({name})' if name else ''}: not a model's entry: {printable(str(error)[:99])}",
+            )
+
+
+def _model(entry: dict[str, Any], source: str) -> Model:
+    """One entry as a table. Raises what Python raises where the entry has another shape."""
+    schema = next(each for each in entry["api_schema"]["api_schemas"] if "properties" in each["request_schema"])
+    if not _MODEL_ID.fullmatch(entry["model_id"]):
+        raise ValueError("no valid model_id")
+    value = entry.get("base_price")
+    price = money(Decimal(repr(value)) if isinstance(value, float) else value)
+    known = price is not None and price > 0
+    version = "v2" if str(schema.get("api_path")).startswith("/api/v2/") else "v3"
+    parameters = _parameters(schema["request_schema"])
+    return Model(entry["model_id"], version, parameters, price if known else None, known, source)  # type: ignore[arg-type]  # it is one of the two
+
+
+def _parameters(schema: dict[str, Any]) -> dict[str, Parameter]:
+    properties, required, order = schema["properties"], schema.get("required"), schema.get("x-order-properties")
+    if len(properties) > MAX_PARAMETERS or not all(map(_NAME.fullmatch, properties)):
+        raise ValueError("too many parameters, or one with an odd name")
+    first = [name for name in order if isinstance(name, str) and name in properties] if isinstance(order, list) else []
+    needed = required if isinstance(required, list) else []
+    return {name: _parameter(name, properties[name], name in needed) for name in dict.fromkeys([*first, *properties])}
+
+
+def _parameter(name: str, schema: Any, required: bool) -> Parameter:
+    """One property; of type ``any`` where the schema says something that our checks do not know."""
+    kind = _type(name, schema) if isinstance(schema, dict) else "any"
+    if kind == "any":
+        return Parameter(name, "any", required=required)
+    low, high, most, default = (schema.get(word) for word in ("minimum", "maximum", "maxItems", "default"))
+    ranged = kind in ("integer", "number", "size")
+    bare = Parameter(
+        name,
+        kind,
+        minimum=low if ranged and is_number(low) else None,
+        maximum=high if ranged and is_number(high) else None,
+        choices=tuple(schema.get("enum", ())) if kind in ("string", "integer", "number") else (),
+        required=required,
+        max_items=most if kind in ("images", "loras") and isinstance(most, int) and 0 < most <= 1000 else None,
+        description=_text(schema.get("description")),
+    )
+    fits = default is not None and check_value(bare, default)[1] is None
+    return replace(bare, default=default) if fits else bare
+
+
+def _type(name: str, schema: Mapping[str, Any]) -> str:
+    kind, items, choices = schema.get("type"), schema.get("items"), schema.get("enum", [])
+    plain = isinstance(choices, list) and all(isinstance(each, (str, int, float)) for each in choices[:1001])
+    if not plain or len(choices) > 1000 or schema.keys() & {"anyOf", "oneOf", "allOf", "$ref", "not", "const"}:
+        return "any"
+    if kind == "array" and isinstance(items, dict):
+        if name == "images" and items.get("type") == "string":
+            return "images"
+        properties = items.get("properties")
+        loras = name == "loras" and isinstance(properties, dict) and {"path", "scale"} <= properties.keys()
+        return "loras" if loras else "any"
+    if kind != "string":
+        return kind if kind in ("integer", "number", "boolean") else "any"
+    if choices or name not in ("size", "image", "mask_image"):
+        return "string"
+    return "url" if name == "mask_image" else name
+
+
+def _text(value: Any) -> str:
+    return printable(value[:MAX_TEXT]) if isinstance(value, str) else ""
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def save_catalogue(
+    document: Any, path: Path, *, origin: str, fetched_at: datetime, everything: bool = False
+) -> Catalogue:
+    """Keep a catalogue as a readable file, replaced atomically; the old one stays where the new one is refused.
+
+    Raises:
+        BadAnswer: it is not a catalogue, or has no model that takes LoRAs.
+        FolderError: the file cannot be written.
+    """
+    at = fetched_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    catalogue = read_catalogue(document, origin=origin, fetched_at=at, everything=everything)
+    kept = [
+        {name: entry[name] for name in _KEPT if name in entry}
+        for entry, model in _models(document, "")
+        if isinstance(model, Model) and (everything or model.max_loras)
+    ]
+    text = json.dumps({"origin": origin, "fetched_at": at, "models": kept}, indent=1)
+    if path.parts[0] == "~":
+        raise FolderError("there is no home folder to keep the catalogue in", "Name a file: models --update FILE.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode(), 0o644)
+    except OSError as error:
+        raise FolderError(f"cannot write {path}: {error.strerror}", "Name a file: models --update FILE.") from None
+    return catalogue
+
+
+def cache_path(origin: str) -> Path | None:
+    """Where the catalogue of a service is kept for this user; None where there is no home folder.
+
+    Args:
+        origin: of the service's base URL, or ``sandbox``.
+    """
+    from platformdirs import user_cache_dir
+
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", origin.removeprefix("https://")).strip("-")
+    try:
+        path = Path(user_cache_dir("flux-lora", appauthor=False)) / f"models-{name}.json"
+    except RuntimeError:
+        return None
+    return path if path.is_absolute() else None
+
+
+def load_models(env: Mapping[str, str], file: Path | None, origin: str) -> Models:
+    """The built-in tables, and over them, version by version, those of a catalogue.
+
+    Args:
+        file: what ``--models`` names; else ``FLUX_LORA_MODELS``; else this user's cache for ``origin``, if it is there.
+
+    Raises:
+        NotFoundError: the named file does not exist.
+        PresetError: it is broken; the message names the line where that can be told.
+    """
+    named = file or (Path(env[VARIABLE]) if env.get(VARIABLE) else None)
+    path = named or cache_path(origin)
+    if path is None or (named is None and not os.access(path, os.R_OK)):
+        return Models.builtin()
+    catalogue = _load_catalogue(path)
+    if named is None and catalogue.origin != origin:
+        return Models.builtin()
+    return Models([*Models.builtin(), *catalogue.models])
+
+
+def _load_catalogue(path: Path) -> Catalogue:
+    """A saved catalogue, or a dump of the service's answer."""
+    try:
+        data = read_regular_file(path, MAX_FILE)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise NotFoundError(f"cannot read {path}: {error.strerror}", "Make it with models --update FILE.") from None
+    except OSError as error:
+        raise PresetError(f"{path}: {error.strerror}", _REREAD) from None
+    try:
+        catalogue = read_catalogue(json.loads(data.decode("utf-8-sig")), everything=True)
+    except json.JSONDecodeError as error:
+        raise PresetError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}", _REREAD) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise PresetError(f"{path}: not valid JSON: {str(error)[:100]}", _REREAD) from None
+    except BadAnswer as error:
+        raise PresetError(f"{path}:1: {error.message}", _REREAD) from None
+    if catalogue.skipped and catalogue.origin:  # we wrote it, so somebody broke it since
+        lines = [f"{path}: {line}" for line in catalogue.skipped]
+        raise PresetError(f"{path} has {counted(len(lines), 'broken entry', 'broken entries')}", _REREAD, lines)
+    return catalogue

@@ -1,0 +1,290 @@
+"""From (status, headers, body) to the ``data`` of an answer, or to the error that it stands for. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, NoReturn
+from urllib.parse import urlsplit
+
+from flux_lora_cli.errors import (
+    BadAnswer,
+    FluxLoraError,
+    KeyRefused,
+    OutOfCredit,
+    RateLimited,
+    Redirected,
+    Rejected,
+    ServiceError,
+    TaskNotFound,
+    Uncertain,
+)
+from flux_lora_cli.text import printable
+
+#: What a call is for: the meaning of an error depends on it.
+Kind = Literal["submit", "poll", "list", "price", "balance", "upload", "models", "bill"]
+#: Bytes of an ordinary answer, of a list (which may echo input images), and of one with images inline. [CONTRACT]
+ANSWER_LIMIT, LIST_LIMIT, INLINE_LIMIT = 1024 * 1024, 64 * 1024 * 1024, 50_000_000
+#: Most brackets and commas in an answer, each of which may stand for 60 bytes of memory. [a page of 100 tasks has under
+#: 50,000, the catalogue of 1,100 models about 700,000]
+MAX_PIECES = 1_500_000
+#: Most digits of a whole number, for longer ones take quadratic time; most characters of a message that are shown.
+MAX_DIGITS, MESSAGE_LIMIT = 40, 500
+#: Amounts beyond this, in USD, are not believed.
+MAX_MONEY = Decimal(10) ** 9
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+# "400 Insufficient credits. Please top up." was seen in the wild; the rest are its likely relatives.
+_NO_CREDIT = re.compile(
+    r"(insufficient|not\s+enough|out\s+of)\s+(account\s+)?(credit|balance|fund)|please\s+top[\s-]?up"
+    r"|(credit|balance)s?\s+(is|are|has|have)?\s*(been\s+)?(insufficient|exhausted|too\s+low)",
+    re.IGNORECASE,
+)
+_CHECK_URL = "If a base URL is set, check that it is WaveSpeed's API; else try again later."
+
+
+class NoSuchList(Rejected):
+    """The service, or this key, has no list of recent predictions."""
+
+    code = "no_such_list"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer. Header names are in lower case; ``received_at``: this machine's clock when the headers had come."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    host: str = "the service"
+    received_at: datetime = _LONG_AGO
+
+
+def open_envelope(answer: Answer, kind: Kind, *, exact: bool = False) -> Any:
+    """The answer's ``data``, or the bare answer where there is no envelope.
+
+    Args:
+        exact: read numbers with a point as Decimal, for money.
+
+    Raises:
+        FluxLoraError: what the status (the envelope's own, where it has one) means for a call of this kind; BadAnswer
+            where a success cannot be read.
+    """
+    if not 200 <= answer.status < 300:
+        raise_status(answer, answer.status, kind, _said(answer))
+    value = _read_json(answer, exact=exact)
+    if isinstance(value, list) and kind in ("list", "models", "bill"):
+        return value
+    if not isinstance(value, dict):
+        raise unreadable(answer, "not a JSON object")
+    if _is_task(value):
+        return value  # its code is the task's (1200, 5004 …), not the call's
+    data, code = value.get("data", value), value.get("code") or 0
+    if isinstance(code, str) and re.fullmatch(r"[0-9]{1,4}", code):
+        code = int(code)
+    if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= 9999:
+        raise unreadable(answer, "a code that is not a number")
+    # Sync mode ends after 90 s with code 5004 while the task goes on. [official client source]
+    if code != 0 and not 200 <= code < 300 and not (code >= 1000 and _is_task(data)):
+        raise_status(answer, code, kind, _words(value))
+    return data
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, dict) and bool(value.get("id")) and "status" in value
+
+
+def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -> NoReturn:
+    """Raise what this status means for a call of this kind.
+
+    Args:
+        message: the service's own words; None for a page of a firewall or proxy before it.
+    """
+    own, said = message is not None, f" ({status}): {message}" if message else f" ({status})"
+    host, wait = answer.host, retry_after(answer)
+    if kind in ("submit", "upload") and (
+        status == 402 or (status in (400, 403, 422) and _NO_CREDIT.search(message or ""))
+    ):
+        hint = "Top up at https://wavespeed.ai, then run the same command again."
+        raise OutOfCredit(f"the account has no credit left{said}", hint)
+    if kind == "list" and status in (403, 404, 405):
+        raise NoSuchList(f"{host} has no list of recent tasks for this key{said}")
+    if status == 401 or (status == 403 and own and kind not in ("bill", "models")):
+        raise KeyRefused(
+            f"{host} refused the API key{said}",
+            "Check WAVESPEED_API_KEY or the key file; keys are made at https://wavespeed.ai/accesskey, and a new one "
+            "is not valid before the account's first top-up.",
+        )
+    if status in (425, 429):
+        raise RateLimited(f"{host} says that requests come too fast{said}", "Wait, or lower --rate.", wait)
+    if 300 <= status < 400:
+        raise Redirected(
+            f"{host} redirects API calls to {_redirect_host(answer)} ({status}); this is never followed",
+            "Check --base-url / WAVESPEED_BASE_URL; a sign-in page of the network can cause this, too.",
+        )
+    if status in (408, 499) or 500 <= status < 600:
+        raise Uncertain(f"{host} had an error of its own{said}", "Try again later.", retry_after=wait)
+    if kind == "poll" and status in (404, 410):
+        hint = "Check the ID and the account; tasks are deleted after 7 days."
+        raise TaskNotFound(f"{host} does not know the task{said}", hint)
+    if kind in ("bill", "models") and 400 <= status < 500:
+        what = "the bill" if kind == "bill" else "the catalogue of models"
+        raise ServiceError(f"{host} does not show {what} to this key{said}", _CHECK_URL)
+    if 400 <= status < 500 and (own or status in (404, 405) or kind not in ("poll", "balance")):
+        page = "" if own else ": a firewall's or proxy's page, not an answer of the API"
+        raise Rejected(f"{host} refused the request{said}{page}", "Check what the message names.")
+    raise BadAnswer(f"{host} gave an answer that means nothing here{said}", _CHECK_URL)
+
+
+def unreadable(answer: Answer, what: str) -> BadAnswer:
+    """The error for a success whose body is of no use."""
+    return BadAnswer(f"{answer.host} answered something that cannot be read: {what}", _CHECK_URL)
+
+
+def _read_json(answer: Answer, *, exact: bool = False) -> Any:
+    """The body as JSON, in bounded time and memory; BadAnswer where it is not JSON, or built to hurt."""
+    body = answer.body
+    if body.lstrip()[:1] in (b"", b"<"):
+        raise unreadable(answer, "a web page, or nothing, in place of data")
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PIECES:
+        raise unreadable(answer, "absurdly many values")
+    fraction: Callable[[str], object] = Decimal if exact else float
+    try:
+        return json.loads(
+            body,
+            parse_int=_whole_number,
+            parse_float=lambda text: fraction(text[:400]),
+            parse_constant=lambda _name: None,  # NaN and the infinities are not JSON: they stand for "not said"
+        )
+    except (ValueError, ArithmeticError, MemoryError, RecursionError):
+        raise unreadable(answer, "broken JSON") from None
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("absurd number")
+    return int(text)
+
+
+def _said(answer: Answer) -> str | None:
+    """The words of an error as the service writes them: a JSON object with a code or words; None for others' pages."""
+    try:
+        value = _read_json(answer)
+    except FluxLoraError:
+        return None
+    known = isinstance(value, dict) and ({"code", "message", "error", "error_code", "detail", "data"} & value.keys())
+    return _words(value) if known else None
+
+
+def _words(value: dict[str, Any]) -> str:
+    found = (plain_words(value.get(name)) for name in ("message", "error", "detail", "data"))
+    return next((text for text in found if text), "")
+
+
+def plain_words(words: object) -> str:
+    """A message of the service as one printable line of bounded length; "" where it is not one."""
+    if isinstance(words, dict):
+        words = words.get("message") or words.get("error") or words.get("detail")
+    if not isinstance(words, str):
+        return ""
+    text = printable(" ".join(words[: 4 * MESSAGE_LIMIT].split()))
+    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
+
+
+def items_of(answer: Answer, data: Any) -> list[Any]:
+    """The entries of a page."""
+    if isinstance(data, dict) and "items" in data:
+        data = [] if data["items"] is None else data["items"]
+    if not isinstance(data, list):
+        raise unreadable(answer, "a list without entries")
+    return data
+
+
+def money(value: object) -> Decimal | None:
+    """An amount, of either sign; None where it is not one, or beyond belief."""
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        return None
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", value):
+        return None
+    amount = Decimal(value)
+    if not amount.is_finite() or not -MAX_MONEY <= amount <= MAX_MONEY:
+        return None
+    # More than 12 places is not a price, and an exponent of -999999 is an attack on whoever prints it.
+    exponent = amount.as_tuple().exponent
+    return amount if isinstance(exponent, int) and exponent >= -12 else round(amount, 12)
+
+
+def retry_after(answer: Answer) -> float | None:
+    """Seconds that ``Retry-After`` asks to wait, in either of its forms; None where it says nothing usable."""
+    text = answer.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,9})?", text):
+        return min(float(text), 1e9)
+    moment = http_date(text)
+    now = http_date(answer.headers.get("date", "")) or answer.received_at  # it is meant on the server's clock
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def http_date(text: str) -> datetime | None:
+    """An HTTP date, aware; None where it is not one."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _redirect_host(answer: Answer) -> str:
+    try:
+        host = urlsplit(answer.headers.get("location", "")).hostname
+    except ValueError:
+        host = None
+    return printable(host[:200]) if host else "another address"
+
+
+# ---- uploads ------------------------------------------------------------------------------------
+
+# Set by the transport itself, or the key's and nobody else's.
+_OWN_HEADERS = frozenset(
+    ("authorization", "connection", "content-length", "cookie", "host", "proxy-authorization", "transfer-encoding")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadTicket:
+    """Where to put a file (``url``, with ``headers``), and the URL under which the service then knows it."""
+
+    url: str
+    headers: Mapping[str, str]
+    download_url: str
+
+
+def decode_upload(answer: Answer) -> UploadTicket:
+    """Where to put a file; the older upload, which takes it at once, gives an empty ``url``."""
+    data = open_envelope(answer, "upload")
+    data = data if isinstance(data, dict) else {}
+    upload = data["upload"] if isinstance(data.get("upload"), dict) else {}
+    url, download_url = upload.get("url", ""), data.get("download_url")
+    if not isinstance(url, str) or not isinstance(download_url, str) or not download_url:
+        raise unreadable(answer, "an upload without a URL")
+    given = upload["headers"].items() if isinstance(upload.get("headers"), dict) else ()
+    harmless = {
+        name.title(): value
+        for name, value in given
+        if isinstance(value, str)
+        and name.lower() not in _OWN_HEADERS
+        and re.fullmatch(r"[\w-]+:[ -~]*", f"{name}:{value}")
+    }
+    return UploadTicket(url, harmless, download_url)
+
+
+def check_upload_put(answer: Answer) -> None:
+    """Whether the file arrived where the ticket said. The body, if any, is the storage's own and means nothing."""
+    if answer.status in (401, 403):  # the storage's answer, not the service's: it says nothing about the key
+        raise Rejected(f"{answer.host} refused the upload ({answer.status})", "Try again.")
+    if not 200 <= answer.status < 300:
+        raise_status(answer, answer.status, "upload", "")

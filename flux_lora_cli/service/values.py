@@ -1,0 +1,312 @@
+"""One parameter of a model: which values are allowed, and what the text of an option means."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flux_lora_cli.text import mask_secrets, nearest, quoted
+
+_WORDS = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "size": "WIDTH*HEIGHT",
+    "image": "a URL (http, https), a data URI, or a file",
+    "images": "a list of images",
+    "url": "a URL (http, https) or a data URI",
+    "loras": "a list of {path: owner/name, scale: 1}",
+    "any": "anything",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One row of a model's table.
+
+    Attributes:
+        type: ``string``, ``integer``, ``number``, ``boolean``, ``size`` (``W*H``), ``image`` (a URL, a data URI or a
+            local file), ``images`` (a list of them), ``url`` (an image that cannot be a local file), ``loras``, or
+            ``any``: what the service's catalogue describes in a way that is not understood; never checked.
+        default: what the service takes where nothing is sent; None where no source says.
+        minimum: of a number; of each side of a size, in pixels.
+        choices: the only values allowed; empty for no such limit.
+        max_items: of ``images`` and ``loras``.
+    """
+
+    name: str
+    type: str
+    default: Any = None
+    minimum: int | float | None = None
+    maximum: int | float | None = None
+    choices: tuple[Any, ...] = ()
+    required: bool = False
+    max_items: int | None = None
+    description: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """What may stand here, in words."""
+        words, low, high = _WORDS[self.type], self.minimum, self.maximum
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        if self.max_items is not None:
+            return f"{words}, at most {self.max_items}"
+        if low is None and high is None:
+            return words
+        bounds = f"at most {high}" if low is None else f"at least {low}" if high is None else f"from {low} to {high}"
+        return f"{words}, each {bounds}" if self.type == "size" else f"{words} {bounds}"
+
+
+@dataclass(frozen=True, slots=True)
+class ValueProblem:
+    """What is wrong with one value.
+
+    Attributes:
+        key: path of the key (``loras[0].path``).
+        message: what is wrong, what is allowed, and the suggestion; without the key.
+        suggestion: the value or name that was probably meant; "" where none is near.
+    """
+
+    key: str
+    message: str
+    suggestion: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}"
+
+
+Checked = tuple[Any, ValueProblem | None]
+
+
+def by_value(value: Any) -> Any:
+    """``value`` as plain JSON data in which equal numbers are equal: 1.0 is 1, tuples are lists."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(key): by_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [by_value(item) for item in value]
+    return value
+
+
+def check_value(parameter: Parameter, value: Any) -> Checked:
+    """The value as it enters a job (28.0 becomes 28), and what is wrong with it."""
+    return _CHECKS[parameter.type](parameter, value)
+
+
+def _bad(p: Parameter, value: Any, why: str, suggestion: str = "") -> Checked:
+    shown = quoted(mask_secrets(value) if isinstance(value, str) else value)
+    allowed = f"did you mean '{suggestion}'?" if suggestion else f"allowed: {p.allowed}"
+    return value, ValueProblem(p.name, f"{shown} is {why}; {allowed}", suggestion)
+
+
+def _in_range(p: Parameter, number: int | float) -> bool:
+    return (p.minimum is None or number >= p.minimum) and (p.maximum is None or number <= p.maximum)
+
+
+def _check_string(p: Parameter, value: Any) -> Checked:
+    if not isinstance(value, str):
+        return _bad(p, value, "not text (put text in quotes)")
+    if p.choices and value not in p.choices:
+        return _bad(p, value, "not known", nearest(value, map(str, p.choices)))
+    return value, None
+
+
+def _check_boolean(p: Parameter, value: Any) -> Checked:
+    return (value, None) if isinstance(value, bool) else _bad(p, value, "not a boolean")
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a finite number; booleans are not."""
+    return not isinstance(value, bool) and (
+        isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    )
+
+
+def _check_number(p: Parameter, value: Any) -> Checked:
+    if not is_number(value):
+        return _bad(p, value, "not a number")
+    value = by_value(value)
+    if p.type == "integer" and isinstance(value, float):
+        return _bad(p, value, "not a whole number")
+    if p.choices and value not in p.choices:
+        return _bad(p, value, "not known")
+    return (value, None) if _in_range(p, value) else _bad(p, value, "out of range")
+
+
+_SIZE = re.compile(r"([1-9][0-9]{0,5})\*([1-9][0-9]{0,5})")
+_LOOSE_SIZE = re.compile(r"\s*([1-9][0-9]{0,5})(?:\s*[x×X*,:/ ]\s*([1-9][0-9]{0,5}))?\s*(?:px)?\s*", re.IGNORECASE)
+
+
+def _check_size(p: Parameter, value: Any) -> Checked:
+    if isinstance(value, str) and (exact := _SIZE.fullmatch(value)):
+        fits = all(_in_range(p, int(side)) for side in exact.groups())
+        return (value, None) if fits else _bad(p, value, "out of range")
+    text = "*".join(map(str, value[:3])) if isinstance(value, (list, tuple)) else quoted(value).strip('"')
+    loose = _LOOSE_SIZE.fullmatch(text)
+    sides = [loose[1], loose[2] or loose[1]] if loose else []
+    meant = "*".join(sides) if all(_in_range(p, int(side)) for side in sides) else ""
+    return _bad(p, value, "not a size", meant)
+
+
+_URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters at least: C:\ is a drive
+_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9=.-]+)*;base64,[A-Za-z0-9+/\s]+=*\s*", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]{256,}={0,2}\s*")
+
+
+def is_remote_image(value: str) -> bool:
+    """Whether an image goes to the service as it stands: nothing, a URL, a data URI, bare base64."""
+    return not value or bool(_SCHEME.match(value[:40])) or bool(_BASE64.fullmatch(value))
+
+
+def _check_image(p: Parameter, value: Any) -> Checked:
+    if not isinstance(value, str):
+        return _check_string(p, value)
+    known = not value or any(form.fullmatch(value) for form in (_URL, _DATA_URI, _BASE64))
+    if known or (p.type != "url" and not _SCHEME.match(value)):
+        return value, None
+    return _bad(p, value, "not an image that the service can fetch")
+
+
+def _check_list(p: Parameter, value: Any) -> Checked:
+    if not isinstance(value, (list, tuple)):
+        return _bad(p, value, "not a list")
+    if p.max_items is not None and len(value) > p.max_items:
+        return value, ValueProblem(p.name, f"{len(value)} are too many; allowed: {p.allowed}")
+    items = []
+    for number, item in enumerate(value):
+        checked, place, why = check_lora(item) if p.type == "loras" else _checked_image(item)
+        if why:
+            return value, ValueProblem(f"{p.name}[{number}]{place}", why)
+        items.append(checked)
+    return items, None
+
+
+def _checked_image(item: Any) -> tuple[Any, str, str]:
+    problem = _check_image(Parameter("", "image"), item or None)[1]
+    return item, "", problem.message if problem else ""
+
+
+_CHECKS: dict[str, Callable[[Parameter, Any], Checked]] = {
+    "string": _check_string,
+    "boolean": _check_boolean,
+    "integer": _check_number,
+    "number": _check_number,
+    "size": _check_size,
+    "image": _check_image,
+    "images": _check_list,
+    "url": _check_image,
+    "loras": _check_list,
+    "any": lambda p, value: (value, None),
+}
+
+# ---- values as text -----------------------------------------------------------------------------
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
+_FLOAT = re.compile(r"[-+]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,3})?")
+_BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+
+
+def typed(kind: str, text: str) -> Any:
+    """What the text of an option, of ``--set`` or of a CSV cell means for a parameter of this type; not checked.
+
+    Raises:
+        ValueError: it begins like JSON and is not.
+    """
+    stripped = text.strip()
+    if kind in ("any", "loras", "images") and stripped[:1] in ("[", "{"):
+        return json.loads(stripped, parse_constant=str)
+    if kind in ("loras", "images"):
+        parts = [part for part in re.split(r"[\s;]+", stripped) if part]
+        return list(map(parse_lora, parts)) if kind == "loras" else parts
+    if kind == "boolean" or (kind == "any" and stripped.lower() in ("true", "false")):
+        return _BOOLEANS.get(stripped.lower(), text)
+    if kind in ("integer", "number", "any"):
+        if _INTEGER.fullmatch(stripped):
+            return int(stripped)
+        return float(stripped) if _FLOAT.fullmatch(stripped) else text
+    return stripped if kind in ("size", "image", "url") else text
+
+
+# ---- LoRAs --------------------------------------------------------------------------------------
+
+#: Limits of ``loras[].scale`` on every model. [API page]
+MIN_SCALE, MAX_SCALE = 0, 4
+
+_LORA_URL = re.compile(r"https?://[^\s/?#@]+(?:@[^\s/?#@]+)?(?:[/?#]\S*)?", re.IGNORECASE)
+_ADDRESS = r"(?:[a-z0-9-]+\.)+(?:ai|app|cloud|co|com|dev|io|net|org)(?::[0-9]+)?/"
+#: ``owner/name`` as on Hugging Face, or with a file of that repository after it; no address, no file in a folder.
+_LORA_NAME = re.compile(
+    rf"(?!{_ADDRESS})(?![^/]+/[^/]+\.(?:safetensors|pt|pth|ckpt|bin|gguf)$)[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)+",
+    re.IGNORECASE,
+)
+_FORMS = "allowed: owner/name or owner/name/FILE (as on Hugging Face), or the https URL of a .safetensors file"
+_CIVITAI, _FILE = r"(?:https?://)?(?:www\.)?civitai\.(?:com|red)", "https://civitai.com/api/download/models/"
+_HUGGING_FACE = r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!datasets/|spaces/)([^/?#\s]+/[^/?#\s]+)"
+#: Forms that never load, seen in third-party captures, and what to write instead.
+_NEVER_LOAD = [
+    (re.compile(pattern, re.IGNORECASE), better)
+    for pattern, better in (
+        (r"(?:urn:air:[^@]*:)?civitai:[0-9]+@([0-9]+)", _FILE + r"\1"),
+        (_CIVITAI + r"/models/[^?#]*\?(?:\S*&)?modelVersionId=([0-9]+)\S*", _FILE + r"\1"),
+        (_CIVITAI + r"(?:/(?!api/download/)\S*)?|(?:urn:air:[^@]*:)?civitai:[0-9]+", _FILE + "VERSION_ID"),
+        (_HUGGING_FACE + r"/(?:blob|raw)/(\S+)", r"https://huggingface.co/\1/resolve/\2"),
+        (_HUGGING_FACE + r"/?(?:/tree/\S*)?", r"\1"),
+        (_ADDRESS + r"\S*", r"https://\g<0>"),
+    )
+]
+
+
+def parse_lora(text: str) -> dict[str, Any]:
+    """Split ``PATH[:SCALE]``: the scale stands after the last colon, if that is a number, so that URLs work; else 1.
+
+    Nothing is checked here; ``check_lora`` does that.
+    """
+    path, colon, tail = text.strip().rpartition(":")
+    if not colon or not _FLOAT.fullmatch(tail):
+        return {"path": text.strip(), "scale": 1}
+    return {"path": path, "scale": by_value(float(tail))}
+
+
+def check_lora(item: Any) -> tuple[dict[str, Any], str, str]:
+    """One entry with its scale filled in (1); and where in it (``.path``) something is wrong, and what, or "", ""."""
+    if isinstance(item, str):
+        lora = parse_lora(item)
+        return {}, "", f"{quoted(item)} is text; write {{path: {quoted(lora['path'])}, scale: {lora['scale']}}}"
+    if not isinstance(item, Mapping) or "path" not in item:
+        return {}, "", f"{quoted(item)} without a 'path' is not a LoRA; allowed: {{path: owner/name, scale: 1}}"
+    if unknown := [str(key) for key in item if key not in ("path", "scale")]:
+        near = {"weight": "scale"}.get(unknown[0]) or nearest(unknown[0], ("path", "scale"))
+        hint = f"did you mean '{near}'?" if near else "known: path, scale"
+        return {}, "", f"unknown key {quoted(unknown[0])}; {hint}"
+    path, scale = item["path"], item.get("scale", 1)
+    problem = lora_path_problem(path)
+    if problem and not (isinstance(path, str) and _LORA_URL.fullmatch(path)):  # a URL is sent as it is, with a note
+        return {}, ".path", problem
+    if not is_number(scale) or not MIN_SCALE <= scale <= MAX_SCALE:
+        why = "out of range" if is_number(scale) else "not a number"
+        return {}, ".scale", f"{quoted(scale)} is {why}; allowed: a number from {MIN_SCALE} to {MAX_SCALE}"
+    return {"path": path, "scale": by_value(scale)}, "", ""
+
+
+def lora_path_problem(path: Any) -> str | None:
+    """Why the service can never load a LoRA from this path, with the form that it can; None where it may.
+
+    Web pages are URLs, and so they are sent all the same (``check_lora`` lets them pass): they deserve a note.
+    """
+    if not isinstance(path, str):
+        return f"{quoted(path)} is not a LoRA path; {_FORMS}"
+    text, shown = path.strip(), quoted(mask_secrets(path))
+    for form, better in _NEVER_LOAD:
+        if found := form.fullmatch(text):
+            return f"{shown} is not the address of a file; write {mask_secrets(found.expand(better))}"
+    if _LORA_URL.fullmatch(text) or _LORA_NAME.fullmatch(path):
+        return None
+    return f"{shown} is not a LoRA path, and a local file cannot be read by the service; {_FORMS}"

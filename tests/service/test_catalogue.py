@@ -1,0 +1,258 @@
+"""The service's catalogue of models: read into tables, kept as a file, refused where it is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux_lora_cli import errors
+from flux_lora_cli.service.catalogue import Catalogue, cache_path, load_models, read_catalogue, save_catalogue
+from flux_lora_cli.service.models import Parameter, check_request
+from tests.conftest import ROOT
+
+NOW = datetime(2026, 11, 28, 4, 5, 6, tzinfo=UTC)
+ORIGIN = "https://api.wavespeed.ai"
+LORAS = {
+    "type": "array",
+    "default": [],
+    "maxItems": 3,
+    "items": {"type": "object", "properties": {"path": {"type": "string"}, "scale": {"type": "number"}}},
+}
+PROMPT = {"type": "string", "description": "What to draw."}
+
+
+def entry(model_id: Any = "acme/new-lora", properties: Any = None, **more: Any) -> dict[str, Any]:
+    request = {"properties": {"prompt": PROMPT, "loras": LORAS} if properties is None else properties}
+    request |= {name: more.pop(name) for name in ("required", "x-order-properties") if name in more}
+    schemas = [{"api_path": more.pop("api_path", f"/api/v3/{model_id}"), "request_schema": request}]
+    return {"model_id": model_id, "base_price": 0.02, **more, "api_schema": {"api_schemas": schemas}}
+
+
+def save(path: Path, *entries: Any, **options: Any) -> Catalogue:
+    return save_catalogue({"code": 200, "data": list(entries)}, path, origin=ORIGIN, fetched_at=NOW, **options)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda e: e, lambda e: {"models": e}, lambda e: {"code": 200, "data": e}, lambda e: {"data": {"models": e}}],
+)
+def test_a_catalogue_becomes_tables(wrap: Any) -> None:
+    (model,) = read_catalogue(wrap([entry()]), origin=ORIGIN, fetched_at="2026-11-28T04:05:06Z").models
+    assert (model.id, model.version, model.max_loras, model.price) == ("acme/new-lora", "v3", 3, Decimal("0.02"))
+    assert model.price_is_floor and model.checked
+    assert "2026-11-28" in model.source and ORIGIN in model.source
+    assert model.request({"prompt": "x"}, 7) == {"prompt": "x", "loras": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "expected"),
+    [
+        (
+            "steps",
+            {"type": "integer", "default": 28, "minimum": 1, "maximum": 50},
+            Parameter("steps", "integer", 28, 1, 50),
+        ),
+        (
+            "cfg",
+            {"type": "number", "default": 3.5, "minimum": 0, "maximum": 20},
+            Parameter("cfg", "number", 3.5, 0, 20),
+        ),
+        ("fast", {"type": "boolean", "default": False}, Parameter("fast", "boolean", False)),
+        (
+            "size",
+            {"type": "string", "default": "1024*1024", "minimum": 256, "maximum": 1536},
+            Parameter("size", "size", "1024*1024", 256, 1536),
+        ),
+        ("size", {"type": "string", "enum": ["1:1", "16:9"]}, Parameter("size", "string", choices=("1:1", "16:9"))),
+        (
+            "mode",
+            {"type": "string", "enum": ["a", "b"], "default": "a"},
+            Parameter("mode", "string", "a", choices=("a", "b")),
+        ),
+        ("mode", {"type": "string", "enum": ["a"], "default": "z"}, Parameter("mode", "string", choices=("a",))),
+        ("n", {"type": "integer", "enum": [1, 2], "default": 1}, Parameter("n", "integer", 1, choices=(1, 2))),
+        ("image", {"type": "string"}, Parameter("image", "image")),
+        (
+            "images",
+            {"type": "array", "items": {"type": "string"}, "maxItems": 3},
+            Parameter("images", "images", max_items=3),
+        ),
+        ("mask_image", {"type": "string"}, Parameter("mask_image", "url")),
+        ("odd", {"type": "object"}, Parameter("odd", "any")),
+        ("odd", {"type": ["string", "null"]}, Parameter("odd", "any")),
+        ("odd", {"anyOf": [{"type": "string"}]}, Parameter("odd", "any")),
+        ("odd", {"type": "string", "$ref": "#/x"}, Parameter("odd", "any")),
+        ("odd", {"type": "array", "items": {"type": "number"}, "default": [1]}, Parameter("odd", "any")),
+        ("odd", {"type": "string", "enum": "abc"}, Parameter("odd", "any")),
+        ("odd", {"type": "string", "enum": [{}]}, Parameter("odd", "any")),
+        ("odd", "text", Parameter("odd", "any")),
+        ("odd", {"type": "integer", "minimum": "1", "maximum": True, "default": "2"}, Parameter("odd", "integer")),
+        ("odd", {"type": "number", "maximum": float("inf"), "minimum": float("nan")}, Parameter("odd", "number")),
+        ("odd", {"type": "string", "description": "a\x1b[2J"}, Parameter("odd", "string", description="a\\x1b[2J")),
+        ("odd", {"type": "string", "description": 7}, Parameter("odd", "string")),
+    ],
+)
+def test_a_schema_is_mapped_and_never_guessed(name: str, schema: Any, expected: Parameter) -> None:
+    (model,) = read_catalogue([entry(properties={"loras": LORAS, name: schema})]).models
+    assert model.parameters[name] == expected
+
+
+def test_order_and_what_is_required_follow_the_schema() -> None:
+    properties = {"b": PROMPT, "loras": LORAS, "a": PROMPT}
+    one = entry(properties=properties, required=["a", 7, "zz"], **{"x-order-properties": ["a", "zz", "loras", 7]})
+    (model,) = read_catalogue([one]).models
+    assert list(model.parameters) == ["a", "loras", "b"]
+    assert [problem.key for problem in check_request(model, {"steps": 1})] == ["steps", "a"]
+
+
+BROKEN: list[Any] = [
+    "x",
+    {},
+    entry(model_id="../x"),
+    entry(model_id="no-provider"),
+    entry(model_id=7),
+    entry(model_id="a/" + "x" * 300),
+    {"model_id": "acme/a", "api_schema": None},
+    entry(properties={f"p{n}": PROMPT for n in range(201)}),
+    entry(properties={"a b": PROMPT}),
+    entry(properties={"\x1b[2J": PROMPT}),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_an_entry_that_cannot_be_read_is_skipped_and_named(broken: Any) -> None:
+    catalogue = read_catalogue([broken, entry()])
+    assert [model.id for model in catalogue.models] == ["acme/new-lora"]
+    (line,) = catalogue.skipped
+    assert line.startswith("entry 1") and "\x1b" not in line and len(line) < 400
+
+
+def test_only_models_that_take_loras_are_kept_unless_all_are_asked_for(tmp_path: Path) -> None:
+    plain = entry("acme/plain", properties={"prompt": PROMPT})
+    assert [model.id for model in save(tmp_path / "m.json", plain, entry()).models] == ["acme/new-lora"]
+    assert "acme/plain" not in (tmp_path / "m.json").read_text()
+    assert len(save(tmp_path / "m.json", plain, entry(), everything=True).models) == 2
+    assert load_models({}, tmp_path / "m.json", ORIGIN).find("acme/plain").max_loras == 0
+
+
+@pytest.mark.parametrize(
+    "document", [None, 7, "x", {}, {"data": 7}, {"data": {"models": {}}}, [], ["x"], [{}] * 20_001]
+)
+def test_a_catalogue_that_is_none_is_refused_and_the_old_one_kept(document: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    save(path, entry())
+    before = path.read_bytes()
+    with pytest.raises(errors.BadAnswer):
+        save_catalogue(document, path, origin=ORIGIN, fetched_at=NOW)
+    with pytest.raises(errors.BadAnswer, match="no model that takes LoRAs"):
+        save(path, entry("acme/plain", properties={"prompt": PROMPT}))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m.json"]
+
+
+def test_what_is_saved_is_readable_and_read_back_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "m.json"
+    saved = save(path, entry(description="left out", cover="x" * 1000), BROKEN[2])
+    document = json.loads(path.read_text())
+    assert (document["origin"], document["fetched_at"]) == (ORIGIN, "2026-11-28T04:05:06Z")
+    assert len(path.read_text().splitlines()) > 10
+    assert "left out" not in path.read_text()
+    models = load_models({}, path, ORIGIN)
+    assert models.find("new-lora") == saved.models[0]
+    assert models.find("flux-schnell-lora").checked
+
+
+def test_tables_replace_the_built_in_ones_version_by_version(tmp_path: Path) -> None:
+    save(tmp_path / "m.json", entry("wavespeed-ai/flux-dev-lora"))
+    models = load_models({"FLUX_LORA_MODELS": str(tmp_path / "m.json")}, None, ORIGIN)
+    assert models.find("flux-dev-lora").max_loras == 5
+    assert models.find("flux-dev-lora", "v3").max_loras == 3
+
+
+def test_each_service_has_its_own_cache(own_home: Path) -> None:
+    assert list(load_models({}, None, ORIGIN)) == list(load_models({}, None, "sandbox"))
+    save_catalogue([entry()], cache_path("sandbox"), origin="sandbox", fetched_at=NOW)
+    assert load_models({}, None, "sandbox").find("new-lora")
+    with pytest.raises(errors.UsageError):
+        load_models({}, None, ORIGIN).find("new-lora")
+    cache_path("sandbox").rename(cache_path(ORIGIN))  # somebody copied it
+    with pytest.raises(errors.UsageError):
+        load_models({}, None, ORIGIN).find("new-lora")
+    names = {cache_path(o).name for o in (ORIGIN, "sandbox", "http://127.0.0.1:8000", "http://127.0.0.1:8001")}
+    assert len(names) == 4
+    assert all(str(own_home) in str(cache_path(o)) for o in (ORIGIN, "sandbox"))
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b'{"models": [\n\n  oops]}', ":3:3: not valid JSON"),
+        (b"", ":1:1: not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[]", ":1: the catalogue has no model"),
+        (b'{"models": 7}', ":1: this is not a catalogue"),
+        (b"9" * 5000, "not valid JSON"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_line(content: bytes, where: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_bytes(content)
+    with pytest.raises(errors.PresetError) as caught:
+        load_models({}, path, ORIGIN)
+    assert where in caught.value.message and "m.json" in caught.value.message
+
+
+def test_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFoundError):
+        load_models({}, tmp_path / "none.json", ORIGIN)
+    with pytest.raises(errors.NotFoundError):
+        load_models({"FLUX_LORA_MODELS": str(tmp_path / "none.json")}, None, ORIGIN)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "zero"):
+        with pytest.raises(errors.PresetError, match="not a regular file"):
+            load_models({}, path, ORIGIN)
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.FolderError):
+        save(tmp_path / "file" / "m.json", entry())
+    with pytest.raises(errors.FolderError, match="home folder"):
+        save(Path("~/.cache/m.json"), entry())
+
+
+def test_the_whole_catalogue_updates_in_seconds_and_100_mb(tmp_path: Path) -> None:
+    properties = {f"parameter_{n}": {**PROMPT, "description": "d" * 200} for n in range(15)} | {"loras": LORAS}
+    entries = [entry(f"acme/model-{n}", properties=properties, readme="x" * 2000) for n in range(1100)]
+    (tmp_path / "answer.json").write_text(json.dumps({"code": 200, "data": entries}))
+    code = (
+        "from datetime import datetime, UTC; from pathlib import Path\n"
+        "from flux_lora_cli.service import catalogue, envelope\n"
+        "answer = envelope.Answer(200, {}, Path('answer.json').read_bytes())\n"
+        "data = envelope.open_envelope(answer, 'models')\n"
+        "found = catalogue.save_catalogue(data, Path('m.json'), origin='o', fetched_at=datetime.now(UTC))\n"
+        "del data, answer; catalogue.load_models({}, Path('m.json'), 'o')\n"
+        "print(len(found.models), Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])\n"
+    )
+    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    count, kilobytes = map(int, done.stdout.split())
+    assert count == 1100
+    assert kilobytes < 100_000
+    assert min(time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before) < 3

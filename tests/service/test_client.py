@@ -1,0 +1,225 @@
+"""The client as the commands use it; the service's answers are served by ``responses``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import responses
+
+from flux_lora_cli import errors
+from flux_lora_cli.service.client import MAX_INLINE_IMAGE, Client, connect
+from tests.conftest import KEY
+
+BASE = "https://api.wavespeed.ai"
+MODEL = "wavespeed-ai/flux-dev-lora"
+
+
+@pytest.fixture
+def service() -> Iterator[responses.RequestsMock]:
+    with responses.RequestsMock() as mock:
+        yield mock
+
+
+@pytest.fixture
+def client() -> Client:
+    return connect(key=KEY, env={})
+
+
+def envelope(**data: Any) -> dict[str, Any]:
+    return {"code": 200, "message": "success", "data": data}
+
+
+def sent(service: responses.RequestsMock, number: int = 0) -> Any:
+    return json.loads(service.calls[number].request.body or b"")
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_submit_and_result(version: Any, service: responses.RequestsMock, client: Client) -> None:
+    service.post(f"{BASE}/api/{version}/{MODEL}", json=envelope(id="t1", status="created"))
+    done = envelope(id="t1", status="completed", outputs=["https://cdn/x"], urls={"get": "https://evil.example/"})
+    service.get(f"{BASE}/api/{version}/predictions/t1/result", json=done)
+    body = {"prompt": "ä", "loras": [{"path": "a/b", "scale": 1}]}
+    assert client.submit(MODEL, body, version).id == "t1"
+    assert client.result("t1", version).outputs == ("https://cdn/x",)
+    assert sent(service) == body
+    headers = service.calls[0].request.headers
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["User-Agent"].startswith("flux-lora/")
+    assert headers["X-Client-Name"] == "flux-lora" and headers["X-Client-Version"] and headers["X-Client-OS"]
+
+
+def test_the_price_of_the_whole_request(service: responses.RequestsMock, client: Client) -> None:
+    service.post(f"{BASE}/api/v3/model/price", body='{"code":200,"data":{"price":0.03,"discounted_price":0}}')
+    assert client.price(MODEL, {"num_images": 2}) == Decimal("0.03")
+    assert sent(service) == {"model_id": MODEL, "inputs": {"num_images": 2}}
+    assert "discounted price of 0" in client.price_note
+
+
+def test_the_older_price_is_per_image(service: responses.RequestsMock, client: Client) -> None:
+    service.post(f"{BASE}/api/v3/model/price", status=404)
+    service.post(f"{BASE}/api/v3/model/pricing", body='{"code":200,"data":{"unit_price":0.015}}')
+    assert client.price(MODEL, {"num_images": 3}) == Decimal("0.045")
+
+
+def test_what_nobody_tells_is_none(service: responses.RequestsMock, client: Client) -> None:
+    service.post(f"{BASE}/api/v3/model/price", status=404)
+    service.post(f"{BASE}/api/v3/model/pricing", status=404)
+    service.get(f"{BASE}/api/v3/balance", status=404)
+    assert client.price(MODEL, {}) is None
+    assert client.balance() is None
+
+
+def test_a_page_of_the_list(service: responses.RequestsMock, client: Client) -> None:
+    service.post(f"{BASE}/api/v3/predictions", json=envelope(page=2, items=[{"id": "a", "inputs": {"seed": 1}}]))
+    after = datetime(2026, 11, 23, 4, 14, 15, 900_000, tzinfo=UTC)
+    assert [task.id for task in client.predictions(page=2, page_size=50, created_after=after)] == ["a"]
+    wanted = {"page": 2, "page_size": 50, "include_inputs": True, "created_after": "2026-11-23T04:14:15Z"}
+    assert sent(service) == wanted
+
+
+def test_a_page_of_the_bill(service: responses.RequestsMock, client: Client) -> None:
+    item = {"uuid": "b", "billing_type": "refund", "price": 0.015, "prediction": {"uuid": "t1"}}
+    service.post(f"{BASE}/api/v3/billings/search", json=envelope(page=1, has_more=True, items=[item]))
+    page = client.bill(1, 100, ["t1", "t2"], start=datetime(2026, 11, 1, tzinfo=UTC))
+    assert (page.has_more, page.items[0].price, page.items[0].task_id) == (True, Decimal("0.015"), "t1")
+    wanted = {"page": 1, "page_size": 100, "prediction_uuids": ["t1", "t2"], "start_time": "2026-11-01T00:00:00Z"}
+    assert sent(service) == wanted
+
+
+def test_the_catalogue_comes_without_its_envelope(service: responses.RequestsMock, client: Client) -> None:
+    service.get(f"{BASE}/api/v3/models", json={"code": 200, "data": [{"model_id": "a/b"}]})
+    assert client.models() == [{"model_id": "a/b"}]
+
+
+@pytest.mark.parametrize("ahead", [-3600, 0, 1200])
+def test_the_services_clock_is_read_from_its_answers(
+    ahead: int, service: responses.RequestsMock, client: Client
+) -> None:
+    assert client.clock_ahead is None
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+    service.get(f"{BASE}/api/v3/balance", body='{"balance":"1.50"}', headers={"Date": date})
+    assert client.balance() == Decimal("1.50")
+    assert client.clock_ahead is not None and abs(client.clock_ahead - ahead) < 2
+
+
+def test_a_client_name_of_ones_own_cannot_break_the_header(service: responses.RequestsMock) -> None:
+    service.get(f"{BASE}/api/v3/balance", body='{"balance":1}')
+    connect(key=KEY, env={"WAVESPEED_CLIENT_NAME": "my\r\nX-Evil: 1 studio"}).balance()
+    assert service.calls[0].request.headers["X-Client-Name"] == "myX-Evil:1studio"
+
+
+@pytest.mark.parametrize("task_id", ["", "../x", "a/b", "a?b", "a\n", "x" * 129, "é"])
+def test_only_a_plain_token_becomes_part_of_a_url(task_id: str, client: Client) -> None:
+    with pytest.raises(errors.UsageError):
+        client.result(task_id)
+
+
+@pytest.mark.parametrize("model", ["", "../x", "a b", "a?b", "/a"])
+def test_only_a_model_id_becomes_part_of_a_url(model: str, client: Client) -> None:
+    with pytest.raises(errors.UsageError):
+        client.submit(model, {})
+
+
+# ---- uploads ------------------------------------------------------------------------------------
+
+LARGE = b"pixels" * 200_000
+TICKET = {"method": "PUT", "url": "https://s3.example/put?sig=1%2f2", "headers": {"x-amz-acl": "private"}}
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    (tmp_path / "a.png").write_bytes(LARGE)
+    return str(tmp_path / "a.png")
+
+
+def test_a_small_image_goes_inline(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"p" * MAX_INLINE_IMAGE)
+    head, _, data = client.upload(str(tmp_path / "a.png"), "image/png").partition(",")
+    assert (head, base64.b64decode(data)) == ("data:image/png;base64", b"p" * MAX_INLINE_IMAGE)
+    with pytest.raises(errors.NotFoundError):
+        client.upload(str(tmp_path / "b.png"), "image/png")
+
+
+def test_an_upload_takes_the_ticket_and_leaves_the_key(
+    service: responses.RequestsMock, client: Client, picture: str
+) -> None:
+    service.post(f"{BASE}/api/v3/media/uploads", json=envelope(upload=TICKET, download_url="https://cdn.example/a"))
+    service.put("https://s3.example/put?sig=1%2f2", body="")
+    assert [client.upload(picture, "image/png") for _ in range(3)] == ["https://cdn.example/a"] * 3
+    assert len(service.calls) == 2
+    assert sent(service) == {"filename": "input.png", "size": len(LARGE), "content_type": "image/png"}
+    put = service.calls[1].request
+    assert put.url == TICKET["url"]
+    assert put.headers["X-Amz-Acl"] == "private" and put.headers["Content-Type"] == "image/png"
+    assert put.headers["Content-Length"] == str(len(LARGE))
+    assert "Authorization" not in put.headers and "X-Client-Name" not in put.headers
+
+
+def test_callers_that_come_together_share_one_upload(
+    service: responses.RequestsMock, client: Client, picture: str
+) -> None:
+    def slowly(_request: Any) -> tuple[int, dict[str, str], str]:
+        time.sleep(0.2)
+        return 200, {}, json.dumps(envelope(upload=TICKET, download_url="https://cdn.example/a"))
+
+    service.add_callback("POST", f"{BASE}/api/v3/media/uploads", slowly)
+    service.put("https://s3.example/put?sig=1%2f2", body="")
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(client.upload(picture, "image/png"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["https://cdn.example/a"] * 8
+    assert len(service.calls) == 2
+
+
+def test_an_upload_that_failed_is_tried_again_by_the_next(
+    service: responses.RequestsMock, client: Client, picture: str
+) -> None:
+    service.post(f"{BASE}/api/v3/media/uploads", status=503)
+    service.post(f"{BASE}/api/v3/media/uploads", json=envelope(upload=TICKET, download_url="https://cdn.example/a"))
+    service.put("https://s3.example/put?sig=1%2f2", body="")
+    with pytest.raises(errors.Uncertain):
+        client.upload(picture, "image/png")
+    assert client.upload(picture, "image/png") == "https://cdn.example/a"
+
+
+@pytest.mark.parametrize("url", ["http://s3.example/put", "file:///etc/passwd", f"https://s3.example/?k={KEY[:-3]}"])
+def test_an_upload_goes_nowhere_unsafe(url: str, service: responses.RequestsMock, picture: str) -> None:
+    service.post(f"{BASE}/api/v3/media/uploads", json=envelope(upload={"url": url}, download_url="https://cdn/a"))
+    with pytest.raises(errors.RefusedUrl):
+        connect(key=KEY[:-3], env={}).upload(picture, "image/png")
+    assert len(service.calls) == 1
+
+
+def test_the_storages_refusal_says_nothing_about_the_key(
+    service: responses.RequestsMock, client: Client, picture: str
+) -> None:
+    service.post(f"{BASE}/api/v3/media/uploads", json=envelope(upload=TICKET, download_url="https://cdn/a"))
+    service.put("https://s3.example/put?sig=1%2f2", status=403, json={"code": 403, "message": "expired"})
+    with pytest.raises(errors.Rejected):
+        client.upload(picture, "image/png")
+
+
+def test_the_older_upload_is_the_way_out(service: responses.RequestsMock, client: Client, picture: str) -> None:
+    service.post(f"{BASE}/api/v3/media/uploads", status=404)
+    service.post(f"{BASE}/api/v3/media/upload/binary", json=envelope(download_url="https://cdn/a"))
+    assert client.upload(picture, "image/png") == "https://cdn/a"
+    request = service.calls[1].request
+    body = request.body
+    assert isinstance(body, bytes)
+    assert b'name="file"; filename="input.png"\r\nContent-Type: image/png\r\n\r\npixels' in body
+    assert LARGE in body and request.headers["Content-Type"].startswith("multipart/form-data; boundary=")
+    assert request.headers["Authorization"] == f"Bearer {KEY}"

@@ -1,0 +1,332 @@
+"""Against sockets that really cut, reset, stall, trickle and lie."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from flux_lora_cli import errors
+from flux_lora_cli.service.client import Client, connect
+from flux_lora_cli.service.envelope import Answer
+from flux_lora_cli.service.transport import Transport
+from tests.conftest import KEY, ROOT
+from tests.service.raw_server import RawServer, Script, answer, resets, says, says_and_ends, stalls, trickles
+
+CREATED = json.dumps({"code": 200, "message": "success", "data": {"id": "t1", "status": "created"}}).encode()
+Start = Callable[[Script], tuple[RawServer, Client]]
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def start(log: list[str]) -> Iterator[Start]:
+    servers: list[RawServer] = []
+
+    def start(script: Script) -> tuple[RawServer, Client]:
+        server = RawServer(script)
+        servers.append(server)
+        return server, connect(key=KEY, base_url=server.url, env={}, log=log.append)
+
+    yield start
+    for server in servers:
+        server.__exit__()
+
+
+def send(url: str, silence: float = 30.0, total: float = 30.0, body: bytes = b"{}") -> Answer:
+    reply = Transport(4, {}).open("POST", f"{url}/api/v2/m", {}, body, silence=silence, total=total)
+    try:
+        return reply.answer(reply.read(1_000_000, 50_000_000))
+    finally:
+        reply.close()
+
+
+def head(length: int, *more: str) -> bytes:
+    return "\r\n".join(["HTTP/1.1 200 OK", f"Content-Length: {length}", *more, "", ""]).encode()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+UNCERTAIN_ROWS = {
+    "ends before a byte": says_and_ends(b""),
+    "reset before a byte": resets(),
+    "ends in the status line": says_and_ends(b"HTTP/1.1 2"),
+    "ends in the body": says_and_ends(head(100) + b'{"code":200'),
+    "reset in the body": resets(head(100) + b'{"code":200'),
+    "ends in a chunk": says_and_ends(CHUNKED + b"10\r\n{}"),
+    "ends between chunks": says_and_ends(CHUNKED + b"2\r\n{}\r\n"),
+    "broken chunk length": says_and_ends(CHUNKED + b"zz\r\n{}\r\n"),
+    "not HTTP at all": says_and_ends(b"SSH-2.0-OpenSSH\r\n"),
+    "silent": stalls(),
+    "silent in the headers": stalls(b"HTTP/1.1 200 OK\r\n"),
+    "silent in the body": stalls(head(100) + b"{"),
+    "trickling headers": trickles(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 500),
+    "trickling body": trickles(head(500) + b"{" * 500),
+    "endless headers": says_and_ends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000),
+    "one endless header": says_and_ends(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000),
+    "gzip cut": says(answer(gzip.compress(CREATED, mtime=0)[:-12], "200 OK", "Content-Encoding: gzip")),
+}
+
+
+@pytest.mark.parametrize("row", UNCERTAIN_ROWS)
+def test_a_request_that_broke_off_may_have_arrived_and_is_sent_once(row: str, start: Start) -> None:
+    server, _ = start(UNCERTAIN_ROWS[row])
+    waits = row.startswith(("silent", "trickling"))
+    began = time.monotonic()
+    with pytest.raises(errors.Uncertain) as caught:
+        send(server.url, 0.5, 1.0) if waits else send(server.url)
+    assert time.monotonic() - began < 10
+    assert caught.value.timed_out is waits
+    assert len(server.requests) == 1
+    assert caught.value.__cause__ is None
+
+
+def test_the_whole_may_not_take_longer_than_its_time_however_patient_each_read_is(start: Start) -> None:
+    server, _ = start(stalls(head(100) + b"{"))
+    began = time.monotonic()
+    with pytest.raises(errors.Uncertain):
+        send(server.url, silence=30.0, total=0.5)
+    assert time.monotonic() - began < 10
+
+
+def test_a_large_body_is_sent_whole_and_only_once(start: Start) -> None:
+    server, client = start(says(answer(CREATED)))
+    client.submit("m/x", {"image": "x" * 2_000_000})
+    assert len(server.requests) == 1 and len(server.requests[0]) > 2_000_000
+    assert b"transfer-encoding" not in server.requests[0][:1000].lower()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::1]:1"])
+def test_what_was_never_sent_is_told_from_what_may_have_been(url: str) -> None:
+    with pytest.raises(errors.NeverSent, match="cannot connect to"):
+        connect(key=KEY, base_url=url, env={}).submit("m/x", {})
+
+
+BAD_ROWS = {
+    "longer than its limit": says(answer(b'{"x":"' + b" " * 2_000_000 + b'"}')),
+    "longer than its limit, without a length": says_and_ends(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 2_000_000),
+    "a bomb": says(answer(gzip.compress(b" " * 200_000_000, 9), "200 OK", "Content-Encoding: gzip")),
+    "a deflated bomb": says(answer(zlib.compress(b" " * 200_000_000, 9), "200 OK", "Content-Encoding: deflate")),
+    "base64 without end": says_and_ends(b"HTTP/1.1 200 OK\r\n\r\n" + b"A" * 51_000_000),
+    "an unknown packing": says(answer(b"x", "200 OK", "Content-Encoding: br")),
+}
+
+
+@pytest.mark.parametrize("row", BAD_ROWS)
+def test_an_answer_built_to_hurt_is_given_up_early(row: str, start: Start) -> None:
+    _, client = start(BAD_ROWS[row])
+    with pytest.raises(errors.BadAnswer, match="broken JSON" if row == "an unknown packing" else "absurd length"):
+        client.result("t1")
+
+
+@pytest.mark.parametrize(
+    ("body", "label"),
+    [
+        (gzip.compress(CREATED, mtime=0), "gzip"),
+        (zlib.compress(CREATED), "deflate"),
+        (CREATED, "gzip"),
+        (CREATED, "none"),
+        (CREATED, "UTF-8"),
+    ],
+)
+def test_packed_answers_are_read_and_labels_that_mean_nothing_passed_over(
+    body: bytes, label: str, start: Start
+) -> None:
+    _, client = start(says(answer(body, "200 OK", f"Content-Encoding: {label}")))
+    assert client.submit("m/x", {}).id == "t1"
+
+
+def test_images_inside_an_answer_may_be_larger_than_an_answer(start: Start) -> None:
+    picture = base64.b64encode(b"\xff\xd8" * 2_000_000).decode()
+    body = {"code": 200, "data": {"id": "t1", "status": "completed", "outputs": [picture, picture]}}
+    _, client = start(says(answer(json.dumps(body).encode())))
+    assert client.result("t1").outputs == (picture, picture)
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 T", "308 P"])
+def test_api_calls_are_not_redirected(status: str, start: Start) -> None:
+    other, _ = start(says(answer(CREATED)))
+    server, client = start(says(answer(b"", status, f"Location: http://localhost:{other.port}/x")))
+    with pytest.raises(errors.Redirected, match="localhost"):
+        client.submit("m/x", {"prompt": "p"})
+    assert (len(server.requests), other.requests) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("first", "body", "connections"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", b"3\r\n%s\r\n%x;x=y\r\n%s\r\n0\r\nTrailer: a\r\n\r\n", 1),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK", None, 1),
+        (b"HTTP/1.1 200 OK\r\nConnection: close", None, 3),
+        (b"HTTP/1.0 200 OK", None, 3),
+        (b"HTTP/1.1 200", None, 1),
+    ],
+    ids=["chunked", "informational", "close", "1.0", "no reason"],
+)
+def test_answers_are_read_in_every_form_of_http(
+    first: bytes, body: bytes | None, connections: int, start: Start
+) -> None:
+    def script(connection: Any, request: bytes) -> None:
+        if body is None:
+            connection.sendall(first + b"\r\nContent-Length: %d\r\n\r\n" % len(CREATED) + CREATED)
+        else:
+            connection.sendall(first + b"\r\n\r\n" + body % (CREATED[:3], len(CREATED) - 3, CREATED[3:]))
+
+    server, client = start(script)
+    for _ in range(3):
+        assert client.submit("m/x", {}).id == "t1"
+    assert server.connections == connections
+
+
+def test_many_threads_each_get_their_own_answer(start: Start) -> None:
+    def echo(connection: Any, request: bytes) -> None:
+        task_id = request.split(b"/predictions/")[1].split(b"/")[0].decode()
+        connection.sendall(answer(json.dumps({"id": task_id, "status": "created"}).encode()))
+
+    _, client = start(echo)
+    wrong: list[str] = []
+
+    def poll(name: str) -> None:
+        names = [f"{name}-{number}" for number in range(25)]
+        wrong.extend(each for each in names if client.result(each).id != each)
+
+    threads = [threading.Thread(target=poll, args=(f"thread{i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_closing_the_client_ends_calls_that_wait(start: Start) -> None:
+    server, client = start(stalls())
+    ended: list[BaseException] = []
+
+    def poll() -> None:
+        try:
+            client.result("t1")
+        except errors.FluxLoraError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=poll, daemon=True)
+    thread.start()
+    while not server.requests:
+        time.sleep(0.01)
+    client.close()
+    thread.join(5)
+    assert [type(error) for error in ended] == [errors.Uncertain]
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_for_a_submission(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = start(says(answer(CREATED)))
+    client.submit("m/x", {})
+    monkeypatch.setattr("flux_lora_cli.service.transport.IDLE_SECONDS", 0.0)
+    client.submit("m/x", {})
+    assert server.connections == 2
+
+
+# ---- where the key goes -------------------------------------------------------------------------
+
+
+def test_the_key_goes_to_one_origin_only(start: Start, own_home: Path, log: list[str]) -> None:
+    (own_home / ".netrc").write_text("machine 127.0.0.1 login u password p\ndefault login u password p\n")
+    api, client = start(says(answer(CREATED, "200 OK", "Set-Cookie: a=b; Path=/")))
+    other, _ = start(says(answer(b"image", "200 OK", "Set-Cookie: c=d; Path=/")))
+    client.submit("m/x", {"prompt": "p"})
+    client.submit("m/x", {"prompt": "p"})
+    for url in (other.url, other.url.replace("127.0.0.1", "localhost"), api.url):
+        with client.download(f"{url}/1.png?sig=secret") as download:
+            assert b"".join(download.chunks)
+    authorized = [b"Authorization: Bearer " + KEY.encode() in request for request in api.requests]
+    assert authorized == [True, True, False]
+    for request in [*other.requests, api.requests[2]]:
+        assert b"authorization" not in request.lower()
+        assert b"x-client" not in request.lower()
+        assert KEY.encode() not in request
+    assert not any(b"cookie" in request.lower() for request in [*api.requests, *other.requests])
+    text = "\n".join(log)
+    assert KEY not in text and "secret" not in text
+    assert len(log) == 5 and log[0].startswith("POST http://127.0.0.1") and " 200 " in log[0]
+
+
+def spelled(key: str) -> dict[str, str]:
+    half = len(key) // 2
+    return {
+        "raw": key,
+        "upper case": key.upper(),
+        "url": quote(key, safe=""),
+        "base64": base64.b64encode(f"Bearer {key}".encode()).decode(),
+        "in two pieces": f"{key[:half]} {key[half:]}",
+        "letter by letter": "-".join(key),
+        "over lines": "\n".join(key[at : at + 5] for at in range(0, len(key), 5)),
+        "in part": key[:-4] + "****",
+    }
+
+
+@pytest.mark.parametrize("spelling", spelled(KEY))
+def test_an_echoed_key_does_not_come_back(spelling: str, start: Start) -> None:
+    said = {"code": 400, "message": f"bad key {spelled(KEY)[spelling]} for this"}
+    _, client = start(says(answer(json.dumps(said).encode(), "400 Bad Request")))
+    with pytest.raises(errors.Rejected) as caught:
+        client.submit("m/x", {})
+    shown = caught.value.message + caught.value.hint + repr(caught.value.args)
+    assert "[key]" in shown and "for this" in shown
+    letters = "".join(c for c in shown.lower() if c.isalnum())
+    forms = [KEY, base64.b64encode(KEY.encode()).decode()[:-4]]
+    for form in ("".join(c for c in form.lower() if c.isalnum()) for form in forms):
+        assert not any(form[at : at + 8] in letters for at in range(len(form) - 7))
+
+
+def test_a_task_that_carries_the_key_is_cleaned(start: Start) -> None:
+    hidden = "".join(f"\\u{ord(c):04x}" for c in KEY)
+    url = "https://cdn/x?k=" + quote(KEY, safe="")
+    body = f'{{"id":"t1","status":"failed","error":"sent {hidden}","outputs":["{url}"],"model":"{KEY}"}}'
+    _, client = start(says(answer(body.encode())))
+    found = client.result("t1")
+    assert (found.error, found.outputs, found.model) == ("sent [key]", ("https://cdn/x?k=[key]",), "[key]")
+
+
+def test_ordinary_names_are_not_taken_for_the_key(start: Start) -> None:
+    server, _ = start(
+        says(answer(b'{"id":"t1","status":"failed","model":"wavespeed-ai/flux-dev-lora","error":"flux dev lora"}'))
+    )
+    found = connect(key="wavespeed-flux-dev-lora-77", base_url=server.url, env={}).result("t1")
+    assert (found.model, found.error) == ("wavespeed-ai/flux-dev-lora", "flux dev lora")
+
+
+def test_a_url_that_carries_the_key_away_is_refused(start: Start) -> None:
+    server, client = start(says(answer(b"x")))
+    for form in (quote(KEY), quote(KEY, safe=""), base64.urlsafe_b64encode(b"k:" + KEY.encode()).decode()):
+        with pytest.raises(errors.RefusedUrl, match="API key"), client.download(f"{server.url}/?k={form}"):
+            pass
+    assert server.requests == []
+
+
+def test_requests_is_loaded_when_something_is_sent() -> None:
+    code = (
+        "import sys, flux_lora_cli.service.catalogue\n"
+        "from flux_lora_cli.service.client import connect\n"
+        "client = connect(key='key', env={}, base_url='http://127.0.0.1:1')\n"
+        "client.close()\n"
+        "assert not {'requests', 'urllib3', 'ssl'} & sys.modules.keys()\n"
+        "try: client.balance()\n"
+        "except Exception as error: assert type(error).__name__ == 'NeverSent', error\n"
+        "assert 'requests' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
