@@ -1,0 +1,348 @@
+"""The images of an output folder: complete and on disk before they get their name, never overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat as stat_module
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flux_lora_cli.errors import FolderError, NotFoundError
+from flux_lora_cli.folder import files
+from flux_lora_cli.folder.files import explained
+from flux_lora_cli.folder.imagefile import MAX_BYTES, ImageWalker
+from flux_lora_cli.folder.records import JobRecord, OutputRecord
+from flux_lora_cli.presets.job import LocalImage
+from flux_lora_cli.text import printable
+
+INPUTS = "inputs"
+#: Seconds after which a temporary file was left behind by a kill: a download takes 10 minutes at most.
+_STALE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A whole image that is on disk under a temporary name.
+
+    ``temp`` is its name, relative to the folder; the other fields are those of ``imagefile.ImageInfo``.
+    """
+
+    temp: str
+    sha256: str
+    bytes: int
+    width: int | None
+    height: int | None
+    media_type: str
+    extension: str
+    warning: str = ""
+
+
+class PartialImage:
+    """One image on its way to disk, checked and hashed while it passes. ``size`` bytes have come so far.
+
+    Its file is made with the first bytes. ``write`` and ``finish`` raise BadImage (it is not an image, or is cut
+    short), DiskFull, FolderError.
+    """
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._file: int | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.size = 0
+        self._walker = ImageWalker(self._limit_bytes)
+        self._hash = hashlib.sha256()
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self._walker.feed(chunk)
+        with explained(self._path):
+            if self._file is None:
+                self._file = files.create(self._path)
+            files.write_all(self._file, chunk)
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def finish(self) -> Received:
+        """Check the image's end and flush it to disk."""
+        info = self._walker.finish()
+        assert self._file is not None
+        with explained(self._path):
+            os.fsync(self._file)
+            # Some file systems (NFS, quotas) report a failed write only here.
+            descriptor, self._file = self._file, None
+            os.close(descriptor)
+        return Received(
+            self._path.name, self._hash.hexdigest(), self.size, info.width, info.height, info.media_type,
+            info.extension, info.warning,
+        )  # fmt: skip
+
+    def restart(self) -> None:
+        """Begin anew: what has come is of no use."""
+        self.discard()
+        self._begin()
+
+    def discard(self) -> None:
+        """Remove it, whatever has become of it. Never raises."""
+        with suppress(OSError):
+            if self._file is not None:
+                os.close(self._file)
+        self._file = None
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Remove its name while another thread may still write to it (which keeps the descriptor). Never raises."""
+        with suppress(OSError):
+            self._path.unlink()
+
+
+class ImageStore:
+    """The files of one folder. All paths given and returned are relative to it, with ``/``.
+
+    Safe to use from several threads. A path that leaves the folder, also by way of a link, is refused (FolderError).
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False, limit_bytes: int = MAX_BYTES) -> None:
+        self.folder = folder
+        self.read_only = read_only
+        self._limit_bytes = limit_bytes
+
+    def check_writable(self) -> None:
+        """Really write into the folder, which is made if need be. Raises DiskFull, FolderError."""
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise FolderError(f"{printable(str(self.folder))} is not a folder", "Choose a folder with -o.")
+        try:
+            files.make_folders(self.folder)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+            where = printable(str(self.folder))
+            raise FolderError(f"cannot make the folder {where}: {error.strerror}", "Choose another with -o.") from error
+        except OSError as error:
+            raise files.folder_error(error, self.folder) from error
+        with explained(self.folder):
+            probe = self.folder / files.temp_name()
+            descriptor = files.create(probe)
+            try:
+                files.write_all(descriptor, bytes(4096))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+                with suppress(OSError):
+                    probe.unlink()
+
+    def free_bytes(self) -> int | None:
+        """Bytes that we may still write; None where the system does not tell."""
+        try:
+            info = os.statvfs(self.folder)
+        except (AttributeError, OSError):
+            return None
+        return info.f_bavail * info.f_frsize
+
+    def begin(self) -> PartialImage:
+        """Start an image under a temporary name."""
+        return PartialImage(self.folder / files.temp_name(), self._limit_bytes)
+
+    def publish(self, temp: str, name: str, *, replace: bool = False) -> None:
+        """Give a finished image its name; durable after ``sync``.
+
+        Args:
+            replace: over an image of ours that was found damaged.
+
+        Raises:
+            FileExistsError: something has that name. DiskFull, FolderError: it cannot be done.
+        """
+        source, target = self._path(temp), self._path(name, make=True)
+        with explained(target):
+            if replace:
+                source.replace(target)
+            else:
+                files.rename_new(source, target)
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Make the names of these files durable: one flush per folder. Raises DiskFull, FolderError."""
+        for parent in sorted({name.rpartition("/")[0] for name in names}):
+            with explained(self.folder / parent):
+                files.sync_folder(self.folder / parent)
+
+    def stat(self, name: str) -> tuple[int, int] | None:
+        """Size in bytes and modification time in ns; None where there is no such regular file."""
+        try:
+            found = self._path(name).lstat()
+        except (OSError, FolderError):
+            return None
+        return (found.st_size, found.st_mtime_ns) if stat_module.S_ISREG(found.st_mode) else None
+
+    def sha256(self, name: str) -> str | None:
+        """SHA-256 in lower-case hex; None where there is no such regular file, or it cannot be read."""
+        digest = hashlib.sha256()
+        try:
+            for piece in files.read_pieces(self._path(name)):
+                digest.update(piece)
+        except (OSError, FolderError):
+            return None
+        return digest.hexdigest()
+
+    def discard(self, temp: str | None) -> None:
+        """Remove a temporary file, if it is one and is there. Never raises."""
+        if temp is not None and files.is_temp(temp):
+            with suppress(OSError, FolderError):
+                self._path(temp).unlink()
+
+    def sweep(self, keep: Iterable[str] = ()) -> None:
+        """Remove temporary files that a killed run left, but for ``keep``. Never raises."""
+        kept, before = set(keep), time.time() - _STALE
+        with suppress(OSError), os.scandir(self.folder) as found:
+            for file in found:
+                if (
+                    files.is_temp(file.name)
+                    and file.name not in kept
+                    and file.stat(follow_symlinks=False).st_mtime < before
+                ):
+                    Path(file.path).unlink()
+
+    def all_files(self) -> Iterator[str]:
+        """The path of every file in the folder. Links are named, not followed."""
+        pending = [""]
+        while pending:
+            prefix = pending.pop()
+            try:
+                entries = sorted(os.scandir(self.folder / prefix), key=lambda entry: entry.name)
+            except OSError:
+                continue
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{prefix}{entry.name}/")
+                else:
+                    yield prefix + entry.name
+
+    # ---- input images ----
+
+    def keep_input(self, image: LocalImage) -> str:
+        """Keep a local input image once; its path (``inputs/SHA256.ext``).
+
+        Raises:
+            NotFoundError: it cannot be read, or is not what it was when the preset was read.
+            DiskFull, FolderError: the copy cannot be written.
+        """
+        name = f"{INPUTS}/{image.sha256}.{image.extension}"
+        if self.sha256(name) == image.sha256:
+            return name
+        partial = self.begin()
+        try:
+            try:
+                for piece in files.read_pieces(image.path, follow=True):
+                    partial.write(piece)
+            except OSError as error:
+                reason = error.strerror or "it cannot be read"
+                raise NotFoundError(f"cannot read {printable(image.path)}: {printable(reason)}") from None
+            received = partial.finish()
+            if received.sha256 != image.sha256:
+                raise NotFoundError(f"{printable(image.path)} changed while it was read", "Run the same command again.")
+            # A file of that name with another content is a damaged copy of ours: the name is its hash.
+            self.publish(received.temp, name, replace=True)
+        finally:
+            partial.discard()
+        self.sync([name])
+        return name
+
+    def input_path(self, name: str) -> Path:
+        """Where an input image (``inputs/SHA256.ext``) lies. Raises FolderError: not such a name."""
+        if not name.startswith(f"{INPUTS}/"):
+            raise FolderError(f"not an input image of this folder: {printable(name)[:200]}")
+        return self._path(name)
+
+    # ---- after a kill ----
+
+    def recover(self, record: JobRecord, *, every_byte: bool = False) -> bool:
+        """Bring a record's outputs in line with what is on disk; whether the record changed.
+
+        A finished image that had no name yet gets it. Of an image that is gone or altered, ``file`` becomes None, so
+        that it is fetched again; ``writing`` of an altered one keeps its name, which the new copy may replace.
+
+        Args:
+            every_byte: read each image, also where size and modification time are as they were.
+
+        Raises:
+            DiskFull, FolderError.
+        """
+        changed = False
+        for output in record.outputs:
+            if output.file is not None:
+                changed |= self._check(output, output.file, every_byte)
+            elif output.temp is not None:
+                self._resolve(output)
+                changed = True
+        return changed
+
+    def _check(self, output: OutputRecord, name: str, every_byte: bool) -> bool:
+        found = self.stat(name)
+        if found == (output.bytes, output.mtime_ns) and not every_byte:
+            return False
+        if found is not None and found[0] == output.bytes and self.sha256(name) == output.sha256:
+            same_time = output.mtime_ns == found[1]
+            output.mtime_ns = found[1]
+            return not same_time and not self.read_only  # a copy of the folder has other times
+        forget_file(output)
+        output.writing = name if found is not None else None
+        return True
+
+    def _resolve(self, output: OutputRecord) -> None:
+        """A kill came between "complete under this temporary name" and "saved under this name"."""
+        temp, wanted, sha256 = output.temp, output.writing, output.sha256
+        output.temp = output.writing = None
+        if wanted is not None and sha256 is not None and not self.read_only:
+            whole = temp is not None and files.is_temp(temp) and self.sha256(temp) == sha256
+            for name in files.other_names(wanted):
+                if self.sha256(name) == sha256 or (whole and temp is not None and self._published(temp, name)):
+                    self.sync([name])
+                    found = self.stat(name)
+                    output.file, output.mtime_ns = name, found[1] if found else None
+                    break
+                if not whole:
+                    break
+        if output.file is None:
+            forget_file(output)
+        self.discard(temp)
+
+    def _published(self, temp: str, name: str) -> bool:
+        try:
+            self.publish(temp, name)
+        except FileExistsError:
+            return False
+        return True
+
+    # ---- paths ----
+
+    def _path(self, name: str, *, make: bool = False) -> Path:
+        path = files.inside(self.folder, name)
+        if path is None:
+            raise FolderError(
+                f"{printable(name)[:200]} would lie outside the folder {printable(str(self.folder))}",
+                "Remove the link that leads out of it, or choose another folder with -o.",
+            )
+        if make and path.parent != self.folder:
+            with explained(path.parent):
+                self._make_folders(path.parent)
+        return path
+
+    def _make_folders(self, folder: Path) -> None:
+        """Make folders below ours, which itself is never made anew: it may have been moved away."""
+        if folder == self.folder or folder.is_dir():
+            return
+        self._make_folders(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        if not folder.is_dir():
+            raise FolderError(f"{printable(str(folder))} is in the way of a folder", "Move it away.")
+        files.sync_folder(folder.parent)
+
+
+def forget_file(output: OutputRecord) -> None:
+    """The image has no file any more: what was known of it is known no more."""
+    output.file = output.sha256 = output.bytes = output.width = output.height = None
+    output.media_type = output.saved_at = output.mtime_ns = None

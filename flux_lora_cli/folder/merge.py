@@ -1,0 +1,231 @@
+"""Join folders of one service: their files are copied, their records become one ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from flux_lora_cli.errors import NotFoundError, OtherService, UsageError
+from flux_lora_cli.folder import files
+from flux_lora_cli.folder.combine import join, worth
+from flux_lora_cli.folder.files import explained
+from flux_lora_cli.folder.images import forget_file
+from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest, scan, summary
+from flux_lora_cli.folder.output import OutputFolder
+from flux_lora_cli.folder.records import JobRecord, OutputRecord
+from flux_lora_cli.folder.verify import input_files
+from flux_lora_cli.text import printable
+
+#: Records in one commit. A kill loses at most the record of files that are already copied.
+_GROUP = 64
+
+
+@dataclass(slots=True)
+class MergeReport:
+    """What a merge did. It may be repeated after a kill, or when a source has gone on: it does what is left.
+
+    Attributes:
+        jobs: read so far.
+        twice: jobs that two folders were charged for; both charges count.
+        unsound: files of the sources that were missing or altered, and so not taken.
+        renamed: images whose name was taken by another, with the name they got.
+        summary: of the merged folder, as its manifest has it.
+    """
+
+    jobs: int = 0
+    added: int = 0
+    updated: int = 0
+    images: int = 0
+    twice: list[str] = field(default_factory=list)
+    unsound: list[str] = field(default_factory=list)
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+    summary: dict[str, object] = field(default_factory=dict)
+
+
+def merge_folders(
+    sources: Sequence[Path], target: Path, *, progress: Callable[[MergeReport], None] = lambda report: None
+) -> MergeReport:
+    """Take every record of every source, in the order of their positions, into ``target``, which is made if need be.
+
+    Images are copied and checked on the way, not linked: an edit in one folder must not change the other.
+
+    Args:
+        progress: called after each job.
+
+    Raises:
+        NotFoundError: a source is not a folder of results.
+        UsageError: there is nothing to merge.
+        OtherService: they are not all of one service.
+        FolderError and its leaves, FolderBusy: a folder cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = [_Source(folder, stack) for folder in _distinct(sources, target)]
+        for source in opened[1:]:
+            if source.service != opened[0].service:
+                raise OtherService(
+                    f"{printable(str(source.folder))} belongs to {printable(source.service)},"
+                    f" {printable(str(opened[0].folder))} to {printable(opened[0].service)}",
+                    "Merge the folders of one service.",
+                )
+        presets = [pair for source in opened for pair in source.presets]
+        merged = stack.enter_context(OutputFolder.open(target, opened[0].service, exclusive=True, sources=presets))
+        report = _Merge(merged, opened, progress).run()
+        merged.write_manifest()
+        report.summary = summary(merged.records.values())
+        return report
+
+
+def _distinct(sources: Sequence[Path], target: Path) -> list[Path]:
+    for folder in sources:
+        if not folder.is_dir():
+            raise NotFoundError(f"there is no folder {printable(str(folder))}")
+    found: dict[Path, Path] = {}
+    for folder in sources:
+        found.setdefault(folder.resolve(), folder)
+    found.pop(target.resolve(), None)  # what is in the merged folder is there already
+    if not found:
+        raise UsageError("there is nothing to merge", "Name the folders to join, and another one with -o.")
+    return list(found.values())
+
+
+class _Source:
+    """A folder that is joined into another; only read, by its ledger or, without one, by its manifest."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.folder = folder
+        self.presets: list[tuple[str, str]] = []
+        with contextlib.suppress(NotFoundError):
+            head, _ = scan(folder / MANIFEST_NAME, tolerant=True)
+            self.presets = [(source.path, source.sha256) for source in head.sources]
+        if os.path.lexists(folder / LEDGER_NAME):
+            ledger = stack.enter_context(Ledger.open(folder / LEDGER_NAME, None, create=False, read_only=True))
+            self.service = ledger.service
+            self.records: Iterator[JobRecord] = ledger.records()
+        else:
+            manifest = read_manifest(folder)
+            self.service = manifest.service
+            self.records = iter(manifest.records)
+
+
+class _Merge:
+    def __init__(
+        self, target: OutputFolder, sources: Sequence[_Source], progress: Callable[[MergeReport], None]
+    ) -> None:
+        self._target = target
+        self._sources = sources
+        self._progress = progress
+        self._changed: dict[str, JobRecord] = {}
+        self._copied: set[str] = set()  # names to be made durable
+        self.report = MergeReport()
+
+    def run(self) -> MergeReport:
+        streams = [self._numbered(number) for number in range(len(self._sources))]
+        for _, number, record in heapq.merge(*streams, key=lambda item: item[:2]):
+            self._take(self._sources[number].folder, record)
+            self.report.jobs += 1
+            self._progress(self.report)
+            if len(self._changed) >= _GROUP:
+                self._commit()
+        self._commit()
+        return self.report
+
+    def _numbered(self, number: int) -> Iterator[tuple[int, int, JobRecord]]:
+        for record in self._sources[number].records:
+            yield record.order, number, record
+
+    def _take(self, source: Path, record: JobRecord) -> None:
+        known = self._target.records.get(record.key)
+        if known is None:
+            self._note(replace(self._with_files(source, record), order=self._target.next_order()))
+            self.report.added += 1
+            return
+        other = self._with_files(source, record) if worth(record) > worth(known) else record
+        joined = join(known, other)
+        if len(joined.history) > len(known.history) and len(joined.history) > len(record.history):
+            self.report.twice.append(record.name)
+        if joined != known:
+            self._note(joined)
+            self.report.updated += 1
+
+    def _note(self, record: JobRecord) -> None:
+        self._target.records[record.key] = self._changed[record.key] = record
+
+    def _commit(self) -> None:
+        self._target.images.sync(self._copied)
+        self._copied.clear()
+        if self._changed:
+            self._target.save([self._target.row(record) for record in self._changed.values()])
+            self._changed.clear()
+
+    # ---- files ----
+
+    def _with_files(self, source: Path, record: JobRecord) -> JobRecord:
+        for name in input_files(record):
+            if self._copy(source, name, name.rpartition("/")[2].partition(".")[0], renamable=False) is None:
+                self.report.unsound.append(f"{source}/{name}")
+        return replace(record, outputs=[self._with_file(source, replace(output)) for output in record.outputs])
+
+    def _with_file(self, source: Path, output: OutputRecord) -> OutputRecord:
+        output.writing = output.temp = None
+        if output.file is None:
+            return output
+        name = self._copy(source, output.file, output.sha256, renamable=True)
+        if name is None:
+            self.report.unsound.append(f"{source}/{output.file}")
+            forget_file(output)
+            return output
+        self.report.images += 1
+        if name != output.file:
+            self.report.renamed.append((f"{source}/{output.file}", name))
+        found = self._target.images.stat(name)
+        output.file, output.mtime_ns = name, found[1] if found else None
+        return output
+
+    def _copy(self, source: Path, relative: str, sha256: str | None, *, renamable: bool) -> str | None:
+        """The name under which the target has the file; None where the source's is not what it should be."""
+        images, temp = self._target.images, None
+        try:
+            for name in files.other_names(relative) if renamable else (relative,):
+                if sha256 is not None and images.sha256(name) == sha256:  # an earlier run copied it
+                    self._copied.add(name)
+                    return name
+                temp = temp or self._fetch(source, relative, sha256)
+                if temp is None:
+                    return None
+                with contextlib.suppress(FileExistsError):
+                    images.publish(temp, name, replace=not renamable)
+                    self._copied.add(name)
+                    return name
+            return None
+        finally:
+            images.discard(temp)
+
+    def _fetch(self, source: Path, relative: str, sha256: str | None) -> str | None:
+        """Copy to a temporary file, durably; None where the source's file is not what it should be."""
+        origin = files.inside(source, relative)
+        if origin is None or sha256 is None:
+            return None
+        temp, digest = files.temp_name(), hashlib.sha256()
+        path = self._target.path / temp
+        with explained(path):
+            descriptor = files.create(path)
+        try:
+            with contextlib.suppress(OSError):  # of the source: the hash will not match
+                for piece in files.read_pieces(origin):
+                    digest.update(piece)
+                    with explained(path):
+                        files.write_all(descriptor, piece)
+            with explained(path):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if digest.hexdigest() == sha256:
+            return temp
+        self._target.images.discard(temp)
+        return None

@@ -1,0 +1,129 @@
+"""What this machine was charged at a service in this calendar month (UTC), and what living runs may yet be charged.
+
+A run with a monthly limit reserves each submission of its plan by a name, so that one that is charged meanwhile does
+not count twice. A reservation ends with its run, or with the run's process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.folder import files, state
+from flux_lora_cli.folder.holder import Holder
+from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.records import JobRecord, State, iso
+from flux_lora_cli.text import slug
+
+_MAX_RESERVATION = 64 << 20  # bytes
+
+
+def submission(folder: Path | None, record: JobRecord, number: int | None = None) -> str:
+    """The name of a record's submission, in a folder or (None) the user's own ledger; without a number, the next."""
+    if number is None:  # one of unknown outcome becomes history when it is sent once more
+        number = len(record.history) + (record.state in (State.UNKNOWN, State.SUBMITTING))
+    text = f"{folder and os.path.realpath(folder)}\0{record.key}\0{number}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def charged(service: str, per_image: Decimal | None, folder: Path | None) -> Decimal | None:
+    """USD of this month, less refunds, with what living runs have reserved; None where a price is not known.
+
+    Args:
+        per_image: USD, for submissions whose price is not known.
+        folder: counts beside those that are remembered.
+
+    Raises:
+        FolderError: the user's own ledger cannot be read. A folder that cannot counts as its last run left it.
+    """
+    reserved = dict(_reserved(service))  # before the ledgers, for what is charged meanwhile moves from here to there
+    noted = _noted(service)
+    total, tasks = Decimal(0), dict[str, Decimal | None]()
+    for place, identity, forgotten, records in _books(service, folder):
+        noted.pop(identity, None)
+        total += forgotten
+        for record in records:
+            for name, task_id, net in _submissions(place, record):
+                reserved.pop(name, None)
+                net = per_image * record.images_asked if net is None and per_image is not None else net
+                known = tasks.get(task_id or name, net)  # ``wait`` and ``merge`` copy records
+                tasks[task_id or name] = min((usd for usd in (net, known) if usd is not None), default=None)
+    counted = [*tasks.values(), *reserved.values(), *map(Decimal, noted.values())]
+    return None if None in counted else sum(filter(None, counted), total)
+
+
+def reserve(service: str, parts: Mapping[str, Decimal], check: Callable[[], None]) -> Callable[[], None]:
+    """Set submissions (name: USD) aside, unless ``check`` raises; returns what ends that. Raises FolderError."""
+    place = _place(service)
+    with state.lock(f"month-{place.name}", patience=60.0):
+        check()
+        holder = Holder.here(iso(datetime.now(UTC)))
+        path = place / f"{holder.token}.json"
+        content = {"holder": holder.text(), "parts": {name: str(usd) for name, usd in parts.items()}}
+        with files.explained(path):
+            files.make_folders(place)
+            files.write_atomically(path, json.dumps(content).encode())
+    return lambda: path.unlink(missing_ok=True)
+
+
+def note_charges(service: str, ledger: Ledger, records: Iterable[JobRecord]) -> None:
+    """Keep what a folder was charged this month, for the case that it is deleted. Never raises."""
+    nets = [net for record in records for *_, net in _submissions(None, record) if net is not None]
+    with suppress(FluxLoraError, OSError), state.lock("charged", 0.5):
+        folders = {**_noted(service), ledger.created_at: str(sum(nets, Decimal(0)))}
+        state.write_note(f"charged-{_place(service).name}", {"month": _month(), "folders": folders})
+
+
+def _noted(service: str) -> dict[str, str]:
+    note = state.read_note(f"charged-{_place(service).name}")
+    return dict(note.get("folders") or {}) if isinstance(note, dict) and note.get("month") == _month() else {}
+
+
+def _books(service: str, folder: Path | None) -> Iterator[tuple[Path | None, str, Decimal, list[JobRecord]]]:
+    """(folder, its identity, USD of what it forgot, records) of each that can be read."""
+    own = state.open_user_ledger(service, create=False)
+    if own is not None:
+        with own:
+            yield None, own.created_at, own.forgotten_cost(_month()), list(own.records())
+    for path in {Path(os.path.realpath(path)) for path in (*state.remembered_folders(), folder) if path is not None}:
+        with suppress(FluxLoraError, OSError):
+            with Ledger.open(path / LEDGER_NAME, None, create=False, read_only=True) as ledger:
+                records = list(ledger.records()) if ledger.service == service else []
+            yield path, ledger.created_at, Decimal(0), records
+
+
+def _submissions(folder: Path | None, record: JobRecord) -> Iterator[tuple[str, str | None, Decimal | None]]:
+    """(name, task ID, USD less refunds) of what a record may have been charged for this month."""
+    sent = [(past.task_id, past.cost, past.refunded, past.intent_at) for past in record.history]
+    if record.attempts and record.state not in (State.PLANNED, State.SKIPPED):
+        sent.append((record.task_id, record.price, record.refunded, record.intent_at or record.task_created_at))
+    for number, (task_id, cost, refunded, at) in enumerate(sent):
+        if at is None or at.startswith(_month()):
+            yield submission(folder, record, number), task_id, None if cost is None else cost - refunded
+
+
+def _reserved(service: str) -> Iterator[tuple[str, Decimal]]:
+    """What living runs have set aside, by name."""
+    for path in _place(service).glob("*.json"):
+        with suppress(OSError, ValueError, TypeError, KeyError, ArithmeticError):
+            content = json.loads(files.read_regular_file(path, _MAX_RESERVATION))
+            holder = Holder.read(content["holder"])
+            if holder is not None and holder.alive:
+                yield from [(name, Decimal(usd)) for name, usd in content["parts"].items()]
+            else:
+                path.unlink()
+
+
+def _place(service: str) -> Path:
+    return state.state_dir() / "month" / slug(service, 100)
+
+
+def _month() -> str:
+    return f"{datetime.now(UTC):%Y-%m}"

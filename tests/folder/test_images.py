@@ -1,0 +1,332 @@
+"""Images get their names whole, on disk, and over nobody else's; after a kill between any two steps none is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli import errors
+from flux_lora_cli.folder import files
+from flux_lora_cli.folder.images import ImageStore
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
+from flux_lora_cli.presets.job import LocalImage
+from tests.folder.samples import png, receive
+
+
+def all_files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
+
+
+def test_an_image_is_saved_as_it_came(tmp_path: Path) -> None:
+    store, data = ImageStore(tmp_path), png(1)
+    partial = store.begin()
+    for start in range(0, len(data), 10):
+        partial.write(data[start : start + 10])
+    assert partial.size == len(data)
+    received = partial.finish()
+    assert (received.width, received.height, received.extension, received.bytes) == (2, 2, "png", len(data))
+    assert received.sha256 == hashlib.sha256(data).hexdigest()
+    assert received.temp.startswith(".")
+    assert all_files(tmp_path) == [received.temp]
+    store.publish(received.temp, "a/b/x.png")
+    store.sync(["a/b/x.png"])
+    assert all_files(tmp_path) == ["a/b/x.png"]
+    assert (tmp_path / "a/b/x.png").read_bytes() == data
+    assert store.sha256("a/b/x.png") == received.sha256
+    assert store.stat("a/b/x.png") == (len(data), (tmp_path / "a/b/x.png").stat().st_mtime_ns)
+
+
+@pytest.mark.parametrize("data", [png(1)[:-1], b"<html>no</html>" * 100, b""])
+def test_what_is_not_whole_leaves_nothing(tmp_path: Path, data: bytes) -> None:
+    partial = ImageStore(tmp_path).begin()
+    with pytest.raises(errors.BadImage):
+        partial.write(data)
+        partial.finish()
+    partial.discard()
+    assert all_files(tmp_path) == []
+
+
+def test_a_file_over_the_limit_is_given_up_early(tmp_path: Path) -> None:
+    partial = ImageStore(tmp_path, limit_bytes=50).begin()
+    with pytest.raises(errors.BadImage, match="larger than"):
+        partial.write(png(1))
+    partial.discard()
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("missing")])
+def test_nothing_is_overwritten(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    store = ImageStore(tmp_path)
+    make(tmp_path / "x.png")
+    received = receive(store, png(1))
+    with pytest.raises(FileExistsError):
+        store.publish(received.temp, "x.png")
+    assert received.temp in all_files(tmp_path)
+
+
+@pytest.mark.parametrize("gone", ["_rename_noreplace", "_link_and_unlink"])
+def test_nothing_is_overwritten_where_the_system_helps_less(
+    tmp_path: Path, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr(files, "_rename_noreplace", unsupported)
+    monkeypatch.setattr(files, gone, unsupported)
+    store = ImageStore(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"theirs")
+    received = receive(store, png(1))
+    with pytest.raises(FileExistsError):
+        store.publish(received.temp, "x.png")
+    store.publish(received.temp, "y.png")
+    assert ((tmp_path / "x.png").read_bytes(), (tmp_path / "y.png").read_bytes()) == (b"theirs", png(1))
+
+
+def test_a_damaged_image_of_ours_is_replaced(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"damaged")
+    store.publish(receive(store, png(1)).temp, "x.png", replace=True)
+    assert (tmp_path / "x.png").read_bytes() == png(1)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/tmp/x.png", "link/x.png", "link/a/x.png", "a/../../x.png"])
+def test_nothing_is_written_or_read_outside(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "o"
+    folder.mkdir()
+    (tmp_path / "x.png").write_bytes(png(2))
+    (folder / "link").symlink_to(tmp_path)
+    store = ImageStore(folder)
+    received = receive(store, png(1))
+    with pytest.raises(errors.FolderError):
+        store.publish(received.temp, name, replace=True)
+    assert store.stat(name) is None
+    assert store.sha256(name) is None
+    store.discard(name)
+    assert (tmp_path / "x.png").read_bytes() == png(2)
+
+
+def test_a_folder_that_cannot_be_used_is_found_before_anything_is_paid(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "a" / "b")
+    store.check_writable()
+    assert (tmp_path / "a" / "b").is_dir()
+    assert all_files(tmp_path) == []
+    assert (store.free_bytes() or 0) > 0
+    (tmp_path / "file").touch()
+    for bad in (tmp_path / "file", tmp_path / "file" / "x", Path("/proc/flux"), Path("/dev/null")):
+        with pytest.raises(errors.FolderError) as caught:
+            ImageStore(bad).check_writable()
+        assert "-o" in caught.value.hint or "moved" in caught.value.message
+
+
+def test_a_folder_that_goes_away_is_not_made_anew(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "o")
+    store.check_writable()
+    received = receive(store, png(1))
+    (tmp_path / "o").rename(tmp_path / "moved")
+    with pytest.raises(errors.FolderMoved):
+        receive(store, png(2))
+    with pytest.raises(errors.FolderMoved):
+        store.publish(received.temp, "a/x.png")
+    assert not (tmp_path / "o").exists()
+
+
+def test_what_killed_runs_left_is_swept(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    kept, old, new = (receive(store, png(n)).temp for n in range(3))
+    (tmp_path / ".other").touch()
+    for name in (kept, old, ".other"):
+        os.utime(tmp_path / name, (0, 0))
+    store.sweep([kept])
+    assert all_files(tmp_path) == sorted([".other", kept, new])
+
+
+# ---- input images ----
+
+
+def local(path: Path, data: bytes) -> LocalImage:
+    path.write_bytes(data)
+    return LocalImage(str(path), hashlib.sha256(data).hexdigest(), len(data), "image/png", "png")
+
+
+def test_an_input_image_is_kept_once(tmp_path: Path) -> None:
+    store, image = ImageStore(tmp_path / "o"), local(tmp_path / "in.png", png(1))
+    store.check_writable()
+    name = store.keep_input(image)
+    assert name == f"inputs/{image.sha256}.png"
+    written = store.stat(name)
+    assert store.keep_input(image) == name
+    assert store.stat(name) == written
+    store.input_path(name).write_bytes(b"damaged")
+    store.keep_input(image)
+    assert store.input_path(name).read_bytes() == png(1)
+    with pytest.raises(errors.FolderError):
+        store.input_path("x.png")
+    with pytest.raises(errors.FolderError):
+        store.input_path("inputs/../../x")
+
+
+def test_an_input_image_that_changed_or_went_is_said(tmp_path: Path) -> None:
+    store, image = ImageStore(tmp_path / "o"), local(tmp_path / "in.png", png(1))
+    store.check_writable()
+    (tmp_path / "in.png").write_bytes(png(2))
+    with pytest.raises(errors.NotFoundError, match="changed"):
+        store.keep_input(image)
+    (tmp_path / "in.png").unlink()
+    with pytest.raises(errors.NotFoundError, match="cannot read"):
+        store.keep_input(image)
+    os.mkfifo(tmp_path / "in.png")
+    with pytest.raises(errors.NotFoundError, match="not a regular file"):
+        store.keep_input(image)
+    assert all_files(tmp_path / "o") == []
+
+
+# ---- after a kill, between any two steps of "complete · intent saved · renamed · saved" ----
+
+
+def record_of(*outputs: OutputRecord) -> JobRecord:
+    return JobRecord("k", state=State.COMPLETED, outputs=list(outputs))
+
+
+def arriving(store: ImageStore, name: str = "a/x.png", number: int = 1) -> OutputRecord:
+    received = receive(store, png(number))
+    output = OutputRecord(0, url="u", sha256=received.sha256, bytes=received.bytes, temp=received.temp, writing=name)
+    output.width, output.height, output.media_type = received.width, received.height, received.media_type
+    return output
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_kill_between_two_steps_loses_no_image(tmp_path: Path, steps: int) -> None:
+    store = ImageStore(tmp_path)
+    output = arriving(store)
+    assert output.temp is not None
+    if steps == 1:  # as where a rename is a link and an unlink
+        (tmp_path / "a").mkdir()
+        os.link(tmp_path / output.temp, tmp_path / "a/x.png")
+    if steps >= 2:
+        store.publish(output.temp, "a/x.png")
+    if steps == 3:
+        store.sync(["a/x.png"])
+    assert store.recover(record_of(output))
+    assert (output.file, output.temp, output.writing) == ("a/x.png", None, None)
+    assert store.stat("a/x.png") == (output.bytes, output.mtime_ns)
+    assert all_files(tmp_path) == ["a/x.png"]
+    assert not store.recover(record_of(output), every_byte=True)
+
+
+def test_a_name_that_was_taken_meanwhile_gets_another(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    output = arriving(store, "x.png")
+    (tmp_path / "x.png").write_bytes(b"theirs")
+    assert store.recover(record_of(output))
+    assert output.file == "x-2.png"
+    assert (tmp_path / "x.png").read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("what", ["lost", "altered", "no hash"])
+def test_an_image_that_did_not_survive_is_fetched_again(tmp_path: Path, what: str) -> None:
+    store = ImageStore(tmp_path)
+    output = arriving(store, "x.png")
+    assert output.temp is not None
+    if what == "lost":
+        (tmp_path / output.temp).unlink()
+    elif what == "altered":
+        (tmp_path / output.temp).write_bytes(png(9))
+    else:
+        output.sha256 = None
+    assert store.recover(record_of(output))
+    assert (output.file, output.sha256, output.url, output.writing) == (None, None, "u", None)
+    assert all_files(tmp_path) == []
+
+
+def saved(store: ImageStore) -> OutputRecord:
+    output = arriving(store, "x.png")
+    store.recover(record_of(output))
+    return output
+
+
+@pytest.mark.parametrize(
+    ("change", "every_byte", "file", "replaced"),
+    [
+        (lambda path: None, False, "x.png", False),
+        (lambda path: None, True, "x.png", False),
+        (lambda path: os.utime(path, (1, 1)), False, "x.png", False),
+        (lambda path: path.unlink(), False, None, False),
+        (lambda path: path.write_bytes(b"short"), False, None, True),
+        (lambda path: (time.sleep(0.01), path.write_bytes(png(2))), False, None, True),
+        (lambda path: (path.unlink(), path.mkdir()), False, None, False),
+        (lambda path: (path.unlink(), os.mkfifo(path)), True, None, False),
+    ],
+    ids=["same", "same, read", "other time", "gone", "cut", "altered", "folder", "fifo"],
+)
+def test_altered_and_missing_images_are_noticed(
+    tmp_path: Path, change: Callable[[Path], object], every_byte: bool, file: str | None, replaced: bool
+) -> None:
+    store = ImageStore(tmp_path)
+    output = saved(store)
+    change(tmp_path / "x.png")
+    store.recover(record_of(output), every_byte=every_byte)
+    assert output.file == file
+    assert (output.writing == "x.png") is replaced
+
+
+def test_only_every_byte_finds_a_change_that_kept_its_time(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    output = saved(store)
+    data, found = bytearray(png(1)), (tmp_path / "x.png").stat()
+    data[-1] ^= 1
+    (tmp_path / "x.png").write_bytes(data)
+    os.utime(tmp_path / "x.png", ns=(found.st_mtime_ns, found.st_mtime_ns))
+    assert not store.recover(record_of(output))
+    assert store.recover(record_of(output), every_byte=True)
+    assert output.file is None
+
+
+def test_a_copied_folder_is_whole_and_needs_no_write_where_none_is_possible(tmp_path: Path) -> None:
+    (tmp_path / "o").mkdir()
+    output = saved(ImageStore(tmp_path / "o"))
+    shutil.copytree(tmp_path / "o", tmp_path / "p", copy_function=shutil.copyfile)
+    assert not ImageStore(tmp_path / "p", read_only=True).recover(record_of(output))
+    assert output.file == "x.png"
+    os.utime(tmp_path / "p" / "x.png", (1, 1))
+    assert ImageStore(tmp_path / "p").recover(record_of(output))
+    assert output.mtime_ns == 10**9  # so that the next run need not read it
+    assert not ImageStore(tmp_path / "p").recover(record_of(output))
+
+
+# ---- files that are not files ----
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("missing")]
+)
+def test_reading_never_waits(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(OSError):
+        files.read_regular_file(tmp_path / "x", 100)
+
+
+def test_reading_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(bytes(100))
+    assert files.read_regular_file(tmp_path / "x", 100) == bytes(100)
+    with pytest.raises(OSError, match="larger than 99 bytes"):
+        files.read_regular_file(tmp_path / "x", 99)
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    files.write_atomically(path, b"one")
+
+    def torn(file: object) -> None:
+        file.write(b"tw")  # type: ignore[attr-defined]
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        files.write_atomically(path, torn)
+    assert path.read_bytes() == b"one"
+    assert all_files(tmp_path) == ["x"]
+    assert path.stat().st_mode & 0o777 == 0o600

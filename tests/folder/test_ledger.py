@@ -1,0 +1,375 @@
+"""The ledger keeps what was saved, through kills, damage, strangers and other processes; or it is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli import errors
+from flux_lora_cli.folder import ledgerfile
+from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.records import JobRecord, PastTask, State
+from tests.folder.samples import SERVICE, completed, everything, planned, python, submitted
+
+
+def opened(folder: Path, **more: object) -> Ledger:
+    return Ledger.open(folder / LEDGER_NAME, SERVICE, **more)  # type: ignore[arg-type]
+
+
+def put(ledger: Ledger, *records: JobRecord) -> None:
+    ledger.save(map(ledger.row, records))
+
+
+def read(folder: Path) -> list[JobRecord]:
+    with opened(folder, create=False) as ledger:
+        return list(ledger.records())
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_field_comes_back_as_it_was(tmp_path: Path) -> None:
+    records = [everything(3), planned(1), submitted(2), JobRecord("submit:x", order=9, input={"prompt": "\ud800 \x00"})]
+    with opened(tmp_path) as ledger:
+        put(ledger, *records)
+        assert ledger.created
+    assert read(tmp_path) == sorted(records, key=lambda record: record.order)
+    assert names(tmp_path) == [LEDGER_NAME]
+    assert (tmp_path / LEDGER_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_saved_again_replaces_itself(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        put(ledger, planned(1))
+        put(ledger, submitted(1), planned(2))
+    assert [record.state for record in read(tmp_path)] == [State.SUBMITTED, State.PLANNED]
+
+
+def test_what_is_looked_up(tmp_path: Path) -> None:
+    retried = submitted(1, history=(PastTask("t0"),))
+    with opened(tmp_path) as ledger:
+        put(ledger, retried, completed(2), planned(3))
+        assert ledger.find("t2") == completed(2)
+        assert ledger.find(planned(3).key) == planned(3)
+        assert ledger.find("t9") is None
+        assert [record.id for record in ledger.recent(2)] == ["job-3", "job-2"]
+        assert ledger.task_ids() == {"t0", "t1", "t2"}
+        ledger.set_meta("sources", "[]")
+        assert ledger.meta("sources") == "[]"
+        assert ledger.meta("nothing") is None
+
+
+def test_secrets_in_urls_are_kept_for_sending_and_masked_where_they_are_shown(tmp_path: Path) -> None:
+    secret = planned(1, input={"prompt": "x", "loras": [{"path": "https://h/x?token=SECRET", "scale": 1}]})
+    with opened(tmp_path) as ledger:
+        put(ledger, secret)
+        ((_, entry),) = ledger.entries()
+    assert "SECRET" not in entry
+    assert read(tmp_path) == [secret]
+
+
+def test_other_service_and_none_to_open(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with pytest.raises(errors.OtherService, match=r"belongs to https://api\.wavespeed\.ai.*for sandbox"):
+        Ledger.open(tmp_path / LEDGER_NAME, "sandbox")
+    with pytest.raises(errors.NotFoundError):
+        Ledger.open(tmp_path / "other.sqlite3", SERVICE, create=False)
+
+
+def test_old_tasks_are_forgotten_and_their_cost_is_not(tmp_path: Path) -> None:
+    with opened(tmp_path, max_records=10) as ledger:
+        put(ledger, *(submitted(number) for number in range(5)))
+        put(ledger, *(completed(number) for number in range(5, 900)))
+        left = list(ledger.records())
+        assert len(left) == 10
+        assert [record.state for record in left[:5]] == [State.SUBMITTED] * 5  # never those that still run
+        assert ledger.forgotten_cost("2025-11") == 890 * Decimal("0.015")
+        assert ledger.forgotten_cost("2025-10") == 0
+    assert len(read(tmp_path)) == 10
+
+
+def test_a_thousand_ids_are_found_quickly(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        put(ledger, *(submitted(number) for number in range(10_000)))
+        began = time.perf_counter()
+        assert all(ledger.find(f"t{number}") for number in range(0, 10_000, 10))
+        assert time.perf_counter() - began < 2
+
+
+# ---- what lies there is not a ledger that can be trusted ----
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER x AFTER INSERT ON jobs BEGIN DELETE FROM jobs; END",
+        "CREATE VIEW x AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c",
+        "CREATE INDEX x ON jobs (tally)",
+        "CREATE TABLE x (y)",
+        "ALTER TABLE jobs ADD COLUMN x",
+        "DROP INDEX jobs_by_task",
+        "DROP TABLE meta",
+        "ALTER TABLE jobs RENAME TO y; CREATE VIEW jobs AS SELECT * FROM y",
+        "PRAGMA application_id = 7",
+        "PRAGMA user_version = 0",
+        "PRAGMA journal_mode = WAL",
+        "DELETE FROM jobs WHERE n = 2",
+        "UPDATE jobs SET task_id = 't9' WHERE n = 2",
+        "UPDATE jobs SET entry = replace(entry, 'completed', 'planned')",
+        "UPDATE jobs SET private = '{}'",
+        "UPDATE jobs SET position = 7 WHERE n = 1",
+        "UPDATE meta SET value = 'sandbox' WHERE name = 'service'",
+        "DELETE FROM meta WHERE name = 'created_at'",
+    ],
+)
+def test_a_ledger_that_somebody_changed_is_refused(tmp_path: Path, statement: str) -> None:
+    with opened(tmp_path) as ledger:
+        put(ledger, completed(1), completed(2))
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as database:
+        database.executescript(statement)
+    with pytest.raises(errors.LedgerDamaged) as caught:
+        read(tmp_path)
+    assert "backup" in caught.value.hint
+
+
+def test_a_newer_ledger_says_so(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as database:
+        database.execute("PRAGMA user_version = 2")
+    with pytest.raises(errors.LedgerNewer, match="later flux-lora"):
+        read(tmp_path)
+
+
+def _link(path: Path, target: str) -> None:
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("name", [LEDGER_NAME, f"{LEDGER_NAME}-journal", f"{LEDGER_NAME}-wal"])
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, Path.mkdir, lambda path: _link(path, "/dev/zero"), lambda path: _link(path, "missing")],
+    ids=["fifo", "folder", "dev-zero", "dangling"],
+)
+def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    opened(tmp_path).close()
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    began = time.monotonic()
+    with pytest.raises(errors.FolderError):
+        read(tmp_path)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 4096, 4097, 8192, -4096, -1])
+def test_a_cut_ledger_is_refused(tmp_path: Path, size: int) -> None:
+    with opened(tmp_path) as ledger:
+        put(ledger, *(completed(number) for number in range(40)))
+    path = tmp_path / LEDGER_NAME
+    whole = path.stat().st_size
+    os.truncate(path, size if size >= 0 else whole + size)
+    with pytest.raises(errors.LedgerDamaged):
+        read(tmp_path)
+
+
+def test_a_ledger_that_grew_beyond_reason_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    os.truncate(tmp_path / LEDGER_NAME, 2 << 30)
+    with pytest.raises(errors.LedgerDamaged, match="too large"):
+        read(tmp_path)
+
+
+def test_no_flipped_bit_changes_a_record_unseen(tmp_path: Path) -> None:
+    records = [completed(number) for number in range(12)]
+    with opened(tmp_path) as ledger:
+        put(ledger, *records)
+    path, draw = tmp_path / LEDGER_NAME, random.Random(4)
+    data = path.read_bytes()
+    refused = 0
+    for place in [*range(100), *range(100, len(data), 61)]:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert read(tmp_path) == records
+        except errors.FolderError as error:
+            refused += 1
+            assert error.hint
+        for side in ("-journal", "-wal", "-shm"):
+            assert not path.with_name(path.name + side).exists()
+    assert refused > 100
+
+
+@pytest.mark.parametrize("text", [completed(7).key, "t7"])
+def test_a_damaged_index_that_would_hide_a_job_is_noticed(tmp_path: Path, text: str) -> None:
+    with opened(tmp_path) as ledger:
+        put(ledger, *(completed(number) for number in range(12)))
+    path = tmp_path / LEDGER_NAME
+    data, places = path.read_bytes(), []
+    while (place := data.find(text.encode(), places[-1] + 1 if places else 0)) >= 0:
+        places.append(place)
+    assert len(places) > 2  # in the row, in its entry, in an index
+    for place in places:
+        path.write_bytes(data[:place] + b"x" + data[place + 1 :])
+        with pytest.raises(errors.LedgerDamaged):
+            read(tmp_path)
+
+
+# ---- kills ----
+
+_KILLED = """
+from flux_lora_cli.folder import ledgerfile
+from flux_lora_cli.folder.ledger import Ledger
+ledger = Ledger.open(Path(sys.argv[1]) / "ledger.sqlite3", SERVICE)
+for number in range(100):
+    ledger.save([ledger.row(submitted(number))])
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 7, 30])
+def test_a_kill_loses_nothing_that_was_saved(tmp_path: Path, lines: int) -> None:
+    process = python(_KILLED, tmp_path)
+    assert process.stdout is not None
+    for _ in range(lines):
+        process.stdout.readline()
+    process.kill()
+    told = lines + len(process.stdout.readlines())
+    process.wait()
+    found = read(tmp_path)
+    assert len(found) in (told, told + 1)
+    assert found == [submitted(number) for number in range(len(found))]
+    assert names(tmp_path) == [LEDGER_NAME]
+
+
+def cut_short(folder: Path) -> Path:
+    """A copy of a folder as a power cut in the middle of a commit leaves it."""
+    with opened(folder) as ledger:
+        put(ledger, *(submitted(number) for number in range(50)))
+    with contextlib.closing(sqlite3.connect(folder / LEDGER_NAME, isolation_level=None)) as database:
+        database.execute("PRAGMA cache_size = 2")  # so that changed pages reach the file before the commit
+        database.execute("PRAGMA cache_spill = 1")
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("UPDATE jobs SET entry = entry || zeroblob(2000)")
+        shutil.copytree(folder, folder / "cut")
+        database.execute("ROLLBACK")
+    assert (folder / "cut" / f"{LEDGER_NAME}-journal").stat().st_size > 0
+    return folder / "cut"
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_journal_that_a_power_cut_left_is_rolled_back(tmp_path: Path, read_only: bool) -> None:
+    with opened(cut_short(tmp_path), read_only=read_only) as ledger:
+        assert list(ledger.records()) == [submitted(number) for number in range(50)]
+
+
+def test_the_journal_of_a_deleted_ledger_is_not_played_into_a_new_one(tmp_path: Path) -> None:
+    folder = cut_short(tmp_path)
+    (folder / LEDGER_NAME).unlink()
+    with opened(folder) as ledger:
+        assert list(ledger.records()) == []
+        put(ledger, planned(1))
+    assert read(folder) == [planned(1)]
+    assert names(folder) == [LEDGER_NAME]
+
+
+# ---- other processes ----
+
+
+def test_a_stranger_that_keeps_it_locked_is_named_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledgerfile, "BUSY_SECONDS", 0.1)
+    ledger = opened(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_NAME, isolation_level=None)) as stranger:
+        stranger.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with pytest.raises(errors.FolderError, match="locked"):
+            opened(tmp_path)
+        with pytest.raises(errors.FolderError, match="locked"):
+            put(ledger, planned(1))
+        assert time.monotonic() - began < 5
+    put(ledger, planned(1))
+    ledger.close()
+    assert read(tmp_path) == [planned(1)]
+
+
+def test_only_the_holder_writes_over_a_row_that_another_changed(tmp_path: Path) -> None:
+    with opened(tmp_path) as batch, opened(tmp_path) as wait:
+        batch.take_hold()
+        put(batch, submitted(1))
+        mine = wait.find("t1")
+        assert mine is not None
+        retried = submitted(1, task_id="t1b", history=(PastTask("t1"),))
+        put(batch, retried)
+        mine.state = State.COMPLETED
+        put(wait, mine, submitted(2, key="task:t2"))
+        assert batch.find(mine.key) == retried
+        assert batch.find("t2") is not None
+        put(wait, *wait.recent(1))
+        put(batch, completed(1))
+    assert [record.state for record in read(tmp_path)] == [State.COMPLETED, State.SUBMITTED]
+
+
+def test_one_that_lost_its_hold_writes_nothing(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), opened(tmp_path)
+    first.take_hold()
+    with pytest.raises(errors.FolderBusy, match=f"process {os.getpid()} on "):
+        second.take_hold()
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as database, database:
+        database.execute("DELETE FROM meta WHERE name = 'holder'")
+    second.take_hold()
+    with pytest.raises(errors.FolderBusy):
+        put(first, planned(1))
+    first.close()
+    put(second, planned(2))  # the close of the first did not take the hold away
+    second.close()
+    assert read(tmp_path) == [planned(2)]
+
+
+@pytest.mark.parametrize(
+    ("how", "place"),
+    [
+        (lambda folder: folder.rename(folder.with_name("moved")), "moved"),
+        (lambda folder: (folder.rename(folder.with_name("moved")), folder.mkdir()), "moved"),
+        (lambda folder: shutil.rmtree(folder), None),
+        (lambda folder: (folder / LEDGER_NAME).unlink(), None),
+        (lambda folder: Path(shutil.copy(folder / LEDGER_NAME, folder / "x")).replace(folder / LEDGER_NAME), None),
+    ],
+    ids=["renamed", "renamed and made anew", "deleted", "ledger deleted", "ledger replaced"],
+)  # fmt: skip
+def test_a_folder_that_goes_away_is_noticed_and_never_made_anew(
+    tmp_path: Path, how: Callable[[Path], object], place: str | None
+) -> None:
+    folder = tmp_path / "o"
+    folder.mkdir()
+    ledger = opened(folder)
+    put(ledger, submitted(1))
+    how(folder)
+    with pytest.raises(errors.FolderMoved):
+        put(ledger, submitted(2))
+    with pytest.raises(errors.FolderMoved):
+        put(ledger, submitted(3))
+    ledger.close()
+    if place is not None:
+        assert read(tmp_path / place)[:1] == [submitted(1)]
+        assert not folder.exists() or names(folder) == []
+
+
+def test_a_ledger_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        put(ledger, completed(1))
+    with opened(tmp_path, read_only=True) as ledger:
+        assert list(ledger.records()) == [completed(1)]
+        with pytest.raises(errors.FolderError):
+            put(ledger, planned(2))
+    assert names(tmp_path) == [LEDGER_NAME]

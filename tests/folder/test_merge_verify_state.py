@@ -1,0 +1,302 @@
+"""Folders joined and checked; and what belongs to the user."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli import errors
+from flux_lora_cli.folder import state
+from flux_lora_cli.folder.combine import join
+from flux_lora_cli.folder.ledger import LEDGER_NAME
+from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
+from flux_lora_cli.folder.merge import merge_folders
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
+from flux_lora_cli.folder.verify import Finding, verify_folder
+from tests.folder.samples import SERVICE, completed, make_folder, planned, png, python, reopened, submitted
+
+# ---- merge ----
+
+
+def test_shards_become_one_folder(tmp_path: Path) -> None:
+    one = make_folder(tmp_path / "1", [completed(0, "a.png"), completed(2, "n/c.png")])
+    two = make_folder(tmp_path / "2", [completed(1, "b.png"), submitted(3)])
+    report = merge_folders([one, two, one], tmp_path / "all")
+    assert (report.jobs, report.added, report.images, report.unsound, report.twice) == (4, 4, 3, [], [])
+    assert report.summary["cost_usd"] == "0.06"
+    assert list(reopened(tmp_path / "all")) == ["job-0", "job-1", "job-2", "job-3"]
+    assert verify_folder(tmp_path / "all") == []
+    manifest = read_manifest(tmp_path / "all")
+    assert [record.id for record in manifest.records] == ["job-0", "job-1", "job-2", "job-3"]
+    again = merge_folders([one, two], tmp_path / "all")
+    assert (again.added, again.updated) == (0, 0)
+
+
+@pytest.mark.parametrize("gone", [LEDGER_NAME, MANIFEST_NAME])
+def test_a_source_needs_only_one_of_its_two(tmp_path: Path, gone: str) -> None:
+    one = make_folder(tmp_path / "1", [completed(0, "a.png")])
+    (one / gone).unlink()
+    before = sorted(os.listdir(one))
+    merge_folders([one], tmp_path / "all")
+    assert sorted(os.listdir(one)) == before
+    assert verify_folder(tmp_path / "all") == []
+
+
+def test_names_that_are_taken_and_files_that_are_not_sound(tmp_path: Path) -> None:
+    one = make_folder(tmp_path / "1", [completed(0, "x.png")])
+    two = make_folder(tmp_path / "2", [completed(1, "x.png"), completed(2, "y.png"), completed(3, "z.png")])
+    (two / "y.png").write_bytes(png(9))
+    (two / "z.png").unlink()
+    os.mkfifo(two / "z.png")
+    report = merge_folders([one, two], tmp_path / "all")
+    assert report.renamed == [(f"{two}/x.png", "x-2.png")]
+    assert report.unsound == [f"{two}/y.png", f"{two}/z.png"]
+    found = reopened(tmp_path / "all")
+    assert [found[f"job-{n}"].outputs[0].file for n in range(4)] == ["x.png", "x-2.png", None, None]
+
+
+def test_a_job_that_two_folders_bought_counts_twice_and_only_twice(tmp_path: Path) -> None:
+    one = make_folder(tmp_path / "1", [submitted(1, task_id="a", state=State.FAILED, error="failed: x")])
+    two = make_folder(tmp_path / "2", [completed(1, "x.png", task_id="b", aliases=("twin",))])
+    for _ in range(2):
+        report = merge_folders([one, two], tmp_path / "all")
+        record = reopened(tmp_path / "all")["job-1"]
+        assert (record.state, record.task_id, record.cost) == (State.COMPLETED, "b", Decimal("0.03"))
+        assert [(past.task_id, past.error) for past in record.history] == [("a", "failed: x")]
+        assert record.aliases == ("twin",)
+    assert report.twice == []
+    assert merge_folders([two, one], tmp_path / "other").twice == ["job-1"]
+
+
+def test_a_source_that_went_on_is_merged_again(tmp_path: Path) -> None:
+    one = make_folder(tmp_path / "1", [submitted(1)])
+    merge_folders([one], tmp_path / "all")
+    make_folder(one, [completed(1, "x.png")])
+    report = merge_folders([one], tmp_path / "all")
+    assert (report.updated, report.images, report.twice) == (1, 1, [])
+    assert reopened(tmp_path / "all")["job-1"].cost == Decimal("0.015")
+
+
+def test_what_cannot_be_merged(tmp_path: Path) -> None:
+    one = make_folder(tmp_path / "1", [completed(1)])
+    other = make_folder(tmp_path / "2", [completed(1)], service="sandbox")
+    with pytest.raises(errors.OtherService):
+        merge_folders([one, other], tmp_path / "all")
+    with pytest.raises(errors.NotFoundError):
+        merge_folders([tmp_path / "missing"], tmp_path / "all")
+    with pytest.raises(errors.UsageError):
+        merge_folders([one], one)
+    with pytest.raises(errors.NotFoundError):
+        (tmp_path / "empty").mkdir()
+        merge_folders([tmp_path / "empty"], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def test_input_images_come_along(tmp_path: Path) -> None:
+    import hashlib
+
+    name = f"inputs/{hashlib.sha256(png(5)).hexdigest()}.png"
+    one = make_folder(tmp_path / "1", [completed(1, input={"image": name, "images": [name, "https://h/x.png"]})])
+    (one / "inputs").mkdir()
+    (one / name).write_bytes(png(5))
+    merge_folders([one], tmp_path / "all")
+    assert (tmp_path / "all" / name).read_bytes() == png(5)
+
+
+PRICE = Decimal("0.015")
+UNSAID = submitted(1, state=State.UNKNOWN, task_id=None, intent_at="x")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "state", "cost"),
+    [
+        (planned(1), completed(1), State.COMPLETED, "0.015"),
+        (submitted(1), completed(1), State.COMPLETED, "0.015"),
+        (submitted(1, state=State.UNKNOWN, task_id=None), completed(1), State.COMPLETED, "0.015"),
+        (UNSAID, completed(1), State.COMPLETED, "0.03"),
+        (submitted(1, state=State.FAILED), UNSAID, State.UNKNOWN, "0.03"),
+        (completed(1), completed(1, task_id="b"), State.COMPLETED, "0.03"),
+        (completed(1, price=None), completed(1), State.COMPLETED, "0.015"),
+        (submitted(1, state=State.FAILED, refunded=PRICE), completed(1, task_id="b"), State.COMPLETED, "0.015"),
+    ],
+)  # fmt: skip
+def test_two_records_become_one(one: JobRecord, other: JobRecord, state: State, cost: str) -> None:
+    for pair in ((one, other), (other, one)):
+        joined = join(*pair)
+        assert (joined.state, joined.cost) == (state, Decimal(cost))
+        assert join(joined, one).cost == join(joined, other).cost == Decimal(cost)
+
+
+# ---- verify ----
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(b"x"), "altered"),
+        (lambda path: path.write_bytes(png(9)), "altered"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "altered"),
+        (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "altered"),
+    ],
+)
+def test_each_altered_or_missing_file_is_found(tmp_path: Path, change: Callable[[Path], object], kind: str) -> None:
+    make_folder(tmp_path, [completed(1, "a/x.png"), completed(2, "y.png")])
+    change(tmp_path / "a" / "x.png")
+    assert verify_folder(tmp_path) == [Finding(kind, "a/x.png", "job-1", 0)]
+
+
+def test_what_is_whole_missing_from_the_start_and_foreign(tmp_path: Path) -> None:
+    few = completed(1, "x.png")
+    few.outputs += [
+        OutputRecord(1, error="not_delivered: the service sent 1 of 3 images"),
+        OutputRecord(2, left_out=True),
+    ]
+    make_folder(tmp_path, [few, submitted(2)])
+    (tmp_path / "mine.txt").touch()
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "index.html").touch()
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs" / f"{'0' * 64}.png").write_bytes(b"x")
+    seen: list[str] = []
+    findings = verify_folder(tmp_path, lambda finding: seen.append(finding.kind))
+    assert sorted(seen) == ["altered", "foreign", "never_saved", "ok"]
+    assert [(f.kind, f.index, f.counts) for f in findings if f.job] == [("never_saved", 1, True)]
+    assert "1 of 3" in findings[0].message
+    foreign = Finding("foreign", "mine.txt")
+    assert foreign in findings
+    assert not foreign.counts
+
+
+def test_what_cannot_be_verified(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(errors.NotFoundError):
+            verify_folder(folder)
+    make_folder(tmp_path, [completed(1, "x.png")])
+    (tmp_path / MANIFEST_NAME).unlink()
+    assert verify_folder(tmp_path) == []
+
+
+# ---- the user's state ----
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(state.VARIABLE, str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_the_users_ledgers_are_one_per_service(here: Path) -> None:
+    assert state.open_user_ledger(SERVICE, create=False) is None
+    assert not here.exists()
+    for service in (SERVICE, "sandbox", "http://127.0.0.1:8080"):
+        ledger = state.open_user_ledger(service)
+        assert ledger is not None
+        with ledger:
+            ledger.save([ledger.row(submitted(1, key="submit:1"))])
+    again = state.open_user_ledger(SERVICE, create=False)
+    assert again is not None
+    with again:
+        assert again.find("t1") is not None
+    assert len(list((here / "tasks").iterdir())) == 3
+    assert here.stat().st_mode & 0o777 == 0o700
+
+
+def test_errors_of_the_state_name_the_variable(here: Path) -> None:
+    ledger = state.open_user_ledger(SERVICE)
+    assert ledger is not None
+    ledger.close()
+    ledger.path.write_bytes(b"x" * 5000)
+    with pytest.raises(errors.LedgerDamaged) as caught:
+        state.open_user_ledger(SERVICE)
+    assert state.VARIABLE in caught.value.hint
+    ledger.path.unlink()
+    os.mkfifo(ledger.path)
+    with pytest.raises(errors.FolderError) as refused:
+        state.open_user_ledger(SERVICE)
+    assert state.VARIABLE in refused.value.hint
+    os.environ[state.VARIABLE] = "/dev/null/x"
+    with pytest.raises(errors.FolderError):
+        state.open_user_ledger(SERVICE)
+
+
+def test_folders_are_remembered(here: Path) -> None:
+    for name in ("/a", "/b", "/\udcff", "/a"):
+        state.remember_folder(Path(name))
+    assert state.remembered_folders() == [Path("/b"), Path("/\udcff"), Path("/a")]
+    processes = [
+        python("from flux_lora_cli.folder import state; state.remember_folder(Path(sys.argv[1]))", f"/{n}")
+        for n in range(4)
+    ]
+    for process in processes:
+        process.communicate()
+    assert {Path(f"/{n}") for n in range(4)} < set(state.remembered_folders())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b'[1, null, "\\u0000", {}]', b"x" * (5 << 20)])
+def test_a_hostile_note_is_ignored(here: Path, content: bytes) -> None:
+    here.mkdir()
+    (here / "folders.json").write_bytes(content)
+    assert state.remembered_folders() == []
+    state.remember_folder(Path("/a"))
+    assert state.remembered_folders() == [Path("/a")]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_note_that_is_not_a_file_is_ignored(here: Path, make: Callable[[Path], None]) -> None:
+    here.mkdir()
+    make(here / "pace.json")
+    assert state.read_note("pace") is None
+    state.write_note("pace", {"x": 1})
+
+
+def test_notes_have_safe_names(here: Path) -> None:
+    state.write_note("../../x y/ü", [1])
+    assert state.read_note("../../x y/ü") == [1]
+    assert [path.name for path in here.iterdir()] == ["x-y.json"]
+
+
+_HOMELESS = """
+import filelock, json, platformdirs.unix
+from flux_lora_cli.folder import state
+os.environ.pop("HOME")
+os.environ.pop("XDG_STATE_HOME", None)
+os.environ.update([sys.argv[1].split("=")] if sys.argv[1] else [])
+os.chdir(sys.argv[2])
+os.setgroups([]); os.setgid(0); os.setuid(12345)
+state.remember_folder(Path("/a")); state.write_note("x", 1)
+found = [state.remembered_folders(), state.read_note("x")]
+try:
+    state.open_user_ledger(SERVICE)
+except Exception as error:
+    found.append([type(error).__name__, error.hint])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("home", ["", "HOME=/", "HOME=/proc/nothing", "HOME=relative", "HOME=/dev/null"])
+def test_without_a_home_folder(tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid():
+        pytest.skip("only root can become a user without an entry")
+    monkeypatch.delenv(state.VARIABLE, raising=False)
+    monkeypatch.setenv("HOME", "/")
+    tmp_path.chmod(0o777)
+    out, problem = python(_HOMELESS, home, tmp_path).communicate()
+    assert out, problem
+    folders, note, (kind, hint) = json.loads(out)
+    assert list(tmp_path.iterdir()) == []  # no folder called "~" where it happens to run
+    assert (folders, note, kind) == ([], None, "FolderError")
+    assert state.VARIABLE in hint
+
+
+def test_a_lock_among_the_users_processes(here: Path) -> None:
+    with state.lock("month"), pytest.raises(errors.FolderBusy), state.lock("month", patience=0.1):
+        pass
+    with state.lock("month"):
+        pass
+    assert list(here.iterdir()) == []

@@ -1,0 +1,535 @@
+"""A folder in use: ledger, manifest and images vouch for each other, and one batch at a time has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli import errors
+from flux_lora_cli.folder.holder import Holder
+from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
+from flux_lora_cli.folder.output import LOCK_NAME, OutputFolder, read_records
+from flux_lora_cli.folder.records import JobRecord, PastTask, State
+from tests.conftest import require_tool
+from tests.folder.samples import (
+    SERVICE,
+    completed,
+    fingerprint,
+    make_folder,
+    planned,
+    png,
+    python,
+    receive,
+    reopened,
+    submitted,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_orderly_end_leaves_no_side_file(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "o", [completed(1, "x.png"), submitted(2)])
+    assert names(tmp_path / "a" / "o") == [LEDGER_NAME, MANIFEST_NAME, "x.png"]
+    found = reopened(tmp_path / "a" / "o")
+    assert [record.state for record in found.values()] == [State.COMPLETED, State.SUBMITTED]
+    assert names(tmp_path / "a" / "o") == [LEDGER_NAME, MANIFEST_NAME, "x.png"]
+
+
+def test_a_folder_belongs_to_one_service(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [completed(1)])
+    for gone in ("nothing", LEDGER_NAME, MANIFEST_NAME):
+        (folder / gone).unlink(missing_ok=True)
+        before = names(folder)
+        with pytest.raises(errors.OtherService) as caught:
+            OutputFolder.open(folder, "sandbox", exclusive=True)
+        assert "-o" in caught.value.hint
+        assert names(folder) == before
+        make_folder(folder, [completed(1)])
+
+
+def test_sources_of_all_runs_are_kept(tmp_path: Path) -> None:
+    make_folder(tmp_path, [])
+    for source in (("a.yaml", "1" * 64), ("b.yaml", "2" * 64), ("a.yaml", "3" * 64)):
+        with OutputFolder.open(tmp_path, SERVICE, exclusive=True, sources=[source]) as folder:
+            folder.write_manifest()
+    assert {s.path: s.sha256[0] for s in read_manifest(tmp_path).sources} == {"a.yaml": "3", "b.yaml": "2"}
+
+
+def test_orders_go_on(tmp_path: Path) -> None:
+    make_folder(tmp_path, [completed(7)])
+    with OutputFolder.open(tmp_path, SERVICE, exclusive=True) as folder:
+        assert [folder.next_order(), folder.next_order()] == [8, 9]
+
+
+# ---- vouching ----
+
+
+@pytest.mark.parametrize("gone", ["nothing", LEDGER_NAME, MANIFEST_NAME])
+def test_a_dry_run_reads_either_and_changes_nothing(tmp_path: Path, gone: str) -> None:
+    folder = aged(tmp_path, [planned(2)], [completed(1, "x.png"), submitted(2)], LEDGER_NAME)
+    if gone == MANIFEST_NAME:
+        make_folder(folder, [completed(1, "x.png"), submitted(2)])
+    (folder / gone).unlink(missing_ok=True)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found = read_records(folder, SERVICE)
+    assert {record.name: record.state for record in found.values()} == {
+        "job-1": State.COMPLETED,
+        "job-2": State.SUBMITTED,
+    }
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(errors.OtherService):
+        read_records(folder, "sandbox")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (LEDGER_NAME, MANIFEST_NAME)}
+
+
+def aged(folder: Path, before: list[JobRecord], after: list[JobRecord], old: str) -> Path:
+    """A folder whose ledger or manifest is the copy of an earlier time."""
+    make_folder(folder, before)
+    copies = _files(folder)
+    make_folder(folder, after)
+    (folder / old).write_bytes(copies[old])
+    return folder
+
+
+@pytest.mark.parametrize("gone", [LEDGER_NAME, MANIFEST_NAME])
+def test_either_alone_is_enough(tmp_path: Path, gone: str) -> None:
+    records = [completed(1, "x.png"), submitted(2, state=State.FAILED, error="failed: x"), submitted(3), planned(4)]
+    folder = make_folder(tmp_path, records)
+    (folder / gone).unlink()
+    found = reopened(folder)
+    assert [(r.state, r.task_id, r.price, r.attempts) for r in found.values()] == [
+        (r.state, r.task_id, r.price, r.attempts) for r in records
+    ]
+    assert found["job-1"].outputs[0].file == "x.png"
+    assert found["job-1"].outputs[0].mtime_ns is not None
+    assert set(names(folder)) >= {LEDGER_NAME}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "task", "spent"),
+    [
+        (None, completed(1, "x.png"), "t1", "0.015"),
+        (planned(1), completed(1, "x.png"), "t1", "0.015"),
+        (planned(1), submitted(1), "t1", "0.015"),
+        (planned(1), submitted(1, state=State.SUBMITTING, task_id=None), None, "0.015"),
+        (submitted(1), completed(1, "x.png"), "t1", "0.015"),
+        (submitted(1, state=State.SUBMITTING, task_id=None), completed(1, "x.png"), "t1", "0.015"),
+        (submitted(1, state=State.UNKNOWN, task_id=None), submitted(1, state=State.FAILED), "t1", "0.015"),
+        (
+            submitted(1, state=State.FAILED),
+            completed(1, "x.png", task_id="t1b", attempts=2, history=(PastTask("t1", "failed: x", Decimal("0.015")),)),
+            "t1b",
+            "0.03",
+        ),
+        (submitted(1, state=State.FAILED), submitted(1, task_id="t1b", attempts=1), "t1b", "0.03"),
+    ],
+)
+def test_what_a_newer_manifest_shows_as_bought_is_bought(
+    tmp_path: Path, then: JobRecord | None, now: JobRecord, task: str | None, spent: str
+) -> None:
+    folder = aged(tmp_path, [then] if then else [], [now], LEDGER_NAME)
+    record = reopened(folder)["job-1"]
+    assert (record.state, record.task_id, record.cost) == (now.state, task, Decimal(spent))
+    assert record.attempts >= now.attempts
+    assert [o.file for o in record.outputs] == [o.file for o in now.outputs]
+    assert reopened(folder)["job-1"] == record
+
+
+def test_an_older_manifest_takes_nothing_back(tmp_path: Path) -> None:
+    retried = submitted(1, task_id="t1b", attempts=2, history=(PastTask("t1", "failed: x", Decimal("0.015")),))
+    folder = aged(tmp_path, [submitted(1, state=State.FAILED), planned(2)], [retried, completed(2)], MANIFEST_NAME)
+    with OutputFolder.open(folder, SERVICE, exclusive=True) as opened:
+        assert opened.records[retried.key] == retried
+        assert opened.rebuilt == []
+
+
+def test_a_file_that_a_manifest_calls_saved_counts_where_its_bytes_match(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, [completed(1, "x.png"), completed(2, "y.png"), completed(3, "z.png")])
+    (folder / LEDGER_NAME).unlink()
+    (folder / "y.png").write_bytes(png(9))
+    (folder / "z.png").unlink()
+    found = reopened(folder)
+    assert [found[f"job-{n}"].outputs[0].file for n in (1, 2, 3)] == ["x.png", None, None]
+    assert found["job-2"].outputs[0].writing is None  # and so nothing of the user's is written over
+
+
+def test_a_secret_lost_with_the_ledger_leaves_the_job_known(tmp_path: Path) -> None:
+    request = {"prompt": "x", "loras": [{"path": "https://h/x?token=SECRET", "scale": 1}], "seed": 5}
+    folder = aged(tmp_path, [planned(1, input=request)], [completed(1, input=request)], LEDGER_NAME)
+    assert reopened(folder)["job-1"].input == request  # the older ledger still had it
+    (folder / LEDGER_NAME).unlink()
+    record = reopened(folder)["job-1"]
+    assert record.state is State.COMPLETED
+    assert record.input is not None
+    assert record.input["seed"] == 5
+
+
+@pytest.mark.parametrize("foreign", [LEDGER_NAME, MANIFEST_NAME])
+def test_the_ledger_or_manifest_of_another_folder_is_refused(tmp_path: Path, foreign: str) -> None:
+    one, other = make_folder(tmp_path / "one", [completed(1)]), make_folder(tmp_path / "other", [completed(2)])
+    shutil.copy(other / foreign, one / foreign)
+    before = _files(one)
+    with pytest.raises(errors.OtherFolder):
+        OutputFolder.open(one, SERVICE, exclusive=True)
+    with pytest.raises(errors.OtherFolder):
+        read_records(one, SERVICE)
+    assert _files(one) == before
+    assert names(one) == [LEDGER_NAME, MANIFEST_NAME]
+
+
+def test_a_copy_of_a_folder_is_a_folder(tmp_path: Path) -> None:
+    make_folder(tmp_path / "one", [completed(1, "x.png")])
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert reopened(tmp_path / "two")["job-1"].state is State.COMPLETED
+
+
+def damage(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    changed = {
+        "empty": b"",
+        "cut": data[: len(data) * 2 // 3],
+        "head": b"x" + data[1:],
+        "head cut": data[60:],
+        "garbage": os.urandom(len(data)),
+    }
+    path.write_bytes(changed[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "head", "head cut", "garbage"])
+def test_a_damaged_manifest_beside_a_ledger_is_written_anew(tmp_path: Path, how: str) -> None:
+    folder = make_folder(tmp_path, [completed(n) for n in range(9)])
+    damage(folder / MANIFEST_NAME, how)
+    assert len(reopened(folder)) == 9
+    with OutputFolder.open(folder, SERVICE, exclusive=True) as opened:
+        opened.write_manifest()
+    assert len(read_manifest(folder).records) == 9
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "head", "garbage"])
+def test_a_damaged_manifest_alone_is_refused_and_stays(tmp_path: Path, how: str) -> None:
+    folder = make_folder(tmp_path, [completed(n) for n in range(9)])
+    (folder / LEDGER_NAME).unlink()
+    damage(folder / MANIFEST_NAME, how)
+    for _ in range(2):
+        with pytest.raises(errors.ManifestDamaged):
+            OutputFolder.open(folder, SERVICE, exclusive=True)
+        assert names(folder) == [MANIFEST_NAME]
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "head", "garbage"])
+def test_a_damaged_ledger_is_refused_with_the_way_out(tmp_path: Path, how: str) -> None:
+    folder = make_folder(tmp_path, [completed(n) for n in range(9)])
+    damage(folder / LEDGER_NAME, how)
+    with pytest.raises(errors.LedgerDamaged) as caught:
+        OutputFolder.open(folder, SERVICE, exclusive=True)
+    assert "manifest.json" in caught.value.hint
+    (folder / LEDGER_NAME).unlink()
+    assert len(reopened(folder)) == 9
+
+
+def test_of_a_damaged_manifest_what_can_be_read_still_counts(tmp_path: Path) -> None:
+    folder = aged(tmp_path, [], [completed(n) for n in range(9)], LEDGER_NAME)
+    damage(folder / MANIFEST_NAME, "cut")
+    assert 3 <= len(reopened(folder)) < 9
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprints", "asked"),
+    [
+        (f"a-cat-{fingerprint(1)[:12]}-0.png", (), True),
+        (f"nsfw/a-cat-{fingerprint(1)[:12]}-0-2.webp", (), True),
+        (f"a-cat-{fingerprint(1)[:12]}-0.png", (fingerprint(1),), True),
+        (f"x/{fingerprint(1)[:12]}_0.jpg", (fingerprint(1),), True),
+        (f"a-cat-{fingerprint(1)[:12]}-0.png", (fingerprint(2),), False),
+        (f"a-cat-{fingerprint(1)[:12]}-0.txt", (), False),
+        ("holiday-20251128.png", (), False),
+    ],
+)
+def test_images_without_ledger_and_manifest_are_asked_about(
+    tmp_path: Path, name: str, fingerprints: tuple[str, ...], asked: bool
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(png(1))
+    shown: list[list[str]] = []
+
+    def confirm(names: list[str]) -> bool:
+        shown.append(names)
+        return True
+
+    if asked:
+        with pytest.raises(errors.OtherFolder):
+            OutputFolder.open(tmp_path, SERVICE, exclusive=True, fingerprints=fingerprints)
+        assert not (tmp_path / LEDGER_NAME).exists()
+    OutputFolder.open(tmp_path, SERVICE, exclusive=True, fingerprints=fingerprints, confirm_orphans=confirm).close()
+    assert shown == ([[name]] if asked else [])
+
+
+# ---- one batch at a time ----
+
+_HOLD = """
+from flux_lora_cli.folder.output import OutputFolder
+folder = OutputFolder.open(Path(sys.argv[1]), SERVICE, exclusive=True)
+folder.save([folder.row(submitted(1))])
+print("open", flush=True)
+sys.stdin.readline()
+try:
+    folder.save([folder.row(submitted(2))])
+    print("saved", flush=True)
+except Exception as error:
+    print(type(error).__name__, flush=True)
+sys.stdin.readline()
+folder.close()
+"""
+
+
+def held(folder: Path) -> subprocess.Popen[str]:
+    process = python(_HOLD, folder)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n", process.communicate()[1]
+    return process
+
+
+def go_on(process: subprocess.Popen[str]) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("lock_file", ["stays", "is removed"])
+def test_a_second_batch_is_told_who_holds_the_folder(tmp_path: Path, lock_file: str) -> None:
+    process = held(tmp_path)
+    if lock_file == "is removed":
+        (tmp_path / LOCK_NAME).unlink()
+    began = time.monotonic()
+    with pytest.raises(errors.FolderBusy, match=f"process {process.pid} on {socket.gethostname()}"):
+        OutputFolder.open(tmp_path, SERVICE, exclusive=True)
+    assert time.monotonic() - began < 2
+    assert go_on(process) == "saved"
+    process.communicate("\n")
+    assert len(reopened(tmp_path)) == 2
+    assert names(tmp_path) == [LEDGER_NAME]
+
+
+def test_a_killed_batch_leaves_no_lock(tmp_path: Path) -> None:
+    process = held(tmp_path)
+    process.send_signal(signal.SIGKILL)  # and it stays a zombie for a while
+    time.sleep(0.1)
+    assert list(reopened(tmp_path)) == ["job-1"]
+    process.communicate()
+
+
+def test_a_batch_whose_folder_was_taken_over_stops(tmp_path: Path) -> None:
+    process = held(tmp_path)
+    (tmp_path / LOCK_NAME).unlink()
+    stale = Holder("x", 1, "elsewhere", "", "2025-11-28T00:00:00Z")
+    with Ledger.open(tmp_path / LEDGER_NAME, SERVICE) as ledger:
+        ledger.set_meta("holder", stale.text())
+    with OutputFolder.open(tmp_path, SERVICE, exclusive=True) as folder:
+        assert go_on(process) == "FolderBusy"
+        folder.save([folder.row(completed(1))])
+        process.communicate("\n")
+        folder.save([folder.row(completed(3))])
+    assert [record.state for record in reopened(tmp_path).values()] == [State.COMPLETED, State.COMPLETED]
+
+
+@pytest.mark.parametrize(
+    ("pid", "host", "started", "alive"),
+    [
+        (None, "elsewhere", "", False),
+        (None, socket.gethostname(), "another boot:1", False),
+        (2**22 + 7, socket.gethostname(), "", False),
+    ],
+)
+def test_who_is_alive(pid: int | None, host: str, started: str, alive: bool) -> None:
+    pid = pid or os.getpid()
+    assert Holder("t", pid, host, started, "").alive is alive
+    assert Holder.here("").alive
+
+
+@pytest.mark.parametrize("text", [None, "", "7", "[]", "{}", '{"token": 1}', "[" * 10_000])
+def test_a_holder_that_is_none(text: str | None) -> None:
+    assert Holder.read(text) is None
+
+
+def test_wait_adds_to_a_folder_while_a_batch_runs(tmp_path: Path) -> None:
+    process = held(tmp_path)
+    with OutputFolder.open(tmp_path, SERVICE, exclusive=False) as wait:
+        wait.save([wait.row(completed(8, key="task:t8", fingerprint=None, id=None))])
+        wait.write_manifest()
+    assert go_on(process) == "saved"
+    process.communicate("\n")
+    with OutputFolder.open(tmp_path, SERVICE, exclusive=True) as folder:
+        folder.write_manifest()
+    assert {record.name for record in read_manifest(tmp_path).records} == {"job-1", "job-2", "t8"}
+
+
+# ---- places ----
+
+
+def test_a_folder_that_goes_away_ends_the_run(tmp_path: Path) -> None:
+    folder = OutputFolder.open(tmp_path / "o", SERVICE, exclusive=True)
+    folder.save([folder.row(submitted(1))])
+    (tmp_path / "o").rename(tmp_path / "moved")
+    for act in (
+        lambda: folder.save([folder.row(submitted(2))]),
+        folder.write_manifest,
+        lambda: receive(folder.images, png(1)),
+    ):
+        with pytest.raises(errors.FolderMoved):
+            act()
+    folder.close()
+    assert names(tmp_path) == ["moved"]
+    assert list(reopened(tmp_path / "moved", exclusive=False)) == ["job-1"]
+
+
+def test_no_manifest_is_written_beside_a_ledger_that_was_replaced(tmp_path: Path) -> None:
+    make_folder(tmp_path, [completed(1)])
+    with OutputFolder.open(tmp_path, SERVICE, exclusive=True) as folder:
+        Path(shutil.copy(tmp_path / LEDGER_NAME, tmp_path / "x")).replace(tmp_path / LEDGER_NAME)
+        before = (tmp_path / MANIFEST_NAME).read_bytes()
+        with pytest.raises(errors.FolderMoved):
+            folder.write_manifest()
+    assert (tmp_path / MANIFEST_NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [LEDGER_NAME, MANIFEST_NAME, LOCK_NAME])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["fifo", "folder", "dev-zero"]
+)
+def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    folder = make_folder(tmp_path, [completed(1)])
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    began = time.monotonic()
+    with pytest.raises((errors.FolderError, errors.FolderBusy)):
+        OutputFolder.open(folder, SERVICE, exclusive=True).close()
+        assert name == LOCK_NAME
+        raise errors.FolderBusy("the lock file could be used all the same")
+    assert time.monotonic() - began < 3
+
+
+def test_a_deleted_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(errors.FolderError, match="working directory"):
+        OutputFolder.open(Path("o"), SERVICE, exclusive=True)
+    OutputFolder.open(tmp_path / "o", SERVICE, exclusive=True).close()
+
+
+_READ_ONLY = """
+from flux_lora_cli.folder.output import OutputFolder
+with OutputFolder.open(Path(sys.argv[1]), SERVICE, exclusive=True, sources=[("p", "0" * 64)]) as folder:
+    (record,) = folder.records.values()
+    changed = folder.images.recover(record)
+    folder.write_manifest()
+    try:
+        folder.save([])
+    except Exception as error:
+        print(folder.read_only, record.outputs[0].file, changed, type(error).__name__)
+"""
+
+
+def test_a_finished_folder_on_a_read_only_mount(tmp_path: Path) -> None:
+    require_tool("unshare")
+    folder = make_folder(tmp_path / "o", [completed(1, "x.png")])
+    (tmp_path / "ro").mkdir()
+    script = f'mount -t tmpfs none ro && cp -r o/. ro/ && mount -o remount,ro ro && cd {Path.cwd()} && exec "$@"'
+    process = python(_READ_ONLY, tmp_path / "ro")
+    process.kill()
+    process.communicate()
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", *process.args]  # type: ignore[misc]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout.split() == ["True", "x.png", "False", "FolderError"], done.stderr
+    assert names(folder) == [LEDGER_NAME, MANIFEST_NAME, "x.png"]
+
+
+# ---- durability, by the system calls ----
+
+_SAVE = """
+from flux_lora_cli.folder.output import OutputFolder
+folder = OutputFolder.open(Path(sys.argv[1]), SERVICE, exclusive=True)
+print("intent", flush=True)
+folder.save([folder.row(submitted(1))])
+print("saved", flush=True)
+received = receive(folder.images, png(1))
+print("received", flush=True)
+folder.images.publish(received.temp, "a/x.png"); folder.images.sync(["a/x.png"])
+print("published", flush=True)
+folder.write_manifest()
+print("written", flush=True)
+"""
+
+
+def test_what_is_told_is_on_disk_before(tmp_path: Path) -> None:
+    strace, process = require_tool("strace"), python(_SAVE, tmp_path / "o")
+    process.kill()
+    process.communicate()
+    log = tmp_path / "log"
+    calls = "trace=pwrite64,write,fsync,fdatasync,rename,renameat2,ftruncate,unlink"
+    command = [strace, "-f", "-qq", "-y", "-o", str(log), "-e", calls, *process.args]  # type: ignore[misc]
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True)
+    lines = [line for line in log.read_text(errors="replace").splitlines() if " = -1 " not in line]
+    marks = [next(n for n, line in enumerate(lines) if f'"{word}"' in line)
+             for word in ("intent", "saved", "received", "published", "written")]  # fmt: skip
+
+    def steps(begin: int, name: str) -> list[str]:
+        some = lines[marks[begin] + 1 : marks[begin + 1]]
+        return [line.split()[1].partition("(")[0] for line in some if f"{name}>" in line or f'{name}"' in line]
+
+    ledger = steps(0, LEDGER_NAME)
+    assert ledger[-1] in ("fsync", "fdatasync")
+    assert "pwrite64" in ledger
+    journal = steps(0, f"{LEDGER_NAME}-journal")
+    assert journal.index("fdatasync" if "fdatasync" in journal else "fsync") < journal.index("ftruncate")
+    assert journal[-1] in ("fsync", "fdatasync")  # the commit itself is the end of the journal
+    assert steps(1, ".part")[-1] == "fsync"
+    published = lines[marks[2] + 1 : marks[3]]
+    renamed = next(n for n, line in enumerate(published) if "rename" in line)
+    assert any("fsync" in line and line.rstrip().endswith("= 0") and "/o/a>" in line for line in published[renamed:])
+    written = lines[marks[3] + 1 : marks[4]]
+    renamed = next(n for n, line in enumerate(written) if "rename" in line)
+    assert any("fsync" in line and ".part>" in line for line in written[:renamed])
+    assert any("fsync" in line and "/o>" in line for line in written[renamed:])
+
+
+def test_the_ledger_never_needs_a_shared_memory_map(tmp_path: Path) -> None:
+    make_folder(tmp_path, [completed(1)])
+    with sqlite3.connect(f"file:{tmp_path / LEDGER_NAME}?mode=ro", uri=True) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() != ("wal",)
+
+
+def test_the_manifest_is_whole_while_it_is_written(tmp_path: Path) -> None:
+    make_folder(tmp_path, [completed(n) for n in range(50)])
+    code = "from flux_lora_cli.folder.output import OutputFolder\n" \
+        "with OutputFolder.open(Path(sys.argv[1]), SERVICE, exclusive=True) as folder:\n" \
+        "    print('open', flush=True)\n    while True: folder.write_manifest()"  # fmt: skip
+    process = python(code, tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    for _ in range(50):
+        assert len(json.loads((tmp_path / MANIFEST_NAME).read_bytes())["jobs"]) == 50
+    process.kill()
+    process.communicate()
+    assert len(read_manifest(tmp_path).records) == 50
