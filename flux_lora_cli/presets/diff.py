@@ -1,0 +1,223 @@
+"""Two sides of presets, job by job: what was added, removed, renamed, changed, and what that will buy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from flux_lora_cli.errors import NotFoundError, PresetError
+from flux_lora_cli.presets.job import Job, LocalImage, Where
+from flux_lora_cli.presets.load import Loaded, LoadOptions, load_presets
+from flux_lora_cli.presets.oldside import OldSide, is_preset
+from flux_lora_cli.text import counted, printable
+
+Kind = Literal["added", "removed", "renamed", "changed"]
+#: Jobs of the old side that are expanded at most: whatever the limit of the new side is.
+_MAX_OLD_JOBS = 100_000
+
+
+class Value(NamedTuple):
+    """A parameter that changed; None where a side does not set it. ``where``: what set the new value, or the old."""
+
+    old: Any
+    new: Any
+    where: Where
+
+
+@dataclass
+class Change:
+    """What happened to one job.
+
+    Attributes:
+        preset: the file, as the new side (or, of a removed job, the old one) names it.
+        id: of the job; ``old_id``: on the old side, None where it was not there.
+        images: that it will buy.
+        cost: USD of these; None where no price is known.
+    """
+
+    kind: Kind
+    preset: str
+    id: str
+    old_id: str | None
+    prompt: str
+    where: Where
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    images: int = 0
+    cost: Decimal | None = Decimal(0)
+
+
+@dataclass
+class Difference:
+    """All changes, in the order of the presets.
+
+    Attributes:
+        unchanged: jobs that are the same on both sides.
+        notes: what the user should know of the old side.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    unchanged: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> int:
+        """Images to buy."""
+        return sum(change.images for change in self.changes)
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD of all; None where a price is not known."""
+        known = [change.cost for change in self.changes if change.cost is not None]
+        return sum(known, Decimal(0)) if len(known) == len(self.changes) else None
+
+
+class _Sided(NamedTuple):
+    """A job of one side, what it was loaded with, and its fingerprint."""
+
+    job: Job
+    loaded: Loaded
+    file: str
+    fingerprint: str
+
+    def change(self, kind: Kind, old_id: str | None, where: Where, **more: Any) -> Change:
+        return Change(kind, self.file, self.job.id, old_id, str(self.job.params.get("prompt", "")), where, **more)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        job = self.job
+        seed = job.seed if job.seed is not None else "random" if job.repeat == 1 else f"random/{job.repeat}"
+        params = {name: job.with_images(value, _called) for name, value in job.params.items()}
+        return {"model": job.model, **params, "seed": seed}
+
+
+def compare(
+    paths: Sequence[Path],
+    old: OldSide,
+    options: LoadOptions,
+    *,
+    allow: Sequence[Path] = (),
+    bought: Collection[str] = frozenset(),
+    price: Decimal | None = None,
+) -> Difference:
+    """Compare the presets of the work tree with those of the old side.
+
+    Args:
+        paths: files, or folders: then the presets right in them, on both sides.
+        bought: fingerprints that an output folder has.
+        price: USD per image; else the documented one counts.
+
+    Raises:
+        NotFoundError: a path is on neither side.
+        PresetError: the new side is invalid.
+    """
+    pairs, found = _pairs(paths, old), Difference()
+    before = dict(_old_jobs(pairs, old, replace(options, max_jobs=_MAX_OLD_JOBS), old.allowed(allow), found.notes))
+    after = dict(_new_jobs({name: path for name, path in pairs.items() if path is not None}, options, allow))
+    paid = {*bought, *(each.fingerprint for each in before.values())}
+    gone: dict[str, list[_Sided]] = {}
+    for key, each in before.items():
+        if key not in after:
+            gone.setdefault(each.fingerprint, []).append(each)
+    for key, each in after.items():
+        earlier, renamed = before.get(key), gone.get(each.fingerprint)
+        if earlier is not None and earlier.fingerprint == each.fingerprint:
+            found.unchanged += 1
+            continue
+        if earlier is not None:
+            values = dict(_changed(earlier, each, old))
+            change = each.change("changed", each.job.id, each.job.where, parameters=values)
+        elif renamed:
+            change = each.change("renamed", renamed.pop(0).job.id, each.job.where)
+        else:
+            change = each.change("added", None, each.job.where)
+        if each.fingerprint not in paid:
+            paid.add(each.fingerprint)
+            change.images, change.cost = _purchase(each.job, options, price)
+        found.changes.append(change)
+    for each in (each for left in gone.values() for each in left):
+        found.changes.append(each.change("removed", each.job.id, Where(each.file, each.job.where.line)))
+    return found
+
+
+def _purchase(job: Job, options: LoadOptions, price: Decimal | None) -> tuple[int, Decimal | None]:
+    """Images to buy for a job, and what they cost in USD."""
+    model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
+    request = model.request(job.params, job.seed or 0)
+    number = request.get("num_images", 1)
+    images = number if isinstance(number, int) else 1
+    return images, model.price_of(request) if price is None else price * images
+
+
+def _changed(earlier: _Sided, now: _Sided, old: OldSide) -> Iterator[tuple[str, Value]]:
+    """What differs, with the place of the new value; of one that is gone, that of the old value."""
+    before, after = earlier.values, now.values
+    ours = now.loaded.provenance(now.job)
+    for name in dict.fromkeys([*after, *before]):
+        if before.get(name) == after.get(name):
+            continue
+        where = ours.get(name)
+        if where is None:
+            theirs = earlier.loaded.provenance(earlier.job).get(name)
+            where = replace(theirs, file=old.shown(theirs.file)) if theirs else now.job.where
+        yield name, Value(before.get(name), after.get(name), where)
+
+
+def _called(image: LocalImage) -> str:
+    return f"{Path(image.path).name} ({image.sha256[:12]})"
+
+
+# ---- sides ---------------------------------------------------------------------------------------
+
+_Jobs = Iterator[tuple[tuple[str, str], _Sided]]
+
+
+def _pairs(paths: Sequence[Path], old: OldSide) -> dict[str, Path | None]:
+    """Each preset by its name on the old side, and its file on the new one, if it is there."""
+    pairs: dict[str, Path | None] = {}
+    for path in paths:
+        relative = old.relative(path)
+        found: dict[str, Path | None] = dict.fromkeys(old.presets_in(relative))
+        if path.is_dir():
+            start = "" if relative == "." else f"{relative}/"
+            found |= {f"{start}{p.name}": p for p in path.iterdir() if is_preset(p.name)}
+        elif path.exists() or old.path(relative):
+            found[relative] = path if path.exists() else None
+        if not found:
+            what = "no presets in it" if path.is_dir() else "no such file"
+            raise NotFoundError(f"{printable(str(path))}: {what}, neither now nor in {old.label}")
+        pairs.update(sorted(found.items()))
+    return pairs
+
+
+def _old_jobs(
+    pairs: Collection[str], old: OldSide, options: LoadOptions, allow: Sequence[Path], notes: list[str]
+) -> _Jobs:
+    """By preset and ID; those of an invalid preset count as none."""
+    for name in pairs:
+        path = old.path(name)
+        if path is None:
+            continue
+        try:
+            loaded = load_presets(path, options=options, allow=allow)
+        except PresetError as error:
+            first = f": {old.shown(str(error.problems[0]))}" if error.problems else ""
+            problems = counted(len(error.problems), "problem")
+            notes.append(f"{name} in {old.label} is invalid, and its jobs count as none ({problems}{first})")
+            continue
+        for job in loaded.jobs:
+            meant = old.restored(job)
+            yield (name, job.id), _Sided(meant, loaded, old.shown(str(path)), meant.fingerprint)
+
+
+def _new_jobs(files: Mapping[str, Path], options: LoadOptions, allow: Sequence[Path]) -> _Jobs:
+    if not files:
+        return
+    loaded = load_presets(*files.values(), options=options, allow=allow)
+    jobs = iter(loaded.jobs)
+    for (name, path), preset in zip(files.items(), loaded.presets, strict=True):
+        for job in islice(jobs, preset.jobs):
+            yield (name, job.id), _Sided(job, loaded, str(path), job.fingerprint)

@@ -1,0 +1,232 @@
+"""Presets named on the command line, into jobs: every problem of every file in one go, or every job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
+from flux_lora_cli.presets.draw import job_count
+from flux_lora_cli.presets.job import Job, Where
+from flux_lora_cli.presets.jobs import Expander, Made, multiplication, number, origins, sums
+from flux_lora_cli.presets.nodes import Note, Problem, Problems, Source
+from flux_lora_cli.presets.notes import note_equal_jobs, note_list
+from flux_lora_cli.presets.options import MAX_JOBS, LoadOptions, matching, select
+from flux_lora_cli.presets.reading import Preset, Reader
+from flux_lora_cli.presets.sources import Files
+from flux_lora_cli.presets.spec import Spec
+from flux_lora_cli.text import counted, quoted
+
+__all__ = ["MAX_JOBS", "LoadOptions", "Loaded", "PresetInfo", "build_prompt_jobs", "load_presets"]
+
+
+@dataclass(frozen=True)
+class PresetInfo:
+    """What ``preset list`` tells of one file. ``sums``: how each job multiplies."""
+
+    file: str
+    name: str
+    description: str
+    model: str
+    stacks: tuple[str, ...]
+    jobs: int
+    sums: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that the sources ask for.
+
+    Attributes:
+        jobs: expanded, in the order of the sources, those that ``only`` leaves.
+        sources: (path, SHA-256) of every file that was read, those of the command line first.
+        names: the presets' names, in order.
+        total: jobs before ``only``.
+        multiplication: how the total comes about, ``2 × 40 × 12 = 960``; ``sums``: of each job, with names.
+        skipped_jobs: those with ``skip: true``, expanded as far as they are few: for the manifest.
+        presets: one entry per source.
+        notes: what is valid and probably not meant.
+        duplicates: the ID of a job to the IDs of others with its fingerprint.
+    """
+
+    jobs: list[Job]
+    sources: list[tuple[str, str]]
+    names: tuple[str, ...]
+    total: int
+    multiplication: str
+    sums: tuple[str, ...] = ()
+    skipped_jobs: list[Job] = field(default_factory=list)
+    presets: tuple[PresetInfo, ...] = ()
+    notes: tuple[Note, ...] = ()
+    duplicates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _made: Mapping[int, Made] = field(default_factory=dict, repr=False)
+    _options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def provenance(self, job: Job) -> dict[str, Where]:
+        """The place of each value of one of these jobs, through ``extends``; an option's ``file`` is its name."""
+        made = self._made.get(id(job))
+        return origins(made, self._options) if made else {}
+
+
+class Loader(Reader):
+    """All sources of a command."""
+
+    def check_limit(self, presets: Sequence[Preset]) -> int:
+        """The number of jobs; a problem where it is more than ``max_jobs``."""
+        counts = [sum(map(job_count, preset.wanted)) for preset in presets]
+        total, most = sum(counts), self.options.max_jobs
+        if most is not None and total > most:
+            preset = presets[max(range(len(counts)), key=counts.__getitem__)]
+            how = multiplication([spec for one in presets for spec in one.wanted])
+            message = f"expands to {how} jobs, more than the limit of {most}; raise it with --max-jobs {number(total)}"
+            self.problems.at(Where(preset.source.name, preset.line, 1), "jobs", message)
+        return total
+
+    def expand(self, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:
+        """The jobs of some specs of a preset."""
+        expander = Expander(preset.name, preset.model, problems, self.values, preset.stack, self.options.keep_ids)
+        return [made for spec in specs for made in expander.expand(spec)]
+
+    def raise_problems(self, files: int) -> None:
+        """Raises PresetError if there is any problem."""
+        found = self.problems.sorted()
+        if self.options.strict:
+            found += tuple(
+                Problem(n.file, n.line, n.column, "", f"{n.message} (--strict)") for n in self.problems.notes()
+            )
+        if found:
+            where = "the preset" if files == 1 else f"{files} presets"
+            raise PresetError(f"{counted(len(found), 'problem')} in {where}; nothing was sent", problems=found)
+
+    def finish(self, presets: Sequence[Preset]) -> Loaded:
+        """Everything, or every problem."""
+        options, problems = self.options, self.problems
+        total = self.check_limit(presets)
+        made: list[Made] = []
+        limit = MAX_JOBS if options.max_jobs is None and options.inspect else options.max_jobs
+        if limit is None or total <= limit:
+            made = [one for preset in presets for one in self.expand(preset, preset.wanted, problems)]
+        jobs = [one.job for one in made]
+        duplicates: dict[str, tuple[str, ...]] = {}
+        if not problems:
+            duplicates = note_equal_jobs(
+                jobs, options.models, options.api_version, options.allow_unknown_model, problems
+            )
+        self.raise_problems(len(presets))
+        sources = {preset.source.name: preset.source.sha256 for preset in presets}
+        for preset in presets:
+            sources = (
+                {**preset.read, **sources}
+                if not sources
+                else {**sources, **{k: v for k, v in preset.read.items() if k not in sources}}
+            )
+        skipped = [] if options.inspect else self._skipped(presets)
+        specs = [spec for preset in presets for spec in preset.wanted]
+        return Loaded(
+            [] if options.inspect else select(jobs, options, skipped),
+            list(sources.items()),
+            tuple(preset.name for preset in presets),
+            total,
+            multiplication(specs),
+            tuple(sums(specs)),
+            matching(skipped, options),
+            tuple(_info(preset) for preset in presets),
+            problems.notes(),
+            duplicates,
+            {id(one.job): one for one in made},
+            {name: self.option(name) for name in self.values},
+        )
+
+    def _skipped(self, presets: Sequence[Preset]) -> list[Job]:
+        """Jobs with ``skip: true``, for the record; so many that ``max_jobs`` would refuse them are not worth one."""
+        jobs: list[Job] = []
+        for preset in presets:
+            specs = [spec for spec in preset.specs if spec.skip]
+            if sum(map(job_count, specs)) <= (self.options.max_jobs or MAX_JOBS):
+                jobs += [made.job for made in self.expand(preset, specs, Problems())]
+        return jobs
+
+
+def _info(preset: Preset) -> PresetInfo:
+    stacks = tuple(preset.builder.shared.stacks) if preset.builder else ()
+    count = sum(map(job_count, preset.wanted))
+    return PresetInfo(
+        preset.source.name, preset.name, preset.description, preset.model.id, stacks, count, tuple(sums(preset.wanted))
+    )
+
+
+def load_presets(*paths: str | Path, options: LoadOptions | None = None, allow: Sequence[str | Path] = ()) -> Loaded:
+    """Read, check and expand presets (.yaml) and lists of jobs (.txt, .csv, .jsonl, ``-``).
+
+    Args:
+        options: overrides, limits and filters.
+        allow: folders besides a preset's own that it may read from.
+
+    Raises:
+        NotFoundError: a path does not exist, ``-`` is empty, ``only`` matches nothing.
+        UsageError: an override that the model does not take; a folder in place of a file.
+        PresetError: with every problem of every file, or more than ``max_jobs`` jobs.
+    """
+    loader = Loader(options or LoadOptions(), Files(allow))
+    return loader.finish([loader.load(str(path)) for path in paths])
+
+
+def build_prompt_jobs(
+    prompts: Sequence[str],
+    options: LoadOptions | None = None,
+    *,
+    preset: str | Path | None = None,
+    stack: str | Sequence[str] | None = None,
+    job: str | None = None,
+    allow: Sequence[str | Path] = (),
+) -> Loaded:
+    """The jobs of ``submit``.
+
+    Prompts are literal unless ``options.expand``. With a preset they take its defaults and the named stack; with
+    ``job``, a glob on expanded IDs, the preset's own jobs are taken, and one prompt replaces theirs. The IDs are those
+    of the preset without options: options and the LoRAs of ``stack`` are put into the jobs that were found.
+
+    Raises:
+        NotFoundError, PresetError: as ``load_presets``.
+        UsageError: nothing to submit, or options that do not go together.
+    """
+    options = options or LoadOptions()
+    if preset is None and (stack is not None or job is not None):
+        option, noun = ("--stack", "stack") if stack is not None else ("--job", "job")
+        raise UsageError(f"{option} names a {noun} of a preset", "add --preset FILE")
+    if stack is not None:
+        options = replace(options, overrides={**options.overrides, "stack": stack})
+    if job is not None:
+        return _jobs_of_preset(prompts, options, str(preset), job, allow)
+    if not prompts:
+        raise UsageError("no prompt", 'write one in quotes: flux-lora submit "a cat"')
+    loader = Loader(replace(options, only=(), only_ids=None), Files(allow))
+    source, data = Source("prompt"), b""
+    if preset is not None:
+        whole = LoadOptions(
+            models=options.models, api_version=options.api_version, allow_unknown_model=options.allow_unknown_model,
+            max_jobs=None, require_jobs=False, inspect=True,
+        )  # fmt: skip
+        load_presets(preset, options=whole, allow=allow)  # wrong anywhere: nothing of it is sent
+        source, data = loader.files.given(str(preset))
+    made = loader.preset(source, data, prompts)
+    note_list("prompt", [p.node for spec in made.specs for p in spec.prompts], not options.expand, loader.problems)
+    return loader.finish([made])
+
+
+def _jobs_of_preset(
+    prompts: Sequence[str], options: LoadOptions, preset: str, job: str, allow: Sequence[str | Path]
+) -> Loaded:
+    if len(prompts) > 1:
+        raise UsageError("--job takes at most one prompt", "leave out --job to use only the defaults")
+    given = {**options.overrides, **({"prompt": prompts[0]} if prompts else {})}
+    options = replace(options, overrides=given, only=(job,), only_ids=None, keep_ids=True)
+    loaded = load_presets(preset, options=options, allow=allow)
+    if not loaded.jobs:
+        raise NotFoundError(f"{quoted(job)} matches only jobs with skip: true", "take skip out of the preset")
+    seed = given.get("seed", options.set_overrides.get("seed"))
+    if seed is not None and len(loaded.jobs) == 1:
+        # Repeats count up from a fixed seed; one job alone takes the seed that was asked for.
+        return replace(loaded, jobs=[replace(loaded.jobs[0], seed=None if seed == -1 else seed)])
+    return loaded

@@ -1,0 +1,196 @@
+"""Values with their places, and what is said about them: problems (refused) and notes (sent all the same)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flux_lora_cli.presets.job import Where
+from flux_lora_cli.text import mask_secrets, printable
+
+#: Problems of one file that are kept; a generated file with one fault per line has as many as lines.
+MAX_PROBLEMS = 1_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A file that was read.
+
+    Attributes:
+        name: as messages show it.
+        folder: absolute, links resolved: where the names in it begin; "" for standard input.
+        root: the folder of the preset on the command line, which confines what this file may name.
+        real: absolute path, links resolved; "" where there is none.
+        sha256: of its bytes, lower-case hex.
+    """
+
+    name: str
+    folder: str = ""
+    root: str = ""
+    real: str = ""
+    sha256: str = ""
+
+
+class Node:
+    """A value and its place.
+
+    Attributes:
+        value: str, int, float, bool, None; a list of nodes; or a dict of keys to (line, column of the key, node).
+        text: a scalar as it was written, without quotes.
+        style: how: "" plain YAML, ``'`` ``"`` ``|`` ``>``; "cell" (CSV: the column decides the type), "json", "line".
+        mark: what its writing did to it: "comment" (a YAML comment ended it), "space" (``\\_`` in double quotes).
+    """
+
+    __slots__ = ("column", "line", "mark", "source", "style", "text", "value")
+
+    def __init__(
+        self, value: Any, source: Source, line: int, column: int, text: str = "", style: str = "", mark: str = ""
+    ) -> None:
+        self.value = value
+        self.source = source
+        self.line = line
+        self.column = column
+        self.text = text
+        self.style = style
+        self.mark = mark
+
+    @property
+    def where(self) -> Where:
+        return Where(self.source.name, self.line, self.column)
+
+    @property
+    def entries(self) -> dict[str, tuple[int, int, Node]]:
+        """The entries of a mapping; none of anything else."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    @property
+    def items(self) -> list[Node]:
+        """The items of a list; anything else is a list of itself."""
+        return self.value if isinstance(self.value, list) else [self]
+
+    def get(self, key: str) -> Node | None:
+        entry = self.entries.get(key)
+        return entry[2] if entry else None
+
+    def key(self, key: str) -> Node:
+        """The place of a key of this mapping, as a node."""
+        line, column, node = self.entries[key]
+        return Node(key, node.source, line, column, key)
+
+    def plain(self) -> Any:
+        """The bare value."""
+        if isinstance(self.value, list):
+            return [item.plain() for item in self.value]
+        if isinstance(self.value, dict):
+            return {key: entry[2].plain() for key, entry in self.value.items()}
+        return self.value
+
+    def escape(self, mark: str) -> str:
+        """How a literal ``mark`` is written in this scalar."""
+        return ("\\\\" if self.style in ('"', "json") else "\\") + mark
+
+
+def repeated(values: Iterable[T]) -> T | None:
+    """The first value that is there a second time."""
+    seen: set[T] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
+
+
+def key_path(path: Sequence[str | int]) -> str:
+    """Keys and numbers as messages name them: ``jobs[2].loras[0].path``."""
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in path]
+    return "".join(steps).removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a preset is refused. Line and column count from 1; ``key`` is a path (``jobs[2].size``), or ""."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.file}:{self.line}:{self.column}: {self.text}")
+
+    @property
+    def text(self) -> str:
+        """The message with the key's path, without the place."""
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is valid and probably not meant; ``kind`` is an ID of ``notes.KINDS``."""
+
+    file: str
+    line: int
+    column: int
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.file}:{self.line}:{self.column}: note: {self.message}")
+
+
+class Problems:
+    """The problems and notes of all files, each once, at most MAX_PROBLEMS of each for one file."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, int, str], Problem] = {}
+        self._notes: dict[tuple[str, int, int, str], Note] = {}
+        self._count: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
+
+    def add(self, node: Node, key: str, message: str) -> None:
+        """Refuse what stands at a node."""
+        self.at(node.where, key, message)
+
+    def at(self, where: Where, key: str, message: str) -> None:
+        """Refuse what stands at a place."""
+        seen = self._count.get(where.file, 0)
+        message = mask_secrets(message)
+        place = (where.file, where.line, where.column, message)
+        if seen > MAX_PROBLEMS or place in self._found:
+            return
+        self._count[where.file] = seen + 1
+        if seen == MAX_PROBLEMS:
+            key, message = "", f"more than {MAX_PROBLEMS} problems; the rest is not shown"
+        self._found[place] = Problem(where.file, where.line or 1, where.column or 1, key, message)
+
+    def note(self, where: Where, kind: str, message: str) -> None:
+        """Say what is sent as it is and probably not meant."""
+        seen = self._noted.get(where.file, 0)
+        place = (where.file, where.line, where.column, kind + message)
+        if seen < MAX_PROBLEMS and place not in self._notes:
+            self._noted[where.file] = seen + 1
+            self._notes[place] = Note(where.file, where.line or 1, where.column or 1, kind, mask_secrets(message))
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def full(self, file: str) -> bool:
+        """Whether no more problems of a file are taken, and looking for them is of no use."""
+        return self._count.get(file, 0) > MAX_PROBLEMS
+
+    def sorted(self) -> tuple[Problem, ...]:
+        """The problems, by file in the order of reading, then by place."""
+        order = {file: number for number, file in enumerate(self._count)}
+        return tuple(sorted(self._found.values(), key=lambda p: (order[p.file], p.line, p.column)))
+
+    def notes(self) -> tuple[Note, ...]:
+        """The notes, in the same order."""
+        order = {file: number for number, file in enumerate(self._noted)}
+        return tuple(sorted(self._notes.values(), key=lambda n: (order[n.file], n.line, n.column)))

@@ -1,0 +1,228 @@
+"""What is valid and probably not meant: one table of kinds, and the rules that find them (pure).
+
+A note changes nothing: what it names is sent as it is. ``--strict`` makes notes problems.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.presets.job import Job
+from flux_lora_cli.presets.nodes import Node, Problems, repeated
+from flux_lora_cli.presets.tags import has_marks
+from flux_lora_cli.service.models import Model, Models, Version, lora_path_problem
+from flux_lora_cli.service.values import by_value
+from flux_lora_cli.text import counted, mask_secrets, quoted
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A rule: why it matters, and what silences it."""
+
+    reason: str
+    silence: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "weight": Kind("weights of choices are not read; the number is sent as text", r"write \:: for literal colons"),
+    "count": Kind("counts of choices ($$) are not read", r"write \$$ for literal dollars"),
+    "tag": Kind("only <lora:PATH:SCALE> is read; other tags are sent as text", r"write \< for a literal <"),
+    "options": Kind("options in a prompt are not read", "set the parameters as keys or columns"),
+    "infotext": Kind("generation data of another tool would be sent as a prompt", "delete it"),
+    "editing": Kind("prompt editing ([from:to:when]) is not read", "delete the brackets"),
+    "header": Kind("the first line of a list looks like a table's header", "delete it, or name the file .csv"),
+    "placeholder": Kind("the name of a variable without ${…} is sent as text", r"write \{ or \$ for a literal mark"),
+    "comment": Kind("a YAML comment (space, #) ends a text", "put the text in quotes; or write two spaces before #"),
+    "space": Kind(r'in double quotes YAML reads \_ as a no-break space', r"write \\_ there, or use single quotes"),
+    "control": Kind("a control character in a text", "delete it"),
+    "unused": Kind("a variable or stack that nothing uses", "use it, or delete it"),
+    "axis": Kind("a matrix axis that nothing uses", "delete the axis, or what overrides it"),
+    "equal-choices": Kind("choices that are equal make the same job twice", "delete one; several images: repeat"),
+    "equal-requests": Kind("jobs whose requests are equal are paid for one by one", "delete one; or give it a seed"),
+    "duplicate": Kind("jobs that are the same are made once", "delete one; several images: repeat"),
+    "no-effect": Kind("a parameter without effect", "delete it, or set what it belongs to"),
+    "secret": Kind("a secret in a URL is kept in manifests and shown in reviews", "use a URL without one"),
+    "lora-path": Kind("a LoRA path that the service cannot load", "write the form that the note names"),
+    "lora-twice": Kind("the same LoRA twice in one stack", "add up the scales"),
+    "literal": Kind("prompts of lists are literal unless --expand", "add --expand"),
+}  # fmt: skip
+
+_SUSPICIOUS = re.compile(r"[<\[\x00-\x08\x0b-\x1f\x7f-\x9f\xa0]|--|[Nn]egative [Pp]rompt:|Steps:")
+_TAG = re.compile(r"(?<!\\)<\s*([A-Za-z][A-Za-z_-]{0,20})\s*:[^<>\n]{0,300}>")
+_OPTION = re.compile(
+    r"(?:^|\s)(--(?:prompt|negative[_-]?prompt|seed|steps|cfg[_-]?scale|guidance|sampler(?:[_-]name)?|width|height|ar"
+    r"|aspect|version|stylize|quality|chaos|niji|no|style|sref|cref|iw|tile|weird|raw|n_iter|batch_size|outpath)"
+    r"(?=[\s=:]|$)|--[a-z][a-z_-]{0,30}[ =]-?\d)"
+)
+_INFOTEXT = re.compile(
+    r"^\s*negative prompt:|\bsteps:\s*\d+,\s*(?:sampler|cfg|seed|size|schedule)|\bmodel hash:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_EDITING = re.compile(r"\[[^\[\]:|]{0,200}:[^\[\]:|]{0,200}:\d*\.?\d+\]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_HEADERS = ("prompt", "prompts", "text", "caption")
+
+
+def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[str, Any]) -> None:
+    """Say what in a prompt belongs to other tools, and what YAML did to it."""
+    for kind, message in (*_of_node(text, node), *_of_text(text), *_of_names(text, variables)):
+        problems.note(node.where, kind, message)
+
+
+def _of_node(text: str, node: Node) -> Iterator[tuple[str, str]]:
+    if node.mark == "comment":
+        yield (
+            "comment",
+            f"the text ends at {quoted(text[-30:])}: YAML takes the rest (#) for a comment; put it in quotes",
+        )
+    if node.mark == "space":
+        yield "space", r"in double quotes YAML reads \_ as a no-break space; write \\_, or use single quotes"
+
+
+def _of_text(text: str) -> Iterator[tuple[str, str]]:
+    if not _SUSPICIOUS.search(text):
+        return
+    for tag in _TAG.finditer(text):
+        name = tag[1].lower()
+        if tag[0].startswith("<lora:") or name in ("http", "https", "mailto"):
+            continue
+        meant = "did you mean <lora:PATH:SCALE>?" if name == "lora" else "tags other than <lora:…> are not read here"
+        yield "tag", f"{quoted(tag[0])} is sent as text; {meant} (literal: \\<)"
+    option = _OPTION.search(text)
+    if option:
+        yield "options", f"{quoted(option[1].strip())} is sent as text; set parameters as keys, or as columns of a .csv"
+    if _INFOTEXT.search(text):
+        yield "infotext", "this looks like pasted generation data of another tool; it would be sent as a prompt"
+    for edit in _EDITING.finditer(text):
+        if re.search(r"[A-Za-z]", edit[0]):
+            yield "editing", f"{quoted(edit[0])} is sent as text: prompt editing is not read here"
+    control = _CONTROL.search(text)
+    if control:
+        yield "control", f"the prompt holds the control character U+{ord(control[0]):04X}"
+
+
+def _of_names(text: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not variables or not any(mark in text for mark in "%<[("):
+        return
+    for found in re.finditer(r"%([\w-]{1,60})%|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)", text):
+        name = next(filter(None, found.groups()))
+        if name in variables:
+            yield "placeholder", f"{quoted(found[0])} is sent as it is; a variable is written ${{{name}}}"
+
+
+def note_list(kind: str, prompts: Sequence[Node], literal: bool, problems: Problems) -> None:
+    """Say what holds for a list of prompts: marks that are sent as they stand, a header line."""
+    if not prompts:
+        return
+    if kind == "txt" and prompts[0].text.strip(' ":').lower() in _HEADERS and len(prompts) > 1:
+        message = f"{quoted(prompts[0].text)} looks like a table's header; it would be sent as a prompt"
+        problems.note(prompts[0].where, "header", message)
+    marked = [node for node in prompts if has_marks(str(node.value))] if literal else []
+    if marked:
+        hold = "prompt holds" if len(marked) == 1 else "prompts hold"
+        sent = "is sent as it stands" if len(marked) == 1 else "are sent as they stand"
+        message = f"{len(marked)} {hold} <lora:…>, {{…|…}} or __…__ and {sent}; --expand reads them"
+        problems.note(marked[0].where, "literal", message)
+
+
+def note_loras(node: Node, problems: Problems) -> None:
+    """Say which LoRAs of a list never load, are there twice, or carry a secret."""
+    seen: dict[str, Node] = {}
+    for item in node.items:
+        path = item.get("path")
+        if path is None or not isinstance(path.value, str):
+            continue
+        note_url(path, problems)
+        why = lora_path_problem(path.value)
+        if why:
+            problems.note(path.where, "lora-path", why)
+        if path.value in seen:
+            message = f"the LoRA {quoted(path.value)} is twice in this stack (line {seen[path.value].line})"
+            problems.note(path.where, "lora-twice", message)
+        seen[path.value] = path
+
+
+def note_url(node: Node, problems: Problems) -> None:
+    """Say that a URL carries a token or password."""
+    masked = mask_secrets(node.value)
+    if masked != node.value:
+        message = (
+            f"a secret in the URL {quoted(masked, 120)}: all who read this file see it, and every manifest keeps it"
+        )
+        problems.note(node.where, "secret", message)
+
+
+def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, problems: Problems) -> None:
+    """Say that one LoRA is in several parts of a job: its stack, its own LoRAs, its tags."""
+    twice = repeated(path for part in parts for path in {lora["path"]: None for lora in part})
+    if twice is not None:
+        problems.note(node.where, "lora-twice", f"the LoRA {quoted(twice)} is twice in this job")
+
+
+# ---- jobs that end in one request --------------------------------------------------------------
+
+
+def find_duplicates(jobs: Sequence[Job]) -> dict[str, tuple[str, ...]]:
+    """IDs of jobs that have the fingerprint of an earlier one, under the ID of that one."""
+    groups: dict[str, list[str]] = {}
+    for job in jobs:
+        groups.setdefault(_identity(job), []).append(job.id)
+    return {ids[0]: tuple(ids[1:]) for ids in groups.values() if len(ids) > 1}
+
+
+def _identity(job: Job) -> str:
+    """As the fingerprint tells jobs apart, without its cost."""
+    seed = job.seed if job.seed is not None else f"random/{job.repeat}"
+    return json.dumps([job.model, by_value(job.params), seed], sort_keys=True, ensure_ascii=False)
+
+
+def note_equal_jobs(
+    jobs: Sequence[Job], models: Models, version: Version | None, allow_unknown: bool, problems: Problems
+) -> dict[str, tuple[str, ...]]:
+    """Tell duplicates, and jobs whose final requests are equal under different fingerprints; return the duplicates."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        first.setdefault(job.id, job)
+    duplicates = find_duplicates(jobs)
+    for one, others in duplicates.items():
+        same = f"{counted(len(others), 'duplicate')} of {one} ({_some(others)}): made once"
+        problems.note(
+            first[others[0]].where, "duplicate", f"{same}; for {len(others) + 1} images use repeat: {len(others) + 1}"
+        )
+    again = {name for others in duplicates.values() for name in others}
+    found: dict[str, list[Job]] = {}
+    tables: dict[str, Model | None] = {}
+    for job in jobs:
+        if job.model not in tables:
+            tables[job.model] = _table(models, job.model, version, allow_unknown)
+        model = tables[job.model]
+        if model is not None and job.id not in again:
+            found.setdefault(_request_key(job, model), []).append(job)
+    for group in found.values():
+        if len(group) > 1:
+            ids = _some([job.id for job in group])
+            message = f"{len(group)} jobs end in the same request and are paid for one by one: {ids}"
+            problems.note(group[1].where, "equal-requests", message)
+    return duplicates
+
+
+def _table(models: Models, name: str, version: Version | None, allow_unknown: bool) -> Model | None:
+    try:
+        return models.find(name, version, allow_unknown=allow_unknown)
+    except FluxLoraError:
+        return None
+
+
+def _request_key(job: Job, model: Model) -> str:
+    body = model.request(job.params, job.seed if job.seed is not None else -1 - job.repeat)
+    return json.dumps([job.model, by_value(body)], sort_keys=True, ensure_ascii=False, default=str)
+
+
+def _some(ids: Iterable[str]) -> str:
+    names = list(ids)
+    return ", ".join(names[:5]) + (f", … ({len(names)})" if len(names) > 5 else "")

@@ -1,0 +1,249 @@
+"""Presets as they were: at a revision, read from git alone, or in another folder.
+
+What a revision needs is written out into a folder of its own and read from there like any preset. Nothing is fetched,
+no hook runs, no file of the work tree is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from flux_lora_cli.errors import NotFoundError
+from flux_lora_cli.presets.job import Job, LocalImage
+from flux_lora_cli.text import printable, quoted
+
+SUFFIXES = (".yaml", ".yml")
+_TEXTS = (*SUFFIXES, ".json", ".txt", ".text", ".md", ".prompt", ".prompts", ".csv", ".tsv", ".jsonl", ".ndjson")
+#: Bytes: as presets and images are limited; and of all that is written out.
+_MAX_TEXT, _MAX_IMAGE, _MAX_ALL = 32 << 20, 100_000_000, 512 << 20
+_SECONDS = 60
+#: Variables of a hook or a caller that would make git look elsewhere.
+_DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
+            "GIT_COMMON_DIR", "GIT_ALTERNATE_OBJECT_DIRECTORIES")  # fmt: skip
+_QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0",
+          "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}  # fmt: skip
+_LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\n")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LINK = "120000"
+_OR_FOLDER = "Or compare with a folder: --from DIR."
+
+
+@dataclass
+class OldSide:
+    """A folder with the presets as they were. Its paths are relative to it, with ``/``.
+
+    Attributes:
+        label: what messages call it.
+        top: the repository that it is a picture of; None for a folder that the user named.
+        pointers: SHA-256 of an image in it → of the image that its Git LFS pointer stands for.
+    """
+
+    folder: Path
+    label: str
+    top: Path | None = None
+    pointers: dict[str, str] = field(default_factory=dict)
+
+    def relative(self, path: Path) -> str:
+        """A path of the new side as one of this side. Raises NotFoundError where it lies outside the repository."""
+        if self.top is not None:
+            return _inside(self.top, path)
+        inner = os.path.relpath(path).replace(os.sep, "/")
+        if not inner.startswith("..") and (self.folder / inner).exists():
+            return inner
+        return "." if path.is_dir() else path.name
+
+    def presets_in(self, relative: str) -> list[str]:
+        """The presets right in a folder; none where it is no folder."""
+        place = self.folder / relative
+        names = sorted(p.name for p in place.iterdir() if is_preset(p.name)) if place.is_dir() else []
+        return [str(PurePosixPath(relative, name)) for name in names]
+
+    def path(self, relative: str) -> Path | None:
+        """The file; None where this side does not have it."""
+        place = self.folder / relative
+        return place if place.is_file() else None
+
+    def shown(self, text: str) -> str:
+        """The name of a file, or a message with such names, as the user knows them."""
+        if self.top is None:
+            return text
+        prefix = os.path.relpath(self.top)
+        return text.replace(f"{self.folder}{os.sep}", "" if prefix == "." else f"{prefix}{os.sep}")
+
+    def allowed(self, folders: Sequence[Path]) -> list[Path]:
+        """What ``--allow-path`` means here: of a revision nothing outside the repository is read."""
+        if self.top is None:
+            return list(folders)
+        real = [Path(os.path.realpath(folder)) for folder in folders]
+        places = [self.folder / folder.relative_to(self.top) for folder in real if folder.is_relative_to(self.top)]
+        return [place for place in places if place.exists()]
+
+    def restored(self, job: Job) -> Job:
+        """The job with the images that pointers stand for."""
+
+        def meant(image: LocalImage) -> str:
+            return self.pointers.get(image.sha256, image.sha256)
+
+        if not self.pointers or not job.images:
+            return job
+        images = {meant(image): replace(image, sha256=meant(image)) for image in job.images.values()}
+        params = {name: job.with_images(value, meant) for name, value in job.params.items()}
+        return replace(job, params=params, images=images)
+
+
+@contextmanager
+def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
+    """The side that ``--from`` names, a revision or else a folder, with what ``paths`` were there.
+
+    Raises:
+        NotFoundError: neither; no git, or no repository.
+    """
+    folder, top, commit = Path(origin), Path(), ""
+    if not (folder.is_dir() and (origin.startswith((".", os.sep)) or origin.endswith(("/", os.sep)))):
+        try:
+            top = _top(paths[0])
+            commit = _commit(top, origin)
+        except NotFoundError:
+            if not origin or not folder.is_dir():
+                raise
+    if not commit:
+        yield OldSide(folder, printable(origin))
+        return
+    with tempfile.TemporaryDirectory(prefix="flux-lora-diff-") as temporary:
+        picture = Path(os.path.realpath(temporary))
+        pointers = _write_out(top, commit, [_inside(top, path) for path in paths], picture)
+        yield OldSide(picture, printable(origin), top, pointers)
+
+
+def is_preset(name: str) -> bool:
+    """Whether a file of this name is a preset."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(_TEXTS)
+
+
+# ---- git ---------------------------------------------------------------------------------------
+
+
+class _Entry(NamedTuple):
+    """A file of a commit."""
+
+    mode: str
+    hash: str
+
+
+def _git(folder: Path, *words: str, data: bytes = b"") -> bytes:
+    """What a command of git prints. Raises NotFoundError with what it says."""
+    env = {name: value for name, value in os.environ.items() if name not in _DROPPED} | _QUIET
+    options = ("--no-pager", "--literal-pathspecs", "-c", "protocol.allow=never", "-c", "core.fsmonitor=false")
+    try:
+        command = ["git", *options, "-C", str(folder), *words]
+        done = subprocess.run(command, input=data, capture_output=True, env=env, timeout=_SECONDS, check=False)  # noqa: S603
+    except FileNotFoundError:
+        raise NotFoundError("git is not installed", f"Install it. {_OR_FOLDER}") from None
+    except subprocess.TimeoutExpired:
+        raise NotFoundError(f"git did not answer within {_SECONDS} s", _OR_FOLDER) from None
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().removeprefix("fatal: ").partition("\n")[0]
+        trust = f"If you trust it: git config --global --add safe.directory {folder.resolve()}"
+        raise NotFoundError(f"git: {printable(said[:300])}", trust if "dubious ownership" in said else _OR_FOLDER)
+    return done.stdout
+
+
+def _top(place: Path) -> Path:
+    """The repository that holds a path, whether that exists or not."""
+    there = next(p for p in (place.absolute(), *place.absolute().parents) if p.is_dir())
+    return Path(os.path.realpath(os.fsdecode(_git(there, "rev-parse", "--show-toplevel").removesuffix(b"\n"))))
+
+
+def _inside(top: Path, path: Path) -> str:
+    """A path relative to its repository; a preset that is a link is called as the link is."""
+    real = Path(os.path.realpath(path)) if path.is_dir() else Path(os.path.realpath(path.parent), path.name)
+    if not real.is_relative_to(top):
+        raise NotFoundError(f"{printable(str(path))} is not in the repository {printable(str(top))}")
+    return real.relative_to(top).as_posix()
+
+
+def _commit(top: Path, revision: str) -> str:
+    """The commit of a revision; of ``A...`` its merge base with ``HEAD``."""
+    name = revision.removesuffix("...")
+    try:
+        # With ^{commit} behind it, nothing that the user writes is an option.
+        commit = _git(top, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").decode().strip()
+        return _git(top, "merge-base", commit, "HEAD").decode().strip() if name != revision else commit
+    except NotFoundError:
+        hint = "Name a commit, branch or tag that is here (git fetch gets those of the remote), or a folder."
+        if _git(top, "rev-parse", "--is-shallow-repository").strip() == b"true":
+            hint = "This clone is shallow: run git fetch --unshallow (actions/checkout: fetch-depth: 0)."
+        what = "has no merge base with HEAD" if name != revision else "is not a revision of this repository"
+        raise NotFoundError(f"--from {quoted(revision)} {what}", hint) from None
+
+
+def _listing(top: Path, commit: str) -> Iterator[tuple[str, _Entry]]:
+    """Every file of a commit that is small enough for a preset, or for what one names."""
+    for line in _git(top, "ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0"):
+        head, _, path = line.partition(b"\t")
+        mode, kind, digest, size = head.decode().split() if head else [""] * 4
+        name = os.fsdecode(path)
+        if kind == "blob" and size.isdigit() and int(size) <= (_MAX_TEXT if _is_text(name) else _MAX_IMAGE):
+            yield name, _Entry(mode, digest)
+
+
+def _read(top: Path, entries: Mapping[str, _Entry]) -> Iterator[tuple[str, bytes]]:
+    """The content of files; one that is missing, as in a partial clone, is left out."""
+    hashes = "".join(f"{entry.hash}\n" for entry in entries.values())
+    data, at = _git(top, "cat-file", "--batch", data=hashes.encode()), 0
+    for name in entries:
+        end = data.index(b"\n", at)
+        head = data[at:end].split()
+        at = end + 1
+        if len(head) == 3:
+            size = int(head[2])
+            yield name, data[at : at + size]
+            at += size + 1
+
+
+def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> dict[str, str]:
+    """Write out presets, whatever file their texts mention, and what these mention; returns the Git LFS pointers."""
+    (picture / ".git").mkdir()  # the mark by which links are confined to the repository
+    entries = dict(_listing(top, commit))
+    by_name: dict[bytes, set[str]] = {}
+    waiting, done = set[str](), set[str]()
+    for name in entries:
+        folder, _, last = name.rpartition("/")
+        by_name.setdefault(os.fsencode(last), set()).add(name)
+        if name in paths or ((folder or ".") in paths and is_preset(last)) or f"/{folder}/".endswith("/wildcards/"):
+            waiting.add(name)
+    pointers: dict[str, str] = {}
+    left = _MAX_ALL
+    while waiting:
+        texts = b""
+        for name, data in _read(top, {name: entries[name] for name in sorted(waiting)}):
+            left -= len(data)
+            if left < 0:
+                return pointers
+            place, is_link = picture / name, entries[name].mode == _LINK
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if is_link or _is_text(name):
+                texts += data
+            elif pointer := _LFS.match(data[:1000]):  # an image of its own in place of the file that it names
+                data = _PNG + pointer[1]
+                pointers[hashlib.sha256(data).hexdigest()] = pointer[1].decode()
+            if is_link:
+                place.symlink_to(os.fsdecode(data))
+            else:
+                place.write_bytes(data)
+        done |= waiting
+        waiting = {name for last, names in by_name.items() if last in texts for name in names} - done
+    return pointers

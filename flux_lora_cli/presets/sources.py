@@ -1,0 +1,274 @@
+"""The files of presets, read under confinement: a preset may come from a stranger's pull request.
+
+What a preset names must lie under the folder of the preset on the command line, links resolved; no part of its name
+begins with a dot (``.git``, ``.env``); it must be of the kind that is asked for. Nothing is ever waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import select
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
+from flux_lora_cli.folder.files import open_regular, read_regular_file
+from flux_lora_cli.presets.job import LocalImage
+from flux_lora_cli.presets.lists import decode, no_controls
+from flux_lora_cli.presets.nodes import Problem, Problems, Source
+from flux_lora_cli.text import nearest
+
+#: A preset of 100,000 jobs has about 10 MB.
+MAX_SOURCE = 32 * 1024 * 1024
+#: As the limit on output images.
+MAX_IMAGE = 100_000_000
+#: Files that are looked at to find the nearest name of a wildcard.
+_MAX_NAMES = 2_000
+_LFS = b"version https://git-lfs.github.com/spec/v1"
+_KINDS = {"text": (".txt", ".text", ".md", ".prompt", ".prompts"), "preset": (".yaml", ".yml", ".json")}
+
+#: Seconds for which the first byte of a pipe is waited for.
+PIPE_SECONDS = 5.0
+
+
+class Refused(Exception):
+    """A file that a preset names cannot be used; the text says why."""
+
+
+class Files:
+    """Reads what presets name. Each file is read once.
+
+    Args:
+        allow: folders below which presets may name files besides their own (``--allow-path``).
+
+    Raises:
+        NotFoundError: one of those folders does not exist.
+    """
+
+    def __init__(self, allow: Sequence[str | Path] = ()) -> None:
+        for folder in allow:
+            if not Path(folder).exists():
+                raise NotFoundError(f"--allow-path: {folder}: no such folder")
+        self._allowed = [os.path.realpath(folder) for folder in allow]
+        self._read: dict[str, tuple[Source, bytes]] = {}
+        self._images: dict[str, LocalImage] = {}
+
+    # ---- named on the command line -------------------------------------------------------------
+
+    def given(self, path: str) -> tuple[Source, bytes]:
+        """A file named on the command line; a FIFO or process substitution is read to its end.
+
+        Raises:
+            NotFoundError, UsageError (a folder), PresetError (too large, cannot be read, a link that leads out).
+        """
+        try:
+            kind = Path(path).stat().st_mode
+        except (OSError, ValueError):
+            raise NotFoundError(f"{path}: no such file", _near(path)) from None
+        if stat.S_ISDIR(kind):
+            raise UsageError(f"{path} is a folder, not a preset", f"name its files: {Path(path, '*.yaml')}")
+        real = os.path.realpath(path)
+        regular = stat.S_ISREG(kind)
+        try:
+            if not self._is_stream(path):
+                self._check_link(path, real)
+            data = read_regular_file(real, MAX_SOURCE) if regular else _read_stream(path)
+            _check_pointer(data)
+        except (Refused, OSError) as error:
+            why = str(error) if isinstance(error, Refused) else _os_error(error)
+            raise PresetError(f"{path}: {why}", problems=(Problem(path, 1, 1, "", why),)) from None
+        folder = str(Path(real).parent) if regular else os.path.realpath(os.curdir)
+        return Source(path, folder, folder, real if regular else "", hashlib.sha256(data).hexdigest()), data
+
+    @staticmethod
+    def _is_stream(path: str) -> bool:
+        return str(Path(path).absolute()).startswith(("/dev/", "/proc/"))
+
+    def _check_link(self, path: str, real: str) -> None:
+        """A preset that is itself a link is confined like a file that it would name. Raises Refused."""
+        folder = os.path.realpath(Path(path).parent)
+        if real == str(Path(folder, Path(path).name)):
+            return
+        root = next((str(p) for p in (Path(folder), *Path(folder).parents) if (p / ".git").exists()), folder)
+        if _inside(real, (root, *self._allowed)) is None:
+            raise Refused("is a link that leads out of its repository or folder; --allow-path DIR allows more")
+
+    def given_image(self, path: str) -> LocalImage:
+        """An input image named on the command line. Raises NotFoundError, UsageError."""
+        if not Path(path).exists():
+            raise NotFoundError(f"--image: {path}: no such file", "give a file, or an http(s) URL")
+        try:
+            return self._image(os.path.realpath(path))
+        except Refused as error:
+            raise UsageError(f"--image: {path}: {error}") from None
+
+    # ---- named by a preset -----------------------------------------------------------------------
+
+    def beside(self, path: str, source: Source, kind: str) -> tuple[Source, bytes]:
+        """A file that ``source`` names; ``kind`` is "text" or "preset". Raises Refused."""
+        real = self._confined(path, source)
+        if not real.lower().endswith(_KINDS[kind]):
+            raise Refused(f"is not a {kind} file; allowed: {', '.join(_KINDS[kind])}")
+        found = self._read.get(real)
+        if found is None:
+            try:
+                data = read_regular_file(real, MAX_SOURCE)
+            except OSError as error:
+                raise Refused(_os_error(error)) from None
+            _check_pointer(data)
+            digest = hashlib.sha256(data).hexdigest()
+            found = Source(_shown(real), str(Path(real).parent), source.root, real, digest), data
+            self._read[real] = found
+        return found
+
+    def image(self, path: str, source: Source) -> LocalImage:
+        """An input image that ``source`` names. Raises Refused."""
+        return self._image(self._confined(path, source))
+
+    def text(self, path: str, source: Source, problems: Problems) -> tuple[Source, str | None]:
+        """A text file; its text is None where a problem was noted. Raises Refused."""
+        found, data = self.beside(path, source, "text")
+        text = decode(data, found, problems)
+        if text is not None and "-----BEGIN" in text:
+            raise Refused("holds a key or certificate, not prompts")
+        return found, text if text is not None and no_controls(text, found, problems) else None
+
+    def wildcard_names(self, source: Source) -> list[str]:
+        """The names that ``__name__`` can have beside a file, for the nearest one."""
+        folder = Path(source.folder, "wildcards")
+        found: list[str] = []
+        if not source.folder or _inside(os.path.realpath(folder), (source.root, *self._allowed)) is None:
+            return found
+        for place, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [
+                os.path.relpath(Path(place, name[:-4]), folder).replace(os.sep, "/")
+                for name in files
+                if name.endswith(".txt") and not name.startswith(".")
+            ]
+            if len(found) > _MAX_NAMES:
+                break
+        return sorted(found)
+
+    def is_extended(self, source: Source) -> bool:
+        """Whether a preset beside this one extends it, so that what it shares is theirs to use."""
+        name = Path(source.real).name.encode()
+        beside = [path for path in Path(source.folder).glob("*.y*ml") if str(path) != source.real]
+        for path in beside[:200]:
+            try:
+                text = read_regular_file(path, 1_000_000, follow=False)
+            except OSError:
+                continue
+            if re.search(rb"^extends:[^#]{0,1000}" + re.escape(name), text, re.MULTILINE):
+                return True
+        return False
+
+    def _confined(self, path: str, source: Source) -> str:
+        if "\0" in path or not path.strip():
+            raise Refused("not a path")
+        root = source.root or os.path.realpath(os.curdir)
+        real = os.path.realpath(Path(source.folder or root, path))
+        inner = _inside(real, (root, *self._allowed))
+        if inner is None:
+            raise Refused("lies outside the preset's own folder (links resolved); --allow-path DIR allows more")
+        named = [part for part in Path(path).parts if part not in (".", "..")]
+        if any(part.startswith(".") for part in (*named, *Path(inner).parts)):
+            raise Refused("a name that begins with a dot is never read")
+        return real
+
+    def _image(self, real: str) -> LocalImage:
+        image = self._images.get(real)
+        if image is None:
+            image = self._images[real] = _probe(real)
+        return image
+
+
+def _inside(real: str, folders: Sequence[str]) -> str | None:
+    """The path within the first of the folders that holds it; None where none does."""
+    for folder in folders:
+        if real == folder or real.startswith(folder.rstrip(os.sep) + os.sep):
+            return os.path.relpath(real, folder)
+    return None
+
+
+def _check_pointer(data: bytes) -> None:
+    if data.startswith(_LFS):
+        raise Refused("is a Git LFS pointer, not the file itself; run `git lfs pull`")
+
+
+def _read_stream(path: str) -> bytes:
+    data = read_stream(path, MAX_SOURCE)
+    if len(data) > MAX_SOURCE:
+        raise Refused(f"is larger than {MAX_SOURCE:,} bytes")
+    return data
+
+
+def read_stream(path: str, limit: int) -> bytes:
+    """At most ``limit`` bytes and one more of a pipe, a descriptor (``<(…)``) or a file, to its end.
+
+    Raises:
+        OSError: it cannot be read, or nobody writes to the pipe within PIPE_SECONDS.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode) and not select.select([file], [], [], PIPE_SECONDS)[0]:
+            raise OSError(errno.ETIMEDOUT, "nobody writes to this pipe")
+        os.set_blocking(file.fileno(), True)
+        return file.read(limit + 1)
+
+
+def _os_error(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    reason = error.strerror or str(error) or "cannot be read"
+    return "is not a file" if "not a regular file" in reason or isinstance(error, IsADirectoryError) else reason.lower()
+
+
+def media_type(head: bytes) -> tuple[str, str] | None:
+    """(media type, extension) of an image by its first bytes: PNG, JPEG or WebP; None for anything else."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png", "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg", "jpg"
+    return ("image/webp", "webp") if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
+
+
+def _probe(real: str) -> LocalImage:
+    try:
+        with open_regular(real) as file:
+            head = file.read(len(_LFS))
+            _check_pointer(head)
+            kind = media_type(head)
+            if kind is None:
+                raise Refused("is not an image; allowed: PNG, JPEG, WebP")
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_IMAGE:
+                raise Refused(f"is too large for an input image: {size:,} bytes; allowed: {MAX_IMAGE:,}")
+            digest = hashlib.sha256(head)
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise Refused(_os_error(error)) from None
+    return LocalImage(real, digest.hexdigest(), size, *kind)
+
+
+def _shown(real: str) -> str:
+    """A path as short as it can be named from here."""
+    try:
+        here = os.path.relpath(real)
+    except ValueError:  # another drive
+        return real
+    return real if here.startswith("..") else here.replace(os.sep, "/")
+
+
+def _near(path: str) -> str:
+    place = Path(path)
+    try:
+        names = [entry.name for entry in os.scandir(place.parent)]
+    except (OSError, ValueError):
+        return f"the folder {place.parent} does not exist"
+    found = nearest(place.name, names)
+    return f"did you mean '{place.parent / found}'?" if found else ""

@@ -1,0 +1,319 @@
+"""From presets to jobs: what multiplies, what does not, and how the jobs are called."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli.presets.draw import sample
+
+HOUSE = """
+version: 1
+name: nasa-posters
+model: flux-dev-lora
+defaults: {size: 1024*1024, num_inference_steps: 28}
+stacks:
+  nasa:
+    - {path: davanstrien/nasa_concept_art-flux-lora, scale: 0.9}
+  plain: []
+vars:
+  place: [a lunar base, the rings of Saturn]
+matrix:
+  stack: [nasa, plain]
+  seed: [1, 2]
+jobs:
+  - id: dawn
+    prompt: "${place} at dawn, travel poster"
+  - prompt: "{a red|a blue} rocket, <lora:owner/retro:0.6>"
+    stack: nasa
+    num_inference_steps: 12
+    repeat: 3
+"""
+
+
+def test_the_example_of_the_language(studio) -> None:
+    loaded = studio.load(HOUSE)
+    ids = [job.id for job in loaded.jobs]
+    assert ids[0] == "dawn/a-lunar-base/nasa/1" and ids[7] == "dawn/the-rings-of-saturn/plain/2"
+    assert ids[8] == "a-red-a-blue-rocket/1/a-red/1"
+    assert len(ids) == len(set(ids)) == loaded.total == 8 + 2 * 2 * 3
+    rocket = loaded.jobs[8]
+    assert rocket.params["prompt"] == "a red rocket" and rocket.params["num_inference_steps"] == 12
+    assert [lora["path"] for lora in rocket.params["loras"]] == [
+        "davanstrien/nasa_concept_art-flux-lora",
+        "owner/retro",
+    ]
+    assert "seed" not in rocket.params and rocket.seed == 1
+    assert loaded.names == ("nasa-posters",) and len(loaded.sources[0][1]) == 64
+    assert dict(loaded.jobs[0].axes) == {"place": "a lunar base", "stack": "nasa", "seed": "1"}
+    assert dict(rocket.axes) == {"seed": "1", "choice": "a red", "repeat": "1"}
+
+
+def test_repeats_count_up_from_a_fixed_seed_and_are_drawn_without(studio) -> None:
+    jobs = studio.load(
+        "jobs:\n- {id: a, prompt: x, seed: 5, repeat: 2}\n- {id: b, prompt: x, seed: -1, repeat: 2}\n"
+    ).jobs
+    found = [(j.id, j.seed, j.repeat) for j in jobs]
+    assert found == [("a/1", 5, 1), ("a/2", 6, 2), ("b/1", None, 1), ("b/2", None, 2)]
+
+
+def test_a_job_that_sets_a_key_is_not_multiplied_by_its_axis(studio) -> None:
+    text = (
+        "matrix: {seed: [1, 2], guidance_scale: [2, 3]}\njobs:\n- {id: a, prompt: x, seed: 9}\n- {id: b, prompt: x}\n"
+    )
+    assert studio.ids(text) == ["a/2", "a/3", "b/1/2", "b/1/3", "b/2/2", "b/2/3"]
+    text = "matrix: {seed: [1, 2]}\njobs:\n- {id: a, prompt: x, matrix: {seed: [7], num_images: [1, 2]}}\n"
+    assert studio.ids(text) == ["a/7/1", "a/7/2"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "texts"),
+    [
+        ("{a|b} {c|d}", ["a c", "a d", "b c", "b d"]),
+        ("{a {x|y}|b}", ["a x", "a y", "b"]),
+        ("{{a|b}{c|d}|e}", ["ac", "ad", "bc", "bd", "e"]),
+        ("{|very }big", ["big", "very big"]),
+        ("${v} and ${v}", ["one and one", "two and two"]),
+        ("{${v} a|${v} b}", ["one a", "two a", "one b", "two b"]),
+        ("{${v}|x} {${v}|y}", ["one one", "two two", "one y", "two y", "x one", "x two", "x y"]),
+        ("${v} {${v}|y}", ["one one", "one y", "two two", "two y"]),
+        ("${w}", ["a one", "a two", "b"]),
+        ("{${w}|c}", ["a one", "a two", "b", "c"]),
+        ("{${w}|c} ${v}", ["a one one", "b one", "c one", "a two two", "b two", "c two"]),
+        ("{x|{y|${v}}}", ["x", "y", "one", "two"]),
+        (r"\{a|b\} \${v} \__w__ \<lora:o/n:1>", ["{a|b} ${v} __w__ <lora:o/n:1>"]),
+        (r"{3\::a|b} \-- \|", ["3::a -- |", "b -- |"]),
+        ("{a} and { b }", ["{a} and { b }"]),
+        ("{${v}} x", ["{one} x", "{two} x"]),
+        (r"{a\|b|c\}}", ["a|b", "c}"]),
+        ("5$ a_b __ } x__y \\n", ["5$ a_b __ } x__y \\n"]),
+        ("${lone}", ["single"]),
+        ("__animals/cats__", ["tabby", "tom"]),
+        ("__deep__", ["big tabby", "big tom", "small"]),
+        ("__animals/cats__ and __animals/cats__", ["tabby and tabby", "tabby and tom", "tom and tabby", "tom and tom"]),
+        ("\ufdd0 {a|b} \ufdd00 \\<", ["\ufdd0 a \ufdd00 <", "\ufdd0 b \ufdd00 <"]),
+    ],
+)
+def test_prompts(studio, prompt: str, texts: list[str]) -> None:
+    studio.write("wildcards/animals/cats.txt", "# cats\ntabby\n\ntom\n")
+    studio.write("wildcards/deep.txt", "big __animals/cats__\nsmall\n")
+    text = f"vars: {{v: [one, two], lone: single, w: ['a ${{v}}', b]}}\njobs:\n- id: j\n  prompt: '{prompt}'\n"
+    loaded = studio.load(text)
+    assert sorted(job.params["prompt"] for job in loaded.jobs) == sorted(texts)
+    assert len({job.id for job in loaded.jobs}) == len(texts)
+
+
+def test_a_variable_in_a_branch_that_is_not_taken_multiplies_nothing(studio) -> None:
+    text = "vars: {wood: [oak, ash]}\njobs:\n- {id: a, prompt: 'a {${wood}|tin} cup'}\n"
+    text += "- {id: b, prompt: 'a {${wood}|tin} jug', sample: 3}\n"
+    assert sorted(studio.prompts(text)) == [f"a {w} {c}" for w in ("ash",) for c in ("cup", "jug")] + [
+        "a oak cup", "a oak jug", "a tin cup", "a tin jug",
+    ]  # fmt: skip
+    assert studio.ids(text)[:3] == ["a/oak/oak", "a/ash/ash", "a/tin"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "left", "loras"),
+    [
+        ("a cat <lora:o/n:0.5>", "a cat", [("o/n", 0.5)]),
+        ("a <lora:o/n:0.5> cat", "a cat", [("o/n", 0.5)]),
+        ("a cat, <lora:o/n>, x", "a cat, x", [("o/n", 1)]),
+        ("<lora:https://h.co/o/n:2>a", "a", [("https://h.co/o/n", 2)]),
+        ("{<lora:o/a:1>|<lora:o/b:1>} x", "x", [("o/a", 1)]),
+        ("<lora:o/${n}:1> \\<lora:o/n:1>", "<lora:o/n:1>", [("o/v", 1)]),
+    ],
+)
+def test_lora_tags_move_to_the_stack(studio, prompt: str, left: str, loras: list[tuple[str, float]]) -> None:
+    job = studio.load(f"vars: {{n: v}}\njobs:\n- prompt: '{prompt}'\n").jobs[0]
+    assert job.params["prompt"] == left
+    assert [(lora["path"], lora["scale"]) for lora in job.params["loras"]] == loras
+
+
+def test_wildcards_that_name_themselves_end(studio) -> None:
+    studio.write("wildcards/loop.txt", "a __loop__\n")
+    assert "nested more than" in studio.problems("jobs:\n- prompt: '__loop__'\n")[0]
+
+
+def test_wildcards_stand_beside_the_file_that_uses_them(studio) -> None:
+    studio.write("base/wildcards/w.txt", "inner\n")
+    studio.write("wildcards/w.txt", "outer\n")
+    studio.write("base/b.yaml", "vars: {v: ['__w__']}\n")
+    assert studio.prompts("extends: base/b.yaml\njobs: [{prompt: '${v} __w__'}]") == ["inner outer"]
+
+
+def test_prompts_file(studio) -> None:
+    studio.write("ideas.txt", "# ideas\na {red|blue} fox\na hen\n")
+    loaded = studio.load("jobs:\n- prompts_file: ideas.txt\n  id: idea\n  seed: 1\n")
+    assert [job.id for job in loaded.jobs] == ["idea/a-red-blue-fox/red", "idea/a-red-blue-fox/blue", "idea/a-hen"]
+    assert loaded.jobs[2].where.line == 3 and loaded.jobs[2].axes == {"prompt": "a hen"}
+    assert any(path.endswith("ideas.txt") for path, _ in loaded.sources)
+    assert studio.ids("jobs:\n- prompts_file: ideas.txt\n")[2] == "a-hen"
+
+
+# ---- matrix, zip, scale ------------------------------------------------------------------------
+
+
+def test_zip_ties_axes_together(studio) -> None:
+    text = "zip: {prompt: [a cat, a dog], seed: [7, 8]}\njobs:\n- {id: j}\n- {id: k, seed: 1}\n- {id: l, prompt: x}\n"
+    jobs = studio.load(text).jobs
+    assert [(j.id, j.params["prompt"], j.seed) for j in jobs] == [
+        ("j/a-cat-7", "a cat", 7), ("j/a-dog-8", "a dog", 8), ("k/a-cat", "a cat", 1), ("k/a-dog", "a dog", 1),
+        ("l/7", "x", 7), ("l/8", "x", 8),
+    ]  # fmt: skip
+    assert dict(jobs[0].axes)["seed"] == "7"
+    text = "matrix: {num_images: [1, 2]}\njobs:\n- {id: j, prompt: x, zip: {size: [512*512, 600*600], seed: [1, 2]}}\n"
+    assert studio.ids(text) == ["j/1/512x512-1", "j/1/600x600-2", "j/2/512x512-1", "j/2/600x600-2"]
+
+
+def test_a_matrix_of_prompts(studio) -> None:
+    text = "matrix: {prompt: ['a {b|c}', d], seed: [1]}\njobs:\n- {id: j}\n- {id: k, prompt: own}\n"
+    assert studio.ids(text) == ["j/a-b-c/1/b", "j/a-b-c/1/c", "j/d/1", "k/1"]
+
+
+def test_a_matrix_of_scales(studio) -> None:
+    loras = "loras: [{path: o/a}, {path: o/b}]"
+    jobs = studio.load(f"matrix: {{scale: [0.5, 0.8]}}\njobs:\n- {{id: j, prompt: x, {loras}}}\n").jobs
+    assert [(j.id, [lora["scale"] for lora in j.params["loras"]]) for j in jobs] == [
+        ("j/0.5", [1, 0.5]),
+        ("j/0.8", [1, 0.8]),
+    ]
+    assert jobs[0].axes == {"scale": "0.5"}
+    jobs = studio.load(
+        f"matrix: {{scale: {{o/a: [0.5, 0.8], o/b: [2]}}}}\njobs:\n- {{id: j, prompt: x, {loras}}}\n"
+    ).jobs
+    assert [(j.id, [lora["scale"] for lora in j.params["loras"]]) for j in jobs] == [
+        ("j/0.5/2", [0.5, 2]),
+        ("j/0.8/2", [0.8, 2]),
+    ]
+    text = "stacks: {a: [{path: o/a}], none: []}\nmatrix: {stack: [a, none], scale: [0.5, 1]}\n"
+    text += "jobs: [{id: j, prompt: x}]\n"
+    loaded = studio.load(text)
+    assert len(loaded.jobs) == 4 and loaded.duplicates == {"j/none/0.5": ("j/none/1",)}
+
+
+# ---- names -------------------------------------------------------------------------------------
+
+
+def test_ids_stay_when_a_job_is_added_elsewhere(studio) -> None:
+    jobs = [
+        "- prompt: a cat\n",
+        "- prompt: 'a {b|c}'\n",
+        "- prompt: a dog\n  seed: 1\n",
+        "- prompt: a dog\n  seed: 2\n",
+    ]
+    before = studio.ids("jobs:\n" + "".join(jobs))
+    for place in range(len(jobs) + 1):
+        more = [*jobs[:place], "- prompt: a new one\n", *jobs[place:]]
+        assert [i for i in studio.ids("jobs:\n" + "".join(more)) if i != "a-new-one"] == before
+
+
+def test_ids_are_unique_and_explicit_ones_win(studio) -> None:
+    ids = studio.ids("jobs:\n- prompt: A cat!\n- prompt: a cat\n- prompt: a cat\n- {id: a-cat, prompt: dog}\n")
+    assert len(set(ids)) == 4 and ids[3] == "a-cat"
+    long = "very " * 40
+    ids = studio.ids(f"jobs:\n- prompt: {long}a\n- prompt: {long}b\n- prompt: ''\n- prompt: '!'\n- prompt: 猫と犬\n")
+    assert len(set(ids)) == 5 and all(len(one) <= 60 for one in ids) and ids[4] == "猫と犬"
+    assert studio.ids("vars: {v: ['a!', 'a?']}\njobs: [{id: j, prompt: '${v} {b!|b?}'}]")[0] == "j/a/b"
+
+
+def test_skip(studio) -> None:
+    loaded = studio.load("jobs:\n- {id: a, prompt: '{x|y}', skip: true}\n- {id: b, prompt: x}\n")
+    assert [job.id for job in loaded.jobs] == ["b"]
+    assert [job.id for job in loaded.skipped_jobs] == ["a/x", "a/y"]
+
+
+# ---- extends ---------------------------------------------------------------------------------
+
+
+def test_extends_merges_key_by_key(studio) -> None:
+    studio.write(
+        "one.yaml", "defaults: {num_images: 2, seed: 3}\nstacks: {s: [{path: o/one}]}\njobs:\n- prompt: from one\n"
+    )
+    studio.write("two.yaml", "model: flux-schnell-lora\ndefaults: {seed: 5}\nstacks: {s: [{path: o/two}], t: []}\n")
+    text = "extends: [one.yaml, two.yaml]\ndefaults: {size: 512*512}\n"
+    job = studio.load(text + "jobs:\n- {prompt: mine, stack: [s, t]}\n").jobs[0]
+    assert (job.model, job.seed) == ("wavespeed-ai/flux-schnell-lora", 5)
+    loras = [{"path": "o/two", "scale": 1}]
+    assert job.params == {"num_images": 2, "size": "512*512", "prompt": "mine", "loras": loras}
+    assert studio.prompts(text) == ["from one"]
+
+
+def test_a_diamond_of_extends_is_no_circle(studio) -> None:
+    studio.write("base.yaml", "defaults: {seed: 1}\n")
+    studio.write("left.yaml", "extends: base.yaml\ndefaults: {seed: 2}\n")
+    studio.write("right.yaml", "extends: base.yaml\n")
+    assert studio.load("extends: [left.yaml, right.yaml]\njobs:\n- prompt: a\n").jobs[0].seed == 2
+
+
+def test_what_each_value_came_from(studio) -> None:
+    studio.write("base.yaml", "defaults:\n  num_images: 2\n  size: 512*512\nstacks:\n  s:\n  - path: o/n\n")
+    text = (
+        "extends: base.yaml\ndefaults: {size: 600*600}\nmatrix:\n  seed: [1,\n    2]\njobs:\n- prompt: a\n  stack: s\n"
+    )
+    loaded = studio.load(text, overrides={"num_inference_steps": 5})
+    why = {name: f"{w.file.rpartition('/')[2]}:{w.line}" for name, w in loaded.provenance(loaded.jobs[1]).items()}
+    assert why == {
+        "num_images": "base.yaml:2", "size": "p.yaml:2", "seed": "p.yaml:5", "prompt": "p.yaml:7", "loras": "p.yaml:8",
+        "num_inference_steps": "--steps:0",
+    }  # fmt: skip
+
+
+# ---- sampling --------------------------------------------------------------------------------
+
+MANY = ", ".join(f"x{n}" for n in range(100))
+MILLION = (
+    f"vars: {{a: [{MANY}], b: [{MANY}], c: [{MANY}]}}\njobs:\n- id: j\n  prompt: '${{a}} ${{b}} ${{c}}'\n  sample: 10\n"
+)
+#: Presets are kept for years, so the drawing may never change.
+GOLDEN = ["j/x14/x5/x26", "j/x25/x10/x57", "j/x43/x75/x84"]
+
+
+def test_sampling_is_fixed_for_ever(studio) -> None:
+    ids = studio.ids(MILLION)
+    assert ids[:3] == GOLDEN and len(set(ids)) == 10
+    assert studio.ids(MILLION + "  sample_seed: 1\n") != ids
+
+
+def test_sampling_does_not_depend_on_the_hash_seed(studio) -> None:
+    path = studio.write("p.yaml", MILLION)
+    script = f"from flux_lora_cli.presets import load; print([j.id for j in load.load_presets({str(path)!r}).jobs])"
+    outputs = set()
+    for seed in ("1", "2"):
+        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(map(str, (Path(__file__).parents[2], *sys.path)))}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+        )
+        outputs.add(done.stdout)
+    assert len(outputs) == 1 and GOLDEN[0] in outputs.pop()
+
+
+def test_sampling_more_than_there_are_takes_all(studio) -> None:
+    assert len(studio.ids("jobs:\n- {prompt: '{a|b|c}', sample: 99}\n")) == 3
+    assert len(studio.ids("jobs:\n- {id: x, prompt: '{a|b|c}', sample: 2, repeat: 2}\n")) == 4
+
+
+def test_sampling_is_fair() -> None:
+    drawn = Counter(index for seed in range(400) for index in sample(10, 3, seed))
+    assert all(80 < drawn[n] < 160 for n in range(10))
+    assert len(set(sample(10**40, 50, 1))) == 50
+
+
+def test_a_million_combinations_are_not_made(studio) -> None:
+    values = ", ".join(str(n) for n in range(1000))
+    text = (
+        f"matrix: {{seed: [{values}]}}\nvars: {{a: [{values}]}}\njobs:\n- {{id: j, prompt: 'x ${{a}}', sample: 10}}\n"
+    )
+    loaded = studio.load(text)
+    assert loaded.total == len(loaded.jobs) == 10
+    assert "1000 × 1000 = 1000000 jobs" in studio.problems(text.replace(", sample: 10", ""))[0]
+
+
+def test_beyond_all_numbers(studio) -> None:
+    """2 to the power of 20,000 combinations: counted, refused, and still sampled."""
+    prompt = "{a|b}" * 20_000
+    assert "over 10^6019" in studio.problems(f"jobs:\n- {{id: j, prompt: '{prompt}'}}\n")[0]
+    assert len(studio.prompts(f"jobs:\n- {{id: j, sample: 1, prompt: '{prompt}'}}\n")[0]) == 20_000
