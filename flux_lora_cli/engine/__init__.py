@@ -1,0 +1,1 @@
+"""Jobs to the end: submitted, waited for, saved, recorded. Start at ``run``."""

@@ -1,0 +1,171 @@
+"""One task against the bill: what was charged and refunded, and what is wrong with it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, get_args
+
+from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.service.wire import BillItem, parse_time
+
+Kind = Literal[
+    "charged_twice", "not_refunded", "other_price", "unclear_price", "candidate", "refund_may_come", "not_charged",
+    "unknown_charge", "unknown_submission", "other_entry",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
+#: What is wrong and worth a letter to support; of the rest a candidate is for the user to decide.
+_WRONG = ("charged_twice", "not_refunded", "other_price", "unclear_price")
+#: Failed tasks are refunded within this time. [service documentation]
+REFUND_AFTER = timedelta(hours=3)
+#: A price so many times more or less than quoted is in another unit; USD per task where no quote is known.
+_UNIT_RATIO, _MAX_UNQUOTED = 50, Decimal(100)
+_DOLLARS = ("", "USD", "$", "US$")
+#: USD below which two prices are the same.
+_CENT = Decimal("0.000001")
+
+
+@dataclass(eq=False)
+class Books:
+    """The records of a folder, or of the user's own ledger (``path`` is None)."""
+
+    path: Path | None
+    records: list[JobRecord]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "submit" if self.path is None else str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class PaidTask:
+    """A task of a record: its present one, or one of its history.
+
+    Attributes:
+        quoted: USD that were expected for it; None where that is not known.
+        at: when it was submitted.
+    """
+
+    books: Books
+    record: JobRecord
+    id: str
+    quoted: Decimal | None
+    failed: bool
+    completed: bool
+    at: datetime | None
+
+    @classmethod
+    def all_of(cls, books: Books) -> Iterator[PaidTask]:
+        """Every task that these records claim."""
+        for record in books.records:
+            for past in record.history:
+                if past.task_id is not None:
+                    failed = past.error is not None
+                    yield cls(books, record, past.task_id, past.cost, failed, not failed, parse_time(past.intent_at))
+            if record.task_id is not None:
+                at = parse_time(record.task_created_at) or parse_time(record.intent_at)
+                failed, completed = record.state is State.FAILED, record.state is State.COMPLETED
+                yield cls(books, record, record.task_id, record.price, failed, completed, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What there is to say of a task, of a submission without one, or of a charge. ``charges``: IDs of bill entries."""
+
+    kind: Kind
+    message: str
+    task: str | None = None
+    record: JobRecord | None = None
+    books: Books | None = None
+    charges: tuple[str, ...] = ()
+
+    @property
+    def job(self) -> str | None:
+        """What messages call the job."""
+        return self.record.name if self.record is not None else None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What it makes of an audit."""
+        if self.kind in _WRONG:
+            return ExitCode.INCOMPLETE
+        return ExitCode.UNKNOWN if self.kind == "candidate" else ExitCode.OK
+
+
+def judge(task: PaidTask, items: Sequence[BillItem], now: datetime) -> Iterator[Finding]:
+    """What the bill's entries for one task say of it; nothing where all is as it should be."""
+
+    def found(kind: Kind, message: str) -> Finding:
+        return Finding(kind, message, task.id, task.record, task.books, tuple(item.id for item in items))
+
+    for item in items:
+        if item.kind not in ("deduct", "refund"):
+            yield found("other_entry", f"the bill has an entry of kind '{item.kind}': {item.shown}")
+    quote = f", quoted {dollars(task.quoted)}" if task.quoted is not None else ""
+    unclear = [item.shown for item in items if amount(item, task.quoted) is None]
+    if unclear:
+        yield found("unclear_price", f"the bill says {', '.join(unclear)}{quote}")
+        return
+    charges = [item for item in items if item.kind == "deduct"]
+    charged, back = (sum_of(items, task.quoted, kind) for kind in ("deduct", "refund"))
+    most = task.quoted if task.quoted is not None else max((amount(item, None) or 0 for item in charges), default=0)
+    if len(charges) > 1 and charged - back > most:
+        refund = f", {dollars(back)} refunded" if back else ""
+        yield found("charged_twice", f"{len(charges)} charges, {dollars(charged)}{refund}{quote}")
+    elif task.completed and not charges:
+        yield found("not_charged", f"completed, and not charged{quote}")
+    elif task.failed and charged > back:
+        at, owed = charges[0].created or task.at, dollars(charged - back)
+        if at is not None and now - at <= REFUND_AFTER:
+            yield found("refund_may_come", f"failed lately; the refund of {owed} may come yet")
+        else:
+            since = f" since {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at is not None else ""
+            yield found("not_refunded", f"failed, and {owed} were not refunded{since}")
+    elif charges and not task.failed and not back and task.quoted is not None and abs(charged - task.quoted) > _CENT:
+        yield found("other_price", f"charged {dollars(charged)}{quote}")
+
+
+def amount(item: BillItem, quoted: Decimal | None) -> Decimal | None:
+    """USD of one entry, without its sign; None where the unit cannot be understood.
+
+    Pages of the documentation show 0.02, -0.25 and 24300: what is far from the quote is in another unit.
+    """
+    if item.price is None or item.unit.upper() not in _DOLLARS:
+        return None
+    value = abs(item.price)
+    if not quoted:
+        return value if value <= _MAX_UNQUOTED else None
+    if value >= quoted * _UNIT_RATIO or 0 < value * _UNIT_RATIO <= quoted:
+        return None
+    return value
+
+
+def sum_of(items: Iterable[BillItem], quoted: Decimal | None, kind: str) -> Decimal:
+    return sum((amount(item, quoted) or Decimal(0) for item in items if item.kind == kind), Decimal(0))
+
+
+def refund_of(quoted: Decimal | None, items: Sequence[BillItem]) -> Decimal:
+    """USD of a task's price that were given back: what is left of its charges counts first, and never more than it."""
+    charged, back = (sum_of(items, quoted, kind) for kind in ("deduct", "refund"))
+    price = quoted if quoted is not None else charged
+    return min(back, max(price - max(charged - back, Decimal(0)), Decimal(0)))
+
+
+def note_refunds(record: JobRecord, refunds: dict[str, Decimal]) -> bool:
+    """Put refunds (task → USD) into a record, never more than a task's price; whether it changed."""
+    before = record.refunded, record.history
+    if record.price is not None and record.task_id in refunds:
+        record.refunded = max(record.refunded, min(refunds[record.task_id], record.price))
+    record.history = tuple(
+        replace(past, refunded=max(past.refunded, min(refunds[past.task_id], past.cost)))
+        if past.cost is not None and past.task_id in refunds
+        else past
+        for past in record.history
+    )
+    return (record.refunded, record.history) != before

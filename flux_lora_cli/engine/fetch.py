@@ -1,0 +1,337 @@
+"""The images of completed tasks: fetched, recorded, named, made durable, and only then called saved.
+
+The order is: bytes whole and flushed in a temporary file; its hash and its future name in the ledger; renamed; the
+folder flushed; "saved" in the ledger. After a kill between any two of these the next run finds the image by its hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
+from flux_lora_cli.engine.limits import DOWNLOAD
+from flux_lora_cli.engine.threads import Flusher
+from flux_lora_cli.errors import BadImage, FluxLoraError, FolderError, OutputGone, RefusedUrl
+from flux_lora_cli.folder.names import case_key
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts, iso
+
+if TYPE_CHECKING:
+    from flux_lora_cli.engine.plan import Work
+    from flux_lora_cli.engine.run import Run
+    from flux_lora_cli.folder.images import ImageStore, PartialImage, Received
+    from flux_lora_cli.service.client import Client
+    from flux_lora_cli.service.wire import Task
+
+#: Downloads at once, at most.
+MAX_DOWNLOADS = 32
+#: Seconds for which an output that is not there is asked for, after its task ended: the store may be behind.
+#: [CONTRACT: waiting and downloading]
+LATE = 120.0
+#: Seconds after its submission for which a task of an earlier run counts as one that ended a moment ago.
+RECENT = 900.0
+#: A try that brought so many bytes is progress, not a failure; tries in all, at most.
+PROGRESS, MAX_TRIES = 65_536, 100
+
+NameOf = Callable[[JobRecord, OutputRecord, str], str]
+
+
+class Fetcher:
+    """Saves images into one folder.
+
+    Args:
+        images: the folder's images; None where nothing is saved.
+        name_of: the name that an output should get: (record, output, extension).
+        shown: how the folder's path is printed, before a file's.
+        taken: names in the folder that belong to other images.
+        nsfw: ``keep``, ``quarantine`` or ``skip``.
+
+    Attributes:
+        fetching: images on their way; ``saved``: images saved in this run.
+    """
+
+    def __init__(
+        self, images: ImageStore | None, name_of: NameOf, shown: str, taken: Iterable[str], nsfw: str, download: bool
+    ) -> None:
+        self.images = images
+        self.fetching = self.saved = 0
+        self._name_of = name_of
+        self._shown = shown
+        self._taken = {case_key(name) for name in taken}
+        self._nsfw = nsfw
+        self._download = download
+        self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
+        self._sync: Flusher[str] | None = None
+
+    # ---- input images ----
+
+    async def body(self, run: Run, work: Work) -> dict[str, Any]:
+        """The request as it is sent: local images inline, or as the URL of an upload."""
+        body = dict(work.record.input or {})
+        for key in ("image", "images"):
+            value = body.get(key)
+            if isinstance(value, str):
+                body[key] = await self._reference(run, work, value)
+            elif isinstance(value, (list, tuple)):
+                body[key] = [await self._reference(run, work, str(each)) for each in value]
+        return body
+
+    async def _reference(self, run: Run, work: Work, value: str) -> str:
+        if not value.startswith("inputs/"):
+            return value
+        digest = PurePosixPath(value).stem
+        local = work.images.get(digest)
+        if local is not None:
+            path, media_type = local.path, local.media_type
+        else:
+            assert self.images is not None
+            path, media_type = str(self.images.input_path(value)), f"image/{PurePosixPath(value).suffix[1:]}"
+        try:
+            return await run.calls.get(run.client.upload, path, media_type, why=work.record.name)
+        except FluxLoraError as error:
+            error.message = f"{work.record.name}: the input image could not be uploaded: {error.message}"
+            raise
+
+    # ---- outputs ----
+
+    async def fetch_missing(self, run: Run, work: Work, task: Task | None) -> None:
+        """Save the images of a completed job that are asked for and not there.
+
+        Args:
+            task: the completed task; None for a job of an earlier run, whose task is polled for fresh URLs.
+        """
+        record = work.record
+        ended_now = task is not None
+        if task is None:
+            task = await self._poll(run, record)
+        if task is not None:
+            self._take(record, task)
+            run.emit(Completed(record.id, task.id, len(task.outputs), task.execution_ms))
+        sources = dict(enumerate(task.outputs)) if task else {o.index: o.url for o in record.outputs if o.url}
+        fetches = []
+        for output in record.outputs:
+            if output.file is not None:
+                continue
+            output.left_out = not self._wanted(output)
+            if output.left_out:
+                output.error = None
+            elif sources.get(output.index):
+                fetches.append((output, ended_now or _recent(run, record)))
+            else:
+                await self._not_there(run, record, output)
+        if not fetches:
+            await run.save(record)  # else the first image's name is saved with it
+        for output, late in fetches:
+            await self._fetch(run, work, output, sources[output.index] or "", late)
+
+    def _take(self, record: JobRecord, task: Task) -> None:
+        """Record the outputs that came, and those that were asked for and did not."""
+        known = {output.index: output for output in record.outputs}
+        for index, source in enumerate(task.outputs):
+            output = known.setdefault(index, OutputRecord(index))
+            output.url = source if source.startswith(("http://", "https://")) else None
+            output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
+        for index in range(len(task.outputs), record.images_asked if record.input else 0):
+            known.setdefault(index, OutputRecord(index))
+        record.outputs = [known[index] for index in sorted(known)]
+
+    def _wanted(self, output: OutputRecord) -> bool:
+        return self._download and not (self._nsfw == "skip" and output.nsfw is True)
+
+    async def _not_there(self, run: Run, record: JobRecord, output: OutputRecord) -> None:
+        earlier = output.error is not None
+        if not earlier:
+            came = sum(o.url is not None or o.file is not None for o in record.outputs)
+            sent = (
+                f"sent {came} of {record.images_asked} images" if came < record.images_asked else "named no image here"
+            )
+            output.error = f"not_delivered: the service {sent}"
+        code, message = error_parts(output.error)
+        run.emit(Missing(record.id, record.task_id, output.index, code, message, earlier))
+
+    async def _fetch(self, run: Run, work: Work, output: OutputRecord, source: str, late: bool) -> None:
+        record = work.record
+        self.fetching += 1
+        try:
+            received = await self._receive(run, record, output, source, late)
+        except FolderError:
+            raise
+        except FluxLoraError as error:
+            output.error = f"{error.code}: {error.message}"
+            await run.save(record)
+            run.emit(Missing(record.id, record.task_id, output.index, error.code, error.message))
+        else:
+            await self._keep(run, work, output, received)
+        finally:
+            self.fetching -= 1
+
+    async def _receive(self, run: Run, record: JobRecord, output: OutputRecord, source: str, late: bool) -> Received:
+        """The whole image in a temporary file. A broken download goes on where it broke."""
+        assert self.images is not None
+        partial = self.images.begin()
+        late_until = run.time() + (LATE if late else 0.0)
+        failures, refreshed = 0, False
+        try:
+            for _ in range(MAX_TRIES):
+                size, asked = partial.size, None
+                try:
+                    async with self._downloads:
+                        return await run.pool.call(_download, run.client, source, partial)
+                except OutputGone as error:
+                    if not refreshed:
+                        refreshed = True
+                        fresh = await self._fresh_url(run, record, output.index)
+                        if fresh is not None and fresh != source:
+                            source = fresh
+                            continue
+                    if run.time() >= late_until:
+                        raise
+                    failure: FluxLoraError = error
+                    delay = 1.0 + DOWNLOAD.delay(failures, run.draw)
+                    failures += 1
+                except (RefusedUrl, FolderError):
+                    raise
+                except FluxLoraError as error:
+                    failure, asked = error, getattr(error, "retry_after", None)
+                    failures = 0 if partial.size - size >= PROGRESS else failures + 1
+                    if not DOWNLOAD.more(failures) or (asked or 0) > LATE:
+                        raise
+                    delay = DOWNLOAD.delay(max(0, failures - 1), run.draw, asked)
+                which = f"{record.name}: image {output.index}"
+                run.explain(f"{which}: {failure.message}; fetching again in {delay:.1f} s")
+                await asyncio.sleep(delay)
+            raise BadImage(f"not whole after {MAX_TRIES} downloads")
+        except FluxLoraError:
+            partial.discard()
+            raise
+        except asyncio.CancelledError:
+            partial.abandon()  # a thread may still be writing to it
+            raise
+
+    async def _fresh_url(self, run: Run, record: JobRecord, index: int) -> str | None:
+        await asyncio.sleep(run.settings.poll_interval)  # it was polled a moment ago
+        task = await self._poll(run, record)
+        return task.outputs[index] if task is not None and index < len(task.outputs) else None
+
+    async def _poll(self, run: Run, record: JobRecord) -> Task | None:
+        """The task as the service has it now; None where that cannot be known."""
+        if record.task_id is None or run.calls.stopped:
+            return None
+        try:
+            task = await run.calls.get(
+                run.client.result,
+                record.task_id,
+                record.api_version or "v2",
+                floor=run.settings.poll_interval,
+                why=record.name,
+            )
+        except FolderError:
+            raise
+        except FluxLoraError:
+            return None
+        return task if task.completed and task.outputs else None
+
+    # ---- names ----
+
+    async def _keep(self, run: Run, work: Work, output: OutputRecord, received: Received) -> None:
+        """The bytes are whole and on disk: record what they will be called, rename, make that durable, record it."""
+        assert self.images is not None
+        record, images = work.record, self.images
+        output.temp, output.sha256, output.bytes = received.temp, received.sha256, received.bytes
+        output.width, output.height, output.media_type = received.width, received.height, received.media_type
+        replacing = output.writing is not None  # an image of ours that was found altered
+        if not replacing:
+            output.writing = self._free_name(record, output, received.extension)
+        while True:
+            await run.save(record)
+            assert output.writing is not None
+            try:
+                output.mtime_ns = await run.pool.call(_publish, images, received.temp, output.writing, replacing)
+                break
+            except FileExistsError:
+                if await run.pool.call(images.sha256, output.writing) == output.sha256:
+                    images.discard(received.temp)  # a kill came after the rename: it is the same image
+                    output.mtime_ns = (images.stat(output.writing) or (0, None))[1]
+                    break
+                output.writing = self._distinct(output.writing)
+        if self._sync is None:
+            self._sync = Flusher(run.pool, images.sync)
+        await self._sync.add(output.writing)
+        output.file, output.writing, output.temp, output.error = output.writing, None, None, None
+        output.saved_at = iso(run.now())
+        await run.save(record)
+        if received.warning:
+            run.emit(Warned("image", f"{output.file}: {received.warning}"))
+        self.saved += work.counts
+        run.emit(image_event(record, output, self._shown))
+
+    def _free_name(self, record: JobRecord, output: OutputRecord, extension: str) -> str:
+        name = self._name_of(record, output, extension)
+        if output.nsfw is True and self._nsfw == "quarantine":
+            name = f"nsfw/{name}"
+        return self._distinct(name)
+
+    def _distinct(self, name: str) -> str:
+        candidate, number = name, 1
+        while (key := case_key(candidate)) in self._taken:
+            number += 1
+            path = PurePosixPath(name)
+            candidate = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        self._taken.add(key)
+        return candidate
+
+
+def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bool = False) -> Image:
+    """The event of a saved image; ``shown``: the folder's path as it is printed."""
+    return Image(
+        job=record.id,
+        task=record.task_id,
+        index=output.index,
+        path=f"{shown}/{output.file}",
+        sha256=output.sha256 or "",
+        bytes=output.bytes or 0,
+        width=output.width or 0,
+        height=output.height or 0,
+        media_type=output.media_type or "",
+        nsfw=output.nsfw,
+        earlier=earlier,
+    )
+
+
+def _download(client: Client, source: str, partial: PartialImage) -> Received:
+    """All bytes of one output, from where ``partial`` has come to; blocking."""
+    if source.startswith(("http://", "https://")):
+        with client.download(source, partial.size) as download:
+            if download.offset != partial.size:
+                partial.restart()
+            for chunk in download.chunks:
+                partial.write(chunk)
+    else:
+        data = source.partition(",")[2] if source.startswith("data:") else source
+        try:
+            partial.write(base64.b64decode(data, validate=True))
+        except binascii.Error:
+            raise BadImage("the output is neither a URL nor base64") from None
+    try:
+        return partial.finish()
+    except BadImage:
+        partial.restart()  # what came is not a whole image, and more of it would not make it one
+        raise
+
+
+def _publish(images: ImageStore, temp: str, name: str, replacing: bool) -> int | None:
+    """Give an image its name; its modification time in ns."""
+    images.publish(temp, name, replace=replacing)
+    found = images.stat(name)
+    return found[1] if found else None
+
+
+def _recent(run: Run, record: JobRecord) -> bool:
+    if record.intent_at is None:
+        return record.state is State.COMPLETED
+    return (run.now() - datetime.fromisoformat(record.intent_at)).total_seconds() < RECENT

@@ -1,0 +1,299 @@
+"""From jobs and what the folder knows to what a run has to do, and what that costs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from flux_lora_cli.engine.budget import plain
+from flux_lora_cli.engine.events import Plan
+from flux_lora_cli.engine.settings import Settings
+from flux_lora_cli.errors import NotFoundError, UsageError
+from flux_lora_cli.folder.records import JobRecord, PastTask, State
+from flux_lora_cli.presets.job import Job, LocalImage, Where
+from flux_lora_cli.service.models import Models, Version
+from flux_lora_cli.service.wire import is_task_id
+
+#: Seconds that a task takes where nothing is known yet. [measured at the real service: 2 to 6 s]
+TYPICAL_SECONDS = 4.0
+#: Codes of outputs that never come, however often they are asked for.
+GONE = ("output_expired", "not_delivered")
+NOWHERE = Where("")
+#: What an earlier run submitted, with unknown outcome.
+UNKNOWN = (State.UNKNOWN, State.SUBMITTING)
+
+
+@dataclass(eq=False)
+class Work:
+    """A job on its way through a run.
+
+    Attributes:
+        counts: it was asked for; False for a task that is only collected.
+        images: local images that the request names, by SHA-256.
+        unit_price: USD for the whole request; None where no price is known. ``price_source``: who said so
+            (``service``, ``--price``, ``documented``).
+        documented_price: USD by the model's documentation: for estimates only.
+        where: the place in a preset that a message names.
+        adopt: a task that the user named as this job's (``--adopt``).
+        known: a ledger knows the task, so it is asked for longer before it is called lost.
+        no_such_task: the service does not know it, and nobody else does.
+        resubmitted: it was sent once more in this run, as asked.
+    """
+
+    record: JobRecord
+    counts: bool = True
+    images: Mapping[str, LocalImage] = field(default_factory=dict)
+    unit_price: Decimal | None = None
+    price_source: str | None = None
+    documented_price: Decimal | None = None
+    where: Where = NOWHERE
+    adopt: str | None = None
+    known: bool = True
+    no_such_task: bool = False
+    resubmitted: bool = False
+
+
+@dataclass
+class BatchPlan:
+    """What a run has to do.
+
+    Attributes:
+        works: one for each distinct job asked for, in order.
+        collected: tasks of jobs that are no longer asked for, paid for and not collected yet.
+        skipped: records of jobs that are left out.
+        duplicates: (ID of the duplicate, ID of the job that it repeats).
+        changed: of the jobs asked for, the records that are not as the folder knew them.
+        expanded: jobs as expanded, duplicates included.
+    """
+
+    works: list[Work] = field(default_factory=list)
+    collected: list[Work] = field(default_factory=list)
+    skipped: list[JobRecord] = field(default_factory=list)
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[JobRecord] = field(default_factory=list)
+    expanded: int = 0
+
+    def those(self, *states: State) -> list[Work]:
+        """Of the jobs asked for, those in one of these states."""
+        return [work for work in self.works if work.record.state in states]
+
+    @property
+    def to_submit(self) -> list[Work]:
+        return self.those(State.PLANNED)
+
+    @property
+    def images_to_submit(self) -> int:
+        return sum(work.record.images_asked for work in self.to_submit)
+
+    @property
+    def total_price(self) -> Decimal:
+        """USD of all submissions whose price is known."""
+        return sum((work.unit_price or Decimal(0) for work in self.to_submit), Decimal(0))
+
+    def priced_works(self, *, resubmit: bool) -> list[Work]:
+        """What this run may pay for; ``resubmit``: also what is of unknown outcome (``--on-unknown resubmit``)."""
+        return self.to_submit + (self.those(*UNKNOWN) if resubmit else [])
+
+
+def make_plan(
+    jobs: Iterable[Job],
+    known: Mapping[str, JobRecord],
+    draw_seed: Callable[[], int],
+    models: Models,
+    api_version: Version | None,
+    *,
+    retry_failed: bool = False,
+    shard: tuple[int, int] | None = None,
+    collect_others: bool = True,
+    skipped: Iterable[Job] = (),
+) -> BatchPlan:
+    """Match jobs with the folder's records; new ones get a record with a drawn seed.
+
+    Args:
+        known: the folder's records by key; those of jobs asked for are brought up to date in place.
+        draw_seed: a whole number of at most 31 bits.
+        api_version: where requests are sent; None for each model's own.
+        shard: (K, N): only the K-th of N parts by fingerprint.
+        collect_others: also pick up what jobs no longer asked for have in flight.
+        skipped: jobs that are left out (``skip: true``): recorded, and not submitted.
+    """
+    plan = BatchPlan()
+    update = partial(_update, draw_seed=draw_seed, models=models, api_version=api_version)
+    order = itertools.count(max((record.order for record in known.values()), default=-1) + 1)
+    by_key: dict[str, Work] = {}
+    before: dict[str, tuple[object, ...]] = {}
+
+    def record_of(job: Job) -> JobRecord:
+        key = job.fingerprint
+        return known.get(key) or JobRecord(key, order=next(order), fingerprint=key, model=job.model)
+
+    for job in jobs:
+        key = job.fingerprint
+        if shard is not None and not in_shard(key, shard):
+            continue
+        plan.expanded += 1
+        if (first := by_key.get(key)) is not None:
+            plan.duplicates.append((job.id, first.record.id or key))
+            first.record.aliases = (*first.record.aliases, job.id)
+            continue
+        record = record_of(job)
+        before[key] = _described(record)
+        update(record, job, retry=retry_failed)
+        by_key[key] = work = Work(record, images=job.images, where=job.where)
+        if record.state is State.PLANNED:
+            model = models.find(job.model, api_version, allow_unknown=True)
+            work.documented_price = model.price_of(record.input or {})
+        plan.works.append(work)
+    for job in skipped:
+        record = by_key[job.fingerprint].record if job.fingerprint in by_key else record_of(job)
+        if record.key not in by_key and record.state in (State.PLANNED, State.SKIPPED):
+            update(record, job, retry=False)
+            record.state = State.SKIPPED
+            plan.skipped.append(record)
+    records = [work.record for work in plan.works]
+    plan.changed = [r for r in records if r.state is State.PLANNED or before[r.key] != _described(r)]
+    if collect_others:
+        others = [record for key, record in known.items() if key not in by_key]
+        plan.collected = [
+            Work(record, counts=False) for record in others if record.state is State.SUBMITTED or lacks_images(record)
+        ]
+    return plan
+
+
+def _described(record: JobRecord) -> tuple[object, ...]:
+    """What a plan changes of a record that is not planned; the request of one that is, is made anew."""
+    return record.id, record.preset, record.aliases, record.axes, record.state
+
+
+def _update(
+    record: JobRecord,
+    job: Job,
+    *,
+    draw_seed: Callable[[], int],
+    models: Models,
+    api_version: Version | None,
+    retry: bool,
+) -> None:
+    """Bring a record in line with its job."""
+    record.id, record.preset, record.aliases, record.axes = job.id, job.preset, (), job.axes
+    record.seed_drawn = job.seed is None
+    if record.state is State.FAILED and retry:
+        _retire(record)
+    if record.state is State.SKIPPED:
+        record.state = State.PLANNED
+    if record.state is State.PLANNED:
+        kept = (record.input or {}).get("seed")
+        seed = job.seed if job.seed is not None else kept if isinstance(kept, int) and kept >= 0 else draw_seed()
+        record.model, record.api_version, record.input = request_of(job, models, api_version, seed)
+
+
+def _retire(record: JobRecord) -> None:
+    """A failed job is planned anew; what its task was, cost and told stays in its history."""
+    if record.attempts or record.task_id is not None:
+        past = PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
+        record.history = (*record.history, past)
+    record.state, record.error, record.task_error, record.outputs = State.PLANNED, None, "", []
+    record.price = record.refunded = Decimal(0)
+    record.task_id = record.task_status = record.task_model = record.task_created_at = None
+    record.execution_ms = record.matched_by = record.intent_at = record.service_clock = None
+
+
+def request_of(job: Job, models: Models, api_version: Version | None, seed: int) -> tuple[str, Version, dict[str, Any]]:
+    """A job's request as it is recorded: model ID, API version, input; a local image as ``inputs/SHA256.ext``."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [shown(each) for each in value]
+        image = job.images.get(value) if isinstance(value, str) else None
+        return value if image is None else f"inputs/{image.sha256}.{image.extension}"
+
+    model = models.find(job.model, api_version, allow_unknown=True)
+    params = {key: shown(value) for key, value in job.params.items()}
+    return model.id, model.version, model.request(params, seed)
+
+
+def in_shard(key: str, shard: tuple[int, int]) -> bool:
+    """Whether a fingerprint belongs to part K of N (1-based): its first 64 bits, modulo N."""
+    part, parts = shard
+    return int(key[:16], 16) % parts == part - 1
+
+
+def lacks_images(record: JobRecord) -> bool:
+    """Whether an image of a completed job is missing that the service may still have."""
+    return any(not (output.error or "").startswith(GONE) for output in record.missing)
+
+
+def parse_adoptions(texts: Collection[str], plan: BatchPlan, claimed: Collection[str] = ()) -> list[tuple[Work, str]]:
+    """``JOB=ID`` texts (``--adopt``) as works and the task that each is to take.
+
+    Args:
+        claimed: IDs of tasks that belong to other jobs.
+
+    Raises:
+        UsageError: not of that form, the job's outcome is not unknown, or the task is another job's.
+        NotFoundError: no such job.
+    """
+    by_name = {name: work for work in plan.works for name in (work.record.id, *work.record.aliases)} if texts else {}
+    adoptions: dict[str, tuple[Work, str]] = {}
+    for text in texts:
+        name, _, task_id = text.rpartition("=")
+        if not name or not is_task_id(task_id):
+            raise UsageError(f"--adopt {text!r}: not of the form JOB=ID", "Give a job's ID and a task's ID.")
+        work = by_name.get(name)
+        if work is None:
+            raise NotFoundError(f"--adopt {text!r}: there is no job {name!r} in this batch")
+        record = work.record
+        if record.task_id == task_id:
+            continue  # the command that adopted it, run again
+        if record.state not in UNKNOWN:
+            message = f"--adopt {text!r}: {name} is {record.state.value}"
+            raise UsageError(message, "Only a job of unknown outcome takes a task.")
+        taken_by = next((key for key, (_, taken) in adoptions.items() if taken == task_id), None)
+        if task_id in claimed or taken_by not in (None, record.key):
+            raise UsageError(f"--adopt {text!r}: task {task_id} belongs to another job already")
+        adoptions[record.key] = (work, task_id)
+    return list(adoptions.values())
+
+
+def unpriced(records: Iterable[JobRecord]) -> list[Work]:
+    """Works for what was submitted at a price that is not known: under a limit they have to be priced first."""
+    return [Work(record, counts=False) for record in records if record.cost is None]
+
+
+def plan_event(
+    plan: BatchPlan, settings: Settings, charged: Decimal, total: Decimal | None, *, folder: str, dry_run: bool
+) -> Plan:
+    """The plan as an event.
+
+    Args:
+        charged: USD that the folder was charged before.
+        total: USD that the plan costs; None where a price is not known.
+    """
+    to_submit = plan.to_submit
+    first = to_submit[0].unit_price if to_submit else None
+    in_flight = len(plan.those(State.SUBMITTED))
+    # Roughly: by concurrency, or by the rate where that is slower.
+    seconds = TYPICAL_SECONDS * -(-(len(to_submit) + in_flight) // settings.concurrency)
+    seconds = max(seconds, plan.images_to_submit / settings.rate) if settings.rate else seconds
+    sources = {work.price_source for work in to_submit if work.unit_price is not None}
+    return Plan(
+        jobs=len(plan.works),
+        done=len(plan.those(State.COMPLETED)),
+        failed=len(plan.those(State.FAILED)),
+        unknown=len(plan.those(*UNKNOWN)),
+        in_flight=in_flight,
+        to_submit=len(to_submit),
+        images=plan.images_to_submit,
+        duplicates=len(plan.duplicates),
+        price_usd=None if first is None else plain(first),
+        price_source=sources.pop() if len(sources) == 1 else None,
+        cost_usd=None if total is None else plain(total),
+        charged_usd=plain(charged),
+        expected_seconds=round(seconds, 1),
+        folder=folder,
+        dry_run=dry_run,
+    )

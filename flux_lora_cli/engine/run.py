@@ -1,0 +1,355 @@
+"""A run: every job from its plan to its images, each in one coroutine that reads from top to bottom.
+
+What is on disk when: the intent to submit before the POST's first byte; the task ID before the first poll; the hash
+and the future name of an image before its rename; "saved" only after the rename is durable. A kill between any two
+of these loses nothing and pays for nothing twice: the next run finds the record in the state that it was left in.
+
+A submission whose answer is lost is *unknown*: it is looked for in the account's predictions (``search``), adopted
+or held, and never blindly sent again. Ctrl-C, SIGTERM and the run's deadline call ``abort``: no new submission, a
+moment for the answers of those in flight, then the end; whatever is not answered by then stays *submitting* in the
+ledger, which the next run takes for unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from flux_lora_cli.engine.background import keep_manifest, tell_progress
+from flux_lora_cli.engine.budget import Budget
+from flux_lora_cli.engine.calls import Calls, CallsStopped
+from flux_lora_cli.engine.events import Adopted, Explained, Held, Submitted, Unknown, Warned
+from flux_lora_cli.engine.fetch import Fetcher
+from flux_lora_cli.engine.follow import fail, follow
+from flux_lora_cli.engine.limits import NEVER_SENT
+from flux_lora_cli.engine.pacing import PollPlanner
+from flux_lora_cli.engine.search import Search
+from flux_lora_cli.engine.threads import Flusher
+from flux_lora_cli.engine.turns import SubmissionsStopped, Turns
+from flux_lora_cli.errors import (
+    BadAnswer,
+    DeadlineError,
+    ExitCode,
+    FluxLoraError,
+    FolderError,
+    InsecureConnection,
+    KeyRefused,
+    NeverSent,
+    OutOfCredit,
+    ProxyFailed,
+    RateLimited,
+    Redirected,
+    Rejected,
+    ServiceError,
+)
+from flux_lora_cli.folder.records import JobRecord, PastTask, State, iso
+
+if TYPE_CHECKING:
+    from flux_lora_cli.engine.assemble import World
+    from flux_lora_cli.engine.plan import Work
+    from flux_lora_cli.engine.settings import Settings
+    from flux_lora_cli.service.client import Client
+    from flux_lora_cli.service.wire import Task
+
+#: So many submissions refused alike and none accepted end the run. [CONTRACT: waiting]
+MAX_REFUSED_ALIKE = 10
+#: Coroutines of jobs that wait for their turn, beyond those in flight.
+AHEAD = 32
+#: Answers to a submission that prove that the service has not taken it.
+NOT_TAKEN = (
+    InsecureConnection, KeyRefused, NeverSent, OutOfCredit, ProxyFailed, RateLimited, Redirected, Rejected,
+    SubmissionsStopped,
+)  # fmt: skip
+
+
+class Run:
+    """One run: ``work_off`` takes jobs in whatever state they are, and returns when nothing more can be done.
+
+    Attributes:
+        reasons: why the run does not end well, beyond what the records say; the first error of each kind.
+        submitted: submissions that were accepted; ``resubmitted``: those sent once more, as asked.
+        absent: keys of held jobs whose task the account's list surely does not have.
+    """
+
+    def __init__(
+        self, client: Client, world: World, settings: Settings, budget: Budget, planner: PollPlanner, fetcher: Fetcher
+    ) -> None:
+        self.client, self.settings, self.planner, self.fetcher = client, settings, planner, fetcher
+        self.emit, self.draw, self.now = world.observer, world.draw, world.now
+        self.store, self.pool = world.store, world.pool
+        self.reasons: dict[ExitCode, FluxLoraError] = {}
+        self.submitted = self.resubmitted = 0
+        self.absent: set[str] = set()
+        self.calls = Calls(world.pool, world.observer, world.draw, client.balance, self.stop_calls)
+        self.turns = Turns(
+            settings.concurrency, settings.rate, budget, self.calls, world.observer, world.draw, self.stop_submissions
+        )
+        self.search = Search(client, self.calls, world)
+        self._saves: Flusher[Any] = Flusher(world.pool, world.store.write)
+        self._task_ids: set[str] = set()
+        self._refusals: list[str] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._posts: set[asyncio.Task[Task | None]] = set()
+        self._aborted = asyncio.Event()
+        self._grace = 0.0
+        self._bug: Exception | None = None
+        self.expected = self.done_before = self.done = self.failed = 0
+        self.time = asyncio.get_running_loop().time  # monotonic seconds
+        self.began = self.time()
+
+    # ---- a job's life ----
+
+    async def job(self, work: Work) -> None:
+        """Bring one job as far as this run can."""
+        record, task = work.record, None
+        if work.adopt is not None:
+            await self.adopt(record, work.adopt, "user")
+        if record.state is State.PLANNED:
+            task = await self.submit(work)
+        if record.state in (State.SUBMITTING, State.UNKNOWN):
+            task = await self.find_out(work)
+        if record.state is State.SUBMITTED and self.settings.follow:
+            task = await follow(self, work, task)
+        if record.state is State.COMPLETED:
+            await self.fetcher.fetch_missing(self, work, task)
+
+    async def submit(self, work: Work) -> Task | None:
+        """Send a planned job until it is accepted, refused or of unknown outcome; the record says which."""
+        record, never_sent = work.record, 0
+        while record.state is State.PLANNED:
+            try:
+                body = await self.fetcher.body(self, work)
+                await self.turns.wait(record, work.unit_price)
+                return await self.post(work, body)
+            except NeverSent as error:
+                never_sent += 1
+                self.calls.failed(error)
+                if not NEVER_SENT.more(never_sent) and not self.calls.outage.probing:
+                    raise
+                delay = NEVER_SENT.delay(never_sent - 1, self.draw)
+                self.explain(f"{record.name}: {error.message}; submitting again in {delay:.1f} s")
+                await asyncio.sleep(delay)
+            except RateLimited as error:
+                self.calls.succeeded()
+                self.turns.throttled(error)
+            except (KeyRefused, InsecureConnection, ProxyFailed, Redirected) as error:
+                self.stop_calls(error)
+                break
+            except OutOfCredit as error:
+                self.stop_submissions(error)
+                break
+            except Rejected as error:
+                await self._refused(work, error)
+        return None
+
+    async def post(self, work: Work, body: dict[str, Any]) -> Task | None:
+        """Send one submission. An abort does not tear it from its record: it waits for the answer a moment."""
+        post = asyncio.create_task(self._post(work, body))
+        self._posts.add(post)
+        post.add_done_callback(self._posted)
+        return await asyncio.shield(post)
+
+    async def _post(self, work: Work, body: dict[str, Any]) -> Task | None:
+        """Intent saved, POST, ID saved; None where the outcome is unknown.
+
+        Raises:
+            NOT_TAKEN: the service has certainly not taken it; the record is as it was before.
+        """
+        record = work.record
+        before = (record.state, record.price, record.refunded, record.intent_at, record.error, record.history)
+        try:
+            if record.state is State.UNKNOWN:  # sent once more: the first submission may have been charged, too
+                past = PastTask(None, record.error, record.price, record.refunded, record.intent_at)
+                record.history = (*record.history, past)
+            record.state, record.error, record.attempts = State.SUBMITTING, None, record.attempts + 1
+            record.intent_at, record.service_clock = iso(self.now()), self.client.clock_ahead
+            record.price, record.refunded = work.unit_price, Decimal(0)
+            await self.save(record)
+            if self.turns.closed is not None:
+                raise SubmissionsStopped
+            task = await self.calls.send(self.client.submit, record.model, body, record.api_version)
+            if task.id in self._task_ids:
+                raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
+        except NOT_TAKEN:
+            self.turns.budget.release(work.unit_price)
+            self.turns.land(record)
+            record.state, record.price, record.refunded, record.intent_at, record.error, record.history = before
+            record.attempts -= 1
+            await self.save(record)
+            raise
+        except FolderError:
+            raise
+        except FluxLoraError as error:
+            self.calls.failed(error)
+            self.turns.uncertain()
+            record.state, record.error = State.UNKNOWN, f"{error.code}: {error.message}"
+            await self.save(record)
+            message = f"{record.name}: whether the service took it is not known: {error.message}"
+            self.emit(Unknown(record.id, message))
+            return None
+        finally:
+            self.turns.answered()
+        self.turns.accepted(record)
+        self._task_ids.add(task.id)
+        record.state, record.task_id, record.task_model = State.SUBMITTED, task.id, task.model
+        record.task_status, record.task_created_at = task.status, task.created_at
+        await self.save(record)
+        self.calls.succeeded()
+        self.submitted += 1
+        self.emit(Submitted(record.id, task.id, record.model, (record.input or {}).get("seed")))
+        return task
+
+    async def find_out(self, work: Work) -> Task | None:
+        """Resolve a submission of unknown outcome: adopted (submitted), held (unknown), or sent once more."""
+        record = work.record
+        if record.state is State.SUBMITTING:  # an earlier run was cut off before the answer came
+            record.state = State.UNKNOWN
+            await self.save(record)
+        if record.key not in self.turns.in_flight:
+            self.turns.take_off(record, self.time())
+        verdict = await self.search.find(record, self.settings.on_unknown)
+        if verdict.task_id is not None:
+            await self.adopt(record, verdict.task_id, "predictions")
+            return None
+        self.turns.land(record)
+        if verdict.absent:
+            self.absent.add(record.key)
+        if verdict.resubmit and not work.resubmitted:
+            work.resubmitted = True
+            self.emit(Warned("resubmitted", f"{record.name}: {verdict.why}; submitted once more, as asked"))
+            return await self._resubmit(work)
+        await self._hold(record, verdict.why, verdict.candidates)
+        return None
+
+    async def _resubmit(self, work: Work) -> Task | None:
+        try:
+            body = await self.fetcher.body(self, work)
+            await self.turns.wait(work.record, work.unit_price)
+            self.resubmitted += 1
+            task = await self.post(work, body)
+        except SubmissionsStopped:
+            raise
+        except NOT_TAKEN as error:
+            await self._hold(work.record, f"its second submission was refused: {error}", ())
+            return None
+        return task or await self.find_out(work)
+
+    async def _hold(self, record: JobRecord, why: str, candidates: tuple[str, ...]) -> None:
+        record.error = f"held: {why}"
+        await self.save(record)
+        self.emit(Held(record.id, f"{record.name}: held: {why}", candidates[:20]))
+
+    async def adopt(self, record: JobRecord, task_id: str, by: str) -> None:
+        """Take a task of the account for this job's."""
+        self._task_ids.add(task_id)
+        record.state, record.task_id, record.matched_by, record.error = State.SUBMITTED, task_id, by, None
+        record.attempts = max(1, record.attempts)
+        await self.save(record)
+        self.emit(Adopted(record.id, task_id, by))
+
+    async def _refused(self, work: Work, error: Rejected) -> None:
+        """The service refused this job alone; ten of the first refused alike end the run."""
+        self.calls.succeeded()
+        self._refusals.append(error.message)
+        await fail(self, work, error.code, error.message)
+        if self.submitted == 0 and len(self._refusals) >= MAX_REFUSED_ALIKE and len(set(self._refusals)) == 1:
+            message = f"the first {MAX_REFUSED_ALIKE} submissions were all refused alike: {error.message}"
+            hint = "Nothing was charged. Correct the preset, then run it again with --retry-failed."
+            self.stop_submissions(Rejected(message, hint))
+
+    # ---- all jobs ----
+
+    async def work_off(self, works: AsyncIterator[Work]) -> None:
+        """Bring all works as far as this run can; at most a few times ``concurrency`` of them exist at once."""
+        places = asyncio.Semaphore(2 * self.settings.concurrency + AHEAD)
+        background = [asyncio.create_task(tell_progress(self)), asyncio.create_task(keep_manifest(self))]
+        feeding = asyncio.create_task(self._feed(works, places))
+        aborted = asyncio.create_task(self._aborted.wait())
+        try:
+            await asyncio.wait((feeding, aborted), return_when=asyncio.FIRST_COMPLETED)
+            while self._jobs and not self._aborted.is_set():
+                await asyncio.wait((*self._jobs, aborted), return_when=asyncio.FIRST_COMPLETED)
+            for job in (feeding, *self._jobs):
+                job.cancel()
+            if self._posts:
+                await asyncio.wait(self._posts, timeout=self._grace)
+            with contextlib.suppress(FolderError):
+                await self._saves.drain()
+        finally:
+            for task in (*background, aborted, feeding, *self._jobs, *self._posts):
+                task.cancel()
+        if feeding.done() and not feeding.cancelled():
+            feeding.result()
+        if self._bug is not None:
+            raise self._bug
+
+    async def _feed(self, works: AsyncIterator[Work], places: asyncio.Semaphore) -> None:
+        async for work in works:
+            await places.acquire()
+            job = asyncio.create_task(self._guarded(work))
+            self._jobs.add(job)
+            job.add_done_callback(self._jobs.discard)
+            job.add_done_callback(lambda _: places.release())
+
+    async def _guarded(self, work: Work) -> None:
+        try:
+            await self.job(work)
+        except (SubmissionsStopped, CallsStopped):
+            pass  # the job stays as its record says; the reason is noted
+        except FolderError as error:
+            self.abort(error)
+        except FluxLoraError as error:
+            self.note(error)
+        except Exception as error:
+            self._bug = error
+            self.abort(None)
+        finally:
+            self.turns.land(work.record)
+            if work.counts:
+                self.done += work.record.state is State.COMPLETED
+                self.failed += work.record.state is State.FAILED
+
+    def note(self, reason: FluxLoraError) -> None:
+        """Remember why the run does not end well; the first error of a kind is the one that is told."""
+        self.reasons.setdefault(reason.exit_code, reason)
+
+    def stop_submissions(self, reason: FluxLoraError) -> None:
+        """No new submission leaves; what is in flight is followed and saved."""
+        self.note(reason)
+        self.turns.close(reason)
+
+    def stop_calls(self, reason: FluxLoraError) -> None:
+        """No new request goes to the API; images whose URLs are known are still fetched."""
+        self.stop_submissions(reason)
+        self.calls.stop()
+        self.search.stop()
+
+    def abort(self, reason: FluxLoraError | None, grace: float = 0.0) -> None:
+        """End the run: no new submission, ``grace`` seconds for the answers of those in flight."""
+        self.turns.close(reason or ServiceError("the run was ended"))
+        if reason is not None:
+            self.note(reason)
+        if isinstance(reason, DeadlineError) and self.calls.failing is not None:
+            self.note(
+                ServiceError(f"the service did not answer as it should until the end: {self.calls.failing.message}")
+            )
+        if not self._aborted.is_set():
+            self._grace = grace
+            self._aborted.set()
+
+    async def save(self, record: JobRecord) -> None:
+        """Return when the record, as it is now, is durable. Raises FolderError where it cannot be."""
+        await self._saves.add(self.store.row(record))
+
+    def _posted(self, post: asyncio.Task[Task | None]) -> None:
+        self._posts.discard(post)
+        if not post.cancelled() and isinstance(error := post.exception(), FolderError):
+            self.abort(error)  # whose job may have been cancelled meanwhile
+
+    def explain(self, message: str) -> None:
+        """Tell a decision, under ``-v``."""
+        if self.settings.explain:
+            self.emit(Explained(message))

@@ -1,0 +1,283 @@
+"""Single tasks: submitted without a preset's folder, waited for by their IDs, looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flux_lora_cli.engine import events
+from flux_lora_cli.engine.assemble import Observer, Result, Session, drive, listed, namer, taken_names
+from flux_lora_cli.engine.batch import draw_seed
+from flux_lora_cli.engine.budget import Budget, check_budget
+from flux_lora_cli.engine.ending import ending
+from flux_lora_cli.engine.fetch import image_event
+from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
+from flux_lora_cli.engine.plan import Work, lacks_images, request_of
+from flux_lora_cli.engine.settings import Settings, Stop
+from flux_lora_cli.engine.stores import Store
+from flux_lora_cli.errors import BudgetError, FluxLoraError, TaskNotFound
+from flux_lora_cli.folder import state
+from flux_lora_cli.folder.images import ImageStore
+from flux_lora_cli.folder.ledger import Ledger
+from flux_lora_cli.folder.names import DEFAULT, TASK_DEFAULT, Template
+from flux_lora_cli.folder.output import OutputFolder
+from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.service.models import Models
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.job import Job
+    from flux_lora_cli.service.client import Client
+    from flux_lora_cli.service.models import Version
+    from flux_lora_cli.service.wire import Task
+
+
+def submit_jobs(
+    jobs: Iterable[Job],
+    client: Client,
+    service: str,
+    settings: Settings | None = None,
+    *,
+    models: Models | None = None,
+    api_version: Version | None = None,
+    folder: Path | None = None,
+    observer: Observer = lambda event: None,
+    accepted: Callable[[JobRecord], None] = lambda record: None,
+    confirm: Callable[[list[Work]], bool] = lambda works: True,
+    stop: Stop | None = None,
+) -> Result:
+    """Submit each of the jobs: two equal requests are two tasks.
+
+    Their intents are kept in the user's own ledger, so that a lost terminal loses no task.
+
+    Args:
+        folder: also wait for the tasks, and save their images there.
+        accepted: told of each task, in the order of the jobs.
+
+    Raises:
+        FolderError: the user's ledger, or the output folder, cannot be used.
+        BudgetError, AuthError, ServiceError: before the first submission.
+    """
+    settings = replace(settings or Settings(), follow=folder is not None)
+    session = Session(client, service, settings, observer)
+    template = Template.parse(settings.filename or DEFAULT)
+    tables = models or Models.builtin()
+
+    async def main() -> Result:
+        with ExitStack() as stack:
+            ledger = await session.pool.call(state.open_user_ledger, service)
+            assert ledger is not None
+            stack.callback(ledger.close)
+            opened = None
+            if folder is not None:
+                opened = await session.pool.call(partial(OutputFolder.open, folder, service, exclusive=False))
+                stack.callback(opened.close)
+            works = [_planned(job, tables, api_version) for job in jobs]
+            total = await session.price(works)
+            if (error := check_budget(settings.max_cost, total)) is not None:
+                raise error
+            if settings.max_month is not None:
+                refunded = await session.refunds(await session.pool.call(lambda: list(ledger.records())))
+                await session.pool.call(ledger.save, [ledger.row(record) for record in refunded])
+            stack.callback(await session.reserve_month(works, total, None))
+            if not await session.pool.call(confirm, works):
+                raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
+            images = opened.images if opened is not None else ImageStore(ledger.path.parent)
+            for work in works:
+                for image in work.images.values():
+                    await session.pool.call(images.keep_input, image)
+            in_order = _InOrder(works, accepted, session.observer)
+            session.observer = in_order
+            budget = Budget(settings.max_cost)
+            run = await session.run_works(
+                listed(works), Store(opened, ledger), images, budget,
+                name_of=namer(template), shown=str(folder), model=works[0].record.model if works else None,
+                taken=taken_names(opened.records.values()) if opened is not None else (),
+                counts=(len(works), 0, len(works)),
+            )  # fmt: skip
+            in_order.tell()
+            records = [work.record for work in works]
+            command = "submit" if folder is None else "submit --wait"
+            code, reasons = ending(
+                records, run.reasons, settings.fail_on_nsfw,
+                command=command, options=_options(service, folder), absent=run.absent, now=run.now(),
+            )  # fmt: skip
+            charged = budget.spent if total is not None else None
+            return Result(code, reasons, records, None, total, charged, run.submitted, run.resubmitted)
+
+    return drive(session, main, stop)
+
+
+def wait_for(
+    task_ids: Iterable[str],
+    client: Client,
+    service: str,
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    api_version: Version | None = None,
+    observer: Observer = lambda event: None,
+    stop: Stop | None = None,
+) -> Result:
+    """Wait for tasks and save their images.
+
+    Args:
+        task_ids: may come slowly (a pipe): each is waited for as soon as it is there.
+
+    Raises:
+        FolderError: the output folder cannot be used.
+    """
+    settings = settings or Settings()
+    session = Session(client, service, settings, observer)
+    template = Template.parse(settings.filename or DEFAULT)
+    fallback = template if settings.filename else Template.parse(TASK_DEFAULT)
+
+    async def main() -> Result:
+        with ExitStack() as stack:
+            opened = await session.pool.call(partial(OutputFolder.open, folder, service, exclusive=False))
+            stack.callback(opened.close)
+            ledger = None
+            with suppress(FluxLoraError):  # it only helps: names, and requests for the manifest
+                ledger = await session.pool.call(partial(state.open_user_ledger, service, create=False))
+                if ledger is not None:
+                    stack.callback(ledger.close)
+            state.remember_folder(opened.path)
+            waited: dict[str, Work] = {}
+            works = _asked_for(session, iter(task_ids), opened, ledger, api_version, waited)
+            run = await session.run_works(
+                works, Store(opened), opened.images, Budget(None),
+                name_of=namer(template, fallback), shown=str(folder), taken=taken_names(opened.records.values()),
+            )  # fmt: skip
+            records = [work.record for work in waited.values() if not work.no_such_task]
+            code, reasons = ending(
+                records, run.reasons, settings.fail_on_nsfw,
+                command="wait", options=_options(service, folder), now=run.now(),
+            )  # fmt: skip
+            return Result(code, reasons, records)
+
+    return drive(session, main, stop)
+
+
+def look_up(
+    tasks: Iterable[tuple[str, Version, bool]],
+    client: Client,
+    service: str,
+    *,
+    settings: Settings | None = None,
+    observer: Observer = lambda event: None,
+    stop: Stop | None = None,
+) -> list[Task | FluxLoraError]:
+    """What the service says of tasks, in their order; an error in place of a task that it does not tell of.
+
+    Args:
+        tasks: (ID, API version, whether a ledger knows it): one that is known is asked for during a minute.
+    """
+    session = Session(client, service, settings or Settings(), observer)
+
+    async def one(task_id: str, version: Version, known: bool) -> Task | FluxLoraError:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (LOST_AFTER if known else NO_SUCH_TASK_AFTER)
+        while True:
+            try:
+                return await session.read(client.result, task_id, version)
+            except TaskNotFound as error:
+                if loop.time() >= until:
+                    return error
+            except FluxLoraError as error:
+                return error
+            await asyncio.sleep(5.0 if known else 1.0)
+
+    async def main() -> list[Task | FluxLoraError]:
+        return await asyncio.gather(*(one(*task) for task in tasks))
+
+    return drive(session, main, stop)
+
+
+def _planned(job: Job, models: Models, api_version: Version | None) -> Work:
+    record = JobRecord(f"submit:{uuid.uuid4()}", id=job.id, preset=job.preset, fingerprint=job.fingerprint)
+    seed = job.seed if job.seed is not None else draw_seed()
+    record.model, record.api_version, record.input = request_of(job, models, api_version, seed)
+    record.axes, record.seed_drawn = job.axes, job.seed is None
+    return Work(record, images=job.images, where=job.where)
+
+
+def _options(service: str, folder: Path | None) -> list[str]:
+    """For the commands that hints name."""
+    return [*(["--sandbox"] if service == "sandbox" else []), *(["-o", str(folder)] if folder is not None else [])]
+
+
+async def _asked_for(
+    session: Session,
+    task_ids: Iterator[str],
+    opened: OutputFolder,
+    ledger: Ledger | None,
+    api_version: Version | None,
+    waited: dict[str, Work],
+) -> AsyncIterator[Work]:
+    """A work for each ID that is not done yet; what is, is told."""
+    by_task = {record.task_id: record for record in opened.records.values() if record.task_id}
+    while True:
+        try:
+            task_id = await session.pool.call(next, task_ids)
+        except StopAsyncIteration:
+            return
+        if task_id in waited:
+            continue
+        record = by_task.get(task_id)
+        known = record is not None
+        if record is None:
+            found = await session.pool.call(ledger.find, task_id) if ledger is not None else None
+            known = found is not None
+            record = _adopted(found, task_id, opened.next_order())
+        record.api_version = record.api_version or api_version
+        waited[task_id] = work = Work(record, known=known)
+        assert session.run is not None
+        session.run.expected += 1
+        if await session.pool.call(opened.images.recover, record):
+            await session.run.save(record)
+        for output in record.outputs:
+            if output.file is not None:
+                session.observer(image_event(record, output, str(opened.path), earlier=True))
+        if record.state is State.FAILED:
+            record.state = State.SUBMITTED  # asked anew: it costs a poll, and "lost" may not be the last word
+        if record.state is not State.COMPLETED or lacks_images(record):
+            yield work
+        else:
+            session.run.done += 1
+
+
+def _adopted(found: JobRecord | None, task_id: str, order: int) -> JobRecord:
+    """A record for the output folder, of what the user's ledger knows of a task."""
+    if found is None:
+        return JobRecord(f"task:{task_id}", order=order, task_id=task_id, state=State.SUBMITTED)
+    return replace(found, key=f"task:{task_id}", order=order, state=State.SUBMITTED, error=None, outputs=[])
+
+
+class _InOrder:
+    """Tells of accepted tasks in the order of the jobs, each as soon as it and all before it are settled."""
+
+    def __init__(self, works: list[Work], accepted: Callable[[JobRecord], None], observer: Observer) -> None:
+        self._records = [work.record for work in works]
+        self._accepted = accepted
+        self._observer = observer
+
+    def __call__(self, event: events.Event) -> None:
+        self._observer(event)
+        if isinstance(event, (events.Submitted, events.Adopted, events.Failed, events.Held)):
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of those whose turn it is."""
+        while self._records:
+            record = self._records[0]
+            held = record.state is State.UNKNOWN and (record.error or "").startswith("held")
+            if record.task_id is None and record.state is not State.FAILED and not held:
+                return
+            self._records.pop(0)
+            if record.task_id is not None and record.state is not State.SUBMITTING:
+                self._accepted(record)

@@ -1,0 +1,126 @@
+"""Money: limits, amounts in words, what counts, and which requests cost the same."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_lora_cli.engine.budget import (
+    Budget,
+    check_budget,
+    dollars,
+    lacks_refund,
+    plain,
+    price_earlier,
+    price_kind,
+    spent,
+)
+from flux_lora_cli.engine.plan import unpriced
+from flux_lora_cli.errors import Advice
+from flux_lora_cli.folder.records import JobRecord, PastTask, State
+
+D = Decimal
+MONEY = st.decimals(0, 10, places=4)
+
+
+@given(MONEY, MONEY, st.lists(st.tuples(st.booleans(), MONEY)))
+def test_what_is_charged_and_reserved_never_exceeds_the_limit(
+    limit: Decimal, before: Decimal, steps: list[tuple[bool, Decimal]]
+) -> None:
+    budget, reserved = Budget(limit, before), list[Decimal]()
+    for reserve, amount in steps:
+        if not reserve and reserved:
+            budget.release(reserved.pop())
+        elif reserve and budget.reserve(amount):
+            reserved.append(amount)
+        assert budget.spent == before + sum(reserved, D(0))
+        assert not reserved or budget.spent <= limit
+
+
+def test_an_unknown_price_is_refused_under_a_limit_and_no_other() -> None:
+    assert not Budget(D(1)).reserve(None)
+    assert Budget(None).reserve(None)
+    assert "--price" in Budget(D(1)).refusal(None, 3).hint
+    error = Budget(D("0.02"), D("0.015")).refusal(D("0.015"), 2)
+    assert "2 jobs" in error.message
+    assert error.advice is Advice.RERUN
+
+
+@pytest.mark.parametrize(
+    ("limit", "planned", "charged", "refused"),
+    [
+        (None, None, D(9), False),
+        (D(1), None, D(0), True),
+        (D(1), D(1), D(0), False),
+        (D(1), D(1), D("0.01"), True),
+        (D(1), D(0), D(2), False),  # a rerun that buys nothing
+    ],
+)
+def test_a_plan_over_the_limit_is_refused_whole(
+    limit: Decimal | None, planned: Decimal | None, charged: Decimal, refused: bool
+) -> None:
+    assert (check_budget(limit, planned, charged) is not None) is refused
+
+
+@pytest.mark.parametrize(
+    ("amount", "words", "digits"),
+    [("14.4", "$14.40", "14.4"), ("0.015", "$0.015", "0.015"), ("6.00", "$6", "6"), ("1E+1", "$10", "10")],
+)
+def test_amounts_in_words(amount: str, words: str, digits: str) -> None:
+    assert (dollars(D(amount)), plain(D(amount))) == (words, digits)
+
+
+def record(**fields: Any) -> JobRecord:
+    return JobRecord("k", **fields)
+
+
+FAILED = PastTask("t", "failed: x", D("0.01"), D("0.004"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "cost", "lacks"),
+    [
+        ({}, "0", False),
+        ({"attempts": 1, "price": D("0.015"), "task_id": "t", "error": "x", "state": State.FAILED}, "0.015", True),
+        ({"attempts": 1, "price": D("0.015"), "refunded": D("0.015"), "state": State.FAILED}, "0", False),
+        ({"attempts": 1}, "0", False),
+        ({"attempts": 1, "history": (FAILED,)}, "0.006", True),
+        ({"attempts": 2, "price": D("0.02"), "history": (PastTask("t", "x", cost=None),)}, "0.02", False),
+    ],
+)
+def test_what_was_spent_and_may_be_refunded(fields: dict[str, Any], cost: str, lacks: bool) -> None:
+    assert spent([record(**fields), record()]) == D(cost)
+    assert lacks_refund(record(**fields)) is lacks
+
+
+def test_what_was_bought_at_an_unknown_price_counts_at_todays() -> None:
+    lost = record(state=State.UNKNOWN, attempts=2, history=(PastTask("t"), PastTask("u", cost=D("0.01"))))
+    (work,) = unpriced([lost, record(attempts=1, price=D("0.015")), record()])
+    work.unit_price = D("0.02")
+    price_earlier([work])
+    assert lost.cost == D("0.05")
+
+
+LORAS = [{"path": "a/b", "scale": 1}]
+BASE = {"prompt": "a", "seed": 1, "image": "", "size": "512*512", "num_images": 1, "loras": LORAS}
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"prompt": "b", "seed": 2}, True),
+        ({"loras": [{"path": "c/d", "scale": 2}]}, True),
+        ({"loras": []}, False),
+        ({"image": "inputs/x.png"}, False),
+        ({"size": "1024*1024"}, False),
+        ({"num_images": 2}, False),
+    ],
+)
+def test_requests_of_one_kind_cost_the_same(change: dict[str, Any], same: bool) -> None:
+    one, other = record(model="m", input=BASE), record(model="m", input={**BASE, **change})
+    assert (price_kind(one) == price_kind(other)) is same
+    assert price_kind(one) != price_kind(record(model="n", input=BASE))

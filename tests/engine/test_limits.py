@@ -1,0 +1,240 @@
+"""Retries, outages, the rate and the submission window, in simulated time."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flux_lora_cli.engine.limits import DOWNLOAD, LIST, NEVER_SENT, POLL, Outage, RateGate, Retry, SubmitWindow
+
+
+def half() -> float:
+    return 0.5
+
+
+def worst_slot(times: Sequence[float]) -> float:
+    """The share of all times in the fullest slot of 100 ms."""
+    return max(Counter(int(time * 10) for time in times).values()) / len(times)
+
+
+# ---- retries ----
+
+
+@pytest.mark.parametrize(("retry", "tries"), [(NEVER_SENT, 3), (POLL, 10), (LIST, 10), (DOWNLOAD, 5)])
+def test_every_policy_ends(retry: Retry, tries: int) -> None:
+    assert [retry.more(n) for n in (1, tries - 1, tries)] == [True, True, False]
+    assert retry.delay(100, lambda: 0.9999) < 20
+
+
+@given(st.integers(0, 200), st.floats(-10, 1e6), st.floats(0, 0.999))
+def test_retry_after_is_never_undercut(attempt: int, retry_after: float, drawn: float) -> None:
+    assert POLL.delay(attempt, lambda: drawn, retry_after) >= max(0.0, retry_after)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_200_clients_that_meet_an_outage_do_not_come_back_as_a_herd(seed: int) -> None:
+    rng, retries = random.Random(seed), []
+    for _ in range(200):
+        now = rng.random() * 0.05
+        for attempt in range(POLL.tries - 1):
+            now += POLL.delay(attempt, rng.random)
+            retries.append(now)
+    assert worst_slot(retries) <= 0.05
+    told = [POLL.delay(0, rng.random, retry_after=3.0) for _ in range(200)]
+    assert min(told) >= 3.0
+    assert worst_slot(told) <= 0.05
+
+
+# ---- outages ----
+
+
+@pytest.mark.parametrize(("timed_out", "failures"), [(False, 20), (True, 10)])
+def test_so_many_failures_in_a_row_start_probing_and_one_success_ends_it(timed_out: bool, failures: int) -> None:
+    outage = Outage()
+    for n in range(failures):
+        assert not outage.probing
+        assert outage.ready_at(n) == n
+        outage.failure(float(n), timed_out)
+    began = failures - 1.0
+    assert outage.probing
+    assert outage.ready_at(began + 1) == began + 20
+    outage.probed(began + 20)
+    assert outage.ready_at(began + 21) == began + 40
+    outage.success()
+    assert not outage.probing
+    assert outage.ready_at(began + 21) == began + 21
+
+
+def test_a_run_is_given_up_after_ten_minutes_counted_from_the_first_failure() -> None:
+    outage = Outage()
+    for n in range(100):  # successes between failures keep the budget
+        outage.failure(float(n))
+        for _ in range(Outage.RETRY_COST):
+            outage.success()
+    for n in range(20):
+        assert not outage.probing
+        outage.failure(1000.0 + n)
+    assert not outage.given_up(1599.0)
+    assert outage.given_up(1600.0)
+    outage.success()
+    assert not outage.given_up(9999.0)
+
+
+def test_ten_minutes_of_503_cost_fewer_than_60_requests() -> None:
+    """64 tasks in flight, each polled until it shows an answer."""
+    outage, rng, now, requests = Outage(), random.Random(7), 0.0, 0
+    due = [(0.0, n, 0) for n in range(64)]
+    parked: list[tuple[int, int]] = []
+    while not outage.given_up(now):
+        if outage.probing and parked:
+            now = outage.ready_at(now)
+            number, failures = parked.pop(0)
+        else:
+            now, number, failures = heapq.heappop(due)
+        outage.probed(now)
+        requests += 1
+        assert requests < 60  # the budget's 20, then one per 20 s
+        outage.failure(now)
+        if outage.probing:
+            parked += [(number, failures)] + [(n, f) for _, n, f in due]
+            due = []
+        else:
+            heapq.heappush(due, (now + POLL.delay(failures, rng.random), number, failures + 1))
+    assert 595 <= now <= 625
+
+
+# ---- the rate ----
+
+
+@pytest.mark.parametrize(("rate", "images"), [(10 / 60, 1), (500 / 60, 1), (5000 / 60, 1), (500 / 60, 4)])
+def test_the_limit_is_used_and_not_overshot(rate: float, images: int) -> None:
+    gate, now, times = RateGate(rate), 0.0, []
+    while (now := gate.ready_at(now, images)) < 120.0:
+        gate.take(now, images)
+        gate.accepted(now, images)
+        times.append(now)
+    assert rate * 120 * 0.99 <= len(times) * images <= rate * (120 + RateGate.LAG) + images
+    gate.take(1000.0, images)  # a pause is not saved up for a burst
+    assert gate.ready_at(1000.0, images) > 1000.0 or rate * RateGate.LAG > images
+    for start in (0.0, 13.0, 60.0):
+        window = sum(images for time in times if start <= time < start + 60)
+        assert window <= rate * (60 + RateGate.LAG) + images
+
+
+def test_a_refusal_halves_the_rate_once_for_all_that_were_in_flight() -> None:
+    gate = RateGate(20.0)
+    first = gate.refused(10.0, 2.0, half)
+    again = gate.refused(10.1, 60.0, half)  # a later and longer pause counts
+    assert gate.rate == 10.0
+    assert first >= 12.0
+    assert gate.ready_at(11.0) == again >= 70.1
+    gate.refused(again + 1, None, half)
+    assert gate.rate == 5.0
+
+
+def test_without_retry_after_the_pause_doubles_up_to_a_minute() -> None:
+    gate, now, pauses = RateGate(20.0), 0.0, []
+    for _ in range(8):
+        resume = gate.refused(now, None, half)
+        pauses.append(round(resume - now, 6))
+        now = resume + 0.01
+    assert pauses == sorted(pauses)
+    assert pauses[0] <= 10.0
+    assert pauses[-1] == pytest.approx(60.0)
+
+
+def test_the_rate_climbs_by_one_per_full_window_and_not_over_the_ceiling() -> None:
+    gate, rates = RateGate(20.5), []
+    now = gate.refused(0.0, None, half)
+    for _ in range(2000):
+        now = gate.ready_at(now)
+        gate.take(now)
+        gate.accepted(now)
+        rates.append(gate.rate or 0.0)
+    assert rates == sorted(rates)
+    assert rates[10] == pytest.approx(11.25)
+    assert rates[-1] == 20.5
+    assert now > 8.0
+
+
+def test_a_row_of_refusals_stops_at_the_floor() -> None:
+    for limit, floor in ((20.0, RateGate.FLOOR), (0.05, 0.05), (None, RateGate.FLOOR)):
+        gate, now = RateGate(limit), 0.0
+        for _ in range(40):
+            now = gate.refused(now, None, half) + 0.01
+        assert gate.rate == floor
+
+
+def test_an_unlimited_gate_finds_the_rate_of_a_service_and_loses_nothing() -> None:
+    """A service of 5 per second with a Retry-After of 1 s: everything arrives, few requests are refused."""
+    rng, gate, now = random.Random(3), RateGate(None), 0.0
+    tokens, updated, accepted, refused = 5.0, 0.0, 0, 0
+    while accepted < 300:
+        now = gate.ready_at(now + 0.001)
+        gate.take(now)
+        tokens, updated = min(5.0, tokens + (now - updated) * 5.0), now
+        if tokens >= 1:
+            tokens -= 1
+            accepted += 1
+            gate.accepted(now)
+        else:
+            refused += 1
+            gate.refused(now, 1.0, rng.random)
+    assert refused <= 20
+    assert now <= 3 * 300 / 5.0
+
+
+@pytest.mark.parametrize("retry_after", [None, 1.0, 30.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_200_clients_at_one_server_do_not_come_back_as_a_herd(seed: int, retry_after: float | None) -> None:
+    rng = random.Random(seed)
+    gates = [RateGate(None) for _ in range(200)]
+    due = [(rng.random() * 0.02, n) for n in range(200)]
+    heapq.heapify(due)
+    tokens, updated, retries = 0.0, 0.0, []
+    while due:
+        now, number = heapq.heappop(due)
+        gate = gates[number]
+        gate.take(now)
+        if now > 0.05:
+            retries.append(now)
+        tokens, updated = min(10.0, tokens + (now - updated) * 20.0), now
+        if tokens >= 1:
+            tokens -= 1
+            gate.accepted(now)
+            continue
+        resume = gate.refused(now, retry_after, rng.random)
+        assert resume >= now + (retry_after or 0.0)
+        heapq.heappush(due, (gate.ready_at(resume), number))
+    assert worst_slot(retries) <= 0.05
+
+
+# ---- the window ----
+
+
+@pytest.mark.parametrize(
+    ("latency", "rate", "vacancies", "allowed"),
+    [
+        (None, None, 1000, SubmitWindow.MAX),
+        (0.1, 10 / 60, 16, 1),
+        (0.1, 30.0, 100, 4),
+        (0.1, None, 0, 1),
+        (0.1, None, 1, 1),
+        (0.1, None, 2000, SubmitWindow.MAX),
+        (0.004, None, 48, 1),  # a near service needs one at a time,
+        (0.004, 5000 / 60, 1000, 2),  # and two at the highest tier
+    ],
+)
+def test_no_more_submissions_are_in_flight_than_the_rate_needs(
+    latency: float | None, rate: float | None, vacancies: int, allowed: int
+) -> None:
+    window = SubmitWindow()
+    for _ in range(30 if latency else 0):
+        window.observe(latency or 0.0)
+    assert window.allowed(rate, vacancies) == allowed
