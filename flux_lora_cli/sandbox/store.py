@@ -1,0 +1,305 @@
+"""What the sandbox remembers: tasks, uploads, the bill. SQLite, in memory or in a file that processes share.
+
+A task's life is decided when it is accepted: when it starts, when it is finished, how it ends. Its state at any moment
+follows from the clock alone, in whichever process is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+NANOS: Final = 1_000_000_000
+"""Amounts are kept in billionths of a dollar."""
+KEPT_SECONDS: Final = 7 * 24 * 3600
+"""Predictions and their outputs are deleted after 7 days (documentation)."""
+MAX_TASKS: Final = 100_000
+MAX_FILE_BYTES: Final = 200_000_000
+"""Uploads and inline images kept in all; the oldest are dropped."""
+_BILL_SECONDS: Final = 62 * 24 * 3600
+_PRUNE_EVERY: Final = 1_000
+_INLINE_CHARS: Final = 4_096
+_FILE_MARK: Final = "\0file:"
+_LAYOUT: Final = 2
+_APPLICATION: Final = 0x464C5342
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS tasks (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, version TEXT NOT NULL,
+  created REAL NOT NULL, start REAL NOT NULL, finish REAL NOT NULL, fate TEXT NOT NULL, code INTEGER NOT NULL,
+  error TEXT NOT NULL, images INTEGER NOT NULL, flags INTEGER NOT NULL, seed INTEGER NOT NULL, inputs TEXT NOT NULL,
+  deleted INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS tasks_finish ON tasks (finish);
+CREATE TABLE IF NOT EXISTS bill (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL, kind TEXT NOT NULL, nanos INTEGER NOT NULL,
+  at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS bill_task ON bill (task);
+CREATE TABLE IF NOT EXISTS files (
+  id TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL, data BLOB, created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value REAL NOT NULL);
+"""
+_NAMES: Final = set(re.findall(r"(?:TABLE|INDEX) IF NOT EXISTS (\w+)", _SCHEMA))
+
+
+class Task(NamedTuple):
+    """One accepted task, as a row. Times in seconds since the epoch; ``images``: how many outputs there will be."""
+
+    seq: int
+    id: str
+    model: str
+    version: str
+    created: float
+    start: float
+    finish: float
+    fate: str
+    code: int
+    error: str
+    images: int
+    flags: int
+    seed: int
+    inputs: dict[str, Any]
+    deleted: int = 0
+
+    def status(self, now: float) -> str:
+        """created, processing, completed, or how else it ended."""
+        if now < self.start:
+            return "created"
+        if now < self.finish or self.fate == "stuck":
+            return "processing"
+        return self.fate
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How a task is to end: ``completed``, ``failed`` or ``stuck``; ``few``: with an output less than asked for;
+    ``charges``: how often it is charged."""
+
+    status: str = "completed"
+    code: int = 0
+    error: str = ""
+    few: bool = False
+    charges: int = 1
+
+
+class StateError(OSError):
+    """The state file cannot be used."""
+
+
+class Store:
+    """Methods may be called from any thread. ``notice``: what happened to a state file that could not be read, or "".
+
+    Raises:
+        StateError: the place cannot be written, or is not a regular file.
+    """
+
+    def __init__(self, path: Path | None, now: float) -> None:
+        self.notice = ""
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        if path is None:
+            self._db.executescript(_SCHEMA)
+        else:
+            self._open_file(path)
+        self._db.row_factory = sqlite3.Row
+        with self.writing():
+            self._prune(now)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction, alone among all processes that share the file."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, sql: str, values: list[Any] | tuple[Any, ...] = ()) -> list[Any]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def _open_file(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _own(path)
+            self._db = _connected(path)
+        except (OSError, sqlite3.OperationalError) as error:  # locked or full is not broken
+            why = getattr(error, "strerror", None) or error
+            raise StateError(f"the sandbox cannot keep its state in {path}: {why}") from error
+        except sqlite3.DatabaseError as error:
+            aside = path.with_name(f"{path.name}.broken-{time.time_ns():x}")
+            path.replace(aside)
+            self.notice = f"{path} was not a usable sandbox state ({error}): moved to {aside.name}, begun anew"
+            _own(path)
+            self._db = _connected(path)
+
+    def _prune(self, now: float) -> None:
+        """Drops what is too old or too much; inside ``writing``."""
+        run = self._db.execute
+        run("DELETE FROM tasks WHERE created < ?", (now - _BILL_SECONDS,))
+        run("DELETE FROM tasks WHERE seq <= (SELECT MAX(seq) FROM tasks) - ?", (MAX_TASKS,))
+        run("DELETE FROM bill WHERE task NOT IN (SELECT id FROM tasks)")
+        run("DELETE FROM files WHERE created < ?", (now - KEPT_SECONDS,))
+
+    def next_number(self) -> int:
+        """The number that the next task gets; inside ``writing``."""
+        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'tasks'")
+        return int(rows[0][0]) + 1 if rows else 1
+
+    def free_slot(self, now: float, concurrency: int | None) -> float:
+        """When the next task can start: first come, first served, ``concurrency`` at once; inside ``writing``."""
+        if concurrency is None:
+            return now
+        sql = "SELECT finish FROM tasks WHERE finish > ? ORDER BY finish DESC LIMIT 1 OFFSET ?"
+        rows = self._rows(sql, (now, concurrency - 1))
+        return float(rows[0][0]) if rows else now
+
+    def add(self, task: Task, nanos: int, charges: int) -> None:
+        """Keeps and charges a new task; one that fails is refunded when it does. Inside ``writing``."""
+        inputs = json.dumps({name: self._slim(value, task.created) for name, value in task.inputs.items()})
+        self._db.execute(
+            "INSERT INTO tasks (id, model, version, created, start, finish, fate, code, error, images, flags, seed,"
+            " inputs) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (*task[1:13], inputs),
+        )
+        for _ in range(charges):
+            self._charge(task.id, "deduct", nanos, task.created)
+        if task.fate == "failed":
+            self._charge(task.id, "refund", nanos, task.finish)
+        if task.seq % _PRUNE_EVERY == 0:
+            self._prune(task.created)
+
+    def doom(self, task: Task, fate: Fate, now: float) -> None:
+        """Lets an accepted task end otherwise, now."""
+        if task.fate != "completed":
+            return
+        with self.writing():
+            if fate.few:
+                self._db.execute("UPDATE tasks SET images = max(images - 1, 0) WHERE id = ?", (task.id,))
+            elif fate.status == "failed":
+                sql = "UPDATE tasks SET fate = 'failed', code = ?, error = ?, finish = min(finish, ?) WHERE id = ?"
+                self._db.execute(sql, (fate.code, fate.error, now, task.id))
+                refund = "SELECT task, 'refund', nanos, ? FROM bill WHERE task = ? AND kind = 'deduct'"
+                self._db.execute(f"INSERT INTO bill (task, kind, nanos, at) {refund}", (now, task.id))
+
+    def tasks(self, where: str, values: list[Any]) -> list[Task]:
+        """The tasks that meet a condition, which may end in an order and a limit."""
+        return [
+            Task._make((*row[:13], {name: self._whole(value) for name, value in json.loads(row[13]).items()}, row[14]))
+            for row in self._rows(f"SELECT * FROM tasks WHERE {where}", values)  # noqa: S608 - our own words
+        ]
+
+    def delete(self, ids: list[str]) -> int:
+        """Hides tasks from results and lists; what they cost stays charged."""
+        with self.writing():
+            sql = "UPDATE tasks SET deleted = 1 WHERE id = ? AND deleted = 0"
+            return sum(self._db.execute(sql, (task_id,)).rowcount for task_id in ids)
+
+    def _charge(self, task_id: str, kind: str, nanos: int, at: float) -> None:
+        self._db.execute("INSERT INTO bill (task, kind, nanos, at) VALUES (?,?,?,?)", (task_id, kind, nanos, at))
+
+    def charged(self, now: float) -> int:
+        """Charges less refunds; also inside ``writing``."""
+        sql = "SELECT TOTAL(CASE kind WHEN 'deduct' THEN nanos ELSE -nanos END) FROM bill WHERE at <= ?"
+        return int(self._rows(sql, (now,))[0][0])
+
+    def bill(self, where: str, values: list[Any], limit: str = "") -> list[sqlite3.Row]:
+        """Records of the bill that meet a condition, with their tasks' model, fate and finish; newest first."""
+        fields = "bill.seq, task, kind, nanos, at, model, fate, finish"
+        sql = f"SELECT {fields} FROM bill JOIN tasks ON tasks.id = bill.task WHERE {where}"  # noqa: S608 - our own words
+        return self._rows(f"{sql} ORDER BY at DESC, bill.seq DESC {limit}", values)
+
+    def keep_file(self, file_id: str, media_type: str, data: bytes | None, size: int, now: float) -> None:
+        """Keeps bytes, or with ``data`` None a place for ``size`` bytes to come; inside ``writing``."""
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", (file_id, media_type, size, data, now))
+        total = self._rows("SELECT TOTAL(size) FROM files")[0][0]
+        while total > MAX_FILE_BYTES:
+            ((old, old_size),) = self._rows("SELECT id, size FROM files ORDER BY created LIMIT 1")
+            self._db.execute("DELETE FROM files WHERE id = ?", (old,))
+            total -= old_size
+
+    def file(self, file_id: str) -> tuple[str, int, bytes | None] | None:
+        """Media type, size, and the bytes where they have come."""
+        rows = self._rows("SELECT media_type, size, data FROM files WHERE id = ?", (file_id,))
+        return rows[0] if rows else None
+
+    def _slim(self, value: Any, now: float) -> Any:
+        """Long texts (inline images) are kept once, however many tasks carry them."""
+        if isinstance(value, list):
+            return [self._slim(item, now) for item in value]
+        if not isinstance(value, str) or len(value) <= _INLINE_CHARS:
+            return value
+        data = value.encode("utf-8", "surrogatepass")
+        name = hashlib.sha256(data).hexdigest()
+        self.keep_file(name, "text/plain", data, len(data), now)
+        return _FILE_MARK + name
+
+    def _whole(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._whole(item) for item in value]
+        if not isinstance(value, str) or not value.startswith(_FILE_MARK):
+            return value
+        kept = self.file(value[len(_FILE_MARK) :])
+        return (kept[2] or b"").decode("utf-8", "surrogatepass") if kept else ""
+
+    def number(self, name: str) -> float:
+        """A number that was kept; 0 where none was."""
+        rows = self._rows("SELECT value FROM numbers WHERE name = ?", (name,))
+        return float(rows[0][0]) if rows else 0.0
+
+    def keep_number(self, name: str, value: float) -> None:
+        """Inside ``writing``."""
+        self._db.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (name, value))
+
+
+def _own(path: Path) -> None:
+    """Make a state file, or close one to others. Raises OSError, also where it is not a regular file."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        os.fchmod(file.fileno(), 0o600)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """The database in a file.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged, or not a sandbox's.
+    """
+    db = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode=DELETE")
+        db.execute("PRAGMA synchronous=OFF")
+        db.execute("BEGIN IMMEDIATE")  # another process may be creating the very file
+        found = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
+        marks = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        if found and (marks != [_APPLICATION, _LAYOUT] or found != _NAMES):
+            raise sqlite3.DatabaseError("written by another program or version")
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id={_APPLICATION}")
+        db.execute(f"PRAGMA user_version={_LAYOUT}")
+        if path.stat().st_size < 50_000_000 and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("damaged")
+        db.execute("COMMIT")
+    except BaseException:
+        db.close()
+        raise
+    return db
