@@ -1,0 +1,108 @@
+"""Before and after: two folders paired by job, as a page that stands alone in a folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flux_lora_cli.errors import UsageError
+from flux_lora_cli.folder.files import explained, inside, make_folders, read_pieces, write_atomically
+from flux_lora_cli.gallery.page import PAGE, Entry, check_place, url, write_page
+from flux_lora_cli.gallery.pictures import Picture, facet, facets_of, read_pictures, shown
+
+#: Where the images of either side lie in the review folder.
+SIDES = ("before", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """The page, and how many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``."""
+
+    page: Path
+    counts: dict[str, int]
+
+
+def build_review(before: Path, after: Path, output: Path) -> Review:
+    """Write ``index.html`` and the images it shows into ``output``.
+
+    Raises:
+        NotFoundError, FolderError: a folder cannot be read, or ``output`` not be written.
+        UsageError: ``output`` is one of the two, or lies in one of them, or holds a page of another program.
+    """
+    for folder in (before, after):
+        if output.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"{output} lies in {folder}, which is never altered", "Name another folder with -o.")
+    check_place(output)
+    if not (output / PAGE).exists() and any((output / name).exists() for name in SIDES):
+        raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", "Name another folder with -o.")
+    pairs = pair_folders(before, after)
+    with explained(output):
+        entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
+    counts = Counter(pair.change for pair in pairs)
+    facets = [each for each in facets_of([pair.picture for pair in pairs]) if each.key != "folder"]
+    old, new = (shown(folder.resolve().name) for folder in (before, after))
+    page = write_page(
+        output,
+        f"{old} → {new}",
+        " · ".join(f"{number:,} {change.lower()}" for change, number in sorted(counts.items())) or "no images",
+        entries,
+        [facet("change", "Change", [pair.change for pair in pairs]), *facets],
+        [None, None],
+        [f"Before: {old}", f"After: {new}"],
+    )
+    return Review(page, dict(counts))
+
+
+def pair_folders(before: Path, after: Path) -> list[Entry]:
+    """The images of two folders side by side, in the order of ``after``, then what only ``before`` has.
+
+    Replaced jobs are left out: each job is what its preset said last. A job's ID pairs; where a folder has one ID
+    in several presets, with the preset.
+    """
+    folders = [[p for p in read_pictures(folder) if not p.replaced] for folder in (before, after)]
+    several = {key for pictures in folders for key, number in Counter(map(_key, pictures)).items() if number > 1}
+    old, new = ({(_key(p), p.record.preset if _key(p) in several else ""): p for p in pictures} for pictures in folders)
+    return [_pair(old.get(key), new.get(key)) for key in {**new, **old}]
+
+
+def _key(picture: Picture) -> tuple[str, int]:
+    return picture.record.name, picture.output.index if picture.output else 0
+
+
+def _pair(before: Picture | None, after: Picture | None) -> Entry:
+    old, new = (_digest(side) for side in (before, after))
+    change = "Unchanged" if old == new else "Only after" if old is None else "Only before" if new is None else "Changed"
+    return Entry((before, after), change=change)
+
+
+def _digest(picture: Picture | None) -> str | None:
+    """The hash of the very bytes, whatever a manifest says of them; None where there is no image."""
+    if picture is None or picture.path is None:
+        return None
+    digest = hashlib.sha256()
+    with explained(picture.folder):
+        for piece in read_pieces(picture.path):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _links(pair: Entry, output: Path) -> tuple[str | None, ...]:
+    """Copy the pair's images into the review folder; what is the same on both sides, once."""
+    if pair.same:
+        return (_copy(pair.sides[1], output, SIDES[1]),) * 2
+    return tuple(_copy(side, output, name) for side, name in zip(pair.sides, SIDES, strict=True))
+
+
+def _copy(picture: Picture | None, output: Path, side: str) -> str | None:
+    """Copy an image into the review folder; returns its link from there."""
+    if picture is None or picture.path is None:
+        return None
+    place = inside(output, f"{side}/{picture.file}")
+    if place is None:
+        raise UsageError(f"a link in {output / side} leads out of {output}", "Name another folder with -o.")
+    make_folders(place.parent)
+    source = picture.path
+    write_atomically(place, lambda file: file.writelines(read_pieces(source)), mode=0o644)
+    return url(f"{side}/{picture.file}")

@@ -1,0 +1,293 @@
+"""The gallery: one HTML page beside the images, self-contained, that asks no host for anything.
+
+The images are linked where they lie; all else is inside the page. Styles and the script are allowed by their hashes
+alone, so that no text of a prompt can become either. Python prepares everything that is shown; the script filters,
+arranges and compares what stands there already, so that images and captions show without it, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from flux_lora_cli._version import __version__
+from flux_lora_cli.errors import UsageError
+from flux_lora_cli.folder.entries import decimal_text, is_masked, masked
+from flux_lora_cli.folder.files import explained, make_folders, open_regular, write_atomically
+from flux_lora_cli.gallery.pictures import (
+    PARAMETERS,
+    Facet,
+    Picture,
+    caption_of,
+    choose_axes,
+    facet,
+    facets_of,
+    read_pictures,
+    shape_of,
+    shown,
+)
+from flux_lora_cli.presets.to_yaml import job_as_yaml
+from flux_lora_cli.text import counted, json_line, printable
+
+PAGE = "index.html"
+#: By this the program knows a page of its own, which it may replace.
+_MARK = '<meta name="generator" content="flux-lora gallery'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A card of the wall: one picture, or the two sides of a comparison, None where a side does not have it.
+
+    Attributes:
+        links: from the page to the image of each side; None for a gap.
+        change: how the sides compare; "" where there is one.
+    """
+
+    sides: tuple[Picture | None, ...]
+    links: tuple[str | None, ...] = ()
+    change: str = ""
+
+    @property
+    def picture(self) -> Picture:
+        """The side that speaks for both: the later one, unless only the earlier has an image."""
+        there = [side for side in self.sides if side]
+        return next((side for side in reversed(there) if side.file), there[-1])
+
+    @property
+    def flagged(self) -> bool:
+        return any(side is not None and side.flagged for side in self.sides)
+
+    @property
+    def same(self) -> bool:
+        return self.change == "Unchanged"
+
+
+def build_gallery(folders: Sequence[Path], output: Path | None = None) -> Path:
+    """Write ``index.html`` into ``output``, else into the first folder, replacing an earlier one of ours.
+
+    Raises:
+        NotFoundError, FolderError: a folder cannot be read, or the page not be written.
+        UsageError: an ``index.html`` stands there that this program did not write.
+    """
+    pictures = [picture for folder in folders for picture in read_pictures(folder)]
+    target = output or folders[0]
+    title = ", ".join(shown(folder.resolve().name) for folder in folders[:4]) + (" …" if len(folders) > 4 else "")
+    facets = facets_of(pictures)
+    axes = [axis.key if axis else None for axis in choose_axes(facets)]
+    states = ["Replaced" if p.replaced else "Flagged" if p.flagged else p.status for p in pictures]
+    entries = [Entry((p,), (url(_relative(target, p, p.file)) if p.file else None,)) for p in pictures]
+    return write_page(target, title, _summary(pictures), entries, [*facets, facet("status", "State", states)], axes)
+
+
+def _summary(pictures: Sequence[Picture]) -> str:
+    states = Counter(picture.status for picture in pictures)
+    costs = [record.cost for record in {id(p.record): p.record for p in pictures}.values()]
+    total = _usd(sum((cost for cost in costs if cost is not None), Decimal(0)))
+    gaps = [f"{number} {status.lower()}" for status, number in states.items() if status != "Saved"]
+    return " · ".join([counted(states["Saved"], "image"), *gaps, f"{'at least ' if None in costs else ''}{total}"])
+
+
+def write_page(
+    folder: Path,
+    title: str,
+    summary: str,
+    entries: Sequence[Entry],
+    facets: Sequence[Facet],
+    axes: Sequence[str | None],
+    labels: Sequence[str] | None = None,
+) -> Path:
+    """Write the page of these entries. ``labels``: names of the two sides. Raises as ``build_gallery``."""
+    pictures = [entry.picture for entry in entries]
+    data = {
+        "items": [_item(folder, entry, name) for entry, name in zip(entries, _anchors(pictures), strict=True)],
+        "facets": [asdict(each) for each in facets if len(each.values) > 1],
+        "axes": axes,
+        "labels": labels,
+        "store": hashlib.sha256(f"{title}\n{folder.resolve()}".encode("utf-8", "replace")).hexdigest()[:16],
+    }
+    style, script = _resource("page.css"), _resource("page.js")
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        "img-src 'self' file: data:; "  # 'self' does not cover file: pages in every browser
+        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    fields = {
+        "policy": policy, "version": __version__, "style": style, "script": script, "title": escape(title),
+        "summary": escape(summary),
+        "badge": '<span class="badge">sandbox</span>' if any(p.manifest.sandbox for p in pictures) else "",
+        "shape": "tall" if shape_of(pictures) > 1.15 else "wide" if shape_of(pictures) < 0.87 else "square",
+        "cards": "\n".join(_card(i, entry, caption_of(entry.picture, facets, i)) for i, entry in enumerate(entries)),
+        # Cannot end a <script> element, nor open a comment in one.
+        "data": json_line(data).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"}),
+    }  # fmt: skip
+    # One pass over the template: what a field holds is never looked at again.
+    pieces = _resource("page.html").split("@@")
+    text = "".join(fields[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+    check_place(folder)
+    with explained(folder):
+        make_folders(folder)
+        write_atomically(folder / PAGE, text.encode("utf-8", "replace"), mode=0o644)
+    return folder / PAGE
+
+
+def check_place(folder: Path) -> None:
+    """Raise UsageError where another program's page stands, or something that is not a file."""
+    target = folder / PAGE
+    with explained(target):
+        if not os.path.lexists(target):
+            return
+        if not target.is_symlink() and target.is_file():
+            with open_regular(target) as file:
+                if _MARK.encode() in file.read(4096):
+                    return
+    raise UsageError(f"{target} was not written by flux-lora, and is left alone", "Name another folder with -o.")
+
+
+def _resource(name: str) -> str:
+    return (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _anchors(pictures: Sequence[Picture]) -> list[str]:
+    """A name for each image in links and picks: the job's ID, and ``#2`` for its second image."""
+    seen: Counter[str] = Counter()
+    anchors = []
+    for picture in pictures:
+        seen[picture.name] += 1
+        anchors.append(picture.name + (f"#{seen[picture.name]}" if seen[picture.name] > 1 else ""))
+    return anchors
+
+
+def url(path: str) -> str:
+    """The link to a file beside the page, or in folders below or above it."""
+    return quote(path, errors="surrogatepass")
+
+
+def _relative(page_folder: Path, picture: Picture, file: str = "") -> str:
+    """A file of the picture's folder, or that folder, as a path from the page's."""
+    try:
+        base = os.path.relpath(picture.folder.resolve(), page_folder.resolve()).replace(os.sep, "/")
+    except ValueError as error:
+        hint = "Write the page on the same drive as the images."
+        raise UsageError(f"no relative link leads from {page_folder} to {picture.folder}", hint) from error
+    return f"{base}/{file}" if base != "." or not file else file
+
+
+# ---- a card: what it says without the script ----------------------------------------------
+
+
+def _card(i: int, entry: Entry, caption: Sequence[tuple[str, str]]) -> str:
+    picture = entry.picture
+    name = escape(printable(f"{picture.prompt[:120] or picture.name[:120]}, {', '.join(text for _, text in caption)}"))
+    marks = {"veiled": entry.flagged, "replaced": picture.replaced, "pair": len(entry.links) > 1}
+    classes = " ".join(["shot", *(mark for mark, on in marks.items() if on)])
+    inside = "".join(_image(link, entry) if link else _gap(entry) for link in entry.links)
+    link = next((link for link in reversed(entry.links) if link), None)
+    opens = f'<a class="{classes}" href="{escape(link or "")}" aria-label="Open: {name}">{inside}</a>'
+    tells = f'<button type="button" class="{classes}" aria-label="{escape(picture.status)}: {name}">{inside}</button>'
+    badge = '<span class="badge">replaced</span> ' if picture.replaced else ""
+    says = "".join(f'<span data-facet="{escape(key)}">{escape(text)}</span>' for key, text in caption)
+    return (
+        f'<li class="card" data-i="{i}"{" hidden" if entry.same else ""}>{opens if link else tells}'
+        '<button type="button" class="pick" aria-pressed="false" aria-keyshortcuts="p" title="Pick (p)" '
+        f'aria-label="Pick: {name}"></button>'
+        f'<p class="prompt" dir="auto">{escape(picture.prompt[:400] or picture.name[:200])}</p>'
+        f'<p class="meta">{badge}{says}</p></li>'
+    )
+
+
+def _image(link: str, entry: Entry) -> str:
+    output = entry.picture.output
+    size = f' width="{output.width}" height="{output.height}"' if output and output.width and output.height else ""
+    alt = "Flagged image, hidden" if entry.flagged else escape(entry.picture.prompt[:200])
+    return f'<img src="{escape(link)}" alt="{alt}" loading="lazy" decoding="async" draggable="false"{size}>'
+
+
+def _gap(entry: Entry) -> str:
+    """In place of an image: why there is none, or that the other side alone has it."""
+    picture = entry.picture
+    words, why = ("Not here", "") if picture.file else (picture.status, picture.why)
+    bad = " bad" if words in ("Failed", "Missing") else ""
+    return f'<span class="gap{bad}"><b>{escape(words)}</b><span dir="auto">{escape(why[:300])}</span></span>'
+
+
+# ---- what the script knows of it ----------------------------------------------------------
+
+
+def _item(page_folder: Path, entry: Entry, anchor: str) -> dict[str, Any]:
+    picture, record = entry.picture, entry.picture.record
+    place = _relative(page_folder, picture, picture.file or "")
+    return {
+        "id": picture.name,
+        "anchor": anchor,
+        "yaml": _yaml(picture),
+        "replay": [place] if picture.file else [place, record.name],
+        "sandbox": picture.manifest.sandbox,
+        "saved": (picture.output.saved_at if picture.output else None) or "",
+        "problem": picture.why,
+        "flagged": entry.flagged,
+        "same": entry.same,
+        "sides": [
+            {"src": link, "facts": _facts(side) if side else [], "prompt": side.prompt if side else ""}
+            for link, side in zip(entry.links, entry.sides, strict=True)
+        ],
+    }
+
+
+def _yaml(picture: Picture) -> str:
+    """A preset of this one job; "" where the request is not known, or is not one that a preset can ask for."""
+    request = masked(picture.input)
+    note = "# A secret is masked as ***: put yours in its place.\n" if is_masked(request) else ""
+    try:
+        yaml = job_as_yaml(picture.record.model or "", request, job_id=picture.record.name)
+    except (TypeError, KeyError):  # LoRAs that are none
+        return ""
+    return note + yaml if picture.record.model and request else ""
+
+
+def _facts(picture: Picture) -> list[tuple[str, str]]:
+    """What is known of an image, as (name, value) to show."""
+    record, output, request = picture.record, picture.output, picture.input
+    names = {**PARAMETERS, "enable_safety_checker": "Safety checker", "num_images": "Images"}
+    parameters = [*names, *sorted(request.keys() - {*names, "prompt", "loras"})]
+    facts: list[tuple[str, Any]] = [
+        ("State", picture.status + (", replaced by a later job of this ID" if picture.replaced else "")),
+        ("Reason", picture.why),
+        *((shown(name), value) for name, value in record.axes.items()),
+        ("Model", record.model),
+        *(("LoRA", f"{shown(path)} · {shown(scale)}") for path, scale in picture.loras),
+        *((names.get(key, shown(key)), request.get(key)) for key in parameters),
+    ]
+    if output is not None:
+        sizes = [f"{output.width} × {output.height}" if output.width else "", f"{(output.bytes or 0) / 1000:,.0f} kB"]
+        flags = {True: "flagged", False: "not flagged", None: "not known"}[output.nsfw]
+        facts += [("Image", ", ".join(filter(None, sizes))), ("NSFW", flags), ("File", picture.file)]
+        facts += [("SHA-256", output.sha256), ("Saved", output.saved_at)]
+    facts.append(("Cost", _usd(record.cost) + (" (sandbox)" if picture.manifest.sandbox else "")))
+    if record.execution_ms is not None:
+        facts.append(("Time", f"{record.execution_ms / 1000:.1f} s"))
+    facts += [("Task", record.task_id), ("Matched by", record.matched_by)]
+    for past in record.history:
+        cost = _usd(past.cost) + (f", {_usd(past.refunded)} refunded" if past.refunded else "")
+        facts.append(("Earlier task", " · ".join(filter(None, (past.task_id or "no ID", cost, past.error)))))
+    facts += [("Preset", record.preset), ("Also", ", ".join(record.aliases)), ("Fingerprint", record.fingerprint)]
+    facts += [("Folder", picture.folder.resolve().name), ("Service", picture.manifest.service)]
+    return [(name, shown(value)[:2000]) for name, value in facts if value not in (None, "")]
+
+
+def _usd(amount: Decimal | None) -> str:
+    return "price not known" if amount is None else f"${decimal_text(amount)}"

@@ -1,0 +1,534 @@
+"use strict";
+{
+/* The gallery's page. The images and their captions stand in the document already; this script finds, arranges, picks
+ * and compares them. What it reads (written by page.py and compare.py):
+ *   items   [{id, anchor, yaml, replay, sandbox, saved, problem, flagged, same, sides: [{src, facts, prompt}]}]
+ *   facets  [{key, label, values, codes}]   codes[i]: item i's place in values
+ *   axes    [columns, rows]                 keys of facets, or null
+ *   labels  names of the two sides, where two folders are compared
+ * Text from outside only ever becomes text: `make` sets textContent and attributes, never HTML.
+ */
+const byId = (id) => document.getElementById(id);
+const data = JSON.parse(byId("data").textContent);
+const { items, facets } = data;
+const facetOf = new Map(facets.map((facet) => [facet.key, facet]));
+const cards = [...document.querySelectorAll("#wall > .card")];
+const indexOf = new Map(items.map((item, i) => [item.anchor, i]));
+const pairs = Boolean(data.labels);
+const TILES = [120, 170, 240, 340, 520];
+const SORTS = {
+  order: ["As in the preset", null],
+  newest: ["Newest first", (a, b) => items[b].saved.localeCompare(items[a].saved)],
+  prompt: ["Prompt, A to Z", (a, b) => items[a].sides.at(-1).prompt.localeCompare(items[b].sides.at(-1).prompt)],
+};
+const fresh = () => ({ view: "wall", query: "", sort: "order", filters: {}, columns: data.axes[0], rows: data.axes[1], onlyPicks: false, unchanged: false });
+let state = fresh();
+let shown = [];               /* indices of items that pass the filters, in order */
+let picks = new Set();        /* indices */
+let viewing = null;           /* {i, other, list}: what the viewer shows */
+let comparing = null;         /* the first of two images to compare */
+const revealed = new Set();
+
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") element.addEventListener(name, value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+const button = (text, act, attributes) => make("button", { type: "button", class: "plain", click: act, ...attributes }, text);
+const press = (element, on) => element.setAttribute("aria-pressed", String(on));
+const cut = (text, length) => (text.length > length ? text.slice(0, length - 1) + "…" : text);
+
+/* ---- what is shown ---- */
+const haystacks = items.map((item) => [item.id, ...item.sides.flatMap((side) => [side.prompt, ...side.facts.map((fact) => fact.join(":"))])].join("\n").toLowerCase());
+
+function matches(i, words) {
+  if (items[i].same && !state.unchanged) return false;
+  if (state.onlyPicks && !picks.has(i)) return false;
+  if (Object.entries(state.filters).some(([key, code]) => facetOf.get(key).codes[i] !== code)) return false;
+  return words.every((word) => haystacks[i].includes(word));
+}
+
+function draw() {
+  const words = state.query.toLowerCase().split(/\s+/).filter(Boolean);
+  shown = items.map((_, i) => i).filter((i) => matches(i, words));
+  const order = SORTS[state.sort][1];
+  if (order) shown.sort((a, b) => order(a, b) || a - b);
+  const visible = new Set(shown);
+  cards.forEach((card, i) => { card.hidden = !visible.has(i); });
+  const grid = state.view === "grid";
+  byId("wall").hidden = grid;
+  byId("grid").hidden = !grid || !shown.length;
+  byId("axes").hidden = !grid;
+  press(byId("to-wall"), !grid);
+  press(byId("to-grid"), grid);
+  for (const span of document.querySelectorAll(".meta [hidden]")) span.hidden = false;
+  byId("wall").append(...shown.map((i) => cards[i]), ...cards.filter((card) => card.hidden));
+  if (grid) drawGrid();
+  drawControls();
+  drawPicks();
+  enter();
+  remember();
+}
+
+function drawControls() {
+  const total = pairs && !state.unchanged ? items.filter((item) => !item.same).length : items.length;
+  const filtered = state.query !== "" || Object.keys(state.filters).length > 0 || state.onlyPicks;
+  byId("count").textContent = filtered ? `${shown.length.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
+  byId("count").parentElement.hidden = !filtered;
+  byId("empty").hidden = shown.length > 0;
+  byId("empty").textContent = filtered ? "Nothing matches." : pairs ? "Nothing changed." : "No images yet.";
+  for (const list of document.querySelectorAll("[data-filter]")) {
+    list.value = String(state.filters[list.dataset.filter] ?? "");
+    list.classList.toggle("set", list.value !== "");
+  }
+  byId("sort").value = state.sort;
+  press(byId("unchanged"), state.unchanged);
+  press(byId("only-picks"), state.onlyPicks);
+  const chosen = Object.keys(state.filters).length;
+  byId("more").textContent = chosen ? `Filters (${chosen})` : "Filters";
+  document.documentElement.style.setProperty("--head", `${document.querySelector(".top").offsetHeight}px`);
+}
+
+/* A table over two axes; each cell is a small wall of the cards that belong there. */
+function drawGrid() {
+  const axes = [facetOf.get(state.columns), facetOf.get(state.rows)];
+  const at = (facet, i) => (facet ? facet.codes[i] : 0);
+  const places = (facet) => [...new Set(shown.map((i) => at(facet, i)))].sort((a, b) => a - b);
+  const [columns, rows] = axes.map(places);
+  const name = (facet, place) => make("span", { dir: "auto" }, facet ? cut(facet.values[place], 200) : "All");
+  const cell = (r, c) => {
+    const inside = shown.filter((i) => at(axes[0], i) === c && at(axes[1], i) === r);
+    const note = inside.length ? null : make("span", { class: "gap" }, make("b", {}, "No such job"));
+    return make("td", { class: inside.length > 1 ? "several" : null }, note || make("ul", { class: "cell", "aria-label": "Images" }, ...inside.map((i) => cards[i])));
+  };
+  const corner = [axes[0] && `${axes[0].label} →`, axes[1] && `${axes[1].label} ↓`].filter(Boolean).join(" ");
+  const head = make("tr", {}, make(corner ? "th" : "td", { scope: corner ? "col" : null }, corner), ...columns.map((c) => make("th", { scope: "col" }, name(axes[0], c))));
+  for (const span of document.querySelectorAll(".meta [data-facet]")) span.hidden = span.dataset.facet === state.columns || span.dataset.facet === state.rows;
+  const body = rows.map((r) => make("tr", {}, make("th", { scope: "row" }, name(axes[1], r)), ...columns.map((c) => cell(r, c))));
+  const caption = make("caption", { class: "unseen" }, `Images by ${axes.filter(Boolean).map((facet) => facet.label).join(" and ") || "no axis"}`);
+  byId("grid").replaceChildren(make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Grid of images" },
+    make("table", {}, caption, make("thead", {}, head), make("tbody", {}, ...body))));
+}
+
+function chooser(label, options, value, choose, attributes) {
+  const list = make("select", { change: () => choose(list.value), ...attributes }, ...options.map(([key, text]) => make("option", { value: key }, cut(text, 80))));
+  list.value = value ?? "";
+  return make("label", { class: "field" }, make("span", {}, label), list);
+}
+
+function drawFilters() {
+  const filters = facets.map((facet) => chooser(facet.label, [["", `${cut(facet.label, 30)}: all`], ...facet.values.map((value, code) => [String(code), value])], "",
+    (code) => { if (code === "") delete state.filters[facet.key]; else state.filters[facet.key] = Number(code); draw(); }, { "data-filter": facet.key }));
+  const sort = chooser("Sort", Object.entries(SORTS).map(([key, [text]]) => [key, text]), "order", (key) => { state.sort = key; draw(); }, { id: "sort" });
+  byId("filters").append(...filters, sort);
+}
+
+function drawAxes() {
+  const options = [["", "none"], ...facets.map((facet) => [facet.key, facet.label])];
+  byId("axes").replaceChildren(...["columns", "rows"].map((axis) => chooser(axis === "rows" ? "Rows" : "Columns", options, state[axis], (key) => {
+    const other = axis === "rows" ? "columns" : "rows";
+    if (key && state[other] === key) state[other] = state[axis];
+    state[axis] = key || null;
+    drawAxes();
+    draw();
+    byId(`axis-${axis}`).focus();
+  }, { id: `axis-${axis}` })));
+}
+
+/* ---- picks ---- */
+function pick(i, on = !picks.has(i)) {
+  if (on) picks.add(i); else picks.delete(i);
+  store();
+  if (state.onlyPicks) draw(); else { drawPicks(); remember(); }
+}
+
+function drawPicks() {
+  cards.forEach((card, i) => {
+    press(card.querySelector(".pick"), picks.has(i));
+    card.classList.toggle("picked", picks.has(i));
+  });
+  const held = byId("viewer").querySelector("[data-pick]");
+  if (held && viewing) { press(held, picks.has(viewing.i)); held.textContent = picks.has(viewing.i) ? "Picked" : "Pick"; }
+  byId("tray").hidden = !picks.size && !state.onlyPicks;
+  document.body.classList.toggle("with-tray", !byId("tray").hidden);
+  byId("picked").textContent = `${picks.size.toLocaleString("en")} picked`;
+  byId("compare-picks").hidden = pairs || picks.size !== 2;
+  for (const id of ["copy-picks", "export-picks"]) byId(id).disabled = !picks.size;
+}
+
+/* Job IDs, one per line, as --only-file takes them. */
+const pickList = () => [...new Set([...picks].sort((a, b) => a - b).map((i) => items[i].id))].map((id) => id + "\n").join("");
+
+function exportPicks() {
+  const address = URL.createObjectURL(new Blob([pickList()], { type: "text/plain" }));
+  make("a", { href: address, download: "picks.txt" }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  toast("Saved as picks.txt");
+}
+
+function store() {
+  try {
+    if (picks.size) localStorage.setItem(`flux-lora-picks-${data.store}`, JSON.stringify([...picks].map((i) => items[i].anchor)));
+    else localStorage.removeItem(`flux-lora-picks-${data.store}`);
+  } catch { /* storage may be switched off; the address still has them */ }
+}
+
+function stored() {
+  try {
+    const found = JSON.parse(localStorage.getItem(`flux-lora-picks-${data.store}`) || "[]");
+    return Array.isArray(found) ? found : [];
+  } catch { return []; }
+}
+
+/* ---- the address ---- */
+function fragment(image) {
+  const words = new URLSearchParams();
+  if (image !== undefined) words.set("image", items[image].anchor);
+  if (state.view !== "wall") { words.set("view", state.view); words.set("columns", state.columns || ""); words.set("rows", state.rows || ""); }
+  if (state.query) words.set("q", state.query);
+  if (state.sort !== "order") words.set("sort", state.sort);
+  if (state.unchanged) words.set("unchanged", "1");
+  for (const [key, code] of Object.entries(state.filters)) words.set(`is.${key}`, facetOf.get(key).values[code]);
+  for (const i of picks) words.append("pick", items[i].anchor);
+  return String(words);
+}
+
+function remember() {
+  const words = fragment(viewing && viewing.other === null ? viewing.i : undefined);
+  try { history.replaceState(null, "", words ? `#${words}` : location.pathname + location.search); } catch { /* some viewers forbid it */ }
+}
+
+function recall() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  state = fresh();
+  if (words.get("view") === "grid") {
+    state.view = "grid";
+    for (const axis of ["columns", "rows"]) if (words.has(axis)) state[axis] = facetOf.has(words.get(axis)) ? words.get(axis) : null;
+  }
+  state.query = words.get("q") || "";
+  if (Object.hasOwn(SORTS, words.get("sort") || "")) state.sort = words.get("sort");
+  state.unchanged = words.has("unchanged");
+  for (const facet of facets) {
+    const code = facet.values.indexOf(words.get(`is.${facet.key}`));
+    if (code >= 0) state.filters[facet.key] = code;
+  }
+  const names = words.has("pick") ? words.getAll("pick") : stored();
+  picks = new Set(names.filter((name) => indexOf.has(name)).map((name) => indexOf.get(name)));
+  store();
+  byId("search").value = state.query;
+  drawAxes();
+  const wanted = indexOf.get(words.get("image"));
+  draw();
+  if (wanted !== undefined) openViewer(wanted); else if (byId("viewer").open) byId("viewer").close();
+}
+
+/* ---- copying ---- */
+let toastTimer = 0;
+function toast(text) {
+  const box = byId("toast");
+  (document.querySelector("dialog[open]") || document.body).append(box);  /* a dialog covers the rest of the page */
+  box.replaceChildren(make("span", {}, text));
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => box.replaceChildren(), 2500);
+}
+
+async function copy(text, what) {
+  try { await navigator.clipboard.writeText(text); toast(`${what} copied`); } catch { toast("This browser does not let the page copy"); }
+}
+
+/* From a file: page the folder's place is known; elsewhere the command is for inside the page's folder. */
+function replayCommand(item) {
+  let [path, job] = item.replay;
+  if (location.protocol === "file:") path = decodeURIComponent(new URL(encodeURI(path).replace(/[?#]/g, encodeURIComponent), location.href).pathname).replace(/^\/([A-Za-z]:)/, "$1");
+  const words = job === undefined ? [path] : [path.replace(/(.)\/$/, "$1"), job];
+  if (words.some((word) => /[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/.test(word))) return "";
+  const windows = /^[A-Za-z]:/.test(path);
+  const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-") ? word : windows ? `"${word.replace(/"/g, "")}"` : `'${word.replace(/'/g, "'\\''")}'`);
+  return ["flux-lora", "replay", ...words.map(quote), ...(item.sandbox ? ["--sandbox"] : [])].join(" ");
+}
+
+const copies = (i) => [
+  ["r", "replay command", replayCommand(items[i])],
+  ["y", "preset YAML", items[i].yaml],
+  ["t", "prompt", items[i].sides.at(-1).prompt],
+  ["l", "link", location.href.split("#")[0] + "#" + new URLSearchParams({ image: items[i].anchor })],
+].filter(([, , text]) => text);
+
+/* ---- one image, or two compared ---- */
+const sidesOf = ({ i, other }) => (other === null ? items[i].sides : [items[i].sides[0], items[other].sides[0]]);
+const hiddenIn = ({ i, other }) => [i, other].some((n) => n !== null && items[n].flagged && !revealed.has(n));
+let mode = "side";
+let full = false;
+let blinker = 0;
+
+function openViewer(i, other = null) {
+  if (comparing !== null && other === null && comparing !== i) { other = i; i = comparing; }
+  comparing = null;
+  document.body.classList.remove("comparing");
+  byId("toast").replaceChildren();
+  viewing = { i, other, list: shown.includes(i) ? shown : [i] };
+  full = false;
+  drawViewer();
+  if (!byId("viewer").open) byId("viewer").showModal();
+  byId("viewer").querySelector("[data-close]").focus({ preventScroll: true });
+  remember();
+}
+
+function step(by) {
+  const { list } = viewing;
+  const moving = viewing.other ?? viewing.i;
+  const next = list[list.indexOf(moving) + by];
+  if (next === undefined) return;
+  if (viewing.other === null) viewing.i = next; else viewing.other = next;
+  redraw();
+  remember();
+}
+
+/* Draw anew, with the focus on the same control. */
+function redraw() {
+  const held = byId("viewer").contains(document.activeElement) ? document.activeElement.dataset.name : null;
+  drawViewer();
+  (byId("viewer").querySelector(held ? `[data-name="${held}"]:not(:disabled)` : null) || byId("viewer").querySelector("[data-close]")).focus({ preventScroll: true });
+}
+
+function drawViewer() {
+  clearInterval(blinker);
+  const { i, other, list } = viewing;
+  const item = items[i];
+  const two = sidesOf(viewing).length > 1;
+  const place = list.indexOf(other ?? i);
+  const nav = (by, text, sign) => button(sign, () => step(by), { class: "quiet", "data-name": text, "aria-label": text, "aria-keyshortcuts": by < 0 ? "ArrowLeft" : "ArrowRight", disabled: list[place + by] === undefined });
+  const head = make("div", { class: "viewer-head" },
+    make("h2", { id: "viewer-title", dir: "auto" }, other === null ? item.id : `${item.id} and ${items[other].id}`),
+    place >= 0 && make("span", { class: "soft" }, `${(place + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`),
+    two && make("div", { class: "segments", role: "group", "aria-label": "Compare by" }, ...MODES.map(([name, key, text]) =>
+      button(text, () => setMode(name), { class: null, "data-name": name, "aria-pressed": String(mode === name), "aria-keyshortcuts": key, title: `${text} (${key})` }))),
+    button("Full size", toggleFull, { "data-name": "full", "aria-pressed": String(full), "aria-keyshortcuts": "f" }),
+    make("span", { class: "nav" }, nav(-1, "Previous image", "‹"), nav(1, "Next image", "›"),
+      button("✕", () => byId("viewer").close(), { class: "quiet", "data-close": true, "data-name": "close", "aria-label": "Close", "aria-keyshortcuts": "Escape" })));
+  byId("viewer").replaceChildren(head, drawStage(two), drawPanel(two), byId("toast"));
+}
+
+const MODES = [["side", "s", "Side by side"], ["swipe", "w", "Swipe"], ["blink", "b", "Blink"]];
+const labels = () => data.labels || ["First", "Second"];
+
+function drawStage(two) {
+  const panes = sidesOf(viewing).map((side, n) => {
+    const gap = make("span", { class: "gap" }, make("b", {}, two ? "Not here" : "No image"), make("span", { dir: "auto" }, two ? "" : items[viewing.i].problem));
+    const image = side.src && make("img", { src: side.src, alt: cut(side.prompt, 300), decoding: "async", draggable: "false" });
+    return make("figure", { class: "pane" }, two && make("figcaption", {}, labels()[n]), image || gap);
+  });
+  const stage = make("div", { class: "stage", "data-mode": two ? mode : "one" }, ...panes);
+  stage.classList.toggle("full", full);
+  if (full) { stage.tabIndex = 0; stage.setAttribute("role", "group"); stage.setAttribute("aria-label", "Image at full size"); }
+  if (hiddenIn(viewing)) {
+    stage.classList.add("veiled");
+    stage.append(make("div", { class: "veil" }, make("b", {}, "Flagged NSFW"), button("Show", () => { for (const n of [viewing.i, viewing.other]) reveal(n); redraw(); }, { "data-name": "show" })));
+  }
+  if (two && mode === "swipe") {
+    const range = make("input", { type: "range", min: "0", max: "100", value: "50", class: "cut", "aria-label": "Swipe between the two images", "data-name": "cut" });
+    range.addEventListener("input", () => stage.style.setProperty("--cut", String(Number(range.value) / 100)));
+    stage.append(range);
+  }
+  const flip = () => stage.classList.toggle("second");
+  if (two && mode === "blink" && matchMedia("(prefers-reduced-motion: reduce)").matches) stage.addEventListener("click", flip);
+  else if (two && mode === "blink") blinker = setInterval(flip, 700);
+  return stage;
+}
+
+/* The key of the mode that is on: blinking stops, and each key press shows the other image. */
+function setMode(name) {
+  if (sidesOf(viewing).length < 2) return;
+  const stage = byId("viewer").querySelector(".stage");
+  if (name === "blink" && mode === "blink") { clearInterval(blinker); stage.classList.toggle("second"); return; }
+  mode = name;
+  redraw();
+  if (name === "swipe") byId("viewer").querySelector(".cut").focus();
+}
+
+function toggleFull() { full = !full; redraw(); }
+function reveal(i) {
+  if (i === null) return;
+  revealed.add(i);
+  cards[i].querySelector(".shot").classList.remove("veiled");
+  for (const image of cards[i].querySelectorAll("img")) image.alt = cut(items[i].sides.at(-1).prompt, 200);
+}
+
+function drawPanel(two) {
+  const { i, other } = viewing;
+  const item = items[i];
+  const act = ([key, what, text]) => button(`Copy ${what}`, () => copy(text, what[0].toUpperCase() + what.slice(1)), { "data-name": what, "data-copy": what, "aria-keyshortcuts": key });
+  const picked = button(picks.has(i) ? "Picked" : "Pick", () => pick(i), { "data-pick": true, "data-name": "pick", "aria-pressed": String(picks.has(i)), "aria-keyshortcuts": "p" });
+  const compare = !pairs && other === null && item.sides[0].src && items.length > 1 && button("Compare with…", () => startComparing(i), { "data-name": "compare", "aria-keyshortcuts": "c" });
+  const open = item.sides.findLast((side) => side.src);
+  const link = other === null && open && !hiddenIn(viewing) && make("a", { class: "plain", href: open.src, target: "_blank", rel: "noopener noreferrer" }, "Open the file");
+  const actions = other === null ? [picked, compare, ...copies(i).map(act), link] : [];
+  const yaml = other === null && item.yaml && make("details", {}, make("summary", {}, "As preset YAML"), make("pre", { tabindex: "0", dir: "auto" }, item.yaml));
+  return make("div", { class: "panel", tabindex: "0", role: "group", "aria-label": "Details" },
+    item.problem && other === null && make("p", { class: "problem", dir: "auto" }, item.problem),
+    other === null && make("p", { class: "says", dir: "auto" }, item.sides.at(-1).prompt || "The prompt is not known."),
+    make("div", { class: "actions" }, ...actions), two ? differences() : facts(item.sides[0].facts), yaml);
+}
+
+const facts = (list) => make("dl", { class: "facts" }, ...list.flatMap(([name, value]) => [make("dt", { dir: "auto" }, name), make("dd", { dir: "auto" }, value)]));
+
+const NEVER_SAME = new Set(["SHA-256", "File", "Saved", "Task", "Fingerprint", "Folder", "Time"]);
+function differences() {
+  const maps = sidesOf(viewing).map((side) => {
+    const map = new Map();
+    for (const [name, value] of [["Prompt", side.prompt], ...side.facts]) map.set(name, map.has(name) ? `${map.get(name)}\n${value}` : value);
+    return map;
+  });
+  const names = [...new Set(maps.flatMap((map) => [...map.keys()]))];
+  const rows = names.filter((name) => !NEVER_SAME.has(name) && maps[0].get(name) !== maps[1].get(name));
+  const cell = (map, name) => make("td", { dir: "auto" }, map.get(name) ?? "–");
+  return make("table", { class: "differences" }, make("caption", { class: "soft" }, rows.length ? "What differs" : "All that is known of the two is the same."),
+    rows.length && make("thead", {}, make("tr", {}, make("td", {}), ...labels().map((text) => make("th", { scope: "col", dir: "auto" }, text)))),
+    make("tbody", {}, ...rows.map((name) => make("tr", {}, make("th", { scope: "row", dir: "auto" }, name), cell(maps[0], name), cell(maps[1], name)))));
+}
+
+function startComparing(i) {
+  comparing = i;
+  if (byId("viewer").open) byId("viewer").close();
+  document.body.classList.add("comparing");
+  toast("Now open the image to compare it with (Escape: neither)");
+}
+
+/* ---- keyboard and mouse ---- */
+const shots = () => shown.map((i) => cards[i].querySelector(".shot"));
+const itemOf = (element) => cards.indexOf(element?.closest?.(".card"));
+
+/* One image is in the tab order; arrows move from it. */
+function enter(chosen) {
+  const current = chosen ?? shown.find((i) => cards[i].querySelector(".shot").tabIndex === 0) ?? shown[0];
+  cards.forEach((card, i) => { for (const control of card.querySelectorAll(".shot, .pick")) control.tabIndex = i === current ? 0 : -1; });
+}
+
+function focusShot(shot) {
+  if (shot) { enter(itemOf(shot)); shot.focus(); }
+}
+
+/* The nearest image in a direction, by where things stand on the screen. */
+function move(key, from) {
+  const list = state.view === "grid" ? [...document.querySelectorAll("#grid .shot")] : shots();
+  if (!from || key === "Home") return focusShot(list[0]);
+  if (key === "End") return focusShot(list.at(-1));
+  if (key === "ArrowLeft" || key === "ArrowRight") return focusShot(list[list.indexOf(from) + (key === "ArrowLeft" ? -1 : 1)]);
+  const down = key === "ArrowDown" ? 1 : -1;
+  const here = from.getBoundingClientRect();
+  const ahead = list.map((shot) => { const box = shot.getBoundingClientRect(); return { shot, away: (box.top - here.top) * down, aside: Math.abs(box.left - here.left) }; });
+  const near = ahead.filter(({ away }) => away >= here.height / 2).sort((a, b) => (a.away - b.away) * 4 + a.aside - b.aside)[0];
+  return focusShot(near?.shot);
+}
+
+function onKey(event) {
+  const { key, target } = event;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.matches("textarea, select")) return;
+  if (target.matches("input[type=range]") && key.startsWith("Arrow")) return;
+  if (target.matches("input[type=search]")) {
+    if (key === "Escape" || key === "Enter") { search(key === "Escape" ? "" : target.value); target.blur(); focusShot(shots()[0]); event.preventDefault(); }
+    return;
+  }
+  const acts = byId("viewer").open ? viewerKeys() : document.querySelector("dialog[open]") ? {} : pageKeys(target);
+  if (!Object.hasOwn(acts, key)) return;
+  event.preventDefault();
+  acts[key]();
+}
+
+const copyKeys = (i) => Object.fromEntries(copies(i).map(([key, what, text]) => [key, () => copy(text, what[0].toUpperCase() + what.slice(1))]));
+
+function viewerKeys() {
+  const acts = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), f: toggleFull, ...Object.fromEntries(MODES.map(([name, key]) => [key, () => setMode(name)])) };
+  if (viewing.other !== null) return acts;
+  if (!pairs) acts.c = () => startComparing(viewing.i);
+  return { ...acts, p: () => pick(viewing.i), ...copyKeys(viewing.i) };
+}
+
+function pageKeys(target) {
+  const i = itemOf(target);
+  const acts = {
+    "/": () => { byId("search").focus(); byId("search").select(); }, "?": openHelp, u: toggleUnchanged,
+    g: () => { setView(state.view === "grid" ? "wall" : "grid"); focusShot(shots()[0]); },
+    Escape: () => { comparing = null; document.body.classList.remove("comparing"); },
+  };
+  if (i >= 0) Object.assign(acts, { p: () => pick(i), ...copyKeys(i) });
+  if (i >= 0 && !pairs) acts.c = () => (comparing === null ? startComparing(i) : openViewer(i));
+  if (i >= 0 || target === document.body || target === byId("main")) {
+    for (const name of ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"]) acts[name] = () => move(name, i >= 0 ? cards[i].querySelector(".shot") : null);
+  }
+  return acts;
+}
+
+function onClick(event) {
+  const i = itemOf(event.target);
+  if (i < 0 || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  if (event.target.closest(".pick")) { enter(i); pick(i); return; }
+  if (!event.target.closest(".shot")) return;
+  focusShot(cards[i].querySelector(".shot"));
+  if (items[i].flagged && !revealed.has(i)) reveal(i); else openViewer(i);
+}
+
+function openHelp() {
+  const keys = [["← → ↑ ↓", "move between images"], ["Enter", "open the image"], ["p", "pick it, or take the pick back"], ["c", "compare it with another"], ["g", "wall or grid"], ["/", "search"],
+    ["s w b", "two images: side by side, swipe, blink"], ["f", "full size"], ["r y t l", "copy replay command, preset YAML, prompt, link"], ["Esc", "close"]];
+  if (pairs) keys.splice(3, 1, ["u", "show what did not change, too"]);
+  byId("help").replaceChildren(make("div", { class: "viewer-head" }, make("h2", { id: "help-title" }, "Keyboard"), button("✕", () => byId("help").close(), { class: "quiet", "aria-label": "Close" })),
+    make("dl", { class: "facts" }, ...keys.flatMap(([key, text]) => [make("dt", {}, ...key.split(" ").map((one) => make("kbd", {}, one))), make("dd", {}, text)])));
+  byId("help").showModal();
+}
+
+/* An image that does not load says so. */
+function onBroken(event) {
+  const image = event.target;
+  if (image.tagName === "IMG") image.replaceWith(make("span", { class: "gap bad" }, make("b", {}, "Cannot be shown"), make("span", {}, "The file is missing or is not an image.")));
+}
+
+/* ---- start ---- */
+function search(text) { clearTimeout(typing); byId("search").value = text; state.query = text.trim(); draw(); }
+function setView(view) { state.view = view; draw(); }
+function toggleUnchanged() { if (pairs) { state.unchanged = !state.unchanged; draw(); } }
+function setSize(size) { document.documentElement.style.setProperty("--tile", `${TILES[size - 1]}px`); }
+let typing = 0;
+const clicks = {
+  "to-wall": () => setView("wall"), "to-grid": () => setView("grid"), "help-open": openHelp, unchanged: toggleUnchanged,
+  clear: () => { state.filters = {}; state.onlyPicks = false; search(""); byId("search").focus(); },
+  more: () => { byId("more").setAttribute("aria-expanded", String(byId("filters").classList.toggle("open"))); drawControls(); },
+  "only-picks": () => { state.onlyPicks = !state.onlyPicks; draw(); },
+  "compare-picks": () => openViewer(...picks), "copy-picks": () => copy(pickList(), "Picks"), "export-picks": exportPicks,
+  "clear-picks": () => { picks.clear(); store(); state.onlyPicks = false; draw(); },
+};
+
+document.documentElement.classList.add("js");
+for (const [id, act] of Object.entries(clicks)) byId(id).addEventListener("click", act);
+byId("size").addEventListener("input", () => setSize(Number(byId("size").value)));
+byId("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => search(byId("search").value), 120); });
+byId("main").addEventListener("click", onClick);
+byId("main").addEventListener("focusin", (event) => { if (itemOf(event.target) >= 0) enter(itemOf(event.target)); });
+byId("viewer").addEventListener("close", () => {
+  const at = viewing?.other ?? viewing?.i;
+  clearInterval(blinker);
+  document.body.append(byId("toast"));
+  byId("viewer").replaceChildren();
+  viewing = null;
+  remember();
+  if (at !== undefined) focusShot(cards[at].querySelector(".shot"));
+});
+document.addEventListener("keydown", onKey);
+document.addEventListener("error", onBroken, true);
+for (const image of document.images) if (image.complete && image.src && !image.naturalWidth && image.loading !== "lazy") onBroken({ target: image });
+addEventListener("hashchange", recall);
+if (innerWidth <= 760) byId("size").value = "2";
+setSize(Number(byId("size").value));
+const unchangedCount = items.filter((item) => item.same).length;
+byId("unchanged").hidden = !unchangedCount;
+byId("unchanged").textContent = `Show ${unchangedCount.toLocaleString("en")} unchanged`;
+byId("to-grid").disabled = facets.length === 0;
+drawFilters();
+recall();
+}

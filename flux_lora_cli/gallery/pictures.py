@@ -1,0 +1,237 @@
+"""What a gallery shows of an output folder: its images and gaps, in which ways they differ, and how to lay them out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from flux_lora_cli.errors import NotFoundError
+from flux_lora_cli.folder.files import inside
+from flux_lora_cli.folder.manifest import Manifest, read_manifest
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
+from flux_lora_cli.text import mask_secrets, nearest, printable
+
+#: A facet of more values is found by search, not offered as a list or an axis.
+MAX_FACET_VALUES = 60
+NO_VALUE = "–"
+#: Request parameters by which pictures may differ, and what people call them.
+PARAMETERS = {
+    "size": "Size", "num_inference_steps": "Steps", "guidance_scale": "Guidance", "strength": "Strength",
+    "image": "Input image", "seed": "Seed",
+}  # fmt: skip
+_GAPS = {
+    State.PLANNED: "Not made yet", State.SUBMITTING: "Being submitted", State.SUBMITTED: "Being made",
+    State.UNKNOWN: "Outcome unknown", State.COMPLETED: "Missing", State.FAILED: "Failed", State.SKIPPED: "Skipped",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image of a job, or the gap where it would be.
+
+    Attributes:
+        output: None where the job has no outputs yet.
+        file: relative to ``folder``, checked to be an image inside it; None for a gap.
+        why: the reason for a gap, for people; "" where there is an image.
+        replaced: a later job of the same preset took over this one's ID.
+    """
+
+    folder: Path
+    manifest: Manifest
+    record: JobRecord
+    output: OutputRecord | None
+    file: str | None
+    why: str
+    replaced: bool
+
+    @property
+    def path(self) -> Path | None:
+        return self.folder / self.file if self.file is not None else None
+
+    @property
+    def name(self) -> str:
+        return printable(self.record.name)
+
+    @property
+    def flagged(self) -> bool:
+        return self.output is not None and self.output.nsfw is True
+
+    @property
+    def input(self) -> dict[str, Any]:
+        return dict(self.record.input or {})
+
+    @property
+    def prompt(self) -> str:
+        return shown(self.input.get("prompt", ""))
+
+    @property
+    def status(self) -> str:
+        """``Saved``, or what stands in the image's place: ``Failed``, ``Missing``, …"""
+        return "Saved" if self.file is not None else _GAPS[self.record.state]
+
+    @property
+    def loras(self) -> list[tuple[str, Any]]:
+        """The LoRA stack as (path, scale)."""
+        loras = self.input.get("loras")
+        entries = loras if isinstance(loras, list) else []
+        return [(str(x.get("path", "")), x.get("scale", 1)) for x in entries if isinstance(x, dict)]
+
+
+def shown(value: object) -> str:
+    """Any value of a request as text to show: secrets masked, control characters escaped."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return printable(mask_secrets(str(value)), keep_newlines=True)
+
+
+def read_pictures(folder: Path) -> list[Picture]:
+    """Every image and gap of an output folder, in the manifest's order.
+
+    Raises:
+        NotFoundError: there is no such folder.
+        FolderError: it holds no manifest, or one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder}: no such folder")
+    manifest = read_manifest(folder / "manifest.json")
+    newest = {(record.preset, name): record for record in manifest.records for name in (record.id, *record.aliases)}
+    pictures = []
+    for record in manifest.records:
+        names = [name for name in (record.id, *record.aliases) if name is not None]
+        replaced = bool(names) and all(newest[record.preset, name] is not record for name in names)
+        outputs: list[OutputRecord | None] = [*record.outputs] or [None]
+        for output in outputs:
+            file = output.file if output and is_image(folder, output.file) else None
+            why = "" if file else _why(record, output)
+            pictures.append(Picture(folder, manifest, record, output, file, why, replaced))
+    return pictures
+
+
+def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:
+    near = nearest(name, known)
+    return NotFoundError(
+        f"{folder} has no job '{printable(name)}'", f"did you mean '{printable(near)}'?" if near else ""
+    )
+
+
+def is_image(folder: Path, relative: str | None) -> bool:
+    """Whether ``relative`` names an existing image of ``folder`` itself, not a link."""
+    path = inside(folder, relative) if relative else None
+    if path is None or path.is_symlink() or not path.is_file():
+        return False
+    return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
+
+
+def _why(record: JobRecord, output: OutputRecord | None) -> str:
+    if output is None or record.state is State.FAILED:
+        return shown(error_parts(record.error)[1]) if record.error else ""
+    if output.file is not None:
+        return "the file is gone"
+    if output.left_out:
+        return "not asked for"
+    return shown(error_parts(output.error)[1]) if output.error else "not fetched yet"
+
+
+def shape_of(pictures: Sequence[Picture]) -> float:
+    """Height by width of most pictures, so that rows line up."""
+    outputs = [p.output for p in pictures if p.output]
+    shapes = Counter(out.height / out.width for out in outputs if out.width and out.height)
+    return max(shapes, key=shapes.__getitem__, default=1.0)
+
+
+# ---- facets and axes ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """One way in which pictures differ: ``codes[i]`` is picture i's place in ``values``."""
+
+    key: str
+    label: str
+    values: tuple[str, ...]
+    codes: tuple[int, ...]
+
+
+def facet(key: str, label: str, texts: Iterable[Any]) -> Facet:
+    """The facet of a value for each picture; its values in the pictures' order, numbers by size."""
+    filled = [NO_VALUE if x in (None, "") or isinstance(x, (dict, list)) else shown(x)[:300] for x in texts]
+    values = list(dict.fromkeys(filled))
+    if all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) for value in values):
+        values.sort(key=float)
+    place = {value: code for code, value in enumerate(values)}
+    return Facet(key, label, tuple(values), tuple(place[text] for text in filled))
+
+
+def facets_of(pictures: Sequence[Picture]) -> list[Facet]:
+    """Every way in which the pictures differ: the preset's own axes first, then parameters that no axis explains."""
+    axes = dict.fromkeys(name for p in pictures for name in p.record.axes)
+    others = sorted({key for p in pictures for key in p.input} - {"prompt", "loras", "num_images", *PARAMETERS})
+    parameters = {**PARAMETERS, **{key: shown(key) for key in others}}
+    found = [
+        *(facet(f"axis-{shown(name)}", shown(name), [p.record.axes.get(name) for p in pictures]) for name in axes),
+        facet("loras", "LoRAs", map(_stack, pictures)),
+        *(facet(key, label, [p.input.get(key) for p in pictures]) for key, label in parameters.items()),
+        facet("model", "Model", [_last_part(p.record.model or "") for p in pictures]),
+        facet("job", "Job", [p.record.name.split("/")[0] for p in pictures]),
+        facet("prompt", "Prompt", [p.prompt for p in pictures]),
+        facet("output", "Image of job", [p.output.index + 1 if p.output else 1 for p in pictures]),
+        facet("preset", "Preset", [p.record.preset for p in pictures]),
+        facet("folder", "Folder", [p.folder.resolve().name for p in pictures]),
+    ]
+    kept: dict[tuple[int, ...], Facet] = {}  # of those that divide the pictures alike, the first
+    for each in found:
+        if 2 <= len(each.values) <= MAX_FACET_VALUES:
+            first: dict[int, int] = {}
+            kept.setdefault(tuple(first.setdefault(code, len(first)) for code in each.codes), each)
+    return list(kept.values())
+
+
+def _stack(picture: Picture) -> str:
+    names = (f"{_last_part(path).removesuffix('.safetensors')} {shown(scale)}" for path, scale in picture.loras)
+    return " + ".join(names) or "no LoRA"
+
+
+def _last_part(path: str) -> str:
+    return path.split("?")[0].rstrip("/").rpartition("/")[2] or path
+
+
+def caption_of(picture: Picture, facets: Sequence[Facet], i: int) -> list[tuple[str, str]]:
+    """In what picture i differs from the others, as (facet, text): ``nasa``, ``seed 1``."""
+    said = []
+    for each in facets:
+        value = each.values[each.codes[i]]
+        if value == NO_VALUE or len(value) > 60 or each.key in ("prompt", "job", "preset", "image", "status"):
+            continue
+        is_number = value.replace(".", "").isdigit() and each.key not in ("loras", "model", "folder", "size")
+        said.append((each.key, f"{each.label.lower()} {value}" if is_number else value))
+    return said[:5] or [("id", picture.name[:80])]
+
+
+def choose_axes(facets: Sequence[Facet]) -> tuple[Facet | None, Facet | None]:
+    """Columns and rows that span the pictures as a matrix, at least half of it filled; None where there are none."""
+    chosen: list[Facet] = []
+    for each in sorted(facets, key=_rank):
+        tried = [*chosen, each]
+        cells = prod(len(axis.values) for axis in tried)
+        filled = len(set(zip(*(axis.codes for axis in tried), strict=True)))
+        if len(chosen) < 2 and filled > max(cells / 2, len(chosen[0].values) if chosen else 1):
+            chosen.append(each)
+    columns, rows = [*chosen, None, None][:2]
+    if columns and rows and len(columns.values) > 2 * len(rows.values):
+        columns, rows = rows, columns
+    return columns, rows
+
+
+def _rank(each: Facet) -> int:
+    """The preset's own axes come first; what only repeats a picture comes last."""
+    late = ("axis-seed", "axis-repeat", "seed", "output", "preset", "prompt", "folder")
+    if each.key in late:
+        return 20 + late.index(each.key)
+    return 0 if each.key.startswith("axis-") else 10

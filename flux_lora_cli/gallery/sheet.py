@@ -1,0 +1,245 @@
+"""Contact sheets: a labelled grid where the pictures are a matrix, a wall otherwise; as many pages as are readable."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from flux_lora_cli._version import __version__
+from flux_lora_cli.errors import UsageError
+from flux_lora_cli.folder.files import explained, make_folders, write_atomically
+from flux_lora_cli.gallery.compare import pair_folders
+from flux_lora_cli.gallery.pictures import Picture, caption_of, choose_axes, facets_of, read_pictures, shape_of, shown
+from flux_lora_cli.text import counted
+
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_MARK, _SOFTWARE = "flux-lora sheet", 0x0131  # the EXIF tag by which a sheet of ours is known
+#: Pixels: a page fits on a screen at a readable zoom, and into what chats and code hosts show.
+_TILE, _MAX_COLUMNS, _MAX_HEIGHT = 300, 6, 3_200
+_MARGIN, _GAP, _TEXT, _LINE, _TITLE = 32, 14, 17, 23, 26
+_LABEL, _CAPTION = 190, 4 * _LINE + 6
+# Neutral colors, so that they do not argue with the pictures.
+_PAPER, _WELL, _INK, _SOFT, _BAD = (250, 250, 248), (232, 231, 226), (28, 28, 26), (92, 91, 86), (168, 38, 28)
+_plain_font, _wide_font = lru_cache(ImageFont.load_default), lru_cache(ImageFont.truetype)
+_WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """One picture with a heading and a detail below, or what stands where there is none."""
+
+    picture: Picture | None
+    heading: str = ""
+    detail: str = ""
+    empty: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Column headings (none on a wall), and rows of a heading and its tiles."""
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[_Tile]]]
+
+
+def make_sheet(folders: Sequence[Path], target: Path, *, show_nsfw: bool = False) -> list[Path]:
+    """Write a contact sheet of folders: ``target``, and ``NAME-2.png`` … where one page does not hold them.
+
+    Flagged pictures are blurred unless asked for.
+
+    Raises:
+        NotFoundError, FolderError: a folder cannot be read, or the sheet not be written.
+        UsageError: another ending than .png, .jpg or .webp; nothing to show; a file there that is not a sheet.
+    """
+    pictures = [p for folder in folders for p in read_pictures(folder) if not p.replaced]
+    if not pictures:
+        raise UsageError("there is no job to show on a sheet", "Run the batch first.")
+    facets, tall = facets_of(pictures), _tall(pictures)
+    columns, rows = choose_axes(facets)
+    notes = [counted(sum(p.file is not None for p in pictures), "image")]
+    if columns and rows and len(set(zip(columns.codes, rows.codes, strict=True))) == len(pictures):
+        cells = dict(zip(zip(rows.codes, columns.codes, strict=True), pictures, strict=True))
+        across = range(len(columns.values))
+        table = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
+        pages = _pages(columns.values, table, tall)
+        notes.append(f"{columns.label} across, {rows.label} down")
+    else:  # several pictures to a cell, or no matrix
+        one_prompt = len({picture.prompt for picture in pictures}) == 1 and len(pictures) > 1
+        tiles = [
+            _Tile(p, "" if one_prompt else p.prompt or p.name, " · ".join(text for _, text in caption_of(p, facets, i)))
+            for i, p in enumerate(pictures)
+        ]
+        wide = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(tiles) * 1.5 * tall / _TILE)))
+        pages = _pages((), [("", row) for row in _chunks(tiles, wide)], tall)
+    if any(p.manifest.sandbox for p in pictures):
+        notes.append("sandbox")
+    title = ", ".join(folder.resolve().name for folder in folders[:4])
+    return _write(pages, target, title, notes, tall, show_nsfw)
+
+
+def make_pair_sheet(before: Path, after: Path, target: Path, *, show_nsfw: bool = False) -> list[Path]:
+    """Write a contact sheet of what differs between two folders, in pairs. Raises as ``make_sheet``."""
+    pairs = [pair for pair in pair_folders(before, after) if not pair.same]
+    tall = _tall([pair.picture for pair in pairs])
+    heads = (f"Before: {before.resolve().name}", f"After: {after.resolve().name}")
+    rows = [(pair.picture.name, [_Tile(side, empty="not here") for side in pair.sides]) for pair in pairs]
+    notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
+    return _write(_pages(heads, rows, tall), target, "Before and after", notes, tall, show_nsfw)
+
+
+def _tall(pictures: Sequence[Picture]) -> int:
+    """Height of the tiles in pixels."""
+    return round(_TILE * min(2.0, max(0.5, shape_of(pictures))))
+
+
+def _pages(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[_Tile]]], tall: int) -> list[_Page]:
+    """The table cut into pages of a readable size."""
+    high = max(1, (_MAX_HEIGHT - 2 * _MARGIN - 110) // (tall + (0 if columns else _CAPTION) + _GAP))
+    spans = list(_chunks(range(len(columns) or _MAX_COLUMNS), _MAX_COLUMNS))
+    return [
+        _Page(columns[span[0] : span[-1] + 1], [(head, tiles[span[0] : span[-1] + 1]) for head, tiles in part])
+        for part in _chunks(rows, high) or [[]]
+        for span in spans
+    ]
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _write(pages: list[_Page], target: Path, title: str, notes: list[str], tall: int, show_nsfw: bool) -> list[Path]:
+    kind = _FORMATS.get(target.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{target.name}: a sheet's name ends in .png, .jpg or .webp")
+    targets = [target, *(target.with_stem(f"{target.stem}-{n}") for n in range(2, len(pages) + 1))]
+    if foreign := [path for path in targets if os.path.lexists(path) and not _is_ours(path)]:
+        raise UsageError(f"{foreign[0]} is not a sheet of flux-lora, and is left alone", "Name another file.")
+    exif = Image.Exif()
+    exif[_SOFTWARE] = f"{_MARK} {__version__}"
+    for number, (page, path) in enumerate(zip(pages, targets, strict=True), 1):
+        place = [f"page {number} of {len(pages)}"] if len(pages) > 1 else []
+        drawn, encoded = _Painter(page, tall, show_nsfw).draw(title, " · ".join([*notes, *place])), io.BytesIO()
+        drawn.save(encoded, kind, exif=exif, quality=90)
+        with explained(path):
+            make_folders(path.parent)
+            write_atomically(path, encoded.getvalue(), mode=0o644)
+    return targets
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with Image.open(path) as image:
+            return str(image.getexif().get(_SOFTWARE, "")).startswith(_MARK)
+    except Exception:  # Pillow's readers raise whatever a damaged file leads them into
+        return False
+
+
+# ---- drawing ------------------------------------------------------------------------------
+
+
+class _Painter:
+    """Draws one page from the top down."""
+
+    def __init__(self, page: _Page, tall: int, show_nsfw: bool) -> None:
+        self.page, self.tall, self.show_nsfw = page, tall, show_nsfw
+        self.step = tall + (0 if page.columns else _CAPTION) + _GAP
+        self.left, self.top = (_MARGIN + _LABEL, 2 * _LINE + 8) if page.columns else (_MARGIN, 0)
+        self.top += _MARGIN + 74
+        across = max((len(tiles) for _, tiles in page.rows), default=2)
+        width = max(480, self.left + across * (_TILE + _GAP) - _GAP + _MARGIN)
+        self.canvas = Image.new("RGB", (width, self.top + len(page.rows) * self.step - _GAP + _MARGIN), _PAPER)
+        self.brush = ImageDraw.Draw(self.canvas)
+
+    def draw(self, title: str, notes: str) -> Image.Image:
+        wide = self.canvas.width - 2 * _MARGIN
+        self.write(_MARGIN, _MARGIN, title, wide, 1, size=_TITLE)
+        self.write(_MARGIN, _MARGIN + 38, notes, wide, 1, _SOFT)
+        lefts = range(self.left, self.canvas.width, _TILE + _GAP)
+        for x, heading in zip(lefts, self.page.columns, strict=False):
+            self.write(x, self.top - 2 * _LINE - 8, heading, _TILE, 2)
+        for row, (heading, tiles) in enumerate(self.page.rows):
+            y = self.top + row * self.step
+            self.write(_MARGIN, y, heading, _LABEL - 16, 8)
+            for x, tile in zip(lefts, tiles, strict=False):
+                self.tile(tile, x, y)
+        return self.canvas
+
+    def tile(self, tile: _Tile, x: int, y: int) -> None:
+        self.brush.rectangle((x, y, x + _TILE - 1, y + self.tall - 1), fill=_WELL)
+        picture = tile.picture
+        blurred = picture is not None and picture.flagged and not self.show_nsfw
+        image = thumbnail(picture.path, _TILE, self.tall, blur=blurred) if picture and picture.path else None
+        if image is not None:
+            self.canvas.paste(image, (x + (_TILE - image.width) // 2, y + (self.tall - image.height) // 2))
+            if blurred:
+                self.write(x + _TILE // 2 - 60, y + self.tall // 2 - 10, "Flagged NSFW", 160, 1, (255, 255, 255))
+        elif picture is None:
+            self.write(x + 12, y + 12, tile.empty, _TILE - 24, 8, _SOFT)
+        else:
+            words = "cannot be shown" if picture.path else f"{picture.status}. {picture.why}"
+            bad = picture.path or picture.status in ("Failed", "Missing")
+            self.write(x + 12, y + 12, words, _TILE - 24, 8, _BAD if bad else _SOFT)
+        below = self.write(x, y + self.tall + 6, tile.heading, _TILE, 2)
+        self.write(x, below, tile.detail, _TILE, 2 if tile.heading else 4, _SOFT)
+
+    def write(
+        self, x: int, y: int, text: str, width: int, lines: int, color: tuple[int, int, int] = _INK, size: int = _TEXT
+    ) -> int:
+        """Write wrapped text; returns where the next line would begin."""
+        font = font_for(text, size)
+        for line in wrap(text, font, width, lines):
+            self.brush.text((x, y), line, font=font, fill=color)
+            y += round(size * 1.35)
+        return y
+
+
+def thumbnail(path: Path, width: int, height: int, *, blur: bool = False) -> Image.Image | None:
+    """The image fitted into a box, as RGB, blurred beyond recognition if asked; None where it cannot be read."""
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            image.draft("RGB", (width * 2, height * 2))  # a JPEG decodes straight to about that size
+            small: Image.Image = image.convert("RGB")
+        small.thumbnail((width, height), Image.Resampling.LANCZOS)
+    except Exception:  # Pillow's readers raise whatever a damaged file leads them into
+        return None
+    if blur:
+        tiny = small.resize((6, 6), Image.Resampling.BOX)
+        small = tiny.resize(small.size, Image.Resampling.BICUBIC).point([value * 6 // 10 for value in range(256)] * 3)
+    return small
+
+
+def font_for(text: str, size: int) -> Any:
+    """Pillow's built-in font; for text beyond Latin-1 one of the system's, where there is one."""
+    for name in _WIDE_FONTS if any(c > "\xff" and c not in "–—…·×→↓“”‘’" for c in text) else ():
+        with suppress(OSError):
+            return _wide_font(name, size)
+    return _plain_font(size)
+
+
+def wrap(text: str, font: Any, width: int, lines: int) -> list[str]:
+    """Break text into at most ``lines`` lines of ``width`` pixels; what is left out becomes an ellipsis."""
+    rest = " ".join("".join(c if c.isprintable() else " " for c in shown(text)[:600]).split())
+    done: list[str] = []
+    while rest:
+        fits = bisect_right(range(1, len(rest)), width, key=lambda n: font.getlength(rest[:n] + "…"))
+        if font.getlength(rest) <= width:
+            return [*done, rest]
+        if len(done) == lines - 1:
+            return [*done, rest[:fits].rstrip() + "…"]
+        end = rest.rfind(" ", 1, fits + 2)
+        cut = end if end > 0 else max(1, fits)
+        done.append(rest[:cut])
+        rest = rest[cut:].lstrip()
+    return done

@@ -1,0 +1,342 @@
+"""The page in a real browser: finding, arranging, picking, comparing, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require_module
+from tests.gallery.test_page import hostile_run
+
+
+def shown(page: Any) -> int:
+    return int(page.locator(".card:not([hidden])").count())
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait until an expression holds. (Playwright's own way evaluates text in the page, which its policy forbids.)"""
+    for _ in range(200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(f"never came true: {expression}")
+
+
+def card(page: Any, name: str) -> Any:
+    return page.locator(f".card .shot[aria-label*='{name}']").first
+
+
+def press(page: Any, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def title(page: Any) -> str:
+    return str(page.inner_text("#viewer-title"))
+
+
+def test_wall_shows_every_job(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    assert shown(page) == 36
+    assert page.title() == "posters"
+    assert "33 images · 1 failed · 1 being made · 1 missing · $0.54" in page.inner_text(".summary")
+    assert page.locator(".gap", has_text="refused by the service's moderation").count() == 1
+    assert page.locator(".card img").first.evaluate("img => img.decode().then(() => img.naturalWidth)") == 64
+    assert page.problems == []
+
+
+def test_without_the_script_images_show_and_open(open_page: Any, posters: Path) -> None:
+    page = open_page(posters, java_script_enabled=False)
+    assert page.locator(".card:visible").count() == 36
+    assert not page.locator(".pick:visible, .tools:visible, #search:visible").count()
+    page.locator(".shot").first.click()
+    assert page.url.endswith("dawn-plain-1.png")
+
+
+def test_filters_and_search_narrow_and_clear(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    page.select_option("[data-filter=axis-stack]", label="nasa")
+    assert shown(page) == 9
+    page.select_option("[data-filter=axis-seed]", label="2")
+    assert (shown(page), page.inner_text("#count")) == (3, "3 of 36")
+    page.click("#clear")
+    assert shown(page) == 36
+    page.select_option("[data-filter=status]", label="Failed")
+    assert shown(page) == 1
+    page.click("#clear")
+    page.fill("#search", "SATURN seed:3")
+    until(page, "document.querySelectorAll('.card:not([hidden])').length === 4")
+    page.fill("#search", "no such thing")
+    page.wait_for_selector("text=Nothing matches.")
+
+
+def test_the_address_remembers_view_search_filters_and_order(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    page.select_option("#sort", "prompt")
+    page.select_option("[data-filter=axis-stack]", label="tarot")
+    page.click("#to-grid")
+    again = open_page(posters, fragment="#" + page.url.split("#")[1])
+    assert (again.inner_text("#count"), again.input_value("#sort")) == ("9 of 36", "prompt")
+    assert again.locator("#grid table").is_visible()
+
+
+def test_a_link_leads_to_one_image(open_page: Any, posters: Path) -> None:
+    page = open_page(posters, fragment="#image=reef%2Fboth%2F2")
+    assert title(page) == "reef/both/2"
+    press(page, "l")
+    until(page, "window.copied")
+    assert page.evaluate("copied").endswith("index.html#image=reef%2Fboth%2F2")
+    page.evaluate("location.hash = 'image=dawn%2Fplain%2F1'")
+    until(page, "document.querySelector('#viewer-title').textContent === 'dawn/plain/1'")
+    press(page, "Escape")
+    until(page, "!location.hash.includes('image=')")
+
+
+def test_flagged_stays_blurred_until_asked_for(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    flagged = page.locator(".shot.veiled")
+    assert flagged.count() == 1
+    assert "blur" in flagged.locator("img").evaluate("img => getComputedStyle(img).filter")
+    card(page, "dawn, nasa, seed 3").focus()
+    press(page, "Enter", "ArrowRight")
+    assert "blur" in page.locator(".stage img").evaluate("img => getComputedStyle(img).filter")
+    assert page.locator("#viewer a").count() == 0, "no link to the bare file either"
+    press(page, "Escape")
+    flagged.click()
+    assert page.locator(".veiled").count() == 0
+    assert page.locator("#viewer[open]").count() == 0, "the first click only shows it"
+    press(page, "Enter")
+    assert page.locator("#viewer[open]").count() == 1
+
+
+def test_grid_has_the_presets_axes_and_keeps_several_images_in_a_cell(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    press(page, "g")
+    assert page.locator("#grid thead th").all_inner_texts()[1:] == ["dawn", "rings", "reef"]
+    assert page.locator("#grid tbody th").all_inner_texts() == ["plain", "nasa", "tarot", "both"]
+    assert page.locator("#grid td").first.locator(".card").count() == 3, "one for each seed: a wall in the cell"
+    assert page.locator("#grid .card").count() == 36
+    page.select_option("#axis-rows", "axis-seed")
+    assert page.locator("#grid tbody th").all_inner_texts() == ["1", "2", "3"]
+    page.select_option("#axis-columns", "axis-seed")
+    assert page.input_value("#axis-rows") == "axis-place", "axes change places"
+    press(page, "Escape")
+    page.click("#to-wall")
+    assert page.locator("#wall .card").count() == 36
+
+
+def test_keyboard_alone_does_everything(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    press(page, "ArrowRight", "ArrowRight", "ArrowDown")
+    across = page.evaluate("getComputedStyle(document.querySelector('#wall')).gridTemplateColumns.split(' ').length")
+    assert page.evaluate("document.activeElement.closest('.card').dataset.i") == str(1 + across)
+    press(page, "Home", "Enter")
+    assert title(page) == "dawn/plain/1"
+    press(page, "ArrowRight")
+    assert title(page) == "dawn/plain/2"
+    press(page, "Escape")
+    until(page, "document.activeElement.closest('.card')?.dataset.i === '1'")  # focus follows what was looked at
+    press(page, "/")
+    page.keyboard.type("reef")
+    press(page, "Enter")
+    assert page.inner_text("#count") == "12 of 36"
+    press(page, "c", "ArrowRight", "Enter")
+    assert title(page) == "reef/plain/1 and reef/plain/2"
+    press(page, "Escape", "?")
+    assert page.locator("#help[open]").count() == 1
+
+
+def test_two_images_side_by_side_say_what_differs(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    card(page, "dawn, plain, seed 1").click()
+    page.click("text=Compare with…")
+    card(page, "dawn, nasa, seed 1").click()
+    names = page.locator(".differences tbody th").all_inner_texts()
+    assert {"stack", "LoRA"} <= set(names)
+    assert not {"Prompt", "SHA-256", "Seed"} & set(names)
+    assert page.locator(".pane img").count() == 2
+
+
+# ---- picks ----
+
+
+def test_picks_are_marked_filtered_and_exported(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    first = card(page, "dawn, plain, seed 1")
+    first.focus()
+    press(page, "p")
+    page.locator(".card").nth(2).hover()
+    page.get_by_role("button", name="Pick: ").nth(2).click()
+    assert page.locator(".pick[aria-pressed=true]").count() == 2
+    page.get_by_role("button", name="Show only picks").click()
+    assert shown(page) == 2
+    page.get_by_role("button", name="Copy picks").click()
+    until(page, "window.copied")
+    assert page.evaluate("copied") == "dawn/plain/1\ndawn/plain/3\n"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export picks").click()
+    assert Path(download.value.path()).read_text() == "dawn/plain/1\ndawn/plain/3\n"
+    page.locator(".shot").first.focus()
+    press(page, "p")
+    assert shown(page) == 1, "a pick taken back leaves the filtered view"
+    assert {url.split(":")[0] for url in page.requested} <= {"file", "data", "blob"}
+
+
+def test_picks_last_in_the_address_and_in_local_storage(open_page: Any, open_file: Any, posters: Path) -> None:
+    page = open_page(posters)
+    card(page, "dawn, nasa, seed 1").focus()
+    press(page, "p")
+    address = page.url
+    assert "dawn%2Fnasa%2F1" in address
+    elsewhere = open_page(posters, fragment="#" + address.split("#")[1])  # a browser that never saw the page
+    assert elsewhere.locator(".pick[aria-pressed=true]").count() == 1
+    page.goto("about:blank")
+    page.goto(address.split("#")[0])
+    assert page.locator(".pick[aria-pressed=true]").count() == 1, "from local storage"
+    page.get_by_role("button", name="Clear picks").click()
+    page.reload()
+    assert page.locator(".pick[aria-pressed=true]").count() == 0
+
+
+# ---- copying ----
+
+
+def copied(page: Any, key: str) -> str:
+    page.evaluate("window.copied = ''")
+    press(page, key)
+    until(page, "window.copied")
+    return str(page.evaluate("copied"))
+
+
+def test_the_replay_command_names_the_file_or_the_job(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    page.locator(".shot").nth(10).focus()
+    assert shlex.split(copied(page, "r")) == ["flux-lora", "replay", str(posters / "dawn-both-2.png")]
+    page.locator(".shot").nth(4).focus()
+    assert shlex.split(copied(page, "r")) == ["flux-lora", "replay", str(posters), "dawn/nasa/2"]
+
+
+# ---- strangers' text ----
+
+
+def test_hostile_text_is_only_text(open_page: Any, tmp_path: Path) -> None:
+    page = open_page(hostile_run(tmp_path / "a <b>&amp; b'"))
+    for item in range(8):
+        page.locator(".card .shot").nth(item).click()
+        assert page.evaluate("document.querySelector('#viewer').scrollWidth <= innerWidth")
+        press(page, "Escape")
+    press(page, "g")
+    for axis in page.locator("#axis-columns option").evaluate_all("all => all.map((x) => x.value)"):
+        page.select_option("#axis-columns", axis)
+    page.click("#to-wall")
+    page.fill("#search", "<script>")
+    page.wait_for_selector("#clear:visible")
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("document.scripts.length") == 2
+    assert {url.split(":")[0] for url in page.requested} <= {"file", "data"}
+    assert page.problems == []
+    page.click("#clear")
+    loaded = page.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
+    assert set(loaded) == {32}
+
+
+@pytest.mark.parametrize(
+    "fragment", ["#pick=<script>", "#image=__proto__&sort=constructor", "#%E0%A4%A&is.axis-seed=9", "#view=grid&rows=x"]
+)
+def test_any_address_is_survived(open_page: Any, posters: Path, fragment: str) -> None:
+    page = open_page(posters, fragment=fragment)
+    assert page.problems == []
+    assert page.locator(".card").count() == 36
+
+
+def test_policy_stops_scripts_styles_and_requests(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    page.evaluate(
+        """async () => {
+          window.stopped = new Set();
+          addEventListener('securitypolicyviolation', (e) => stopped.add(e.effectiveDirective));
+          const add = (tag, values) => {
+            const element = Object.assign(document.createElement(tag), values);
+            document.body.append(element);
+            return element;
+          };
+          const attempts = [
+            () => { document.body.innerHTML += '<b>x</b>'; },
+            () => add('script', { textContent: 'window.pwned = 1' }),
+            () => { document.body.setAttribute('onclick', 'window.pwned = 1'); document.body.click(); },
+            () => { const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; },
+            () => add('style', { textContent: 'body{display:none}' }),
+            () => fetch('http://127.0.0.1:9/').catch(() => {}),
+            () => add('form', { action: 'http://127.0.0.1:9/' }).submit(),
+          ];
+          for (const attempt of attempts) { try { await attempt(); } catch {} }
+        }"""
+    )
+    for directive in ("connect-src", "img-src", "form-action", "require-trusted-types-for", "style-src-elem"):
+        until(page, f"stopped.has('{directive}')")
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("getComputedStyle(document.body).display") != "none"
+
+
+# ---- shapes ----
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_is_wider_than_the_screen(open_page: Any, posters: Path, width: int) -> None:
+    page = open_page(posters, width=width)
+    fits = "document.documentElement.scrollWidth <= innerWidth"
+    assert page.evaluate(fits)
+    press(page, "g")
+    assert page.evaluate(fits)
+    press(page, "Enter")
+    assert page.evaluate("document.querySelector('#viewer').scrollWidth <= innerWidth")
+
+
+def test_print_shows_images_and_captions_alone(open_page: Any, posters: Path) -> None:
+    page = open_page(posters)
+    page.emulate_media(media="print")
+    assert not page.locator("#search:visible, .pick:visible, .tools:visible").count()
+    assert page.locator(".card:visible").count() == 36
+
+
+# ---- slow ----
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The text of axe-core."""
+    module = require_module("axe_playwright_python")
+    return (Path(module.__file__).parent / "axe.min.js").read_text("utf-8")
+
+
+def violations(page: Any, axe: str) -> list[str]:
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{rule['id']}: {node['target']} {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_page: Any, posters: Path, axe: str, scheme: str, width: int) -> None:
+    page = open_page(posters, width=width, color_scheme=scheme, bypass_csp=True)  # axe needs what the policy forbids
+    found = {"wall": violations(page, axe)}
+    press(page, "ArrowRight", "p", "ArrowRight", "p")
+    found["picks"] = violations(page, axe)
+    press(page, "g")
+    found["grid"] = violations(page, axe)
+    press(page, "Enter")
+    page.locator("summary").click()
+    found["viewer"] = violations(page, axe)
+    press(page, "c", "ArrowRight", "Enter", "w")
+    found["compare"] = violations(page, axe)
+    press(page, "Escape", "?")
+    found["help"] = violations(page, axe)
+    assert {name: problems for name, problems in found.items() if problems} == {}

@@ -1,0 +1,178 @@
+"""Before and after: pairs, the review folder, the modes of looking."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from flux_lora_cli.errors import UsageError
+from flux_lora_cli.gallery.compare import build_review, pair_folders
+from flux_lora_cli.gallery.sheet import make_pair_sheet
+from tests.gallery.make_run import add_image, draw, job, write
+from tests.gallery.test_browser import press, shown, until
+from tests.gallery.test_page import Elements
+
+
+def side(
+    folder: Path, pictures: dict[str, int], *extra: dict[str, Any], prompt: str = "a lighthouse", **values: Any
+) -> Path:
+    """A folder with a job for each picture: its ID, and the seed of its pixels."""
+    folder.mkdir()
+    jobs = list(extra)
+    for name, pixels in pictures.items():
+        entry = job(name, prompt=f"{prompt} {name}", seed=1)
+        add_image(folder, entry, draw(pixels, 96, 64), f"{name.replace('/', '-')} 1.png")
+        jobs.append(entry)
+    return write(folder, jobs, **values)
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Path, Path]:
+    before = side(tmp_path / "before", {"same": 1, "changed": 2, "gone": 3})
+    after = side(tmp_path / "after", {"changed": 22, "same": 1, "new": 4}, prompt="oil painting of a lighthouse")
+    return before, after
+
+
+def test_pairs_by_job_and_tells_what_changed(sides: tuple[Path, Path]) -> None:
+    found = [(pair.picture.record.id, pair.change) for pair in pair_folders(*sides)]
+    assert found == [("changed", "Changed"), ("same", "Unchanged"), ("new", "Only after"), ("gone", "Only before")]
+
+
+def test_only_the_newest_of_an_edited_job_counts(tmp_path: Path) -> None:
+    old, new = job("x", prompt="old"), job("x", prompt="new", fingerprint="ab" * 32)
+    new["task"]["id"] = "tnew"
+    folders = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        entries = json.loads(json.dumps([old, new]))
+        for number, entry in enumerate(entries):
+            add_image(tmp_path / name, entry, draw(number, 16, 16), f"{number}.png")
+        folders.append(write(tmp_path / name, entries))
+    [pair] = pair_folders(*folders)
+    assert (pair.picture.prompt, pair.change) == ("new", "Unchanged")
+
+
+def test_one_id_in_two_presets_pairs_within_each(tmp_path: Path) -> None:
+    folders = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        entries = [job("x", preset="p"), job("x", preset="q", fingerprint="ab" * 32)]
+        entries[1]["task"]["id"] = "tnew"
+        for number, entry in enumerate(entries):
+            add_image(tmp_path / name, entry, draw(number, 16, 16), f"{number}.png")
+        folders.append(write(tmp_path / name, entries))
+    assert [pair.change for pair in pair_folders(*folders)] == ["Unchanged", "Unchanged"]
+
+
+def test_the_review_stands_alone(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    review = build_review(*sides, tmp_path / "review")
+    assert review.counts == {"Changed": 1, "Unchanged": 1, "Only after": 1, "Only before": 1}
+    shutil.move(tmp_path / "review", tmp_path / "elsewhere")
+    for folder in sides:
+        shutil.rmtree(folder)
+    page = (tmp_path / "elsewhere/index.html").read_text()
+    cards = page.split("<script")[0].split('<li class="card"')[1:]
+    assert [" hidden" in each.split(">")[0] for each in cards] == [False, True, False, False], "what did not change"
+    for image in Elements(page).of("img"):
+        assert (tmp_path / "elsewhere" / str(image["src"]).replace("%20", " ")).is_file()
+    assert str(tmp_path) not in page
+
+
+@pytest.mark.parametrize("output", ["before", "before/review", "after", "foreign", "link"])
+def test_where_no_review_is_written(sides: tuple[Path, Path], tmp_path: Path, output: str) -> None:
+    (tmp_path / "foreign/before").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(sides[0])
+    with pytest.raises(UsageError):
+        build_review(*sides, tmp_path / output)
+    assert not list((tmp_path / "foreign/before").iterdir())
+
+
+def test_a_link_in_the_review_folder_is_not_written_through(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    build_review(*sides, tmp_path / "review")
+    shutil.rmtree(tmp_path / "review/after")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "review/after").symlink_to(tmp_path / "outside")
+    with pytest.raises(UsageError, match="leads out"):
+        build_review(*sides, tmp_path / "review")
+    assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize("number", [1, 30])
+def test_the_sheet_of_pairs_has_pages(tmp_path: Path, number: int) -> None:
+    before = side(tmp_path / "before", {f"j{i}": i for i in range(number)})
+    after = side(tmp_path / "after", {f"j{i}": i + 100 for i in range(number)})
+    pages = make_pair_sheet(before, after, tmp_path / "pairs.png")
+    assert [page.name for page in pages] == ["pairs.png", "pairs-2.png", "pairs-3.png"][: 1 if number == 1 else 3]
+    for page in pages:
+        with Image.open(page) as image:
+            assert image.width > 480
+            assert image.height <= 3_300
+    assert len(make_pair_sheet(before, before, tmp_path / "none.png")) == 1, "a sheet that says so"
+
+
+# ---- in the browser ----
+
+
+@pytest.fixture
+def review(sides: tuple[Path, Path], tmp_path: Path, open_file: Any) -> Any:
+    return open_file(build_review(*sides, tmp_path / "review").page)
+
+
+def test_only_what_changed_is_shown_until_asked(review: Any) -> None:
+    assert shown(review) == 3
+    assert "1 unchanged" in review.inner_text(".summary")
+    review.get_by_role("button", name="Show 1 unchanged").click()
+    assert shown(review) == 4
+    press(review, "u")
+    assert shown(review) == 3
+    assert review.problems == []
+
+
+def test_side_by_side_swipe_and_blink_by_keys(review: Any) -> None:
+    press(review, "ArrowRight", "Enter")
+    assert review.locator(".pane:visible").count() == 2
+    for key, name in (("s", "Side by side"), ("w", "Swipe"), ("b", "Blink")):
+        control = review.get_by_role("button", name=name)
+        assert control.get_attribute("aria-keyshortcuts") == key
+        press(review, key)
+        assert control.get_attribute("aria-pressed") == "true"
+    assert review.locator(".differences tbody th").all_inner_texts() == ["Prompt"]
+    press(review, "ArrowRight")
+    assert review.locator("#viewer-title").inner_text() == "new"
+    assert review.locator(".pane .gap").inner_text().strip() == "Not here"
+
+
+def test_blinking_shows_one_then_the_other_and_stops(review: Any) -> None:
+    press(review, "ArrowRight", "Enter", "b")
+    until(review, "document.querySelector('.stage.second')")
+    until(review, "!document.querySelector('.stage.second')")
+    press(review, "b")
+    held = review.evaluate("document.querySelector('.stage').className")
+    review.wait_for_timeout(900)
+    assert review.evaluate("document.querySelector('.stage').className") == held, "the second press holds it"
+    press(review, "b")
+    assert review.evaluate("document.querySelector('.stage').className") != held, "each further one changes sides"
+
+
+def test_a_pair_is_blurred_when_either_side_is_flagged(tmp_path: Path, open_file: Any) -> None:
+    before = side(tmp_path / "before", {"x": 1})
+    manifest = json.loads((before / "manifest.json").read_text())
+    manifest["jobs"][0]["outputs"][0]["nsfw"] = True
+    (before / "manifest.json").write_text(json.dumps(manifest))
+    page = open_file(build_review(before, side(tmp_path / "after", {"x": 2}), tmp_path / "review").page)
+    assert page.locator(".shot.veiled").count() == 1
+    press(page, "ArrowRight")
+    page.evaluate("location.hash = 'image=x'")
+    page.wait_for_selector(".stage.veiled")
+    page.get_by_role("button", name="Show").last.click()
+    assert page.locator(".veiled").count() == 0
+
+
+def test_bytes_decide_whatever_the_manifest_says(sides: tuple[Path, Path]) -> None:
+    (sides[1] / "same 1.png").write_bytes(draw(9, 96, 64))
+    assert {pair.picture.record.id: pair.change for pair in pair_folders(*sides)}["same"] == "Changed"

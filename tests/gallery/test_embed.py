@@ -1,0 +1,286 @@
+"""Copies with the request inside, read back by Pillow, by exiftool and by the program itself."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from flux_lora_cli.errors import BadImage, FolderError, ImageError, NotFoundError, UsageError
+from flux_lora_cli.gallery.embed import Embedded, embed_images
+from flux_lora_cli.gallery.metadata import SOURCE_TYPE, insert, read_request
+from tests.conftest import require_tool
+from tests.gallery.make_run import NASA, RETRO, add_image, draw, job, matrix, write
+
+KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "png": ("PNG", "RGB", {}),
+    "png-alpha": ("PNG", "RGBA", {}),
+    "png-palette": ("PNG", "P", {}),
+    "jpg": ("JPEG", "RGB", {"quality": 90}),
+    "jpg-progressive": ("JPEG", "L", {"progressive": True}),
+    "webp": ("WEBP", "RGB", {"quality": 80}),
+    "webp-alpha": ("WEBP", "RGBA", {"quality": 80}),
+    "webp-lossless": ("WEBP", "RGB", {"lossless": True}),
+    "webp-lossless-alpha": ("WEBP", "RGBA", {"lossless": True}),
+}
+PROMPT = 'a "red" rocket, Ωmega → 東京 & <b>\nsecond line: {x|y}, 100%'
+
+
+def picture(kind: str, **extra: Any) -> bytes:
+    name, mode, options = KINDS[kind]
+    with Image.open(io.BytesIO(draw(5, 63, 41))) as image:
+        if mode == "RGBA":
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+        out = io.BytesIO()
+        image.convert(mode).save(out, name, **options, **extra)
+    return out.getvalue()
+
+
+def pixels(data: bytes) -> tuple[str, tuple[int, int], bytes]:
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        return image.mode, image.size, image.tobytes()
+
+
+def comment(path: Path) -> str:
+    with Image.open(path) as image:
+        exif = image.getexif()
+        raw = exif.get_ifd(0x8769)[0x9286]
+        return bytes(raw).removeprefix(b"UNICODE\0").decode("utf-16-be" if exif.endian == ">" else "utf-16-le")
+
+
+@pytest.fixture
+def run_of(tmp_path: Path) -> Any:
+    def make(kind: str, data: bytes | None = None, **values: Any) -> Path:
+        entry = job(
+            "dawn/1",
+            **{"prompt": PROMPT, "loras": [{"path": NASA, "scale": 0.9}, {"path": RETRO, "scale": 1}], **values},
+        )
+        add_image(tmp_path / "run", entry, data or picture(kind), f"deep/er/x.{kind.split('-')[0]}")
+        return write(tmp_path / "run", [entry])
+
+    return make
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """Embed the one image of a folder."""
+    copies: list[Path] = []
+    done = embed_images(folder, target, saved=lambda path, source, new: copies.append(path))
+    assert done.left_out == []
+    [path] = copies
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_request_goes_in_and_no_pixel_changes(run_of: Any, tmp_path: Path, kind: str) -> None:
+    folder = run_of(kind)
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+    copy = copy_of(folder, tmp_path / "out")
+    assert copy == tmp_path / "out/deep/er" / f"x.{kind.split('-')[0]}"
+    original = next(folder.rglob("x.*")).read_bytes()
+    assert pixels(copy.read_bytes()) == pixels(original)
+    record = read_request(copy.read_bytes())
+    assert record is not None
+    manifest = json.loads((folder / "manifest.json").read_bytes())["jobs"][0]
+    assert record["model"] == manifest["request"]["model"]
+    assert record["input"] == manifest["request"]["input"]
+    assert record["output"] == {"index": 0, "sha256": hashlib.sha256(original).hexdigest()}
+    assert "secret" not in json.dumps(record), "the output's address stays out"
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()} == before
+
+
+PARAMETERS = (
+    PROMPT + f" <lora:{NASA}:0.9> <lora:{RETRO}:1>\n"
+    "Steps: 28, CFG scale: 5, Seed: 1, Size: 1024x1024, Model: flux-dev-lora, Version: flux-lora "
+)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "webp-lossless-alpha"])
+def test_other_programs_read_it(run_of: Any, tmp_path: Path, kind: str) -> None:
+    copy = copy_of(run_of(kind), tmp_path / "out")
+    if kind == "png":
+        with Image.open(copy) as image:
+            text = image.info["parameters"]
+    else:
+        text = comment(copy)
+    assert text.startswith(PARAMETERS)
+    exiftool = require_tool("exiftool")
+    done = subprocess.run([exiftool, "-validate", "-warning", "-a", str(copy)], capture_output=True, text=True)
+    worth = [line for line in done.stdout.splitlines() if line.startswith("Warning") and "Missing required" not in line]
+    assert worth == []
+    read = subprocess.run([exiftool, "-j", "-G1", str(copy)], capture_output=True, check=True)
+    [tags] = json.loads(read.stdout)
+    assert tags["XMP-iptcExt:DigitalSourceType"] == SOURCE_TYPE
+    said = tags["PNG:Parameters"] if kind == "png" else tags["ExifIFD:UserComment"]
+    assert said.startswith(PARAMETERS)
+
+
+def test_what_a_file_holds_already_stays(run_of: Any, tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Comment", "keep me")
+    info.add_text("parameters", "an older text")
+    copy = copy_of(run_of("png", picture("png", pnginfo=info, dpi=(72, 72))), tmp_path / "out")
+    with Image.open(copy) as image:
+        assert image.info["Comment"] == "keep me"
+        assert image.info["parameters"].startswith(PROMPT[:5])
+        assert round(image.info["dpi"][0]) == 72
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_existing_exif_and_xmp_are_added_to(run_of: Any, tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "A Camera"
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="kept"/>'
+        b"</rdf:RDF></x:xmpmeta>"
+    )
+    data = picture(kind, exif=exif.tobytes(), xmp=xmp)
+    if b"dc:format" not in data:
+        pytest.skip("Pillow before 11 writes no XMP into JPEG")
+    copy = copy_of(run_of(kind, data), tmp_path / "out")
+    with Image.open(copy) as image:
+        assert image.getexif()[0x010F] == "A Camera"
+        assert b'dc:format="kept"' in copy.read_bytes()
+        assert SOURCE_TYPE.encode() in copy.read_bytes()
+    assert comment(copy).startswith(PARAMETERS)
+    record = read_request(copy.read_bytes())
+    assert record is not None
+    assert record["input"]["prompt"] == PROMPT
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("text", ["x" * 60_000, "🚀" * 10_000, "\x01" * 10_000, "]]>&lt;</rdf:RDF>" * 200, ""])
+def test_any_prompt_survives(run_of: Any, tmp_path: Path, kind: str, text: str) -> None:
+    copy = copy_of(run_of(kind, prompt=text), tmp_path / "out")
+    record = read_request(copy.read_bytes())
+    assert record is not None
+    assert record["input"]["prompt"] == text
+    assert pixels(copy.read_bytes()) == pixels(picture(kind))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["png", "jpg", "webp"]),
+    request=st.dictionaries(
+        st.text(max_size=8), st.text(max_size=30) | st.integers() | st.floats(allow_nan=False) | st.none(), max_size=5
+    ),
+)
+def test_any_request_comes_back_as_it_was(kind: str, request: dict[str, Any]) -> None:
+    record = {"version": 1, "model": "m", "input": request}
+    filled = insert(picture(kind), json.dumps(record), "text")
+    assert read_request(filled) == record
+
+
+def test_text_that_no_jpeg_holds_is_named_and_left_out(run_of: Any, tmp_path: Path) -> None:
+    import random
+
+    noise = "".join(chr(random.Random(1).randrange(0x4E00, 0x9FFF)) for _ in range(40))
+    text = "".join(chr(c) for c in random.Random(2).choices(range(0x4E00, 0x9FFF), k=60_000)) + noise
+    done = embed_images(run_of("jpg", prompt=text), tmp_path / "out")
+    assert "too long for a JPEG" in done.left_out[0][1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_again_is_nothing_new_and_nothing_is_overwritten(run_of: Any, tmp_path: Path) -> None:
+    run = run_of("png")
+    assert embed_images(run, tmp_path / "out") == Embedded(written=1)
+    assert embed_images(run, tmp_path / "out") == Embedded(kept=1)
+    path = tmp_path / "out/deep/er/x.png"
+    path.write_bytes(b"mine")
+    with pytest.raises(FolderError, match="is another file"):
+        embed_images(run, tmp_path / "out")
+    assert path.read_bytes() == b"mine"
+    assert [p.name for p in path.parent.iterdir()] == ["x.png"], "no temporary file stays"
+
+
+@pytest.mark.parametrize("target", ["run", "run/copies", "link"])
+def test_the_runs_folder_is_no_target(run_of: Any, tmp_path: Path, target: str) -> None:
+    run = run_of("png")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(UsageError, match="never altered"):
+        embed_images(run, tmp_path / target)
+
+
+@pytest.mark.parametrize(("harm", "words"), [("alter", "not the one"), ("remove", "gone"), ("link", "gone")])
+def test_an_image_that_is_not_as_it_was_is_left_out(run_of: Any, tmp_path: Path, harm: str, words: str) -> None:
+    folder = run_of("png")
+    image = folder / "deep/er/x.png"
+    data = image.read_bytes()
+    image.unlink()
+    if harm == "alter":
+        image.write_bytes(picture("png-alpha"))
+    if harm == "link":
+        (tmp_path / "away.png").write_bytes(data)
+        image.symlink_to(tmp_path / "away.png")
+    done = embed_images(folder, tmp_path / "out")
+    assert done.written == 0
+    assert [(name, words in why) for name, why in done.left_out] == [("deep/er/x.png", True)]
+
+
+def test_only_the_jobs_that_were_asked_for(tmp_path: Path) -> None:
+    folder = matrix(tmp_path / "run", side=8)
+    done = embed_images(folder, tmp_path / "out", only=["dawn/plain/1", "reef/both/3"])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["dawn-plain-1.png", "reef-both-3.png"]
+    assert done.written == 2
+    with pytest.raises(NotFoundError) as caught:
+        embed_images(folder, tmp_path / "none", only=["dawn/plain/1", "dawn/plan/1"])
+    assert "did you mean 'dawn/plain/1'?" in caught.value.hint
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_no_copy_holds_a_secret(run_of: Any, tmp_path: Path, kind: str) -> None:
+    url = "https://user:hunter2secret@civitai.com/x?token=hunter2secret"
+    copy = copy_of(run_of(kind, prompt=f"see {url}", loras=[{"path": url, "scale": 1}], image=url), tmp_path / "out")
+    assert b"hunter2secret" not in copy.read_bytes()
+    assert "hunter2secret".encode("utf-16-be") not in copy.read_bytes()
+    record = read_request(copy.read_bytes())
+    assert record is not None
+    assert record["input"]["loras"][0]["path"] == "https://***@civitai.com/x?token=***"
+
+
+def test_the_input_image_comes_along(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    entry = job("i2i", image="inputs/abc.png")
+    add_image(folder, entry, draw(1, 16, 16), "x.png")
+    (folder / "inputs").mkdir()
+    (folder / "inputs/abc.png").write_bytes(draw(2, 8, 8))
+    write(folder, [entry])
+    copy_of(folder, tmp_path / "out")
+    assert (tmp_path / "out/inputs/abc.png").read_bytes() == draw(2, 8, 8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["png", "jpg", "webp"]),
+    cut=st.integers(0, 400),
+    at=st.integers(0, 400),
+    byte=st.integers(0, 255),
+)
+def test_damaged_files_give_an_answer_or_a_named_error(kind: str, cut: int, at: int, byte: int) -> None:
+    data = bytearray(insert(picture(kind), json.dumps({"version": 1, "model": "m", "input": {}}), "t"))
+    data[min(at, len(data) - 1)] = byte
+    damaged = bytes(data[: max(0, len(data) - cut)])
+    assert read_request(damaged) is None or read_request(damaged)
+    with contextlib.suppress(BadImage, ImageError):
+        insert(damaged, "{}", "t")
+
+
+def test_links_in_the_target_are_not_written_through(run_of: Any, tmp_path: Path) -> None:
+    run = run_of("png")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/deep").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FolderError, match="leads out"):
+        embed_images(run, tmp_path / "out")
+    assert not list((tmp_path / "elsewhere").rglob("*"))

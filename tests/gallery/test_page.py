@@ -1,0 +1,248 @@
+"""The page as a file: what may run, what it links, what stands in it without a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux_lora_cli.errors import FolderError, UsageError
+from flux_lora_cli.gallery.page import build_gallery
+from flux_lora_cli.gallery.pictures import choose_axes, facets_of, read_pictures
+from tests.gallery.make_run import add_image, draw, failed, job, matrix, write
+
+SECRET = "hunter2secret"
+
+
+def page_of(folder: Path, *more: Path, output: Path | None = None) -> str:
+    return build_gallery([folder, *more], output).read_text(encoding="utf-8")
+
+
+def data_of(page: str) -> Any:
+    return json.loads(page.split('id="data">')[1].split("</script>")[0])
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def test_policy_allows_the_pages_own_script_and_style_alone(tmp_path: Path) -> None:
+    page = page_of(matrix(tmp_path, side=8))
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert "unsafe" not in policy[1]
+    assert "http" not in policy[1]
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.S)
+        assert len(inside) == 1
+        assert rules[rule] == "'sha256-" + base64.b64encode(hashlib.sha256(inside[0].encode()).digest()).decode() + "'"
+    assert page.index("Content-Security-Policy") < page.index("<title>")
+    elements = Elements(page)
+    assert not [(tag, a) for tag, a in elements.found if any(name.startswith("on") or name == "style" for name in a)]
+
+
+def test_the_page_is_self_contained_and_names_no_place_of_this_machine(tmp_path: Path) -> None:
+    page = page_of(matrix(tmp_path / "deep" / "posters", side=8))
+    own = page.split('id="data">')[0] + page.split('id="data">')[1].split("</script>", 1)[1]
+    assert set(re.findall(r"https?://[^\s'\"]+", own)) == {"http://www.w3.org/2000/svg"}
+    assert "cdn.example" not in page, "where an image came from is not told"
+    assert str(tmp_path) not in page
+
+
+def test_images_and_captions_stand_there_without_the_script(tmp_path: Path) -> None:
+    folder = matrix(tmp_path, side=8)
+    elements = Elements(page_of(folder).split("<script")[0])
+    images = elements.of("img")
+    assert len(images) == 33
+    assert all((folder / str(image["src"])).is_file() and image["loading"] == "lazy" for image in images)
+    assert all(image["alt"] for image in images)
+    text = " ".join(elements.text)
+    assert "a lunar base at dawn" in text
+    assert "refused by the service's moderation" in text
+    assert "the service deleted it" in text
+    assert "Being made" in text
+
+
+HOSTILE = {
+    "script": "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>",
+    "quotes": """"'`><svg onload="window.pwned = 3">${window.pwned = 4} {{constructor}} @@data@@ <!-- <script>""",
+    "right-to-left": "\u202eevil\u202c שלום עולם \u2066hidden\u2069 مرحبا",
+    "long": "lorem ipsum " * 834,
+    "no-break": "W" * 10_000,
+    "separators": "one\u2028two\u2029three\x00four\x1b[31m\ud800",
+    "commands": "##vso[task.setvariable] ::error::x ##[group]",
+}
+
+
+def hostile_run(folder: Path) -> Path:
+    """A run with every hostile text in every field that takes text."""
+    jobs = []
+    for number, (name, text) in enumerate(HOSTILE.items()):
+        entry = job(
+            f"{name}/{text[:80]}", prompt=text, preset=text[:200], seed=number, aliases=[text[:50]],
+            loras=[{"path": text[:100], "scale": 1e-7}], size=text[:40], model=text[:60], other=text[:9], skip=True,
+            axes={text[:40]: text[:300]}, history=[{"task_id": "t1", "error": text[:99], "cost_usd": "1"}],
+        )  # fmt: skip
+        add_image(folder, entry, draw(number, 32, 32), f"it's {number} #1%41 &quot; 東京 שלום.png")
+        jobs.append(entry)
+    jobs.append(failed("bad", HOSTILE["script"], prompt=HOSTILE["quotes"]))
+    return write(folder, jobs, service=HOSTILE["script"], updated_at=HOSTILE["quotes"])
+
+
+def test_hostile_text_is_only_text(tmp_path: Path) -> None:
+    folder = hostile_run(tmp_path / "a <b>&amp; b'")
+    page = page_of(folder)
+    elements = Elements(page)
+    assert len(elements.of("script")) == 2
+    assert not elements.of("svg")
+    assert {str(image["src"]) for image in elements.of("img")} == {
+        f"it%27s%20{n}%20%231%2541%20%26quot%3B%20%E6%9D%B1%E4%BA%AC%20%D7%A9%D7%9C%D7%95%D7%9D.png" for n in range(7)
+    }
+    raw = page.split('id="data">')[1].split("</script>")[0]
+    assert not set("<>&\u2028\u2029") & set(raw)
+    data = data_of(page)
+    assert data["items"][0]["sides"][0]["prompt"] == HOSTILE["script"], "shown as it is"
+    assert not re.search("[\u202e\u2066\x00\x1b]", page), "what reorders or steers is escaped"
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/etc/x.png", "a/../../x.png", "https://evil.example/x.png", "x.txt"])
+def test_a_file_that_is_no_image_of_the_folder_is_never_linked(tmp_path: Path, name: str) -> None:
+    entry = job("x")
+    add_image(tmp_path / "run", entry, draw(1, 8, 8), "fine.png")
+    entry["outputs"][0]["file"] = name
+    (tmp_path / "out.png").write_bytes(draw(1, 8, 8))
+    (tmp_path / "run/x.txt").write_text("no image")
+    folder = write(tmp_path / "run", [entry])
+    try:
+        page = page_of(folder)
+    except FolderError:
+        return  # the reader refuses such a manifest whole
+    assert not Elements(page).of("img")
+
+
+def test_secrets_are_masked_everywhere(tmp_path: Path) -> None:
+    url = f"https://user:{SECRET}@civitai.com/api/download/1?token={SECRET}"
+    loras = [{"path": url, "scale": 1}]
+    entries = [
+        job("one", prompt=f"see {url}", loras=loras, image=url, error=f"cannot load {url}", axes={"lora": url}),
+        failed("two", f"1200: cannot load {url}", loras=loras, history=[{"task_id": "t", "error": f"bad {url}"}]),
+    ]
+    add_image(tmp_path, entries[0], draw(1, 8, 8), "x.png")
+    page = page_of(write(tmp_path, entries))
+    assert SECRET not in page
+    assert "***" in data_of(page)["items"][0]["yaml"]
+
+
+@pytest.mark.parametrize("loras", ["text", [1], [{"scale": 1}], {"path": "x"}])
+def test_a_request_that_no_preset_can_ask_for_has_no_yaml(tmp_path: Path, loras: Any) -> None:
+    assert data_of(page_of(write(tmp_path, [job("x", loras=loras)])))["items"][0]["yaml"] == ""
+
+
+def test_replaced_jobs_are_marked_and_can_be_filtered(tmp_path: Path) -> None:
+    old, new, other = job("dawn", prompt="old"), job("dawn", prompt="new", fingerprint="ab" * 32), job("noon")
+    new["task"]["id"] = "tnew"
+    for number, entry in enumerate((old, new, other)):
+        add_image(tmp_path, entry, draw(number, 8, 8), f"{number}.png")
+    folder = write(tmp_path, [old, other, new])
+    assert [p.replaced for p in read_pictures(folder)] == [True, False, False]
+    page = page_of(folder)
+    assert page.count('<span class="badge">replaced</span>') == 1
+    status = next(facet for facet in data_of(page)["facets"] if facet["key"] == "status")
+    assert [status["values"][code] for code in status["codes"]] == ["Replaced", "Saved", "Saved"]
+
+
+def test_a_jobs_details_tell_its_history(tmp_path: Path) -> None:
+    history = [{"task_id": "tfirst", "error": "1200: out of memory", "cost_usd": "0.015", "refunded_usd": "0.015"}]
+    entry = job("dawn", history=history, cost_usd="0.015")
+    add_image(tmp_path, entry, draw(1, 8, 8), "x.png")
+    [item] = data_of(page_of(write(tmp_path, [entry])))["items"]
+    facts = dict(item["sides"][0]["facts"])
+    assert facts["Earlier task"] == "tfirst · $0.015, $0.015 refunded · 1200: out of memory"
+    assert facts["Cost"] == "$0.015"
+
+
+def test_several_folders_on_one_page_are_linked_relatively(tmp_path: Path) -> None:
+    for name in ("one", "two #2"):
+        entry = job(name)
+        add_image(tmp_path / name, entry, draw(1, 8, 8), "a b%.png")
+        write(tmp_path / name, [entry])
+    page = page_of(tmp_path / "one", tmp_path / "two #2", output=tmp_path / "one")
+    sources = [image["src"] for image in Elements(page).of("img")]
+    assert sources == ["a%20b%25.png", "../two%20%232/a%20b%25.png"]
+
+
+def test_only_its_own_page_is_replaced(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", [job("x")])
+    assert build_gallery([folder]) == folder / "index.html"
+    build_gallery([folder])
+    assert sorted(p.name for p in folder.iterdir()) == ["index.html", "manifest.json"]
+    makers: tuple[Callable[[Path], object], ...] = (
+        lambda path: path.write_text("<h1>mine</h1>"),
+        lambda path: path.symlink_to(tmp_path / "target"),
+        lambda path: path.mkdir(),
+    )
+    for make in makers:
+        path = folder / "index.html"
+        path.rmdir() if path.is_dir() else path.unlink()
+        make(path)
+        with pytest.raises(UsageError, match="left alone"):
+            build_gallery([folder])
+
+
+# ---- facets and axes ----------------------------------------------------------------------
+
+
+def facets(folder: Path) -> dict[str, tuple[str, ...]]:
+    return {facet.label: facet.values for facet in facets_of(read_pictures(folder))}
+
+
+def test_axes_have_the_names_that_the_preset_gave_them(tmp_path: Path) -> None:
+    folder = matrix(tmp_path, side=8)
+    found = facets_of(read_pictures(folder))
+    assert [(facet.label, facet.values) for facet in found] == [
+        ("place", ("dawn", "rings", "reef")),
+        ("stack", ("plain", "nasa", "tarot", "both")),
+        ("seed", ("1", "2", "3")),
+    ], "prompt, LoRAs and seed say the same again, and are left out"
+    columns, rows = choose_axes(found)
+    assert (columns and columns.label, rows and rows.label) == ("place", "stack")
+
+
+@pytest.mark.parametrize("number", [0, 1, 4])
+def test_what_is_no_matrix_has_no_axes(tmp_path: Path, number: int) -> None:
+    folder = write(tmp_path, [job(f"j{i}", prompt=f"p{i}", seed=i * 7) for i in range(number)])
+    columns, rows = choose_axes(facets_of(read_pictures(folder)))
+    assert rows is None
+    assert (columns is None) == (number < 2)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    entry = job("x")
+    add_image(tmp_path / "run", entry, draw(1, 8, 8), "fine.png")
+    (tmp_path / "run/fine.png").rename(tmp_path / "away.png")
+    (tmp_path / "run/fine.png").symlink_to(tmp_path / "away.png")
+    assert not Elements(page_of(write(tmp_path / "run", [entry]))).of("img")

@@ -1,0 +1,105 @@
+"""A run as pictures to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+
+from flux_lora_cli.errors import UsageError
+from flux_lora_cli.gallery.sheet import font_for, make_sheet, wrap
+from tests.gallery.make_run import PLACES, STACKS, add_image, draw, failed, job, matrix, write
+
+
+def listed(folder: Path, count: int = 5, side: int = 64, **flags: Any) -> Path:
+    jobs = []
+    for number in range(count):
+        entry = job(f"j{number}", prompt=f"prompt {number}", seed=1000 + number * 7)
+        add_image(folder, entry, draw(number % 7, side, side), f"{number}.png", **flags)
+        jobs.append(entry)
+    return write(folder, jobs)
+
+
+def sizes(paths: list[Path]) -> list[tuple[int, int]]:
+    found = []
+    for path in paths:
+        with Image.open(path) as image:
+            found.append(image.size)
+    return found
+
+
+def test_a_matrix_becomes_a_grid_with_labels(tmp_path: Path) -> None:
+    [grid] = make_sheet([matrix(tmp_path / "grid", side=16, seeds=1)], tmp_path / "grid.png")
+    [wall] = make_sheet([matrix(tmp_path / "wall", side=16, seeds=2)], tmp_path / "wall.png")
+    with Image.open(grid) as image:
+        assert image.width == 2 * 32 + 190 + len(PLACES) * 314 - 14, "a column for each place, after the labels"
+        labels = image.convert("L").crop((32, 150, 210, image.height - 40))
+        assert min(labels.tobytes()) < 80, "rows are named"
+        assert image.height > len(STACKS) * 300
+    with Image.open(wall) as image:
+        assert image.width > 2 * 32 + 5 * 300, "two images in a cell: a plain wall"
+
+
+@pytest.mark.parametrize(("count", "pages"), [(1, 1), (7, 1), (48, 1), (300, 7)])
+def test_many_images_take_pages_of_a_readable_size(tmp_path: Path, count: int, pages: int) -> None:
+    paths = make_sheet([listed(tmp_path / "run", count, 16)], tmp_path / "sheet.jpg")
+    assert abs(len(paths) - pages) <= 2
+    assert paths[0].name == "sheet.jpg"
+    assert [path.name for path in paths[1:]] == [f"sheet-{n}.jpg" for n in range(2, len(paths) + 1)]
+    assert all(width <= 2_000 and height <= 3_300 for width, height in sizes(paths))
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".JPEG", "JPEG"), (".webp", "WEBP")])
+def test_kinds_and_replacing(tmp_path: Path, suffix: str, kind: str) -> None:
+    run = listed(tmp_path / "run")
+    target = tmp_path / f"deep/sheet{suffix}"
+    for _ in range(2):
+        assert make_sheet([run], target) == [target]
+        with Image.open(target) as image:
+            assert image.format == kind
+    target.write_bytes((run / "0.png").read_bytes())
+    with pytest.raises(UsageError, match="left alone"):
+        make_sheet([run], target)
+
+
+def test_flagged_images_are_blurred_unless_asked_for(tmp_path: Path) -> None:
+    run = listed(tmp_path / "run", 1, 320, nsfw=True)
+    hidden, shown = (
+        Image.open(make_sheet([run], tmp_path / f"{show}.png", show_nsfw=show)[0]).crop((40, 115, 320, 235))
+        for show in (False, True)
+    )
+
+    def edges(image: Any) -> int:
+        gray = image.convert("L")
+        moved = ImageChops.offset(gray, 0, 1).crop((0, 1, *gray.size))
+        return sum(ImageChops.difference(gray.crop((0, 1, *gray.size)), moved).histogram()[24:])
+
+    assert edges(shown) > 100
+    assert edges(hidden) < edges(shown) / 20
+
+
+def test_damaged_images_failures_and_strangers_text_have_their_place(tmp_path: Path) -> None:
+    folder = listed(tmp_path / "run", 3)
+    (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    make_sheet([folder], tmp_path / "sheet.png")
+    make_sheet(
+        [write(tmp_path / "failed", [failed("x", "1200: refused", prompt="\x1b[31m\u202e 東京 " * 99)])],
+        tmp_path / "f.png",
+    )
+    with pytest.raises(UsageError, match="no job"):
+        make_sheet([write(tmp_path / "empty", [])], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "word", "two words", "W" * 500, "many " * 200, "a\u2028b\x00c\x1b", "東京の夜" * 50]
+)
+def test_text_fits_its_box(text: str) -> None:
+    font = font_for(text, 17)
+    lines = wrap(text, font, 140, 2)
+    assert len(lines) <= 2
+    assert all(font.getlength(line) <= 141 for line in lines)
+    assert (lines == []) == (text == "")
+    if len(text) > 100:
+        assert lines[-1].endswith("…")
