@@ -1,0 +1,178 @@
+"""``flux-lora audit``: folders against the service's bill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flux_lora_cli.commands.ci import Reports, Verdict, junit_report, write_place
+from flux_lora_cli.commands.connection import check, connected, service_name
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.options import ServiceOptions, command
+from flux_lora_cli.commands.show import meter, plain, some
+from flux_lora_cli.commands.values import bad
+from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.engine.budget import plain as decimal
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import (  # fmt: skip
+    ExitCode,
+    FluxLoraError,
+    FolderBusy,
+    FolderError,
+    HeldError,
+    Incomplete,
+    OtherService,
+    UsageError,
+)
+from flux_lora_cli.text import counted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.engine.audit import Report
+    from flux_lora_cli.engine.bill import Books, Finding
+
+EXAMPLES = """
+flux-lora audit flux-lora-output/posters
+flux-lora audit --all --since 2025-11-01
+flux-lora audit out --junit audit.xml
+"""
+
+
+def _date(text: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(text).strip())
+    except ValueError:
+        raise bad(text, "a valid date", "write 2025-11-01") from None
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment > datetime.now(UTC):
+        raise bad(text, "in the past", "name the day from which on to look")
+    return moment
+
+
+@command
+def audit(
+    *,
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR", help="Output folders.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", metavar="DATE", parser=_date, help="Also find charges that no folder knows."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Check every folder ever used, and what submit made.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")] = None,
+    service: ServiceOptions,
+    console: Console,
+) -> int:
+    """Check folders against the service's bill: what was charged, twice, not refunded, or at another price.
+
+    Prints one line per finding with the IDs that support asks for. Exits with 6 where something is wrong, 13 where an
+    unknown submission has a candidate, and 5 where the bill cannot be read. Changes nothing but to record refunds,
+    after which --max-cost counts them.
+    """
+    from flux_lora_cli.engine.audit import Auditor, first_submission, record_refunds
+
+    if not folders and not everything:
+        raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
+    check(service, console)
+    name, progress = service_name(service), meter(console)
+    with Reports(junit, False, console):
+        books = list(_read_all(folders or [], name, everything, console))
+        since = since or (first_submission(books) if everything else None)
+        with connected(service, console) as connection:
+            auditor = Auditor(connection.client, lambda done: progress(f"{counted(done, 'task')} looked up"))
+            report = auditor.audit(books, name, since=since)
+    recorded = 0
+    try:
+        recorded = record_refunds(books, report.refunds, name)
+    except (FolderError, FolderBusy) as error:
+        console.warn(f"refunds were not recorded: {error.message}", "refunds")
+    _tell(report, recorded, console)
+    if junit is not None:
+        _write_junit(junit, books, report, console)
+    return _conclude(report, console)
+
+
+def _read_all(folders: Sequence[Path], service: str, everything: bool, console: Console) -> Iterator[Books]:
+    """The folders that are named, and those that are remembered, as far as they can be read; then the user's ledger."""
+    from flux_lora_cli.engine.audit import own_books, read_books
+    from flux_lora_cli.folder.state import remembered_folders
+
+    seen = set[Path]()
+    for folder in [*folders, *(remembered_folders() if everything else ())]:
+        if folder.resolve() in seen:
+            continue
+        seen.add(folder.resolve())
+        try:
+            yield read_books(folder, service)
+        except FluxLoraError as error:
+            other = isinstance(error, OtherService)
+            if folder in folders:
+                hint = "Audit the folders of one service at a time: with --sandbox, or --base-url URL."
+                raise OtherService(error.message, hint) if other else error from None
+            (console.explain if other else console.warn)(f"left out: {error.message}")
+    if everything and (own := own_books(service)) is not None:
+        yield own
+
+
+def _tell(report: Report, recorded: int, console: Console) -> None:
+    from flux_lora_cli.engine.bill import KINDS
+
+    for finding in report.findings:
+        console.result(_line(finding))
+        folder = str(finding.books.path) if finding.books and finding.books.path else None
+        data = {"finding": finding.kind, "folder": folder, "job": finding.job, "task": finding.task}
+        console.event(Record("finding", {**data, "message": finding.message, "charges": list(finding.charges)}))
+    if report.unread:
+        entries = counted(report.unread, "entry", "entries")
+        console.warn(f"{entries} of the bill could not be read, and count nowhere", "bill")
+    if recorded:
+        console.info(f"{counted(recorded, 'refund')} recorded")
+    counts = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}
+    rest = ", ".join(f"{counts[kind]:,} {kind.replace('_', ' ')}" for kind in KINDS if counts[kind])
+    sums = f"{dollars(report.charged)} charged, {dollars(report.refunded)} refunded"
+    sandbox = " (sandbox: no real money)" if console.summary.get("sandbox") else ""
+    console.info(f"{counted(report.tasks, 'task')} checked, {sums}: {rest or 'all as it should be'}{sandbox}")
+    usd = {"charged_usd": decimal(report.charged), "refunded_usd": decimal(report.refunded)}
+    console.summary.update(tasks=report.tasks, **usd, refunds_recorded=recorded, **counts)
+
+
+def _line(finding: Finding) -> str:
+    task = f"task {finding.task}" if finding.task else ""
+    job = f"{finding.job} ({task})" if finding.job and task and finding.job != finding.task else finding.job or task
+    where = f" in {finding.books.name}" if finding.books is not None else ""
+    ids = f" [bill: {', '.join(finding.charges)}]" if finding.charges else ""
+    return plain(f"{finding.kind.replace('_', ' ')}: {job}{where}: {finding.message}{ids}")
+
+
+def _write_junit(path: Path, books: Sequence[Books], report: Report, console: Console) -> None:
+    bad_ones = {id(finding.record): finding for finding in report.findings if finding.exit_code is not ExitCode.OK}
+    verdicts = []
+    for record in (record for each in books for record in each.records):
+        finding = bad_ones.get(id(record))
+        verdicts.append((record, Verdict("failure", finding.kind, finding.message) if finding else Verdict("passed")))
+    shown = books[0].path if len(books) == 1 else None
+    try:
+        write_place(path, junit_report(verdicts, shown or Path()))
+    except OSError as error:
+        console.warn(f"--junit {path}: not written: {(error.strerror or str(error)).lower()}", "junit")
+
+
+def _conclude(report: Report, console: Console) -> int:
+    """Say what is to be done; a submission that may have been charged comes first."""
+    maybe = [finding for finding in report.findings if finding.exit_code is ExitCode.UNKNOWN]
+    wrong = [finding.task for finding in report.findings if finding.exit_code is ExitCode.INCOMPLETE and finding.task]
+    errors: list[FluxLoraError] = []
+    if maybe:
+        adopt = " ".join(f"--adopt {finding.job}={finding.task}" for finding in maybe[:3])
+        message = f"{counted(len(maybe), 'submission')} of unknown outcome may have been charged"
+        errors.append(HeldError(message, f"If the task is the job's, take it: flux-lora batch … {adopt}"))
+    if wrong:
+        message = f"{counted(len(wrong), 'task')} charged otherwise than expected"
+        errors.append(Incomplete(message, f"Ask the service's support, naming the tasks: {some(wrong)}"))
+    for error in errors:
+        console.error(error)
+    return errors[0].exit_code if errors else ExitCode.OK

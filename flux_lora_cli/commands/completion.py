@@ -1,0 +1,104 @@
+"""What the shell is offered when TAB is pressed. Nothing here raises or prints, and all heavy imports are inside."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.load import Loaded
+
+_SUFFIXES = (".yaml", ".yml", ".txt", ".csv", ".jsonl")
+#: TAB must answer at once: folders deep, files looked at, answers given, jobs expanded at most.
+_MAX_DEPTH, _MAX_FILES, _MAX_ANSWERS, _MAX_JOBS = 3, 2_000, 200, 10_000
+#: zsh evaluates what it is offered, so nothing else is.
+_HARMLESS = re.compile(r"[\w./@%+,=~-]+")
+_SIZES = ("512*512", "768*768", "768*1024", "1024*768", "1024*1024", "1024*1536", "1536*1024", "1536*1536")
+
+
+def preset_files(incomplete: str) -> list[str]:
+    """Files that ``batch`` reads, also in folders below."""
+    head, tail = os.path.split(incomplete)
+    shown = f"{head}/" if head and not head.endswith("/") else head
+    try:
+        folder = Path(head).expanduser()
+    except RuntimeError:  # there is no such user
+        return []
+    names = (shown + name for name in _below(folder, tail))
+    return sorted(name for name in names if _HARMLESS.fullmatch(name))[:_MAX_ANSWERS]
+
+
+def _below(folder: Path, start: str) -> Iterator[str]:
+    waiting, left = [("", 0)], _MAX_FILES
+    while waiting and left > 0:
+        base, depth = waiting.pop(0)
+        try:
+            entries = list(os.scandir(folder / base))[:left]
+        except OSError:
+            continue
+        left -= len(entries)
+        for entry in entries:
+            if (not base and not entry.name.startswith(start)) or (entry.name.startswith(".") and not start):
+                continue
+            if entry.is_dir(follow_symlinks=False) and depth < _MAX_DEPTH:
+                waiting.append((f"{base}{entry.name}/", depth + 1))
+            elif entry.name.lower().endswith(_SUFFIXES):
+                yield base + entry.name
+
+
+def job_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """IDs of the jobs of the presets that stand on the command line."""
+    loaded = _loaded(ctx, inspect=False)
+    return _offered([job.id for job in loaded.jobs] if loaded else [], incomplete)
+
+
+def adoptions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """``JOB=`` of these jobs; the task's ID is known to nobody here."""
+    return [f"{name}=" for name in job_ids(ctx, incomplete)]
+
+
+def stacks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """LoRA stacks of these presets."""
+    loaded = _loaded(ctx, inspect=True)
+    return _offered([stack for preset in loaded.presets for stack in preset.stacks] if loaded else [], incomplete)
+
+
+def sizes(incomplete: str) -> list[str]:
+    """Usual sizes."""
+    return [size for size in _SIZES if size.startswith(incomplete)]
+
+
+def models(incomplete: str) -> list[str]:
+    """Short names of the models with a built-in table."""
+    from flux_lora_cli.service.models import Models
+
+    return _offered([model.short for model in Models.builtin()], incomplete)
+
+
+def settings(incomplete: str) -> list[str]:
+    """``KEY=`` of the usual parameters."""
+    from flux_lora_cli.service.models import usual_parameters
+
+    return _offered([f"{name}=" for name in usual_parameters()], incomplete)
+
+
+def _offered(names: Any, incomplete: str) -> list[str]:
+    found = (name for name in dict.fromkeys(names) if name.startswith(incomplete) and _HARMLESS.fullmatch(name))
+    return list(found)[:_MAX_ANSWERS]
+
+
+def _loaded(ctx: typer.Context, *, inspect: bool) -> Loaded | None:
+    """The presets that stand on the command line; None where there are none, or they cannot be read."""
+    from flux_lora_cli.presets.load import LoadOptions, load_presets
+
+    given = ctx.params.get("presets") or ctx.params.get("preset") or ctx.args  # args: behind an option without a value
+    paths = [path for path in ([given] if isinstance(given, str) else given) if Path(path).is_file()]
+    try:
+        return load_presets(*paths, options=LoadOptions(max_jobs=_MAX_JOBS, inspect=inspect)) if paths else None
+    except Exception:  # whatever is wrong with them, TAB is no place to say it
+        return None

@@ -1,0 +1,264 @@
+"""The program's mouth: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+from flux_lora_cli.commands.signals import Signals
+from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.text import json_line, printable
+
+if TYPE_CHECKING:
+    from flux_lora_cli.commands.options import GeneralOptions
+    from flux_lora_cli.engine.events import Event
+
+#: What GitHub reads as a command at the beginning of a line; text from outside may say anything.
+_COMMAND = re.compile(r"(?m)^([ \t]*:)(?=:)")
+#: Columns of a terminal that does not tell.
+_COLUMNS = 80
+#: Paid tasks that an error names in text; under ``--json`` it names all.
+_MAX_NAMED = 50
+_RED, _YELLOW = "31", "33"
+
+
+class Console:
+    """Streams and how to use them.
+
+    Standard output carries results: lines in text mode, NDJSON under ``--json``. Standard error carries messages.
+    Neither ever raises: a standard error that cannot be written is silent; where standard output is closed by its
+    reader, ``closed`` is set, ``on_closed`` is called once, and everything further to it is dropped.
+
+    Attributes:
+        summary: fields of the summary line under ``--json``.
+        given: names of the parameters that were written on the command line (not set in the environment).
+        signals: what the process does about Ctrl-C and the like.
+        lifted: a context in which the terminal is free of the live display.
+        asking: a question is open, and nothing may be drawn.
+    """
+
+    def __init__(self) -> None:
+        self._out: TextIO | None = sys.stdout
+        self._err: TextIO | None = sys.stderr
+        self.quiet = self.verbose = self.json = self.closed = False
+        self.color = False
+        self.log_file: str | None = None
+        self.summary: dict[str, Any] = {}
+        self.given: frozenset[str] = frozenset()
+        self.signals = Signals()
+        self.on_closed: Callable[[], None] | None = None
+        self.lifted: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.asking = False
+
+    def configure(self, general: GeneralOptions) -> None:
+        """Take the options that all commands have."""
+        self.quiet, self.verbose, self.json = general.quiet, general.verbose, general.json
+        plain = general.no_color or bool(os.environ.get("NO_COLOR"))
+        self.color = self.err_is_terminal and not plain and os.environ.get("TERM") != "dumb"
+        self.log_file = general.log_file
+
+    @property
+    def err_is_terminal(self) -> bool:
+        """Whether somebody may be watching standard error."""
+        return _is_terminal(self._err)
+
+    @property
+    def out_is_terminal(self) -> bool:
+        """Whether results are read by a person."""
+        return _is_terminal(self._out)
+
+    @property
+    def live(self) -> bool:
+        """Whether something may be redrawn in place: a terminal that can, watched by a person, not by a CI service."""
+        dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown") or bool(os.environ.get("CI"))
+        return self.err_is_terminal and not self.quiet and not dumb
+
+    # ---- standard output ----
+
+    def result(self, line: str) -> None:
+        """One result, in text mode only; bytes of file names that are not UTF-8 go out as they are."""
+        if not self.json:
+            self._write_out(line)
+
+    def event(self, event: Event) -> None:
+        """One event, under ``--json`` only."""
+        if self.json:
+            self._write_out(json_line(event.as_dict()))
+
+    def document(self, text: str) -> None:
+        """A result of several lines (a schema, a file), in text mode only."""
+        self.result(text.rstrip("\n"))
+
+    def finish(self, exit_code: int) -> None:
+        """The last line under ``--json``."""
+        if self.json:
+            self._write_out(json_line({"event": "summary", **self.summary, "exit_code": int(exit_code)}))
+
+    def _write_out(self, line: str) -> None:
+        if self.closed or self._out is None:
+            return
+        try:
+            with self.lifted():
+                self._out.buffer.write(_encoded(line))
+                self._out.buffer.flush()
+        except (BrokenPipeError, ValueError):
+            self.close_out()
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            self._write_err(f"standard output cannot be written: {why}", "error: ", _RED)
+            self.close_out()
+
+    def close_out(self) -> None:
+        """Standard output is of no use any more."""
+        self.closed, self._out, sys.stdout = True, None, None  # what it still holds is lost
+        if self.on_closed is not None:
+            self.on_closed()
+
+    # ---- standard error ----
+
+    def info(self, text: str) -> None:
+        """A message for a person; silent under ``-q``."""
+        if not self.quiet:
+            self._write_err(text)
+
+    def complain(self, text: str) -> None:
+        """What went wrong with one job; ``-q`` shows it, too."""
+        self._write_err(text)
+
+    def explain(self, text: str) -> None:
+        """A decision, under ``-v``."""
+        if self.verbose:
+            self._json_event("Explained", printable(text))
+            self.info(text)
+
+    def warn(self, text: str, code: str = "warning") -> None:
+        """Something that stops nothing."""
+        self._json_event("Warned", code, printable(text))
+        if not self.quiet:
+            self._write_err(text, "warning: ", _YELLOW)
+
+    def error(self, error: FluxLoraError) -> None:
+        """Why the command ends, what to do, and which paid tasks are not collected."""
+        for problem in error.problems:
+            self.problem(problem)
+        message, hint = printable(error.message, keep_newlines=True), printable(error.hint)
+        tasks = tuple({"job": job, "task": task} for job, task in error.tasks)
+        self._json_event("Error", error.code, message, hint, error.advice.value, tasks)
+        self._write_err(error.message, "error: ", _RED)
+        named = [f"{job} (task {task})" if job else task for job, task in error.tasks[:_MAX_NAMED]]
+        if named:
+            more = f", and {len(error.tasks) - len(named):,} more" if len(error.tasks) > len(named) else ""
+            self._write_err(f"  submitted, and not collected yet: {', '.join(named)}{more}")
+        if error.hint:
+            self._write_err(f"  {error.hint}")
+
+    def problem(self, problem: Any) -> None:
+        """One problem of a preset."""
+        if not isinstance(problem, str):
+            place = (problem.file, problem.line, problem.column, problem.key)
+            self._json_event("Problem", *place, printable(problem.message))
+        self._write_err(str(problem))
+
+    def note(self, note: Any) -> None:
+        """Something in a preset that is valid and probably not meant."""
+        self._json_event("Note", note.file, note.line, note.column, note.kind, printable(note.message))
+        self.info(str(note))
+
+    def annotate(self, line: str) -> None:
+        """A workflow command of GitHub, on standard error; the only way to write one."""
+        self._write_raw(printable(line))
+
+    def styled(self, text: str, code: str) -> str:
+        """``text`` in a color, on a terminal that takes it."""
+        return f"\033[{code}m{text}\033[0m" if self.color else text
+
+    def ask(self, question: str) -> bool:
+        """A yes or a no from the terminal on standard input; no where it cannot be had."""
+        self.asking = True
+        try:
+            # Where messages are redirected, who can answer must see the question all the same.
+            (self._write_raw if self.err_is_terminal else _tell_terminal)(f"{question} [y/N]")
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        except (OSError, ValueError):
+            return False
+        finally:
+            self.asking = False
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a question can be answered: standard input is a terminal, wherever messages go."""
+        return _is_terminal(sys.stdin)
+
+    def _json_event(self, kind: str, *fields: Any) -> None:
+        """An event made here; its module is loaded only where it is written."""
+        if self.json:
+            from flux_lora_cli.engine import events
+
+            self.event(getattr(events, kind)(*fields))
+
+    def _write_err(self, text: str, label: str = "", color: str = "") -> None:
+        """A message; ``label`` stands before it, in a color where the terminal takes one."""
+        safe = label + _COMMAND.sub(r"\1 ", printable(text, keep_newlines=True))
+        if self.err_is_terminal:
+            safe = _wrapped(safe, self._columns())
+        self._write_raw(self.styled(label, color) + safe[len(label) :] if label else safe)
+
+    def _write_raw(self, text: str) -> None:
+        if self._err is None:
+            return
+        with suppress(OSError, ValueError), self.lifted():
+            self._err.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+            self._err.buffer.flush()
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._err.fileno()).columns or _COLUMNS if self._err else _COLUMNS
+        except (OSError, ValueError):
+            return _COLUMNS
+
+    def settle(self) -> None:
+        """Flush what is left; a stream that cannot be written must not change the exit code as Python ends."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):
+                setattr(sys, name, None)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def _encoded(line: str) -> bytes:
+    """UTF-8; what Python made of bytes that are not (``os.fsdecode``) becomes these bytes again."""
+    try:
+        return line.encode("utf-8", "surrogateescape") + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair from elsewhere
+        return line.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _tell_terminal(text: str) -> None:
+    with suppress(OSError), open("/dev/tty", "w", encoding="utf-8") as terminal:  # noqa: PTH123
+        terminal.write(f"{printable(text)}\n")
+
+
+def _wrapped(text: str, columns: int) -> str:
+    """``text`` broken at words. A line with a command of ours stays whole, so that it can be copied."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= columns or "flux-lora " in line:
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())] + "  "
+        lines += textwrap.wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)

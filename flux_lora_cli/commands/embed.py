@@ -1,0 +1,79 @@
+"""``flux-lora embed``: copies of the images with their requests inside."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flux_lora_cli.commands.arguments import Folder, Only, OnlyFile
+from flux_lora_cli.commands.batch import read_only_file
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.generate import check_text
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.show import some
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import ImageError, NotFoundError
+from flux_lora_cli.text import counted, nearest, printable
+
+EXAMPLES = """
+flux-lora embed flux-lora-output/posters -o to-share
+flux-lora embed flux-lora-output/posters -o to-share --only-file picks.txt
+"""
+
+
+@command
+def embed(
+    folder: Folder,
+    console: Console,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Another folder, for the copies.")],
+    only: Only = None,
+    only_file: OnlyFile = None,
+) -> int:
+    """Copy each image with the request that made it written into the file.
+
+    PNG files get the "parameters" text that web UIs read, JPEG and WebP files the same as EXIF UserComment; all say in
+    XMP that a model made them. Pixels are not encoded anew, and DIR itself is never altered. "flux-lora replay FILE"
+    reads the request back.
+    """
+    from flux_lora_cli.gallery.embed import embed_images
+
+    def saved(path: Path, source: str, new: bool) -> None:
+        console.result(str(path))
+        console.event(Record("embedded", {"file": str(path), "source": source, "new": new}))
+
+    names = None if only_file is None else set(read_only_file(only_file))
+    if only:
+        check_text("--only", *only)
+        matching = _matching(folder, only)
+        names = matching if names is None else names & matching
+    done = embed_images(folder, output, only=names, saved=saved)
+    for file, reason in done.left_out:
+        console.warn(f"{file}: {reason}", "not_embedded")
+    console.summary.update(embedded=done.written, kept=done.kept, failed=len(done.left_out))
+    kept = f", {done.kept:,} there already" if done.kept else ""
+    console.info(f"{counted(done.written, 'copy', 'copies')} written{kept}")
+    if not done.left_out:
+        return 0
+    raise ImageError(
+        f"{counted(len(done.left_out), 'image')} left out: {some([file for file, _ in done.left_out])}",
+        f"flux-lora verify {folder} says which files are not as they were saved.",
+    )
+
+
+def _matching(folder: Path, globs: list[str]) -> set[str]:
+    """Names of the jobs that any glob matches. Raises NotFoundError where one matches none."""
+    from flux_lora_cli.folder.manifest import read_manifest
+
+    known = [name for record in read_manifest(folder).records for name in (record.name, *record.aliases)]
+    found: set[str] = set()
+    for glob in globs:
+        matched = {name for name in known if fnmatchcase(name, glob)}
+        if not matched:
+            near = nearest(glob, known[:2000])
+            hint = f"did you mean '{printable(near)}'?" if near else ""
+            raise NotFoundError(f"no job of {printable(str(folder))} matches '{printable(glob)}'", hint)
+        found |= matched
+    return found

@@ -1,0 +1,79 @@
+"""``flux-lora gallery``: a page, or a contact sheet, to look at the results."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flux_lora_cli.commands.arguments import Folders
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import UsageError
+
+EXAMPLES = """
+flux-lora gallery flux-lora-output/posters
+flux-lora gallery shard-1 shard-2 -o all
+flux-lora gallery flux-lora-output/posters --sheet posters.png
+flux-lora gallery before after --compare -o review
+"""
+
+
+@command
+def gallery(
+    folders: Folders,
+    console: Console,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="For the page (default: the first DIR).")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE", help="Write a contact sheet: .png, .jpg or .webp.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare two folders, BEFORE and AFTER, job by job.")
+    ] = False,
+    show_nsfw: Annotated[bool, typer.Option("--show-nsfw", help="Do not blur flagged images on a sheet.")] = False,
+) -> int:
+    """Write index.html beside the images: a page to look at the results.
+
+    It filters, sorts, lays out matrices as grids, shows images side by side, and exports picks as a list of job IDs
+    for --only-file. It links the images and loads nothing from elsewhere. With --sheet, writes a contact sheet instead
+    (with -o, both).
+
+    With --compare, the page pairs the images of two folders and shows what changed. It is a folder of its own, with
+    copies of the images.
+    """
+    if compare and (len(folders) != 2 or (output is None and sheet is None)):
+        raise UsageError(
+            "--compare takes two folders, BEFORE and AFTER, and a place for the page or sheet",
+            "Write: flux-lora gallery BEFORE AFTER --compare -o review",
+        )
+    written: list[Path] = []
+    if sheet is not None:
+        from flux_lora_cli.gallery.sheet import make_pair_sheet, make_sheet
+
+        make = partial(make_pair_sheet, folders[0], folders[1]) if compare else partial(make_sheet, folders)
+        written += make(sheet, show_nsfw=show_nsfw)
+    if compare and output is not None:
+        from flux_lora_cli.gallery.compare import build_review
+
+        review = build_review(folders[0], folders[1], output)
+        written.append(review.page)
+        counts = {change.lower().replace(" ", "_"): number for change, number in review.counts.items()}
+    else:
+        from flux_lora_cli.gallery.page import build_gallery
+        from flux_lora_cli.gallery.pictures import read_pictures
+
+        if sheet is None or output is not None:
+            written.append(build_gallery(folders, output))
+        there = [picture.file is not None for folder in folders for picture in read_pictures(folder)]
+        counts = {"images": sum(there), "missing": len(there) - sum(there)}
+    console.info(", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items()) or "no images")
+    for path in written:
+        console.result(str(path))
+        console.event(Record("gallery", {"file": str(path), **counts}))
+    console.summary.update(counts)
+    return 0

@@ -1,0 +1,147 @@
+"""``flux-lora models``: which models take LoRAs, what they take, and what they cost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flux_lora_cli.commands.arguments import ModelTables
+from flux_lora_cli.commands.connection import check, connected, service_name
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.options import ServiceOptions, command
+from flux_lora_cli.commands.show import plain, print_table, some
+from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import FolderError, NotFoundError
+from flux_lora_cli.text import counted, quoted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.service.models import Model, Parameter
+
+EXAMPLES = """
+flux-lora models
+flux-lora models flux-dev-lora
+flux-lora models --update
+flux-lora models --update models.json && flux-lora preset check --models models.json presets/*.yaml
+"""
+
+
+@command
+def models(
+    *,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Short or full ID; with --update, the FILE to write.")
+    ] = None,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Read the service's catalogue into FILE, or else the file of --models, or else this user's cache.",
+        ),
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include models that take no LoRAs.")] = False,
+    file: ModelTables = None,
+    service: ServiceOptions,
+    console: Console,
+) -> int:
+    """List the models that take LoRAs, or show one with each parameter's type, range and default.
+
+    The built-in tables are a start. --update reads the service's own; from then on they replace the built-in ones.
+    Nothing is read from the service without it. Prices are as documented, per image; "from" marks the lowest price.
+    """
+    check(service, console)
+    if update:
+        return _update(service, console, Path(model) if model else file, everything)
+    from flux_lora_cli.service.catalogue import load_models
+    from flux_lora_cli.service.models import UnknownModel
+
+    known = load_models(os.environ, file, service_name(service))
+    if model is not None:
+        try:
+            return _show(known.find(model, service.api_version), console)
+        except UnknownModel as error:
+            if any(model in (each.id, each.short) for each in known):  # but not on this version
+                raise
+            raise NotFoundError(error.message, error.hint.partition("; --allow")[0]) from None
+    rows = [["MODEL", "API", "LORAS", "PRICE", "TABLE"]]
+    for each in (each for each in known if everything or each.max_loras):
+        console.event(Record("model", _data(each)))
+        rows.append([each.id, each.version, str(each.max_loras or "-"), _price(each), each.source])
+    print_table(rows, console)
+    console.summary.update(models=len(rows) - 1)
+    console.info(f"{counted(len(rows) - 1, 'model')}; flux-lora models MODEL shows one with its parameters")
+    return 0
+
+
+def _show(model: Model, console: Console) -> int:
+    loras = f"at most {model.max_loras}" if model.max_loras else "none"
+    console.event(Record("model", _data(model)))
+    facts = (model.id, f"API {model.version}; LoRAs: {loras}; price per image: {_price(model)}", model.source, "")
+    for fact in facts:
+        console.result(plain(fact))
+    rows = [["PARAMETER", "TYPE", "ALLOWED", "DEFAULT", "DESCRIPTION"]]
+    for each in model.parameters.values():
+        needed = "Required. " if each.required else ""
+        rows.append([each.name, each.type, _allowed(each), _default(each.default), f"{needed}{each.description}"])
+    print_table(rows, console)
+    return 0
+
+
+def _allowed(parameter: Parameter) -> str:
+    low, high = parameter.minimum, parameter.maximum
+    if parameter.choices:
+        return ", ".join(map(str, parameter.choices))
+    if low is None and high is None:
+        return f"at most {parameter.max_items}" if parameter.max_items else "-"
+    bounds = f"at most {high}" if low is None else f"at least {low}" if high is None else f"{low} to {high}"
+    return bounds + (" each" if parameter.type == "size" else "")
+
+
+def _default(value: Any) -> str:
+    if value in (None, ""):
+        return "-"
+    return "none" if value in ((), []) else quoted(value).strip('"')
+
+
+def _price(model: Model) -> str:
+    if model.price is None:
+        return "not known"
+    return f"{'from ' if model.price_is_floor else ''}{dollars(model.price)}"
+
+
+def _data(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "version": model.version,
+        "loras": model.max_loras,
+        "price_usd": None if model.price is None else f"{model.price:f}",
+        "price_is_floor": model.price_is_floor,
+        "source": model.source,
+        "parameters": [asdict(each) for each in model.parameters.values()],
+    }
+
+
+def _update(service: ServiceOptions, console: Console, file: Path | None, everything: bool) -> int:
+    from flux_lora_cli.service.catalogue import cache_path, save_catalogue
+
+    with connected(service, console) as connection:
+        path, origin = file or cache_path(connection.service), connection.service
+        if path is None:
+            raise FolderError("there is no home folder to keep the catalogue in", "Name a file: models --update FILE")
+        document = connection.client.models()
+    saved = save_catalogue(document, path, origin=origin, fetched_at=datetime.now(UTC), everything=everything)
+    if saved.skipped:
+        number = counted(len(saved.skipped), "entry", "entries")
+        console.warn(f"{number} of the catalogue could not be read: {some(saved.skipped)}", "catalogue")
+    loras = sum(1 for model in saved.models if model.max_loras)
+    console.result(str(path))
+    console.event(Record("catalogue", {"file": str(path), "models": len(saved.models), "loras": loras}))
+    console.summary.update(models=len(saved.models), skipped=len(saved.skipped))
+    use = f"; use it with --models {path}" if file is not None else ""
+    console.info(f"{counted(len(saved.models), 'model')}, {loras:,} with LoRAs{use}")
+    return 0

@@ -1,0 +1,81 @@
+"""``flux-lora preset check``: every problem of presets, before anything is spent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flux_lora_cli.commands.arguments import ExpandOptions, Files, check_options, choice
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.generate import ModelsOptions
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.show import plain
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import FluxLoraError, PresetError
+from flux_lora_cli.text import counted
+
+EXAMPLES = """
+flux-lora preset check presets/*.yaml
+flux-lora preset check --strict --format github presets/*.yaml
+"""
+
+Format = Literal["text", "github"]
+
+
+@command
+def preset_check(
+    files: Files,
+    models: ModelsOptions,
+    options: ExpandOptions,
+    console: Console,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat notes as problems.")] = False,
+    format: Annotated[  # noqa: A002 - the option's name
+        Format, choice("--format", Format, "Print text (default) or GitHub annotations.")
+    ] = "text",
+) -> int:
+    """Find every problem of presets. Nothing is sent or spent.
+
+    Prints one line for each problem, FILE:LINE:COLUMN: message, and exits with 10, or with 0 if there is none. Notes
+    say what is valid and probably not meant. With -v, also says how the number of jobs comes about.
+    """
+    from flux_lora_cli.commands.ci import annotation
+    from flux_lora_cli.presets.load import load_presets
+
+    def annotate(level: str, text: str, *place: Any) -> None:
+        """Mark a place for GitHub: among the results, or, where those are NDJSON, among the messages."""
+        if format == "github":
+            (console.annotate if console.json else console.result)(annotation(level, text, *place))
+
+    def tell(level: str, text: str, item: Any) -> None:
+        if console.json:
+            (console.problem if level == "error" else console.note)(item)
+        elif format == "text":
+            console.result(plain(item))
+        annotate(level, text, item.file, item.line, item.column)
+
+    try:
+        settings = check_options(models, options, files, strict=strict, require_jobs=False, inspect=True)
+        loaded = load_presets(*files, options=settings, allow=models.allow_path or ())
+    except FluxLoraError as error:
+        problems: tuple[Any, ...] = error.problems
+        for problem in problems:
+            tell("error", problem.text, problem)
+        if not problems:
+            annotate("error", f"{error.message} {error.hint}".strip())
+        console.summary.update(files=len(files), problems=len(problems))
+        if isinstance(error, PresetError):
+            raise PresetError(error.message, error.hint) from None  # its problems were told
+        raise
+    for note in loaded.notes:
+        tell("notice", note.message, note)
+    for preset in loaded.presets:
+        data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model}
+        console.event(Record("preset", data))
+        for line in preset.sums:
+            console.explain(f"{preset.file}: {line}")
+    console.summary.update(files=len(loaded.presets), problems=0, notes=len(loaded.notes), jobs=loaded.total)
+    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
+    notes = f", {counted(len(loaded.notes), 'note')}" if loaded.notes else ""
+    console.info(f"{counted(len(loaded.presets), 'preset')} OK, {counted(loaded.total, 'job')}{how}{notes}")
+    return 0

@@ -1,0 +1,225 @@
+"""``flux-lora preset diff``: what a change of presets would buy, as text, Markdown or annotations."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from flux_lora_cli.commands import completion
+from flux_lora_cli.commands.arguments import ExpandOptions, check_options, choice
+from flux_lora_cli.commands.ci import annotation
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.generate import ModelsOptions
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.show import plain, some, value_text
+from flux_lora_cli.commands.values import money, price
+from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.engine.budget import plain as decimal
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import BudgetError, NotFoundError
+from flux_lora_cli.text import counted, quoted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.diff import Change, Difference
+
+EXAMPLES = """
+flux-lora preset diff presets
+flux-lora preset diff presets --from origin/main... -o flux-lora-output/posters
+flux-lora preset diff presets --from origin/main... --format markdown --fail-over 5
+"""
+
+Format = Literal["text", "markdown", "github"]
+#: Characters of a comment [GitHub: 65,536], and room for the end of one that is cut.
+_MAX_COMMENT, _ROOM = 65_536, 400
+_MARKS = {"changed": "~", "added": "+", "removed": "-", "renamed": ">"}
+
+
+@command
+def preset_diff(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Presets, or folders of presets.", autocompletion=completion.preset_files),
+    ],
+    models: ModelsOptions,
+    options: ExpandOptions,
+    console: Console,
+    from_: Annotated[
+        str, typer.Option("--from", metavar="REV|DIR", help="Old side; A... is the merge base of A and HEAD.")
+    ] = "HEAD",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Do not count what this output folder has.")
+    ] = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Format, choice("--format", Format, "Print text (default), Markdown for a comment, or GitHub annotations.")
+    ] = "text",
+    fail_over: Annotated[
+        Decimal | None, typer.Option("--fail-over", metavar="USD", parser=money, help="Exit with 8 above this cost.")
+    ] = None,
+    per_image: Annotated[
+        Decimal | None, typer.Option("--price", metavar="USD", parser=price, help="Instead of the documented price.")
+    ] = None,
+) -> int:
+    """Show what a change of presets would buy: jobs added, removed, renamed and changed.
+
+    The new side is the work tree as it is. The old side is read from git alone, with all files that the presets name.
+    A job is bought where neither the old side nor DIR has the same request. Nothing is sent or spent.
+    """
+    from flux_lora_cli.presets.diff import compare
+    from flux_lora_cli.presets.oldside import old_side
+
+    settings = check_options(models, options, [], require_jobs=False)
+    bought = set() if output is None else _bought(output, console)
+    gc.disable()  # jobs are many objects without cycles; looking for some takes a fifth of the time [measured]
+    try:
+        with old_side(paths, from_) as old:
+            label = old.label
+            found = compare(paths, old, settings, allow=models.allow_path or (), bought=bought, price=per_image)
+    finally:
+        gc.enable()
+    for note in found.notes:
+        console.warn(note, "old_side")
+    for change in found.changes:
+        console.event(Record("change", _data(change)))
+    counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
+    cost = "price not known" if found.cost is None else dollars(found.cost)
+    to_buy = f"{counted(found.images, 'image')} to buy, {cost}" if found.images else "nothing to buy"
+    summary = f"{counts} since {plain(label)}; {to_buy}"
+    lines = _github(found, summary) if format == "github" else _text(found)
+    if format == "markdown":
+        lines = _markdown(found, f"**{counts}** since {_code(label)}: {to_buy}")
+    for line in lines:
+        console.result(line)
+    usd = None if found.cost is None else decimal(found.cost)
+    console.summary.update(changes=len(found.changes), unchanged=found.unchanged, images=found.images, cost_usd=usd)
+    console.info(summary)
+    if fail_over is not None and found.images and (found.cost is None or found.cost > fail_over):
+        message = f"the change costs {cost}, more than --fail-over {dollars(fail_over)}"
+        if found.cost is None:
+            message = "the price is not known, so --fail-over cannot be kept"
+        raise BudgetError(message, "Ask for fewer images, raise --fail-over, or name the price with --price USD.")
+    return 0
+
+
+def _bought(folder: Path, console: Console) -> set[str]:
+    """Fingerprints of what an output folder has paid for; nothing in it is changed."""
+    from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+    from flux_lora_cli.folder.manifest import read_manifest
+    from flux_lora_cli.folder.records import State
+
+    records = []
+    with suppress(NotFoundError):
+        records += read_manifest(folder).records
+    if (folder / LEDGER_NAME).exists():
+        with Ledger.open(folder / LEDGER_NAME, None, create=False, read_only=True) as ledger:
+            records += list(ledger.records())
+    if not records:
+        console.warn(f"{folder} holds no results: nothing is counted as bought", "folder")
+    not_paid = (State.PLANNED, State.SKIPPED)
+    return {record.fingerprint for record in records if record.fingerprint and record.state not in not_paid}
+
+
+def _data(change: Change) -> dict[str, Any]:
+    return {
+        "id": change.id,
+        "change": change.kind,
+        "old_id": change.old_id,
+        "preset": change.preset,
+        "parameters": {
+            name: {"from": value.old, "to": value.new, "file": value.where.file, "line": value.where.line}
+            for name, value in change.parameters.items()
+        },
+        "images": change.images,
+        "cost_usd": None if change.cost is None else decimal(change.cost),
+    }
+
+
+# ---- forms -----------------------------------------------------------------------------------
+
+
+def _text(found: Difference) -> Iterator[str]:
+    for preset, changes in _by_preset(found):
+        yield f"{plain(preset)}: {_count(changes)}"
+        for change in changes:
+            yield from _job(change, f"  {_MARKS[change.kind]}", "      ", plain)
+
+
+def _markdown(found: Difference, head: str) -> Iterator[str]:
+    """A comment of at most 65,536 characters: the first jobs whole, then their number."""
+    lines = [head, "", *(f"> {_code(note)}" for note in found.notes)]
+    left = _MAX_COMMENT - _ROOM - sum(len(line) + 1 for line in lines)
+    hidden = 0
+    for preset, changes in _by_preset(found):
+        block = ["", f"### {_code(preset)}", "", _count(changes), ""]
+        for change in changes:
+            block += _job(change, f"- **{change.kind}**", "  - ", _code)
+            left -= sum(len(line) + 1 for line in block)
+            hidden += left < 0
+            lines += block if left >= 0 else []
+            block = []
+    yield from lines
+    if hidden:
+        yield f"\n… and {counted(hidden, 'more job')} not shown here."
+
+
+def _job(change: Change, head: str, indent: str, show: Callable[[str], str]) -> Iterator[str]:
+    """A job as lines; ``show`` makes text from outside safe."""
+    renamed = f" (was {show(change.old_id)})" if change.kind == "renamed" and change.old_id else ""
+    buys = f", {counted(change.images, 'image')}" if change.images else ""
+    yield f"{head} {show(change.id)}{renamed}{buys}"
+    for name, old, new, place in _values(change):
+        yield f"{indent}{show(name)}: {show(old)} → {show(new)} ({show(place)})"
+    if change.kind == "added":
+        yield f"{indent}prompt: {show(_shown(change.prompt))}"
+
+
+def _github(found: Difference, summary: str) -> Iterator[str]:
+    """One annotation for each place that changed something, however many jobs it changes."""
+    places: dict[tuple[str, int, str], list[str]] = {}
+    for change in found.changes:
+        for (name, old, new, _), value in zip(_values(change), change.parameters.values(), strict=True):
+            places.setdefault((value.where.file, value.where.line, f"{name}: {old} → {new}"), []).append(change.id)
+        if change.kind != "changed":
+            was = f" (was {change.old_id})" if change.kind == "renamed" else ""
+            places.setdefault((change.where.file, change.where.line, change.kind), []).append(change.id + was)
+    for (file, line, what), ids in places.items():
+        yield annotation("notice", plain(f"{what}: {some(ids, 3)}"), plain(file), line)
+    for note in found.notes:
+        yield annotation("warning", plain(note))
+    yield annotation("notice", summary)
+
+
+def _by_preset(found: Difference) -> Iterator[tuple[str, list[Change]]]:
+    for preset, changes in groupby(sorted(found.changes, key=lambda c: c.preset), key=lambda c: c.preset):
+        yield preset, list(changes)
+
+
+def _count(changes: Sequence[Change]) -> str:
+    counts = Counter[str](change.kind for change in changes)
+    return ", ".join(f"{counts[kind]:,} {kind}" for kind in _MARKS if counts[kind])
+
+
+def _values(change: Change) -> Iterator[tuple[str, str, str, str]]:
+    """Name, old and new value, and place of each parameter that changed, each safe to print."""
+    for name, (old, new, where) in change.parameters.items():
+        place = f"{where.file}:{where.line}" if where.line else where.file
+        yield plain(name), _shown(old), _shown(new), plain(place)
+
+
+def _shown(value: object) -> str:
+    return plain(value_text(value, lambda each: "default" if each is None else quoted(each, 200)))
+
+
+def _code(text: str) -> str:
+    """Text as Markdown shows it unchanged, whatever it holds: no mention, no link, no HTML."""
+    shown = plain(text) or " "
+    fence = "`" * (max((len(list(run)) for mark, run in groupby(shown) if mark == "`"), default=0) + 1)
+    pad = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"

@@ -1,0 +1,65 @@
+"""``flux-lora preset list``: the presets of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flux_lora_cli.commands.arguments import offline_service
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.generate import ModelsOptions, model_tables
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.show import print_table
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import NotFoundError, PresetError
+from flux_lora_cli.text import counted, printable
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.load import LoadOptions
+
+EXAMPLES = """
+flux-lora preset list
+flux-lora preset list my-presets
+"""
+
+
+@command
+def preset_list(
+    console: Console,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of presets.")] = Path("presets"),
+) -> int:
+    """List the presets of a folder and the folders below it: file, jobs, stacks, description."""
+    from flux_lora_cli.presets.load import LoadOptions
+
+    if not folder.is_dir():
+        raise NotFoundError(f"there is no folder {printable(str(folder))}", "Name the folder that your presets are in.")
+    models = model_tables(ModelsOptions(), offline_service())
+    options = LoadOptions(models=models, max_jobs=None, require_jobs=False, inspect=True)
+    rows = [["FILE", "JOBS", "STACKS", "DESCRIPTION"]]
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".yaml", ".yml")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        entry = _entry(path, options)
+        console.event(Record("preset", entry))
+        jobs = "-" if entry["jobs"] is None else str(entry["jobs"])
+        rows.append([entry["file"], jobs, ", ".join(entry["stacks"]) or "-", entry["description"]])
+    console.summary.update(presets=len(rows) - 1)
+    if len(rows) > 1:
+        print_table(rows, console)
+    else:
+        console.info(f"no presets in {folder}; start one with: flux-lora preset new {folder / 'NAME.yaml'}")
+    return 0
+
+
+def _entry(path: Path, options: LoadOptions) -> dict[str, Any]:
+    from flux_lora_cli.presets.load import load_presets
+
+    entry: dict[str, Any] = {"file": str(path), "name": None, "jobs": None, "stacks": [], "description": ""}
+    try:
+        info = load_presets(path, options=options).presets[0]
+    except PresetError as error:
+        why = f"invalid: {counted(len(error.problems), 'problem')} (flux-lora preset check)"
+        return {**entry, "description": why}
+    return {name: str(path) if name == "file" else getattr(info, name) for name in entry}

@@ -1,0 +1,159 @@
+"""``flux-lora preset show``: the jobs of presets, exactly as they would be submitted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from flux_lora_cli.commands.arguments import ExpandOptions, Files, Only, OnlyFile, choice, offline_service
+from flux_lora_cli.commands.batch import read_only_file
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.generate import GenerateOptions, check_text, load_options
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.show import print_table, value_text
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import UsageError
+from flux_lora_cli.text import counted, json_line, mask_secrets, printable, quoted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.job import Job, LocalImage
+    from flux_lora_cli.presets.load import Loaded, LoadOptions
+
+EXAMPLES = """
+flux-lora preset show presets/posters.yaml
+flux-lora preset show presets/posters.yaml --why
+flux-lora preset show presets/posters.yaml --steps 12 --as jsonl
+"""
+
+As = Literal["table", "yaml", "jsonl"]
+
+
+@command
+def preset_show(
+    files: Files,
+    *,
+    why: Annotated[bool, typer.Option("--why", help="Print file and line of each value.")] = False,
+    as_: Annotated[As, choice("--as", As, "Form (default: table).")] = "table",
+    only: Only = None,
+    only_file: OnlyFile = None,
+    generate: GenerateOptions,
+    options: ExpandOptions,
+    console: Console,
+) -> int:
+    """Show the expanded jobs, exactly as they would be submitted. Nothing is sent or spent.
+
+    What all jobs share stands first, then a table of what differs. With --why, each value comes with the file and
+    line that set it, through "extends" too.
+    """
+    from flux_lora_cli.folder.entries import masked
+    from flux_lora_cli.presets.load import load_presets
+
+    check_text("--only", *(only or ()))
+    if files.count("-") + (only_file == "-") > 1:
+        raise UsageError("standard input (-) can be read only once")
+    ids = None if only_file is None else read_only_file(only_file)
+    service = offline_service(options.api_version)
+    settings = load_options(generate, service, only=tuple(only or ()), only_ids=ids, **options.load_fields(files))
+    loaded = load_presets(*files, options=settings, allow=generate.allow_path or ())
+    views = [View.of(job, loaded, settings) for job in loaded.jobs]
+    console.summary.update(jobs=len(views))
+    for view in views:
+        console.event(Record("job", masked(view.sent) | ({"why": view.places} if why else {})))
+    if as_ != "table":
+        for view in views:
+            console.result(_as_yaml(view.sent) if as_ == "yaml" else json_line(view.sent))
+    elif views:
+        _print_jobs(views, why, console)
+    for note in loaded.notes:
+        console.note(note)
+    part = f" of {loaded.total:,}" if len(views) != loaded.total else ""
+    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
+    console.info(f"{counted(len(views), 'job')}{part}{how}")
+    for line in loaded.sums:
+        console.explain(line)
+    return 0
+
+
+@dataclass(frozen=True)
+class View:
+    """A job as it will be sent, a local image by its path, a seed that will be drawn as ``random``.
+
+    Attributes:
+        places: parameter → where its value comes from.
+    """
+
+    sent: dict[str, Any]
+    places: dict[str, str]
+
+    @classmethod
+    def of(cls, job: Job, loaded: Loaded, options: LoadOptions) -> View:
+        """The view of one of the jobs that were loaded under these options."""
+        model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
+        params = {name: job.with_images(value, _from_here) for name, value in job.params.items()}
+        request = model.request(params, job.seed or 0)
+        if "seed" in request and job.seed is None:
+            request["seed"] = "random"
+        where = {name: f"{at.file}:{at.line}" if at.line else at.file for name, at in loaded.provenance(job).items()}
+        places = {name: where.get(name, f"default of {model.short}") for name in request}
+        if job.seed is None and "seed" not in where:
+            places["seed"] = "drawn when submitted"
+        return cls({"id": job.id, "preset": job.preset, "model": job.model, "input": request}, places)
+
+    def cells(self, why: bool) -> dict[str, tuple[str, str]]:
+        """Each value as text, with its place where that is asked for; the model first, the long ones last."""
+        values = {"model": self.sent["model"], **self.sent["input"]}
+        names = sorted(values, key=lambda name: (name == "prompt", name == "loras"))
+        return {
+            name: (mask_secrets(value_text(values[name], _scalar)), self.places.get(name, "") if why else "")
+            for name in names
+        }
+
+
+def _print_jobs(views: Sequence[View], why: bool, console: Console) -> None:
+    """What all jobs share, and what differs; what a job does not have is shown as ``-``."""
+    cells = [view.cells(why) for view in views]
+    names = list(dict.fromkeys(name for each in cells for name in each))
+    columns = {name: [each.get(name, ("-", "")) for each in cells] for name in names}
+    shared = {name: column[0] for name, column in columns.items() if len(set(column)) == 1}
+    ids = [view.sent["id"] for view in views]
+    everyone = "all jobs" if len(ids) > 1 else ids[0]
+    if why:
+        rows = [[everyone, name, place, text] for name, (text, place) in shared.items()]
+        for job, values in zip(ids, cells, strict=True):
+            rows += [[job, name, place, text] for name, (text, place) in values.items() if name not in shared]
+        print_table([["JOB", "PARAMETER", "FROM", "VALUE"], *rows], console)
+        return
+    print_table([[everyone, ""], *([name, text] for name, (text, _) in shared.items())], console)
+    if len(ids) > 1:
+        left = [name for name in names if name not in shared]
+        rows = [[job, *(columns[name][at][0] for name in left)] for at, job in enumerate(ids)]
+        console.result("")
+        print_table([["JOB", *map(str.upper, left)], *rows], console)
+
+
+def _as_yaml(sent: dict[str, Any]) -> str:
+    """A job as an item of a YAML list; text that is not plain stands in double quotes, on one line."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        style = None if value == printable(value) and not value.lstrip().startswith(":") else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    item = yaml.dump([sent], Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000_000)
+    return printable(item.rstrip("\n"), keep_newlines=True)
+
+
+def _scalar(value: Any) -> str:
+    return value or '""' if isinstance(value, str) else quoted(value)
+
+
+def _from_here(image: LocalImage) -> str:
+    return os.path.relpath(image.path)

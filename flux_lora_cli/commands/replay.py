@@ -1,0 +1,155 @@
+"""``flux-lora replay``: submit again the request that made an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flux_lora_cli.commands.connection import check
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.generate import GenerateOptions, check_text, model_tables, named_overrides, set_overrides
+from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, SpendOptions, command
+from flux_lora_cli.errors import NotFoundError, UsageError
+from flux_lora_cli.text import printable
+
+if TYPE_CHECKING:
+    from flux_lora_cli.gallery.replay import ReplaySource
+    from flux_lora_cli.presets.job import Job
+    from flux_lora_cli.service.models import Models
+
+EXAMPLES = """
+flux-lora replay out/a-cat-0f3c-0.png --wait
+flux-lora replay out dawn/nasa/1 --steps 40 --wait -o better
+flux-lora replay out/a-cat-0f3c-0.png --to-preset > cat.yaml
+"""
+
+
+@command
+def replay(
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", parser=Path, help="A saved image, or a folder.", show_default=False)
+    ],
+    job: Annotated[
+        str | None, typer.Argument(metavar="JOB", parser=str, help="With a folder: the job's ID.", show_default=False)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the task and save its images.")] = False,
+    to_preset: Annotated[bool, typer.Option("--to-preset", help="Print the job as a preset; submit nothing.")] = False,
+    *,
+    generate: GenerateOptions,
+    spend: SpendOptions,
+    service: ServiceOptions,
+    save: SaveOptions,
+    console: Console,
+) -> int:
+    """Submit again the request that made an image: the same model, parameters and seed.
+
+    The request is read from inside the image (see embed), from the manifest beside it, or from a folder's manifest by
+    the job's ID. The options for parameters vary it. An image of the sandbox is made again there, unless --base-url or
+    --api-key-file asks for the service.
+    """
+    from flux_lora_cli.commands.running import run_settings
+    from flux_lora_cli.commands.submit import dry_run, submit_and_wait
+    from flux_lora_cli.gallery.replay import find_request
+    from flux_lora_cli.presets.load import Loaded
+
+    check(service, console)
+    run_settings(spend, save, console)
+    check_text("JOB", job or "")
+    found = find_request(target, job)
+    models = model_tables(generate, service)
+    service = _as_made(found, service, console)
+    again = _job(found, generate, service, models)
+    if to_preset:
+        return _print_preset(again, found, service, console)
+    if found.sandbox and not service.sandbox and not spend.dry_run and not _asked_plainly(console):
+        raise UsageError(
+            f"{found.where} was made by the sandbox; submitting it to the service costs money",
+            "Add --sandbox to make it there again; to pay for it, name the service: --base-url https://api.wavespeed.ai",
+        )
+    loaded = Loaded([again], [], (again.preset,), 1, "1")
+    if spend.dry_run:
+        return dry_run(loaded, models, spend, service, console)
+    return submit_and_wait(loaded, models, spend, save, service, console, wait=wait)
+
+
+def _asked_plainly(console: Console) -> bool:
+    return "base_url" in console.given or "yes" in console.given
+
+
+def _as_made(found: ReplaySource, service: ServiceOptions, console: Console) -> ServiceOptions:
+    """The API version under which the image was made, unless one is named: each has ranges and defaults of its own."""
+    if service.api_version is not None or found.api_version is None:
+        return service
+    console.explain(f"{found.where} is of API {found.api_version}, so it is sent there")
+    return replace(service, api_version=found.api_version)  # type: ignore[arg-type]  # "v2" or "v3"
+
+
+def _job(found: ReplaySource, generate: GenerateOptions, service: ServiceOptions, models: Models) -> Job:
+    """The request as a job, varied by the options.
+
+    Raises:
+        UsageError: the model does not take a value; an input image or a secret that is not at hand.
+        NotFoundError: an input image is gone.
+    """
+    from flux_lora_cli.presets.job import LocalImage
+    from flux_lora_cli.presets.sources import Files
+    from flux_lora_cli.service.models import check_request, check_value, is_remote_image
+
+    given = {**set_overrides(generate.set_ or ()), **named_overrides(generate, models)}
+    named = generate.model or given.pop("model", None)
+    model = models.find(named or found.job.model, service.api_version, allow_unknown=generate.allow_unknown_model)
+    params: dict[str, Any] = {**found.job.params, **given}
+    images = dict(found.job.images)
+    for name in found.missing:
+        if name in params.values() or name in (params.get("images") or ()):
+            raise NotFoundError(f"the input image {printable(name)} of {found.where} is gone", "Name one with --image.")
+    if secret := next((key for key in found.masked if key not in given), ""):
+        raise UsageError(
+            f"{found.where}: {secret} had a secret in it, which is not kept", f"Give it again: --set {secret}=…"
+        )
+    files = Files(generate.allow_path or ())
+    for key in ("image", "images"):
+        values = given.get(key, ())
+        for value in [values] if isinstance(values, str) else values:
+            if isinstance(value, str) and not is_remote_image(value):
+                image: LocalImage = files.given_image(value)
+                images[image.sha256] = image
+                params[key] = _renamed(params[key], value, image.sha256)
+    seed = params.pop("seed", found.job.seed)
+    problems = check_request(model, {k: v for k, v in params.items() if k not in ("image", "images")})
+    if seed is not None and "seed" in model.parameters and (problem := check_value(model.parameters["seed"], seed)[1]):
+        problems.append(problem)
+    problems = [problem for problem in problems if problem.key not in ("image", "images") or problem.key not in params]
+    if problems:
+        raise UsageError("; ".join(map(str, problems)), f"The request is {found.where}.")
+    return replace(found.job, model=model.id, params=params, seed=None if seed == -1 else seed, images=images)
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    return [new if item == old else item for item in value] if isinstance(value, list) else new
+
+
+def _print_preset(job: Job, found: ReplaySource, service: ServiceOptions, console: Console) -> int:
+    from flux_lora_cli.engine.events import Record
+    from flux_lora_cli.presets.to_yaml import job_as_yaml
+    from flux_lora_cli.service.models import Models
+
+    request = {key: _path_of(value, job) for key, value in job.params.items()}
+    if job.seed is not None:
+        request["seed"] = job.seed
+    own = Models.builtin().find(job.model, allow_unknown=True).version
+    version = service.api_version if service.api_version != own else None
+    text = job_as_yaml(job.model, request, job_id=job.id or found.job.id, version=version)
+    console.document(text)
+    console.event(Record("job", {"id": job.id, "model": job.model, "input": request, "yaml": text}))
+    return 0
+
+
+def _path_of(value: Any, job: Job) -> Any:
+    """An input image as a preset names it: by its path."""
+    if isinstance(value, list):
+        return [_path_of(item, job) for item in value]
+    return job.images[value].path if isinstance(value, str) and value in job.images else value

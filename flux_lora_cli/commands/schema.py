@@ -1,0 +1,41 @@
+"""``flux-lora schema``: the JSON Schemas of what users write and read."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flux_lora_cli.commands.arguments import ModelTables, offline_service
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.generate import ModelsOptions, model_tables
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.values import word
+from flux_lora_cli.engine.events import Record
+
+EXAMPLES = """
+flux-lora schema preset > preset.schema.json
+flux-lora schema preset --models models.json > preset.schema.json
+"""
+
+Name = Literal["preset", "manifest", "event"]
+
+
+@command
+def schema(
+    name: Annotated[Name, typer.Argument(metavar="preset|manifest|event", parser=word(Name), help="Which schema.")],
+    console: Console,
+    models: ModelTables = None,
+) -> int:
+    """Print a JSON Schema (2020-12): of presets, of manifest.json, or of a line of --json."""
+    if name == "preset":
+        from flux_lora_cli.presets.schema import schema as schema_of
+
+        document: dict[str, Any] = schema_of(model_tables(ModelsOptions(models=models), offline_service()))
+    else:
+        document = json.loads((files("flux_lora_cli") / "resources" / f"{name}.schema.json").read_text("utf-8"))
+    console.document(json.dumps(document, indent=2, ensure_ascii=False))
+    console.event(Record("schema", {"name": name, "schema": document}))
+    return 0

@@ -1,0 +1,121 @@
+"""``flux-lora serve``: the sandbox as a server."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flux_lora_cli.commands.arguments import choice
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.options import advanced, command
+from flux_lora_cli.commands.values import bad, count, duration, money, rate
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import FolderError, Interrupted, OutputClosed, Terminated, UsageError
+from flux_lora_cli.sandbox import ENDPOINTS, KINDS, Request, Sandbox, StateError
+from flux_lora_cli.sandbox import serve as serve_forever
+
+EXAMPLES = """
+flux-lora serve --port 8000
+flux-lora serve --service-time 2-6 --concurrency 3 --rate 10/min
+flux-lora serve --fault submit:503:first=2 --fault download:cut:5%
+"""
+
+Undeclared = Literal["drop", "refuse"]
+
+
+def span(text: Any) -> tuple[float, float]:
+    """The seconds of ``0.5``, ``2-6`` or ``30s-2m``, from and to."""
+    low, _, high = str(text).partition("-")
+    try:
+        first, last = (0.0 if end == "0" else duration(end) for end in (low, high or low))
+    except typer.BadParameter:
+        raise bad(text, "a valid service time", "write 0.5, or 2-6 (seconds)") from None
+    return first, last
+
+
+usd = partial(advanced, metavar="USD", parser=money)
+
+
+@dataclass
+class SandboxOptions:
+    """How the sandbox behaves; the names are those of ``Sandbox``."""
+
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = 0
+    service_time: Annotated[
+        Any, typer.Option("--service-time", metavar="S[-S]", parser=span, help="Time that a task takes: 0.5, or 2-6.")
+    ] = "0.6-1.2"
+    faults: Annotated[
+        list[str] | None, typer.Option("--fault", metavar="SPEC", help="Make requests go wrong; see above. Repeatable.")
+    ] = None
+    state: Annotated[Path | None, typer.Option("--state", metavar="FILE", help="Keep tasks and charges in FILE.")] = (
+        None
+    )
+    rate: Annotated[
+        float | None, advanced("--rate", metavar="N/min", parser=rate, help="Images accepted; beyond that: 429.")
+    ] = None
+    concurrency: Annotated[
+        int | None, advanced("--concurrency", metavar="N", parser=count(100_000), help="Tasks worked on at once.")
+    ] = None
+    price_per_image: Annotated[Decimal | None, usd("--price-per-image", help="Instead of the documented price.")] = None
+    balance: Annotated[Decimal | None, usd("--balance", help="Credit (default: without end).")] = None
+    api_key: Annotated[
+        str | None, advanced("--api-key", metavar="KEY", help="Accept this key only (default: any key but none).")
+    ] = None
+    nsfw_rate: Annotated[
+        float, advanced("--nsfw-rate", metavar="SHARE", min=0, max=1, help="Share of images flagged, 0 to 1.")
+    ] = 0.0
+    undeclared: Annotated[
+        Undeclared,
+        choice("--undeclared", Undeclared, "What to do with keys that a model does not declare (default: drop).", True),
+    ] = "drop"
+    seed: Annotated[int, advanced("--seed", metavar="INT", help="Seed of its own randomness.")] = 0
+
+
+@command
+def serve(options: SandboxOptions, console: Console) -> int:
+    """Serve the API itself, offline: the same endpoints, the same checks, drawn pictures.
+
+    The first line on standard output is the base URL. Any client works with it whose base URL can be set. Ctrl-C
+    ends it.
+    """
+
+    def ready(sandbox: Sandbox) -> None:
+        if sandbox.notice:
+            console.warn(sandbox.notice, "sandbox")
+        console.result(sandbox.base_url)
+        console.event(Record("serving", {"url": sandbox.base_url, "sandbox": True}))
+        if console.closed:
+            raise OutputClosed("standard output was closed")
+        console.info("Ctrl-C ends it")
+
+    def log(stage: str, endpoint: str, request: Request) -> None:
+        if stage == "received":
+            console.explain(f"{request.method} {request.path}")
+
+    given = {**vars(options), "faults": options.faults or (), "rate": options.rate and options.rate * 60}
+    try:
+        number = serve_forever(ready, on_event=log if console.verbose else None, **given)
+    except StateError as error:
+        raise FolderError(str(error), "Name another file with --state.") from None
+    except ValueError as error:
+        raise UsageError(str(error), "See: flux-lora serve --help") from None
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"port {options.port}: {why}", "Choose another --port, or 0 for a free one.") from None
+    raise (Interrupted if number == signal.SIGINT else Terminated)("the sandbox was stopped")
+
+
+serve.__doc__ = f"""{serve.__doc__}
+    Faults are ENDPOINT:KIND[=VALUE], each time, or followed by :first=N, :every=N or :P%. Endpoints:
+    {", ".join(ENDPOINTS)}. Kinds:
+
+    {"; ".join(f"{kind}: {what}" for kind, what in KINDS.items())}.
+    """

@@ -1,0 +1,83 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run in good order, the next one the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, OutputClosed, Terminated
+
+if TYPE_CHECKING:
+    from flux_lora_cli.commands.console import Console
+    from flux_lora_cli.engine.settings import Stop
+
+#: Seconds within which further signals belong to the first: a wrapper and the terminal both pass on one Ctrl-C.
+TOGETHER = 0.5
+
+
+class Ended(BaseException):
+    """A signal while no run is there to end in good order."""
+
+    def __init__(self, error: FluxLoraError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Signals:
+    """What the process does about signals; what its parent chose to ignore (nohup) stays ignored."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._stop: Stop | None = None
+        self._resume = ""
+
+    def catch(self) -> None:
+        """Take over SIGINT, SIGTERM and SIGHUP."""
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        now = time.monotonic()
+        if self._first is not None:
+            if now - self._first > TOGETHER:
+                os._exit(code)
+            return
+        self._first = now
+        hint = f"To resume: {self._resume}" if self._resume else ""
+        kind, words = (Interrupted, "interrupted") if code is ExitCode.INTERRUPTED else (Terminated, "terminated")
+        if self._stop is None:
+            raise Ended(kind(words, hint))
+        self._stop.request(kind(f"{words}; state is saved", hint))
+
+    @contextmanager
+    def stopping(self, console: Console, resume: str = "") -> Iterator[Stop]:
+        """A ``Stop`` that the first signal, or a standard output that is closed, requests.
+
+        Args:
+            resume: the command that goes on from there.
+        """
+        from flux_lora_cli.engine.settings import Stop
+
+        stop = self._stop = Stop()
+        self._resume = resume
+
+        def closed() -> None:
+            hint = f"To resume: {resume}" if resume else ""
+            stop.request(OutputClosed("standard output was closed; state is saved", hint))
+
+        console.on_closed = closed
+        if console.closed:
+            closed()
+        try:
+            yield stop
+        finally:
+            console.on_closed = None
+            if self._first is None:  # else a signal that comes while the end is reported ends nothing anew
+                self._stop = None

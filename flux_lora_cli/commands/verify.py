@@ -1,0 +1,62 @@
+"""``flux-lora verify``: every file of a folder against its manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from flux_lora_cli.commands.arguments import Folder
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.show import meter
+from flux_lora_cli.engine.events import Record
+from flux_lora_cli.errors import ImageError
+from flux_lora_cli.text import counted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.folder.verify import Finding
+
+EXAMPLES = """
+flux-lora verify flux-lora-output/nasa
+flux-lora verify flux-lora-output/nasa | cut -f1
+"""
+
+
+@command
+def verify(folder: Folder, console: Console) -> int:
+    """Read every byte of a folder's images and compare with its records.
+
+    Prints one line for each file that is not as it was saved: its path, a tab, and "missing" or "altered". Exits with
+    6 if there is one, or if an image never came; otherwise with 0. Nothing is sent and nothing is changed. With -v,
+    also names files that the folder does not know.
+    """
+    from flux_lora_cli.folder.verify import verify_folder
+
+    progress, counts = meter(console), Counter[str]()
+
+    def tell(finding: Finding) -> None:
+        path = finding.path and str(folder / finding.path)
+        counts[finding.kind] += 1
+        progress(f"{counted(counts.total(), 'file')} checked")
+        if finding.kind in ("missing", "altered"):
+            console.result(f"{path}\t{finding.kind}")
+        elif finding.kind == "never_saved":
+            console.complain(f"{finding.job}: image {finding.index} was never saved: {finding.message}")
+        elif finding.kind == "foreign":
+            console.explain(f"not of this folder: {path}")
+        if finding.counts:
+            data = {"path": path, "finding": finding.kind, "job": finding.job, "index": finding.index}
+            console.event(Record("file", data))
+
+    verify_folder(folder, tell)
+    wrong = {kind: counts[kind] for kind in ("missing", "altered", "never_saved")}
+    checked = counts["ok"] + counts["missing"] + counts["altered"]
+    console.summary.update(checked=checked, **wrong, foreign=counts["foreign"])
+    if not any(wrong.values()):
+        console.info(f"{counted(checked, 'file')} checked: all as they were saved")
+        return 0
+    found = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in wrong.items() if number)
+    raise ImageError(
+        f"{counted(checked, 'file')} checked: {found}",
+        "Run the batch again with --verify: it fetches what the service still has, and buys nothing anew.",
+    )

@@ -1,0 +1,73 @@
+"""``flux-lora wait``: from task IDs to images on disk."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from flux_lora_cli.commands.connection import check, default_folder
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.ids import TaskIds
+from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, command
+from flux_lora_cli.errors import ExitCode, NotFoundError, UsageError
+from flux_lora_cli.text import printable
+
+EXAMPLES = """
+flux-lora submit "a cat" | flux-lora wait -
+flux-lora wait 1f0c9a3e -o pictures --filename "{task}-{index}.{ext}"
+"""
+
+
+@command
+def wait(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID", parser=str, help="Task IDs, or - to read them.", show_default=False)
+    ],
+    save: SaveOptions,
+    service: ServiceOptions,
+    console: Console,
+) -> int:
+    """Wait for tasks, save their images, print the file paths.
+
+    With - the first task is waited for before the input ends. Tasks are added to the manifest of the folder.
+    """
+    from flux_lora_cli.commands.running import run_settings, running, tell_end
+    from flux_lora_cli.engine.tasks import wait_for
+
+    check(service, console)
+    settings = run_settings(None, save, console)
+    streamed = TaskIds() if "-" in ids else None
+    if streamed is not None and len(ids) > 1:
+        raise UsageError("- reads the IDs from standard input; others cannot be added to it")
+    wanted: Iterable[str] = _checked(ids) if streamed is None else streamed.wait_for_first()
+    resume = "" if streamed else shlex.join(["flux-lora", *sys.argv[1:]])
+    with running(service, console, resume=resume, what="tasks") as run:
+        result = wait_for(
+            wanted,
+            run.client,
+            run.service,
+            save.output or default_folder(service),
+            settings,
+            api_version=service.api_version,
+            observer=run.observer,
+            stop=run.stop,
+        )
+    code = tell_end(result, console)
+    if streamed is not None and code < ExitCode.INTERRUPTED:
+        streamed.complain()
+    return code
+
+
+def _checked(ids: list[str]) -> list[str]:
+    from flux_lora_cli.service.wire import is_task_id
+
+    for task_id in ids:
+        if not is_task_id(task_id):
+            raise NotFoundError(
+                f"'{printable(task_id)}' is not a task ID", "Task IDs are what submit prints, one per line."
+            )
+    return ids

@@ -1,0 +1,101 @@
+"""Completion as the shells ask for it, and in the shells themselves."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROGRAM, require_tool
+
+_PRESET = """\
+version: 1
+stacks: {nasa: [{path: a/b, scale: 1}], plain: []}
+matrix: {seed: [1, 2]}
+jobs:
+  - {id: dawn, prompt: a cat}
+  - {id: dusk, prompt: a dog, stack: nasa}
+"""
+Ask = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with presets, and the program on a path of its own."""
+    (tmp_path / "presets" / "deep").mkdir(parents=True)
+    (tmp_path / "presets" / "posters.yaml").write_text(_PRESET)
+    (tmp_path / "presets" / "deep" / "ideas.txt").write_text("a cat\n")
+    (tmp_path / "presets" / "notes.md").write_text("")
+    (tmp_path / "presets" / "bad.yaml").write_text("version: [")
+    (tmp_path / "presets" / "$(touch evil).yaml").write_text(_PRESET)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "flux-lora"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flux_lora_cli "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def complete(place: Path) -> Ask:
+    """What is offered for a command line, as bash asks."""
+
+    def ask(line: str) -> list[str]:
+        words = line.split(" ")
+        asked = {"_FLUX_LORA_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+        done = subprocess.run(
+            [str(place / "bin" / "flux-lora")], env={**os.environ, **asked}, cwd=place, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("flux-lora ba", ["batch"]),
+        ("flux-lora preset sh", ["show"]),
+        ("flux-lora --json wa", ["wait"]),
+        ("flux-lora submit --wa", ["--wait"]),
+        ("flux-lora batch --retry", ["--retry-failed"]),
+        ("flux-lora submit --nsfw ", ["keep", "quarantine", "skip"]),
+        ("flux-lora submit --api-version v", ["v2", "v3"]),
+        ("flux-lora submit --size 1536", ["1536*1024", "1536*1536"]),
+        ("flux-lora submit --model flux-dev-lora-ul", ["flux-dev-lora-ultra-fast"]),
+        ("flux-lora submit --set num_im", ["num_images="]),
+        ("flux-lora batch presets/", ["presets/bad.yaml", "presets/deep/ideas.txt", "presets/posters.yaml"]),
+        ("flux-lora batch presets/posters.yaml --only da", ["dawn/1", "dawn/2"]),
+        ("flux-lora batch presets/posters.yaml --adopt dusk/1", ["dusk/1="]),
+        ("flux-lora submit --preset presets/posters.yaml --stack ", ["nasa", "plain"]),
+        ("flux-lora batch presets/bad.yaml --only ", []),
+    ],
+)
+def test_what_bash_is_offered(complete: Ask, place: Path, line: str, offered: list[str]) -> None:
+    assert complete(line) == offered
+    assert not (place / "evil").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_is_one_of_the_shell(place: Path, shell: str) -> None:
+    path = require_tool(shell)
+    source = subprocess.run(
+        [path, "-c", f"{' '.join(PROGRAM)} --show-completion"], capture_output=True, text=True, check=True, cwd=place,
+        env={**os.environ, "SHELL": path},
+    )  # fmt: skip
+    assert "_FLUX_LORA_COMPLETE" in source.stdout
+    assert subprocess.run([path, "-n"], input=source.stdout, text=True, check=False).returncode == 0
+
+
+def test_fish_completes_through_the_script(place: Path) -> None:
+    fish = require_tool("fish")
+    env = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "SHELL": fish}
+    script = "flux-lora --show-completion | source; complete -C 'flux-lora submit --nsfw '"
+    done = subprocess.run([fish, "-c", script], env=env, cwd=place, capture_output=True, text=True, check=True)
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {"keep", "quarantine", "skip"}

@@ -1,0 +1,184 @@
+"""``preset check``, ``show``, ``list``, ``new`` and ``schema``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.commands.conftest import Run
+from tests.conftest import Cli
+
+BASE = "version: 1\ndefaults:\n  size: 512*768\nstacks:\n  nasa: [{path: owner/nasa, scale: 0.9}]\n  plain: []\n"
+CHILD = """\
+version: 1
+extends: base.yaml
+jobs:
+  - id: cat
+    prompt: "a {red|blue} cat"
+    stack: nasa
+    seed: 7
+  - id: dog
+    prompt: a dog
+    num_inference_steps: 12
+"""
+
+
+@pytest.fixture
+def posters(tmp_path: Path) -> Path:
+    """Three jobs, with a base file."""
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "posters.yaml").write_text(CHILD)
+    return tmp_path / "posters.yaml"
+
+
+def test_check_ok(run: Run, posters: Path) -> None:
+    done = run("preset", "check", "posters.yaml", "base.yaml", "-v")
+    assert (done.code, done.out) == (0, "")
+    assert "2 presets OK, 3 jobs (2 + 1 = 3)" in done.err
+    assert "cat: choice 2 = 2" in done.err
+
+
+BROKEN = "version: 1\ndefaults: {sizes: 1}\njobs:\n  - {prompt: x, num_images: 9}\n"
+
+
+def test_check_prints_every_problem(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(BROKEN)
+    done = run("preset", "check", "bad.yaml")
+    assert done.code == 10
+    assert [line.rpartition(": ")[0].partition(": ")[0] for line in done.lines] == ["bad.yaml:2:12", "bad.yaml:4:29"]
+    assert "2 problems" in done.err
+    events = run("preset", "check", "bad.yaml", "--json").events
+    assert [event["event"] for event in events] == ["problem", "problem", "error", "summary"]
+    assert (events[0]["line"], events[0]["column"], events[-1]["problems"]) == (2, 12, 2)
+
+
+def test_check_for_github(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(BROKEN)
+    done = run("preset", "check", "bad.yaml", "--format", "github")
+    assert done.lines[0].partition("::defaults")[0] == "::error file=bad.yaml,line=2,col=12"
+    assert all(line.startswith("::error file=bad.yaml,") for line in done.lines)
+    assert run("preset", "check", "nowhere.yaml", "--format", "github").lines[0].startswith("::error::")
+
+
+def test_notes_are_said_and_strict_makes_them_problems(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "note.yaml").write_text("version: 1\nvars: {place: [a, b]}\njobs:\n  - prompt: no variable\n")
+    done = run("preset", "check", "note.yaml")
+    assert done.code == 0
+    assert done.lines[0].startswith("note.yaml:2:")
+    assert ": note: " in done.lines[0]
+    assert run("preset", "check", "note.yaml", "--strict").code == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["nowhere.yaml"], 3),
+        (["."], 2),
+        (["posters.yaml", "--max-jobs", "2"], 10),
+        (["posters.yaml", "posters.yaml", "--max-jobs", "5"], 10),
+        (["posters.yaml", "--api-version", "v3"], 0),
+        (["posters.yaml", "--api-version", "v4"], 2),
+        (["posters.yaml", "--models", "nowhere.json"], 3),
+        (["posters.yaml", "--models", "base.yaml"], 10),
+    ],
+)
+def test_check_exit_codes(run: Run, posters: Path, words: list[str], code: int) -> None:
+    assert run("preset", "check", *words).code == code
+
+
+def test_check_standard_input(cli: Cli) -> None:
+    assert cli("preset", "check", "-", stdin='{"prompt": "a"}\n').code == 0
+    assert cli("preset", "check", "-", stdin='{"promt": "a"}\n').code == 10
+    assert cli("preset", "check", "-", stdin="").code == 3
+
+
+def test_show_tells_what_is_shared_and_what_differs(run: Run, posters: Path) -> None:
+    done = run("preset", "show", "posters.yaml")
+    shared, _, differing = done.out.partition("\n\n")
+    assert "512*768" in shared
+    assert "wavespeed-ai/flux-dev-lora" in shared
+    rows = [line.split() for line in differing.splitlines()]
+    assert rows[0] == ["JOB", "NUM_INFERENCE_STEPS", "SEED", "LORAS", "PROMPT"]
+    assert rows[1] == ["cat/red", "28", "7", "owner/nasa:0.9", "a", "red", "cat"]
+    assert rows[3] == ["dog", "12", "random", "none", "a", "dog"]
+    assert "3 jobs" in done.err
+
+
+def test_show_cuts_nothing(run: Run, tmp_path: Path) -> None:
+    prompts = ["very " * 60 + f"long {n}" for n in range(2)]
+    (tmp_path / "long.txt").write_text("\n".join(prompts))
+    out = run("preset", "show", "long.txt").out
+    assert all(prompt in out for prompt in prompts)
+
+
+def test_show_why_names_file_and_line(run: Run, posters: Path) -> None:
+    done = run("preset", "show", "posters.yaml", "--why", "--steps", "12")
+    assert done.lines[0].split() == ["JOB", "PARAMETER", "FROM", "VALUE"]
+    rows = [" ".join(line.split()) for line in done.lines]
+    assert "all jobs size base.yaml:3 512*768" in rows
+    assert "all jobs num_inference_steps --steps 12" in rows
+    assert "all jobs guidance_scale default of flux-dev-lora 5" in rows
+    assert "cat/red loras posters.yaml:6 owner/nasa:0.9" in rows  # where the stack is chosen
+    assert "dog seed drawn when submitted random" in rows
+    record = run("preset", "show", "posters.yaml", "--why", "--json").events[0]["data"]
+    assert record["why"]["size"] == "base.yaml:3"
+
+
+@pytest.mark.parametrize("form", ["yaml", "jsonl"])
+def test_show_for_programs(run: Run, posters: Path, form: str) -> None:
+    out = run("preset", "show", "posters.yaml", "--as", form, "--only", "cat/*", "-n", "2").out
+    jobs = yaml.safe_load(out) if form == "yaml" else [json.loads(line) for line in out.splitlines()]
+    assert [job["id"] for job in jobs] == ["cat/red", "cat/blue"]
+    assert jobs[0]["input"]["num_images"] == 2
+    assert jobs[0]["input"]["loras"] == [{"path": "owner/nasa", "scale": 0.9}]
+    assert jobs[0]["model"] == "wavespeed-ai/flux-dev-lora"
+
+
+def test_show_some(run: Run, posters: Path, tmp_path: Path) -> None:
+    (tmp_path / "picks.txt").write_text("dog\n")
+    done = run("preset", "show", "posters.yaml", "--only-file", "picks.txt", "--json")
+    assert [event["data"]["id"] for event in done.events if event.get("kind") == "job"] == ["dog"]
+    (tmp_path / "picks.txt").write_text("horse\n")
+    assert run("preset", "show", "posters.yaml", "--only-file", "picks.txt").code == 3
+    assert run("preset", "show", "posters.yaml", "--only", "horse").code == 3
+    assert run("preset", "show", "-", "--only-file", "-").code == 2
+
+
+def test_no_line_of_a_table_is_a_command(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "evil.yaml").write_text(
+        'version: 1\njobs:\n  - {prompt: "::error::x", seed: 1}\n  - {prompt: "a\\n::warning::y ##[group]z"}\n'
+    )
+    for words in (["--as", "table"], ["--as", "yaml"], ["--as", "jsonl"], ["--why"]):
+        done = run("preset", "show", "evil.yaml", *words)
+        assert done.code == 0, done.err
+        assert not any(line.lstrip().startswith("::") or "##[" in line for line in done.lines)
+
+
+def test_list(run: Run, posters: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(BROKEN)
+    (tmp_path / ".hidden.yaml").write_text(BROKEN)
+    done = run("preset", "list", ".")
+    cells = [line.split() for line in done.lines]
+    assert cells[0] == ["FILE", "JOBS", "STACKS", "DESCRIPTION"]
+    assert [row[:2] for row in cells[1:]] == [["bad.yaml", "-"], ["base.yaml", "0"], ["posters.yaml", "3"]]
+    assert "2 problems" in done.lines[1]
+    assert run("preset", "list", "nowhere").code == 3
+    assert run("preset", "list", ".", "--json").events[-1]["presets"] == 3
+
+
+def test_new_is_valid_and_overwrites_nothing(run: Run, tmp_path: Path) -> None:
+    assert run("preset", "new", "my/posters").lines == ["my/posters.yaml"]
+    assert run("preset", "check", "--strict", "my/posters.yaml").code == 0
+    before = (tmp_path / "my" / "posters.yaml").read_text()
+    assert run("preset", "new", "my/posters.yaml").code == 2
+    assert run("preset", "new").out == before
+
+
+@pytest.mark.parametrize("name", ["preset", "manifest", "event"])
+def test_schema(run: Run, name: str) -> None:
+    document = json.loads(run("schema", name).out)
+    assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert run("schema", name, "--json").events[0]["data"]["schema"] == document

@@ -1,0 +1,255 @@
+"""``serve``, ``doctor``, ``models``: the service and its tables."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from flux_lora_cli.sandbox import Answer, Request, Sandbox
+from tests.commands.conftest import Run
+from tests.conftest import KEY, Cli, Spawn
+
+SUBMIT = "/api/v3/wavespeed-ai/flux-dev-lora"
+HEADERS = {"Authorization": "Bearer x"}
+
+
+@pytest.fixture
+def serve(spawn: Spawn) -> Callable[..., tuple[str, Any]]:
+    """Start a server; its URL and process."""
+
+    def start(*words: object) -> tuple[str, Any]:
+        process = spawn("serve", *words)
+        assert process.stdout is not None
+        return process.stdout.readline().strip(), process
+
+    return start
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_serve_prints_its_url_and_ends_on_a_signal(serve: Any, number: int, code: int) -> None:
+    url, process = serve()
+    assert requests.get(f"{url}/api/v3/balance", headers=HEADERS, timeout=10).status_code == 200
+    process.send_signal(number)
+    assert process.wait(timeout=10) == code
+
+
+def test_serve_takes_its_options(serve: Any, tmp_path: Path) -> None:
+    options = [
+        "--service-time", "0", "--rate", "2/min", "--concurrency", "1", "--price-per-image", "0.5",
+        "--balance", "3",
+        "--api-key", "secret", "--nsfw-rate", "1", "--undeclared", "refuse", "--seed", "3",
+        "--state", tmp_path / "s.db",
+        "--fault", "list:503:first=1",
+    ]  # fmt: skip
+    url, process = serve(*options)
+    mine = {"Authorization": "Bearer secret"}
+    assert requests.get(f"{url}/api/v3/balance", headers=HEADERS, timeout=10).status_code == 401
+    assert requests.post(f"{url}/api/v3/predictions", json={}, headers=mine, timeout=10).status_code == 503
+    assert requests.post(url + SUBMIT, json={"prompt": "a", "x": 1}, headers=mine, timeout=10).status_code == 400
+    codes = [requests.post(url + SUBMIT, json={"prompt": "a"}, headers=mine, timeout=10).status_code for _ in range(3)]
+    assert codes == [200, 200, 429]
+    assert requests.get(f"{url}/api/v3/balance", headers=mine, timeout=10).json()["data"]["balance"] == 2
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=10)
+    assert (tmp_path / "s.db").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--fault", "submit:nonsense"], 2),
+        (["--fault", "submit:503:first=0"], 2),
+        (["--service-time", "6-2"], 2),
+        (["--service-time", "soon"], 2),
+        (["--nsfw-rate", "2"], 2),
+        (["--port", "70000"], 2),
+        (["--port", "TAKEN"], 2),
+        (["--concurrency", "0"], 2),
+        (["--undeclared", "keep"], 2),
+        (["--state", "."], 7),
+    ],
+)
+def test_serve_wrong_usage(cli: Cli, words: list[str], code: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = cli("serve", *(port if word == "TAKEN" else word for word in words), timeout=20)
+    assert (done.code, done.out) == (code, "")
+
+
+def checks(done: Any) -> dict[str, str]:
+    return {line.split()[1]: line.split()[0] for line in done.lines if not line.startswith(" ")}
+
+
+def test_doctor_where_all_is_well(run: Run, sandbox: Sandbox) -> None:
+    done = run("doctor")
+    assert done.code == 0, done.out
+    assert set(checks(done).values()) == {"ok"}
+    assert {"flux-lora", "folder", "disk", "service", "key", "balance", "clock"} <= checks(done).keys()
+    assert sandbox.charges == []
+    events = run("doctor", "--json").events
+    assert events[-1]["failed"] == 0
+    assert {event["data"]["check"] for event in events[:-1]} == checks(done).keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "code", "check", "said"),
+    [
+        ("", [], 4, "key", "--sandbox"),
+        (KEY, [], 5, "service", "127.0.0.1:9"),
+        (KEY, ["--base-url", "https://example.org"], 2, "service", "--allow-custom-host"),
+    ],
+)
+def test_doctor_says_what_fails(
+    run: Run, monkeypatch: pytest.MonkeyPatch, key: str, words: list[str], code: int, check: str, said: str
+) -> None:
+    monkeypatch.setenv("WAVESPEED_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WAVESPEED_API_KEY", key)
+    done = run("doctor", *words)
+    assert (done.code, checks(done)[check], said in done.out) == (code, "failed", True)
+
+
+def test_doctor_with_a_key_that_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox(api_key="another") as service:
+        monkeypatch.setenv("WAVESPEED_BASE_URL", service.base_url)
+        monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
+        done = run("doctor")
+    assert (done.code, checks(done)["key"]) == (4, "failed")
+    assert KEY not in done.out + done.err
+
+
+def test_doctor_of_folders(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = run("doctor", "-o", "file")
+    assert (done.code, checks(done)["folder"]) == (7, "failed")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ledger.sqlite3").write_bytes(b"not a database" * 100)
+    done = run("doctor", "-o", "out")
+    assert (done.code, checks(done)["folder"]) == (7, "failed")
+
+
+def test_doctor_on_clocks_and_credit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = lambda endpoint, request: (  # noqa: E731
+        Answer(body=request.carry_out().body, headers=(("Date", "Mon, 01 Jan 2024 00:00:00 GMT"),))
+    )
+    with Sandbox(balance=0, faults=[late]) as service:
+        monkeypatch.setenv("WAVESPEED_BASE_URL", service.base_url)
+        monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
+        done = run("doctor")
+    assert done.code == 0
+    assert checks(done)["balance"] == "warning"
+
+
+def test_models_lists_those_with_loras(run: Run, sandbox: Sandbox) -> None:
+    done = run("models")
+    assert not sandbox.requests  # nothing is asked without --update
+    assert done.code == 0
+    rows = [line.split() for line in done.lines]
+    assert rows[0][:4] == ["MODEL", "API", "LORAS", "PRICE"]
+    assert ["wavespeed-ai/flux-dev-lora", "v2", "5", "$0.015"] in [row[:4] for row in rows]
+    assert "October 2025" in done.out
+    records = [event["data"] for event in run("models", "--json").events[:-1]]
+    assert {"id", "version", "loras", "price_usd", "source", "parameters"} <= records[0].keys()
+    assert all(record["loras"] for record in records)
+
+
+def test_one_model(run: Run) -> None:
+    done = run("models", "flux-dev-lora")
+    steps = next(line.split() for line in done.lines if line.startswith("num_inference_steps"))
+    assert steps[:6] == ["num_inference_steps", "integer", "1", "to", "50", "28"]
+    assert done.lines[0] == "wavespeed-ai/flux-dev-lora"
+    assert "mask_image" in run("models", "flux-dev-lora", "--api-version", "v3").out
+    assert "mask_image" not in done.out
+    data = run("models", "flux-dev-lora", "--json").events[0]["data"]
+    assert next(each for each in data["parameters"] if each["name"] == "size")["default"] == "1024*1024"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["nosuch"], 3, "unknown model"),
+        (["flux-dev-lra"], 3, "did you mean"),
+        (["flux-schnell-lora", "--api-version", "v2"], 2, "v3"),
+        (["--models", "nowhere.json"], 3, "nowhere.json"),
+        (["--models", "broken.json"], 10, "broken.json:2"),
+    ],
+)
+def test_models_that_cannot_be_shown(run: Run, tmp_path: Path, words: list[str], code: int, said: str) -> None:
+    (tmp_path / "broken.json").write_text('{"models":\n nonsense}')
+    done = run("models", *words)
+    assert done.code == code, done.err
+    assert said in done.err
+
+
+def test_update_into_a_file_and_use_it(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A model that no built-in table has is checked, and made, after ``models --update``."""
+    name = "wavespeed-ai/flux-2-dev/text-to-image-lora"
+    (tmp_path / "new.yaml").write_text(f"version: 1\nmodel: {name}\njobs:\n  - prompt: a\n")
+    assert run("preset", "check", "new.yaml").code == 10
+    done = run("models", "--update", "models.json")
+    assert (done.code, done.lines) == (0, ["models.json"])
+    assert run("preset", "check", "new.yaml", "--models", "models.json").code == 0
+    assert name in json.dumps(json.loads(run("schema", "preset", "--models", "models.json").out))
+    listed = run("models", "--models", "models.json").out
+    assert name in listed
+    assert f"catalogue of {sandbox.base_url}" in listed
+
+
+@pytest.fixture
+def from_cache(run: Run, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run("models", "--update").code == 0
+    yield run
+
+
+def test_update_into_the_users_cache(from_cache: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each service has its own: the sandbox's never serves the real one."""
+    assert "catalogue" in from_cache("models").out
+    assert from_cache("models", "flux-2-dev/text-to-image-lora").code == 0
+    monkeypatch.delenv("WAVESPEED_BASE_URL")
+    assert "catalogue" not in from_cache("models").out
+    assert from_cache("models", "--sandbox", "--update").code == 0
+    assert "catalogue of sandbox" in from_cache("models", "--sandbox").out
+    assert "catalogue" not in from_cache("models").out
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ([], 5),
+        ({"x": 1}, 5),
+        ([{"model_id": "a/b", "api_schema": {"api_schemas": [{"request_schema": {"properties": {}}}]}}], 5),
+    ],
+)
+def test_a_catalogue_that_is_none_is_refused_and_the_old_one_kept(
+    from_cache: Run, sandbox: Sandbox, data: Any, code: int
+) -> None:
+    before = from_cache("models").out
+    faults: Any = sandbox._faults
+    faults.append(lambda endpoint, request: Answer.data(data) if endpoint == "models" else None)
+    assert from_cache("models", "--update").code == code
+    assert from_cache("models").out == before
+
+
+def test_entries_that_cannot_be_read_are_counted_and_named(run: Run, sandbox: Sandbox) -> None:
+    def broken(endpoint: str, request: Request) -> Answer | None:
+        if endpoint != "models":
+            return None
+        body = request.carry_out().body
+        assert isinstance(body, bytes)
+        data = json.loads(body)["data"]
+        entries = data if isinstance(data, list) else next(iter(data.values()))
+        return Answer.data([*entries, {"model_id": "odd/one"}])
+
+    faults: Any = sandbox._faults
+    faults.append(broken)
+    done = run("models", "--update", "models.json")
+    assert done.code == 0
+    assert "1 entry of the catalogue could not be read" in done.err
+    assert "odd/one" in done.err

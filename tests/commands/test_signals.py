@@ -1,0 +1,200 @@
+"""Ctrl-C, SIGTERM, SIGHUP in real processes: early, once, twice, together, and while nothing runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli.sandbox import Sandbox
+from tests.commands.conftest import Terminal
+from tests.conftest import PROGRAM, Cli, Spawn
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+    """A service that takes long, and ``many.jsonl`` of 30 jobs."""
+    (tmp_path / "many.jsonl").write_text(
+        "".join(json.dumps({"id": f"cat{number}", "prompt": f"cat {number}"}) + "\n" for number in range(30))
+    )
+    with Sandbox(service_time=60) as running:
+        monkeypatch.setenv("WAVESPEED_BASE_URL", running.base_url)
+        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
+        yield running
+
+
+def _until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+BATCH = ("batch", "many.jsonl", "-o", "out", "--concurrency", "3")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGHUP], 143),
+        ([signal.SIGINT, signal.SIGINT], 130),  # from the terminal and from a wrapper, together
+        ([signal.SIGTERM, signal.SIGTERM, signal.SIGTERM], 143),
+    ],
+)
+def test_the_first_saves_state_and_names_what_runs(
+    slow: Sandbox, spawn: Spawn, tmp_path: Path, numbers: list[int], code: int
+) -> None:
+    process = spawn(*BATCH)
+    _until(lambda: len(slow.charges) == 3)
+    time.sleep(0.2)
+    began = time.monotonic()
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.005)
+    out, err = process.communicate(timeout=10)
+    assert time.monotonic() - began < 3.0  # 2 s, on a machine that has nothing else to do
+    assert (process.returncode, out) == (code, "")
+    assert "To resume: flux-lora batch many.jsonl -o out --concurrency 3" in err
+    assert "3 tasks paid and still running, 27 jobs never sent" in err
+    for task, _ in slow.charges:
+        assert task in err
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    kept = {job["task"]["id"] for job in manifest["jobs"] if job["task"]} - {None}
+    assert kept == {task for task, _ in slow.charges}
+    assert not list((tmp_path / "out").glob("ledger.sqlite3-*"))
+
+
+def test_under_json_the_tasks_are_a_field(slow: Sandbox, spawn: Spawn) -> None:
+    process = spawn(*BATCH, "--json")
+    _until(lambda: len(slow.charges) == 3)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out = process.communicate(timeout=10)[0]
+    events = [json.loads(line) for line in out.splitlines()]
+    error = next(event for event in events if event["event"] == "error")
+    assert (error["code"], error["advice"]) == ("interrupted", "rerun")
+    assert {each["task"] for each in error["tasks"]} == {task for task, _ in slow.charges}
+    assert {each["job"] for each in error["tasks"]} == {"cat0", "cat1", "cat2"}
+    assert events[-1]["exit_code"] == process.returncode == 130
+
+
+def test_the_next_one_ends_it_at_once(slow: Sandbox, spawn: Spawn, tmp_path: Path) -> None:
+    """Held up by a service that does not answer, it still goes at the second signal."""
+    with Sandbox(faults=["submit:stall"]) as silent:
+        process = spawn(*BATCH, env={"WAVESPEED_BASE_URL": silent.base_url})
+        _until(lambda: ("POST", "/api/v2/wavespeed-ai/flux-dev-lora") in silent.requests)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.6)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=5)[1]
+        assert process.returncode == 130
+        assert "interrupted" not in err  # it was not waited for
+
+
+def test_wait_is_resumed_by_ids_and_submit_by_wait(slow: Sandbox, spawn: Spawn, cli: Cli) -> None:
+    ids = cli("submit", "-p", "a", "-p", "b").lines
+    process = spawn("wait", "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write("\n".join(ids))
+    process.stdin.close()
+    process.stdin = None
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate(timeout=10)[1]
+    assert process.returncode == 143
+    assert "flux-lora wait" in err
+    assert all(task in err.partition("flux-lora wait")[2] for task in ids)
+    before = len(slow.charges)
+    process = spawn("submit", "c", "--wait", "-o", "mine")
+    _until(lambda: len(slow.charges) == before + 1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=10)[1]
+    assert process.returncode == 130
+    assert f"flux-lora wait -o mine {slow.charges[-1][0]}" in err
+    assert "flux-lora submit" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_while_the_program_is_still_imported(tmp_path: Path, number: int, code: int) -> None:
+    script = (
+        f"import flux_lora_cli.__main__ as m, os, time; os.kill(os.getpid(), {int(number)}); time.sleep(5); m.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+
+
+def _listens(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the program catches SIGTERM by now: it has begun to run, and Python is past its own start."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="signals are looked up in /proc")
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2])
+def test_before_anything_runs_it_is_quiet(slow: Sandbox, tmp_path: Path, delay: float) -> None:
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(
+            [*PROGRAM, "submit", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        _until(lambda: _listens(process))  # noqa: B023 - called before the next one is made
+        time.sleep(delay)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out) == (code, b"")
+        assert b"Traceback" not in err
+        assert len(err.splitlines()) <= 1
+    assert slow.charges == []
+
+
+def test_what_the_parent_ignores_stays_ignored(slow: Sandbox, spawn: Spawn) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    process = spawn(*BATCH, preexec_fn=ignore)
+    _until(lambda: len(slow.charges) == 3)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+
+
+def test_ctrl_c_at_a_terminal_leaves_it_as_it_was(slow: Sandbox, terminal: Callable[..., Terminal]) -> None:
+    session = terminal(*BATCH)
+    session.read_until("in flight")
+    _until(lambda: len(slow.charges) == 3)
+    session.type("\x03")
+    code, text = session.finish()
+    assert code == 130
+    assert "To resume: flux-lora batch" in text
+    assert "\x1b[?25l" not in text or text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert text.rstrip().endswith("--concurrency 3")
+
+
+def test_the_same_command_goes_on_and_pays_nothing_twice(tmp_path: Path, spawn: Spawn, cli: Cli, preset: Path) -> None:
+    environment = {"WAVESPEED_API_KEY": "wsk-0123456789abcdef"}
+    with Sandbox(service_time=0.4) as service:
+        environment["WAVESPEED_BASE_URL"] = service.base_url
+        for _ in range(3):
+            process = spawn("batch", preset, "-o", "out", "--concurrency", "2", env=environment)
+            time.sleep(0.9)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+        ended = cli("batch", preset, "-o", "out", env=environment)
+        assert (ended.code, len(ended.lines), len(service.charges)) == (0, 4, 4)
+    assert os.listdir(tmp_path / "out")

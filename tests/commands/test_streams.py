@@ -1,0 +1,233 @@
+"""Standard output carries results, standard error messages; neither, closed or full, changes what happens."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux_lora_cli.commands.console import Console
+from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.sandbox import Sandbox
+from tests.commands.conftest import Run
+from tests.conftest import PROGRAM, ROOT, Cli
+
+Start = Callable[..., Any]
+
+
+def _through_shell(folder: Path, redirect: str, *arguments: str, env: dict[str, str] | None = None) -> Any:
+    """Run the program with a shell's redirections; its exit code, and what is left of its streams."""
+    words = " ".join([*PROGRAM, *arguments, redirect])
+    done = subprocess.run(
+        ["bash", "-c", words],
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+    assert b"Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_every_json_line_is_an_event_and_the_last_a_summary(sandbox: Sandbox, run: Run, preset: Path) -> None:
+    ended = run("batch", preset, "-o", "out", "--json", "-q")
+    kinds = [event["event"] for event in ended.events]
+    assert ended.code == 0
+    assert ended.err == ""
+    assert kinds.count("image") == 4
+    assert {"plan", "submitted", "completed"} <= set(kinds)
+    summary = ended.events[-1]
+    assert summary["event"] == "summary"
+    assert (summary["exit_code"], summary["jobs"], summary["images"], summary["folder"]) == (0, 4, 4, "out")
+    assert summary["sandbox"] is False
+
+
+def test_the_shipped_schema_is_made_from_the_events() -> None:
+    spec = importlib.util.spec_from_file_location("event_schema", ROOT / ".ci" / "event-schema.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    shipped = (ROOT / "flux_lora_cli" / "resources" / "event.schema.json").read_text("utf-8")
+    assert module.build() == json.loads(shipped)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--version", "--json"], 0),
+        (["--json", "help", "submit"], 0),
+        (["submit", "--help", "--json"], 0),
+        (["nonsense", "--json"], 2),
+        (["batch", "none.yaml", "--json"], 3),
+        (["submit", "a cat", "--json"], 4),
+        (["status", "--json", "-"], 3),
+    ],
+)
+def test_json_ends_with_a_summary_whatever_happens(cli: Cli, arguments: list[str], code: int) -> None:
+    ended = cli(*arguments, env={"COLUMNS": "80", "GITHUB_ACTIONS": "true"})
+    assert ended.code == code
+    assert ended.events[-1] == {**ended.events[-1], "event": "summary", "exit_code": code}
+    assert "\\u001b" not in ended.out
+    if code:
+        error = ended.events[-2]
+        assert (error["event"], bool(error["message"]), error["tasks"]) == ("error", True, [])
+        assert error["message"] in ended.err
+
+
+def test_quiet_is_quiet_and_errors_are_told_all_the_same(sandbox: Sandbox, run: Run, preset: Path) -> None:
+    ended = run("batch", preset, "-q", "-o", "out")
+    assert (ended.code, ended.err, len(ended.lines)) == (0, "", 4)
+    sandbox.__exit__(None, None, None)
+    ended = run("batch", "none.yaml", "-q")
+    assert ended.err.startswith("error: ")
+
+
+def test_verbose_explains(sandbox: Sandbox, run: Run) -> None:
+    assert "seed" in run("submit", "a cat", "-v").err
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code"),
+    [
+        (">/dev/null", 0),
+        (">/dev/full", 141),
+        (">&-", 141),
+        ("2>/dev/full >/dev/null", 0),
+        ("2>&- >/dev/null", 0),
+        ("<&- >/dev/null", 0),
+        ("<&- >&- 2>&-", 141),
+        ("| true; exit ${PIPESTATUS[0]}", 141),
+        ("2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}", 0),
+    ],
+)
+def test_closed_and_full_streams(sandbox: Sandbox, tmp_path: Path, preset: Path, redirect: str, code: int) -> None:
+    done = _through_shell(tmp_path, redirect, "batch", "cats.yaml", "-o", "out")
+    assert done.returncode == code, done.stderr
+    again = _through_shell(tmp_path, ">/dev/null", "batch", "cats.yaml", "-o", "out")
+    assert again.returncode == 0, again.stderr
+    assert len(sandbox.charges) == 4
+
+
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", "| true; exit ${PIPESTATUS[0]}"])
+@pytest.mark.parametrize("word", ["--version", "--help"])
+def test_help_that_nobody_reads(tmp_path: Path, word: str, redirect: str) -> None:
+    done = _through_shell(tmp_path, redirect, word)
+    # A reader that goes away at once may still have taken all of it.
+    assert done.returncode in ((141, 0) if "|" in redirect else (141,))
+    assert done.stderr.count(b"\n") <= 1
+
+
+def test_head_ends_it_quietly_but_names_what_runs(sandbox: Sandbox, tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"id": f"cat{i}", "prompt": f"cat {i}"}) + "\n" for i in range(30))
+    (tmp_path / "cats.jsonl").write_text(lines)
+    with Sandbox(service_time=0.3) as slow:
+        environment = {"WAVESPEED_BASE_URL": slow.base_url}
+        options = ("batch", "cats.jsonl", "-o", "out", "--concurrency", "2", "--poll-interval", "0.1")
+        done = _through_shell(tmp_path, "| head -1; exit ${PIPESTATUS[0]}", *options, env=environment)
+        assert done.returncode == 141
+        assert len(slow.charges) < 15
+        running = [task for task, _ in slow.charges if task.encode() in done.stderr]
+        assert running or b"error" not in done.stderr
+
+
+def test_a_terminal_sequence_from_outside_is_shown_not_obeyed(
+    sandbox: Sandbox, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = "a \x1b[31mred\x1b[0m cat [bold]x[/bold] ::error::x\x07"
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "e", "prompt": prompt}) + "\n")
+    with Sandbox(service_time=0.01, faults=["submit:400"]) as refusing:
+        monkeypatch.setenv("WAVESPEED_BASE_URL", refusing.base_url)
+        ended = run("batch", "p.jsonl", "-o", "out", "-v")
+    assert not set(ended.err + ended.out) & set("\x1b\x07")
+    assert not re.search(r"(?m)^::", ended.err)
+
+
+def test_no_message_steers_a_terminal_or_a_ci_service(capfd: pytest.CaptureFixture[str]) -> None:
+    hostile = "::error::x\n  ::add-mask::y \x1b[31mred\x07 \u202etxt ##vso[task] [bold]b[/bold]"
+    console = Console()
+    for say in (console.info, console.complain, console.warn):
+        say(hostile)
+    console.error(FluxLoraError(hostile, hostile, tasks=[(hostile, "1")]))
+    err = capfd.readouterr().err
+    assert not set(err) & set("\x1b\x07\u202e")
+    assert not re.search(r"(?m)^\s*::", err)
+    assert "##vso[" not in err
+    assert "[bold]b[/bold]" in err
+    console.annotate("::error::meant")
+    assert capfd.readouterr().err == "::error::meant\n"
+
+
+def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
+    script = "import os, flux_lora_cli.__main__ as m; m._fill_closed_streams(); os._exit(os.open('x', os.O_CREAT))"
+    words = f"{sys.executable} -c {shlex.quote(script)} <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", words], cwd=tmp_path, check=False).returncode >= 3
+
+
+def test_no_cwd_no_home_no_temporary_folder(sandbox: Sandbox, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    bare = {"HOME": "", "TMPDIR": "/nowhere"}
+    script = f"cd {gone}; rmdir {gone}; exec {' '.join(PROGRAM)} submit 'a cat'"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, check=False, timeout=60, env={**os.environ, **bare}
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(sandbox.charges) == 1
+
+
+def test_without_a_place_for_state_it_says_which_variable(sandbox: Sandbox, cli: Cli) -> None:
+    env = dict.fromkeys(("FLUX_LORA_STATE_DIR", "XDG_STATE_HOME"), "")
+    if os.getuid() == 0:
+        env |= {"FLUX_LORA_STATE_DIR": "/proc/none"}  # root has a home folder always
+    ended = cli("submit", "a cat", env={**env, "HOME": "/nonexistent"})
+    assert ended.code == 7
+    assert "FLUX_LORA_STATE_DIR" in ended.err
+    assert sandbox.charges == []
+
+
+def test_plain_lines_where_ci_is_set(sandbox: Sandbox, cli: Cli, preset: Path) -> None:
+    ended = cli("batch", preset, "-o", "out")
+    assert "\x1b" not in ended.err + ended.out
+    assert "4 jobs" in ended.err
+
+
+def test_a_bug_is_owned_up_to(tmp_path: Path) -> None:
+    script = (
+        "import sys; from flux_lora_cli.commands import app, submit\n"
+        "def broken(*a, **k): raise RuntimeError('no wsk-secret-key-0123456789 here')\n"
+        "submit.check = broken\n"
+        "sys.exit(app.run(['submit', 'a cat', '--json']))"
+    )
+    env = {**os.environ, "WAVESPEED_API_KEY": "wsk-secret-key-0123456789"}
+    for debug in ("", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False,
+            env={**env, "FLUX_LORA_DEBUG": debug},
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert json.loads(done.stdout.splitlines()[-1])["exit_code"] == 1
+        assert "FLUX_LORA_DEBUG=1" in done.stderr
+        assert "wsk-secret" not in done.stderr + done.stdout
+        assert ("Traceback" in done.stderr) == bool(debug)
+
+
+def test_the_log_file_has_a_line_per_request_and_no_secret(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
+    assert run("--log-file", "log.txt", "submit", "a cat", "-q").code == 0
+    log = (tmp_path / "log.txt").read_text()
+    assert len(log.splitlines()) >= 1
+    assert os.environ["WAVESPEED_API_KEY"] not in log
+    assert (tmp_path / "log.txt").stat().st_mode & 0o77 == 0
+    os.mkfifo(tmp_path / "pipe")
+    ended = run("submit", "a cat", "--log-file", "pipe")
+    assert (ended.code, "nobody reads" in ended.err) == (2, True)

@@ -1,0 +1,271 @@
+"""submit, status, wait: single tasks, and the pipes between the commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli.sandbox import Sandbox
+from tests.commands.conftest import Run, Terminal
+from tests.conftest import PROGRAM, Cli, Spawn
+
+ID = r"[0-9a-f]{32}"
+
+
+def test_submit_prints_ids_in_the_order_of_the_prompts(sandbox: Sandbox, run: Run) -> None:
+    ended = run("submit", "-p", "a cat", "-p", "a dog", "-p", "a fox", "--seed", "7", "-n", "2")
+    assert ended.code == 0
+    prompts = {task.id: task.inputs["prompt"] for task in sandbox.tasks}
+    assert [prompts[task_id] for task_id in ended.lines] == ["a cat", "a dog", "a fox"]
+    assert "3 tasks submitted; charged $0.09" in ended.err
+
+
+def test_submit_always_submits(sandbox: Sandbox, run: Run) -> None:
+    ids = [run("submit", "a cat", "--seed", "1").out for _ in range(2)]
+    assert ids[0] != ids[1]
+    assert len(sandbox.charges) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "prompts"),
+    [
+        ("a cat\n\n  a dog  \r\n", ["a cat", "a dog"]),
+        ("\ufeffa cat", ["a cat"]),
+        ("# not a comment\n", ["# not a comment"]),
+        ("猫\n", ["猫"]),
+    ],
+)
+def test_prompts_on_standard_input(sandbox: Sandbox, cli: Cli, data: str, prompts: list[str]) -> None:
+    assert cli("submit", "-", stdin=data).code == 0
+    assert sorted(task.inputs["prompt"] for task in sandbox.tasks) == sorted(prompts)
+
+
+@pytest.mark.parametrize("command", ["submit", "wait", "status"])
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        (b"", 3, "came in on standard input"),
+        (b"\n \n", 3, "came in on standard input"),
+        ("abc\n".encode("utf-16"), 2, "UTF-16"),
+        ("abc\n".encode("utf-16-le"), 2, "UTF-16"),
+    ],
+)
+def test_standard_input_without_a_line(
+    sandbox: Sandbox, cli: Cli, command: str, data: bytes, code: int, words: str
+) -> None:
+    ended = cli(command, "-", stdin=data)
+    assert (ended.code, ended.out) == (code, "")
+    assert words in ended.err
+    assert sandbox.charges == []
+
+
+def test_marks_in_a_literal_prompt_are_sent_and_told_of(sandbox: Sandbox, run: Run) -> None:
+    ended = run("submit", "a {red|blue} cat <lora:a/b:1>")
+    assert sandbox.tasks[0].inputs["prompt"] == "a {red|blue} cat <lora:a/b:1>"
+    assert "--expand" in ended.err
+    assert len(run("submit", "a {red|blue} cat", "--expand").lines) == 2
+
+
+def test_a_preset_gives_defaults_stack_and_jobs(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        "version: 1\ndefaults: {num_inference_steps: 9}\nstacks: {ink: [{path: o/ink, scale: 2}]}\n"
+        "jobs: [{id: dawn/a, prompt: at dawn}, {id: dawn/b, prompt: by dawn}, {id: dusk, prompt: at dusk}]\n"
+    )
+    assert run("submit", "--preset", "p.yaml", "--stack", "ink", "a cat").code == 0
+    first = sandbox.tasks[0].inputs
+    assert (first["prompt"], first["num_inference_steps"], first["loras"]) == (
+        "a cat",
+        9,
+        [{"path": "o/ink", "scale": 2}],
+    )
+    assert len(run("submit", "--preset", "p.yaml", "--job", "dawn/*").lines) == 2
+    ended = run("submit", "--preset", "p.yaml", "--job", "dawm/a")
+    assert (ended.code, "dawn/a" in ended.err) == (3, True)
+
+
+def test_wait_saves_and_prints_paths(sandbox: Sandbox, cli: Cli, tmp_path: Path) -> None:
+    ids = cli("submit", "-p", "a cat", "-p", "a dog", "-n", "2")
+    ended = cli("wait", "-", stdin="\ufeff" + ids.out.replace("\n", "\tcompleted\t\r\n"))
+    assert ended.code == 0
+    assert len(ended.lines) == 4
+    assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in ended.lines)
+    assert {line.partition("/")[0] for line in ended.lines} == {"flux-lora-output"}
+    again = cli("wait", *ids.lines, "--json")
+    assert [event["earlier"] for event in again.events if event["event"] == "image"] == [True] * 4
+
+
+def test_wait_names_what_is_not_an_id_and_goes_on(sandbox: Sandbox, cli: Cli) -> None:
+    task = cli("submit", "a cat").out
+    ended = cli("wait", "-", stdin=f"# tasks of today\n{task}error: no such\n")
+    assert ended.code == 3
+    assert len(ended.lines) == 1
+    assert "'# tasks of today'" in ended.err
+
+
+def test_wait_starts_before_its_input_ends(sandbox: Sandbox, spawn: Spawn) -> None:
+    task = subprocess.run([*PROGRAM, "submit", "a cat"], capture_output=True, text=True, check=True).stdout
+    process = spawn("wait", "-", "-q", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(task)
+    process.stdin.flush()
+    assert process.stdout.readline().startswith("flux-lora-output/")
+    assert process.poll() is None
+    process.stdin.close()
+    process.stdin = None
+    assert process.wait(30) == 0
+
+
+def test_submit_with_wait_prints_paths_instead(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
+    ended = run(
+        "submit", "a cat", "--wait", "-o", "mine", "--filename", "{slug}/{seed}-{task}-{index}.{ext}", "--seed", "5"
+    )
+    assert (ended.code, ended.out) == (0, f"mine/a-cat/5-{sandbox.tasks[0].id}-0.png\n")
+    assert (tmp_path / "mine" / "manifest.json").exists()
+
+
+def test_options_about_images_without_wait_are_told_of(sandbox: Sandbox, run: Run) -> None:
+    ended = run("submit", "a cat", "-o", "out", "--fail-on-nsfw")
+    assert ended.code == 0
+    assert "--output, --fail-on-nsfw" in ended.err
+
+
+def test_status_in_a_pipe(sandbox: Sandbox, run: Run, cli: Cli) -> None:
+    ids = run("submit", "-p", "a cat", "-p", "a dog").lines
+    time.sleep(0.3)
+    assert run("status", *reversed(ids), ids[0]).lines == [f"{task}\tcompleted\t" for task in reversed(ids)]
+    ended = cli("status", "-", "--json", stdin="\n".join(ids))
+    assert [(event["task"], event["job"]) for event in ended.events[:2]] == [(ids[0], "a-cat"), (ids[1], "a-dog")]
+    assert ended.events[-1]["statuses"] == {"completed": 2}
+    assert {line.split("\t")[0] for line in run("status").lines} == set(ids)
+
+
+def test_status_of_a_failed_task_is_no_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox(service_time=0.01, faults=["result:failed=1007"]) as failing:
+        monkeypatch.setenv("WAVESPEED_BASE_URL", failing.base_url)
+        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
+        task = run("submit", "a cat").out.strip()
+        time.sleep(0.1)
+        ended = run("status", task)
+        assert ended.code == 0
+        assert ended.out.startswith(f"{task}\tfailed\t")
+
+
+def test_status_of_an_unknown_task(sandbox: Sandbox, run: Run) -> None:
+    task = run("submit", "a cat").out.strip()
+    ended = run("status", "0" * 32, task)
+    assert ended.code == 3
+    assert ended.lines[0].startswith(task)
+    assert "0" * 32 in ended.err
+
+
+def test_status_watches_until_all_have_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flux_lora_cli.commands.status.WATCH_EVERY", 0.05)
+    with Sandbox(service_time=0.5) as slow:
+        monkeypatch.setenv("WAVESPEED_BASE_URL", slow.base_url)
+        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
+        task = run("submit", "a cat").out.strip()
+        assert run("status", task, "--watch").lines[-1] == f"{task}\tcompleted\t"
+
+
+def test_status_at_a_terminal_shows_job_prompt_and_age(
+    sandbox: Sandbox, run: Run, terminal: Callable[..., Terminal]
+) -> None:
+    ids = [run("submit", prompt).out.strip() for prompt in ("a cat in the rain", "a dog")]
+    code, text = terminal("status", "--no-color", columns=100).finish()
+    rows = [line.split() for line in text.replace("\r", "").splitlines() if line]
+    assert code == 0
+    assert [row[2] for row in rows] == ids[::-1]
+    assert rows[1][0] in ("completed", "processing", "created")
+    assert rows[1][1].endswith("s")
+    assert rows[1][3:] == ["a-cat-in-the-rain", "a", "cat", "in", "the", "rain"]
+    assert all(len(line) <= 100 for line in text.replace("\r", "").splitlines())
+    assert "\x1b[3" in terminal("status", columns=100).finish()[1]
+
+
+# ---- the sandbox ----
+
+
+def test_the_sandbox_inside_the_process(cli: Cli, tmp_path: Path) -> None:
+    task = cli("submit", "--sandbox", "a cat")
+    ended = cli("wait", "--sandbox", "-", stdin=task.out)
+    assert (task.code, ended.code) == (0, 0)
+    assert ended.out.startswith("flux-lora-output-sandbox/")
+    assert "charged" not in task.err + ended.err
+    assert "would have cost $0.015" in task.err
+
+
+def test_the_variable_that_switches_the_sandbox_on_is_told_of(cli: Cli, preset: Path) -> None:
+    env = {"FLUX_LORA_SANDBOX": "1"}
+    ended = cli("submit", "a cat", env=env)
+    assert (ended.code, ended.err.count("FLUX_LORA_SANDBOX")) == (0, 1)
+    assert "FLUX_LORA_SANDBOX" not in cli("submit", "a cat", "--sandbox", env=env).err
+    ended = cli("submit", "a cat", "--base-url", "http://127.0.0.1:9", env={**env, "WAVESPEED_API_KEY": "k" * 20})
+    assert "not the sandbox" in ended.err
+    assert ended.code == 5
+
+
+def test_without_a_key_both_ways_on_are_named(cli: Cli) -> None:
+    for env in ({}, {"WAVESPEED_API_KEY": "  "}):
+        ended = cli("submit", "a cat", env=env)
+        assert ended.code == 4
+        assert all(word in ended.err for word in ("WAVESPEED_API_KEY", "--api-key-file", "--sandbox"))
+
+
+@pytest.mark.parametrize("key", ['"wsk-0123456789abcdef"', "WAVESPEED_API_KEY=wsk-0123456789abcdef", "a b"])
+def test_a_key_that_cannot_be_one_is_not_shown(run: Run, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("WAVESPEED_API_KEY", key)
+    ended = run("submit", "a cat", "--base-url", "http://127.0.0.1:9")
+    assert ended.code in (2, 4, 5)
+    assert "0123456789abcdef" not in ended.err
+
+
+# ---- money ----
+
+
+def test_a_dry_run_connects_to_nothing(run: Run) -> None:
+    ended = run("submit", "-p", "a", "-p", "b", "-n", "3", "--dry-run", "--json", "--base-url", "http://127.0.0.1:9")
+    assert ended.code == 0
+    assert (ended.events[-1]["images"], ended.events[-1]["cost_usd"]) == (6, "0.09")
+    ended = run("submit", "a", "-n", "3", "--dry-run", "--price", "0.1", "--max-cost", "0.2")
+    assert (ended.code, "$0.30" in ended.err) == (8, True)
+
+
+def test_a_large_submission_is_asked_about(sandbox: Sandbox, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    prompts = [word for number in range(26) for word in ("-p", f"cat {number}")]
+    for answer, code, charged in (("n\n", 8, 0), ("y\n", 0, 26)):
+        session = terminal("submit", *prompts, "-n", "4")
+        session.read_until("104 images, $1.56. Submit? [y/N]")
+        session.type(answer)
+        assert session.finish()[0] == code
+        assert len(sandbox.charges) == charged
+    assert terminal("submit", *prompts, "-n", "4", "--yes").finish()[0] == 0
+
+
+def test_the_question_is_asked_where_messages_are_redirected(
+    sandbox: Sandbox, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    prompts = [word for number in range(26) for word in ("-p", f"cat {number}")]
+    session = terminal("submit", *prompts, "-n", "4", "--log-file", "log")
+    session.read_until("Submit? [y/N]")
+    session.type("\x03")
+    code, _ = session.finish()
+    assert code == 130
+    assert sandbox.charges == []
+    script = f"{' '.join(PROGRAM)} submit {' '.join(prompts).replace('cat ', 'cat')} -n 4 2>err"
+    pid, handle = os.forkpty()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execv("/bin/sh", ["sh", "-c", script])
+    text = b""
+    while b"[y/N]" not in text:
+        text += os.read(handle, 4096)
+    os.write(handle, b"n\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 8
+    os.close(handle)
+    assert sandbox.charges == []

@@ -1,0 +1,150 @@
+"""Wrong usage: exit 2 or 3, nothing sent, and a sentence that helps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli.sandbox import Sandbox
+from tests.commands.conftest import Run
+from tests.conftest import Cli
+
+#: Arguments, and what the message must have.
+WRONG: list[tuple[list[str], int, list[str]]] = [
+    ([], 2, ["Usage:", "submit", "no command"]),
+    (["wiat"], 2, ["'wiat'", "did you mean 'wait'?"]),
+    (["SUBMIT", "a cat"], 2, ["did you mean 'submit'?"]),
+    (["preset"], 2, ["check", "no command"]),
+    (["preset", "chek"], 2, ["did you mean 'check'?"]),
+    (["preset", "--yes", "check"], 2, ["--yes", "stand behind"]),
+    (["posters.yaml"], 2, ["flux-lora batch posters.yaml"]),
+    (["a cat on the moon"], 2, ["flux-lora submit 'a cat on the moon'"]),
+    (["--sandbox", "submit", "a cat"], 2, ["--sandbox", "stand behind"]),
+    (["help", "wiat"], 2, ["did you mean 'wait'?"]),
+    (["submit", "--wiat", "a cat"], 2, ["unknown option --wiat", "did you mean '--wait'?", "submit --help"]),
+    (["submit", "--zzzzz", "a cat"], 2, ["unknown option --zzzzz"]),
+    (["submit", "-X", "a cat"], 2, ["unknown option -X"]),
+    (["submit", "--seed"], 2, ["--seed", "requires an argument"]),
+    (["submit", "--num-images", "a cat"], 2, ["--num-images"]),
+    (["submit", "a", "cat"], 2, ["one prompt", "quote the prompt"]),
+    (["submit", "a", "{red"], 2, ["quote the prompt", "{a|b}"]),
+    (["submit", "-a cat in the rain"], 2, ["begins with a dash", "-- '-a cat in the rain'"]),
+    (["submit", "- a cat"], 2, ["begins with a dash"]),
+    (["submit", ""], 2, ["prompt is empty", "variable"]),
+    (["submit", "  "], 2, ["prompt is empty"]),
+    (["submit"], 2, ["no prompt", '"a cat"']),
+    (["submit", "-", "-p", "a cat"], 2, ["-p cannot be added"]),
+    (["submit", "a cat", "--api-key", "wsk-1"], 2, ["never an option", "WAVESPEED_API_KEY", "--api-key-file"]),
+    (["submit", "a cat", "--api-key=wsk-1"], 2, ["never an option"]),
+    (["--api-key", "wsk-1", "submit", "a cat"], 2, ["never an option"]),
+    (["submit", "a cat", "--strength", "1,5"], 2, ["--strength", "did you mean '1.5'?"]),
+    (["submit", "a cat", "--guidance", "strong"], 2, ["--guidance"]),
+    (["submit", "a cat", "--guidance", "99"], 2, ["--guidance", "from 0 to 10"]),
+    (["submit", "a cat", "--steps", "1.5"], 2, ["--steps"]),
+    (["submit", "a cat", "--size", "1024x1024"], 2, ["--size", "did you mean '1024*1024'?"]),
+    (["submit", "a cat", "-n", "5"], 2, ["--num-images", "1 to 4"]),
+    (["submit", "a cat", "--seed", "-2"], 2, ["--seed"]),
+    (["submit", "a cat", "--lora", "ink.safetensors"], 2, ["local file", "--lora"]),
+    (["submit", "a cat", "--lora", "./ink.safetensors:0.8"], 2, ["local file"]),
+    (["submit", "a cat", "--lora", "owner/ink:0,8"], 2, ["':0.8'"]),
+    (["submit", "a cat", "--lora", "owner/ink:9"], 2, ["--lora", "0 to 4"]),
+    (["submit", "a cat", "--model", "flux-dev-lorra"], 2, ["did you mean 'flux-dev-lora'?"]),
+    (["submit", "a cat", "--set", "steps"], 2, ["KEY=VALUE"]),
+    (["submit", "a cat", "--set", "steps=3"], 2, ["did you mean 'num_inference_steps'?"]),
+    (["submit", "a cat", "--safety-checker", "--no-safety-checker"], 2, ["exclude each other"]),
+    (["submit", "a cat", "--stack", "nasa"], 2, ["--preset"]),
+    (["submit", "a cat", "--preset", "none.yaml"], 3, ["none.yaml"]),
+    (["submit", "a cat", "--image", "none.png"], 3, ["none.png"]),
+    (["submit", "a cat", "--models", "none.json"], 3, ["none.json"]),
+    (["submit", "a cat", "--allow-path", "nowhere", "--preset", "cats.yaml"], 3, ["nowhere"]),
+    (["submit", "a cat", "--api-version", "v1"], 2, ["v2, v3"]),
+    (["submit", "a cat", "--nsfw", "quarantin"], 2, ["did you mean 'quarantine'?"]),
+    (["submit", "a cat", "--on-unknown", "retry"], 2, ["reconcile, hold, resubmit"]),
+    (["submit", "a cat", "--concurrency", "0"], 2, ["1 to 10,000"]),
+    (["submit", "a cat", "--poll-interval", "0"], 2, ["above 0"]),
+    (["submit", "a cat", "--rate", "fast"], 2, ["10/min"]),
+    (["submit", "a cat", "--max-cost", "$1,50"], 2, ["'$1.50'"]),
+    (["submit", "a cat", "--filename", "{nope}"], 2, ["{nope}", "slug"]),
+    (["submit", "a cat", "--filename", "same.png"], 2, ["--filename"]),
+    (["submit", "a cat", "--base-url", "http://example.org"], 2, ["plain http"]),
+    (["submit", "a cat", "--base-url", "https://example.org"], 2, ["--allow-custom-host"]),
+    (["submit", "a cat", "--base-url", "https://k:wsk-secret@example.org"], 2, ["user name"]),
+    (["submit", "a cat", "--base-url", "nonsense"], 2, ["base URL"]),
+    (["submit", "a cat", "--sandbox", "--base-url", "http://127.0.0.1:9"], 2, ["exclude each other"]),
+    (["submit", "a cat", "--log-file", "no/such/folder/log", "--sandbox"], 2, ["--log-file", "no such file"]),
+    (["wait"], 2, ["missing argument"]),
+    (["wait", "../x"], 3, ["not a task ID"]),
+    (["wait", "-", "abc"], 2, ["standard input"]),
+    (["status", "a b"], 3, ["not a task ID"]),
+    (["batch"], 2, ["missing argument", "batch --help"]),
+    (["batch", "folder"], 2, ["is a folder", "folder/*.yaml"]),
+    (["batch", "cat.yaml"], 3, ["did you mean", "cats.yaml"]),
+    (["batch", "cats.yaml", "cats.yaml"], 2, ["-o DIR"]),
+    (["batch", "-", "-", "-o", "out"], 2, ["only once"]),
+    (["batch", "cats.yaml", "--only", "noon*"], 3, ["noon*"]),
+    (["batch", "cats.yaml", "--only-file", "none.txt"], 3, ["none.txt"]),
+    (["batch", "cats.yaml", "--only-file", "folder"], 2, ["folder"]),
+    (["batch", "cats.yaml", "--shard", "3"], 2, ["K/N"]),
+    (["batch", "cats.yaml", "--shard", "0/2"], 2, ["count from 1"]),
+    (["batch", "cats.yaml", "--shard", "3/2"], 2, ["part 3 of 2"]),
+    (["batch", "cats.yaml", "--shard", "auto"], 2, ["no engine"]),
+    (["batch", "cats.yaml", "--format", "githb"], 2, ["did you mean 'github'?"]),
+    (["batch", "cats.yaml", "--junit", "folder"], 2, ["--junit", "is a folder"]),
+    (["batch", "cats.yaml", "--max-jobs", "3"], 10, ["4", "--max-jobs"]),
+    (["replay", "none.png"], 3, ["none.png"]),
+    (["replay", "cats.yaml", "dawn/1"], 2, ["goes with a folder"]),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, preset: Path, sandbox: Sandbox) -> Sandbox:
+    (tmp_path / "folder").mkdir()
+    return sandbox
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), WRONG, ids=[" ".join(each[0])[:60] for each in WRONG])
+def test_wrong_usage_helps(place: Sandbox, run: Run, arguments: list[str], code: int, words: list[str]) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (code, ""), ended.err
+    for word in words:
+        assert word in ended.err
+    assert "wsk-" not in ended.err
+    assert place.charges == []
+
+
+def test_an_error_under_json_is_a_line_and_text(place: Sandbox, run: Run) -> None:
+    ended = run("submit", "a cat", "--nsfw", "maybe", "--json")
+    error, summary = ended.events
+    assert (error["event"], error["code"], error["advice"]) == ("error", "usage", "fix")
+    assert error["message"] in ended.err
+    assert summary["exit_code"] == ended.code == 2
+
+
+def test_an_engine_tells_which_part(run: Run, preset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {
+        "SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "4",
+        "CI_NODE_INDEX": None, "AWS_BATCH_JOB_ARRAY_INDEX": None,
+    }  # fmt: skip
+    for name, value in parts.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    ended = run("batch", "cats.yaml", "--sandbox", "--dry-run", "--shard", "auto", "--json")
+    other = run("batch", "cats.yaml", "--sandbox", "--dry-run", "--shard", "1/2", "--json")
+    assert ended.code == other.code == 0
+    assert ended.events[-1]["jobs"] + other.events[-1]["jobs"] == 4
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MAX", "9")
+    assert run("batch", "cats.yaml", "--sandbox", "--dry-run", "--shard", "auto").code == 2
+
+
+def test_text_that_is_not_unicode_is_refused_and_such_paths_are_not(cli: Cli, sandbox: Sandbox, tmp_path: Path) -> None:
+    broken = os.fsdecode(b"a c\xe4t")
+    ended = cli("submit", broken)
+    assert ended.code == 2
+    assert "\\udce4" in ended.err
+    (tmp_path / os.fsdecode(b"c\xe4t.yaml")).write_text("version: 1\njobs: [{prompt: a cat}]\n")
+    ended = cli("batch", os.fsdecode(b"c\xe4t.yaml"), "-o", os.fsdecode(b"o\xe4t"))
+    assert ended.code == 0
+    assert [os.path.exists(tmp_path / line) for line in ended.lines] == [True]
+    assert sandbox.charges[0][1] > 0
