@@ -1,0 +1,280 @@
+"""The key goes to the base URL's origin, and nowhere else, whatever a server does with it; secrets in URLs likewise."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
+
+from tests.conftest import KEY
+from tests.support.fake import Answer, Exchange, Fake, png, read_request
+from tests.support.stage import Stage, key_forms
+
+#: How a server may spell what it was sent.
+SPELLED = {
+    "raw": KEY,
+    "url": quote(KEY, safe=""),
+    "json": json.dumps(KEY)[1:-1].replace("/", "\\/"),
+    "base64": base64.b64encode(KEY.encode()).decode(),
+    "basic": base64.b64encode(f"user:{KEY}".encode()).decode(),
+    "header": f"Authorization: Bearer {KEY}",
+    "upper": KEY.upper(),
+    "spaced": " ".join(KEY),
+    "broken": f"{KEY[:14]}\n{KEY[14:]}",
+}
+
+
+def temptations(stage: Stage, proxy: str) -> dict[str, str]:
+    """An environment with .netrc and proxies."""
+    home = stage.folder / "home"
+    home.mkdir()
+    (home / ".netrc").write_text("machine 127.0.0.1 login n password wrong\nmachine localhost login n password w\n")
+    (home / ".netrc").chmod(0o600)
+    variables = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"), proxy)
+    return {"HOME": str(home), "NETRC": str(home / ".netrc"), **variables, "NO_PROXY": "127.0.0.1,localhost"}
+
+
+def test_only_the_origin_of_the_base_url_gets_the_key(stage: Stage) -> None:
+    """Images, uploads and redirects lead to other names and ports; a proxy stands ready."""
+    with Fake() as elsewhere, Fake() as proxy:
+        away = f"http://localhost:{elsewhere.port}"
+        moved = Answer(302, b"", (f"Location: {away}/files/moved.png",))
+        elsewhere.on("image", lambda x: x.answer(moved), nth=1)
+        ticket = {"upload": {"method": "PUT", "url": f"{away}/put"}, "download_url": f"{away}/files/i.png"}
+        stage.fake.on("upload", lambda x: x.answer(x.fake.data(ticket)))
+        outputs = [f"{elsewhere.base_url}/files/a.png?signature=s3cret", f"{away}/files/b.png"]
+
+        def looked_at(exchange: Exchange) -> None:
+            document = json.loads(exchange.carried().body)
+            document["data"].update(outputs=outputs, urls={"get": f"{away}/look"})
+            exchange.answer(Answer(200, json.dumps(document).encode()))
+
+        stage.fake.on("look", looked_at)
+        (stage.folder / "photo.png").write_bytes(png("photo", 1_100_000))
+        stage.jobs(1, num_images=2)
+        ended = stage.run(
+            "batch jobs.jsonl -o out -i photo.png -v --log-file log.txt", env=temptations(stage, proxy.base_url)
+        )
+        assert ended.code == 0, ended.err
+        assert len(stage.pictures()) == 2
+        assert proxy.log == []
+        assert {request.endpoint for request in elsewhere.log} == {"image", "put"}
+        for request in elsewhere.log:
+            assert not {"authorization", "cookie"} & set(request.headers)
+            assert not any(form in request.raw for form in key_forms())
+        for request in stage.fake.log:
+            assert request.headers["authorization"] == f"Bearer {KEY}"
+        log = (stage.folder / "log.txt").read_text()
+        assert "s3cret" not in log + ended.err + ended.out
+        assert "/a.png" in log
+
+
+@pytest.mark.parametrize("spelled", SPELLED)
+def test_a_server_that_says_the_key_back(stage: Stage, spelled: str) -> None:
+    said = SPELLED[spelled]
+    text = json.dumps({"code": 400, "message": f"bad: {said}", "data": {"error": said}}).encode()
+    line = said.replace("\n", " ")
+    headers = (f"X-Echo: {line}", f"Set-Cookie: key={line}", f"Location: https://x.example/?k={line}")
+    stage.fake.on("submit", lambda x: x.answer(Answer(400, text, headers)))
+    stage.fake.on("balance", lambda x: x.answer(Answer(500, text, headers)))
+    for command in ("batch jobs.jsonl -o out -v --log-file log.txt", "batch jobs.jsonl -o out2 --json", "doctor"):
+        assert stage.run(command).code in (5, 6)  # ``run`` looks for the key
+
+
+@pytest.mark.parametrize("spelled", SPELLED)
+@pytest.mark.parametrize("status", ["failed", "completed"])
+def test_a_task_that_says_the_key_back(stage: Stage, spelled: str, status: str) -> None:
+    """In its error, its model, the URLs of its images; then on the gallery's page."""
+    said = SPELLED[spelled]
+    name = stage.task()
+    task = stage.fake.tasks[name]
+    task.fate, task.error, task.model = status, f"worker saw {said}", said
+    task.outputs = [f"http://localhost:9/{said}.png?k={said}"]
+    for command in ("status", f"status {name} --json", f"wait {name} -o out -v --log-file log.txt", "gallery out"):
+        stage.run(command)
+
+
+def test_the_process_list_and_the_files_of_a_run_do_not_show_it(stage: Stage) -> None:
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("there is no /proc")
+    seen: list[bytes] = []
+
+    def look_around(exchange: Exchange) -> None:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                seen.append(path.read_bytes())
+        seen.extend(path.read_bytes() for path in stage.folder.rglob("*") if path.is_file())
+        exchange.answer(Answer(500))
+
+    stage.fake.on("submit", look_around)
+    process = stage.start("batch jobs.jsonl -o out --on-unknown hold")
+    process.communicate(timeout=60)
+    assert any(b"jobs.jsonl" in text for text in seen)
+    assert not any(form in text for text in seen for form in key_forms())
+
+
+def test_ledger_and_manifest_are_their_owners_alone(stage: Stage) -> None:
+    assert stage.run("batch jobs.jsonl -o out --log-file log.txt").code == 0
+    assert stage.run("submit 'a cat'").code == 0
+    for path in (stage.out / "manifest.json", stage.out / "ledger.sqlite3", stage.folder / "log.txt",
+                 *(p for p in stage.state.rglob("*") if p.is_file())):  # fmt: skip
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+SECRET = "tok_5ecret_0123456789"
+
+
+def test_a_token_in_a_url_is_sent_and_never_shown(stage: Stage) -> None:
+    """In a LoRA's or an image's URL: the request keeps it, everything that is shown or shared does not."""
+    lora = {"path": f"https://civitai.com/api/download/models/1?token={SECRET}", "scale": 1}
+    stage.jobs(1, loras=[lora], image=f"https://bob:{SECRET}@example.com/a.png")
+    spoken = [stage.run(command) for command in (
+        "preset check jobs.jsonl", "preset show jobs.jsonl", "batch jobs.jsonl -o out -v --log-file log.txt",
+        "batch jobs.jsonl -o out2 --dry-run --json", "gallery out", "embed out -o shared",
+    )]  # fmt: skip
+    assert spoken[2].code == 0, spoken[2].err
+    (sent,) = [request.json for request in stage.fake.log if request.endpoint == "submit"]
+    assert sent["loras"][0]["path"] == lora["path"]
+    assert not any(SECRET in ended.out + ended.err for ended in spoken)
+    shown = [p for p in stage.folder.rglob("*") if p.is_file() and p.name not in ("jobs.jsonl", "ledger.sqlite3")]
+    assert stage.state not in shown
+    for path in shown:
+        if stage.state not in path.parents:
+            assert SECRET.encode() not in path.read_bytes(), path
+    for path in (stage.folder / "shared").rglob("*.png"):
+        with Image.open(path) as image:
+            assert SECRET not in str(image.info)
+
+
+def test_a_key_inside_the_base_url_is_not_printed(stage: Stage) -> None:
+    for url in (f"https://{SECRET}@api.example", f"http://user:{SECRET}@127.0.0.1:9", f"ftp://x:{SECRET}@h/"):
+        ended = stage.run("status t1 --allow-custom-host", base_url=url)
+        assert ended.code in (2, 5)
+        assert SECRET not in ended.out + ended.err
+
+
+KEY_FILES = {
+    "plain": (f"{KEY}\n", True),
+    "crlf": (f"{KEY}\r\n", True),
+    "bom": (f"\ufeff{KEY}\n", True),
+    "quotes": (f'"{KEY}"\n', False),
+    "dotenv": (f"WAVESPEED_API_KEY={KEY}\n", False),
+    "export": (f"export WAVESPEED_API_KEY={KEY}\n", False),
+    "bearer": (f"Bearer {KEY}\n", False),
+    "two lines": (f"{KEY}\nanother\n", False),
+    "empty": ("\n", False),
+    "letters": ("wsk-ключ\n", False),
+}
+
+
+@pytest.mark.parametrize("form", KEY_FILES)
+def test_a_key_file_is_sent_as_a_key_or_refused_with_the_reason(stage: Stage, form: str) -> None:
+    text, good = KEY_FILES[form]
+    (stage.folder / "elsewhere").mkdir()
+    path = stage.folder.parent / f"{stage.folder.name}.key"
+    path.write_text(text, encoding="utf-8", newline="")
+    path.chmod(0o600)
+    ended = stage.run(f"batch jobs.jsonl -o out --api-key-file {path}", env={"WAVESPEED_API_KEY": None})
+    sent = {request.headers.get("authorization") for request in stage.fake.log if request.endpoint != "image"}
+    if good:
+        assert (ended.code, sent) == (0, {f"Bearer {KEY}"}), ended.err
+    else:
+        assert (ended.code in (2, 4), sent) == (True, set()), ended.err
+        assert path.name in ended.err
+
+
+@pytest.mark.parametrize("name", [".git/config", ".env", "sub/.secret/list.txt", "../outside.txt"])
+def test_names_with_a_dot_are_out_of_a_presets_reach(stage: Stage, name: str) -> None:
+    """A stranger's pull request must not send the token of the CI service anywhere."""
+    for place in {name, "wildcards/.env.txt"}:
+        path = stage.folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"[http]\n extraheader = AUTHORIZATION: basic {SECRET}\n")
+    (stage.folder / "p.yaml").write_text(f"version: 1\njobs: [{{prompts_file: {name}}}]\n")
+    (stage.folder / "w.yaml").write_text("version: 1\njobs: [{prompt: 'a __.env__ cat'}]\n")
+    for command in ("preset show p.yaml", "preset check p.yaml", "batch p.yaml -o out", "preset show w.yaml"):
+        ended = stage.run(command)
+        assert SECRET not in ended.out + ended.err
+    assert stage.run("batch p.yaml -o out").code == 10
+    assert stage.fake.count("submit") == 0
+
+
+def serve_proxy(answer: bytes, seen: list[bytes]) -> str:
+    """A proxy that notes what it is asked, and always answers the same."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError, ValueError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, connection.makefile("rb") as file:
+                    request = read_request(file)
+                    seen.append(request.raw if request else b"")
+                    connection.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+REFUSALS = {
+    "407": b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+    "403": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+    "502": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+    "nonsense": b"SSH-2.0-OpenSSH_9\r\n",
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_proxy_that_refuses_is_named_with_its_variable(stage: Stage, refusal: str) -> None:
+    seen: list[bytes] = []
+    proxy = f"http://user:{SECRET}@{serve_proxy(REFUSALS[refusal], seen)}"
+    ended = stage.run("status t1 --allow-custom-host", base_url="https://api.example", env={"HTTPS_PROXY": proxy})
+    assert ended.code == 5
+    assert "HTTPS_PROXY" in ended.err
+    assert SECRET not in ended.err
+    assert seen
+    assert all(request.startswith(b"CONNECT api.example:443") for request in seen)
+    assert not any(form in request for request in seen for form in key_forms())
+
+
+BAD_PROXIES = {
+    "socks": "socks5://127.0.0.1:9",
+    "gnome": "socks://127.0.0.1:9/",
+    "nobody": f"http://user:{SECRET}@127.0.0.1:9",
+    "port": f"http://user:{SECRET}@127.0.0.1:99999",
+    "quotes": '"http://127.0.0.1:9"',
+    "word": "DIRECT",
+    "no scheme": "127.0.0.1:9",
+    "at and hash": f"http://user:a@b#{SECRET}@127.0.0.1:9",
+}
+
+
+@pytest.mark.parametrize("proxy", BAD_PROXIES)
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "all_proxy"])
+def test_a_proxy_that_is_none_is_named_with_its_variable(stage: Stage, proxy: str, variable: str) -> None:
+    ended = stage.run(
+        "batch jobs.jsonl -o out --price 0.01 --allow-custom-host",
+        base_url="https://api.example",
+        env={variable: BAD_PROXIES[proxy]},
+    )
+    assert ended.code in (2, 5), ended.err
+    assert variable.lower() in ended.err.lower()
+    assert SECRET not in ended.out + ended.err
+    assert ended.seconds < 20
+
+
+def test_a_plain_http_proxy_carries_a_plain_service(stage: Stage) -> None:
+    """The service on a name that only the proxy knows; the fake itself is the proxy."""
+    env = {"HTTP_PROXY": stage.fake.base_url, "NO_PROXY": ""}
+    stage.fake.base_url = "http://api.example"
+    ended = stage.run(
+        "batch jobs.jsonl -o out --allow-custom-host --no-download", base_url="http://api.example", env=env
+    )
+    assert ended.code in (0, 2), ended.err  # a key over plain http may be refused; a crash may not be

@@ -1,0 +1,100 @@
+"""A real disk that really fills up, and folders that cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_tool
+from tests.money.conftest import BATCH, MakeStage
+from tests.support import truth
+from tests.support.stage import Stage
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 96 MB."""
+    require_tool("mount")
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)], capture_output=True)
+    if made.returncode:
+        pytest.skip("only root can mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def on(stage: Stage, disk: Path) -> Stage:
+    """Let the stage's output folder lie on a disk."""
+    (disk / "out").mkdir()
+    stage.out.symlink_to(disk / "out")
+    return stage
+
+
+def fill(disk: Path) -> Path:
+    """Leave no byte free."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for piece in (1 << 20, 1 << 12):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * piece)
+    return ballast
+
+
+@pytest.mark.parametrize("percent", [0, 50, *(pytest.param(n, marks=pytest.mark.slow) for n in (25, 90, 99))])
+def test_a_disk_that_is_full_after_part_of_the_batch(stages: MakeStage, small_disk: Path, percent: int) -> None:
+    stage = on(stages(30, picture_bytes=40_000, service_time=0.15), small_disk)
+    if percent == 0:
+        ballast = fill(small_disk)
+        assert stage.run(BATCH).code == 7
+        assert stage.fake.count("submit") == 0
+    else:
+        process = stage.start(f"{BATCH} --concurrency 3", scale=5)
+        stage.until(lambda: stage.fake.charged >= 30 * percent // 100)
+        ballast = fill(small_disk)
+        _, err = process.communicate(timeout=60)
+        assert "Traceback" not in err
+        assert process.returncode == 7, err
+        time.sleep(0.2)
+        assert stage.fake.charged < 30 or percent > 80
+        truth.manifest(stage.out)
+    charged = stage.fake.charged
+    again = stage.run(BATCH)
+    assert (again.code, stage.fake.charged) == (7, charged), again.err
+    ballast.unlink()
+    stage.finish(30)
+
+
+def test_what_may_be_too_little_room_is_said_and_no_reason_to_refuse(stages: MakeStage, small_disk: Path) -> None:
+    stage = on(stages(60), small_disk)
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.count("submit")) == (0, 60)
+    assert "MB" in done.err
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_any_request(stages: MakeStage) -> None:
+    stage = stages(2)
+    (stage.folder / "file").write_text("")
+    for folder in ("file", "file/below", "/proc/flux-lora"):
+        assert stage.run(f"batch jobs.jsonl -o {folder}").code == 7
+    assert stage.fake.count("submit") == 0
+
+
+def test_a_read_only_file_system_is_found_before_any_submission(stages: MakeStage, small_disk: Path) -> None:
+    stage = on(stages(2), small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert (stage.run(BATCH).code, stage.fake.count("submit")) == (7, 0)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_found_before_any_submission(stages: MakeStage) -> None:
+    stage = stages(2)
+    stage.out.mkdir(mode=0o500)
+    assert (stage.run(BATCH).code, stage.fake.count("submit")) == (7, 0)

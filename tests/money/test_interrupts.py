@@ -1,0 +1,139 @@
+"""Ctrl-C, SIGTERM, a second of either, a reader that went away."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.money.conftest import BATCH, MakeStage, unhurried
+from tests.support import truth
+from tests.support.stage import FAST
+
+
+def ended_by(process: subprocess.Popen[str], *numbers: int, pause: float = 0.0) -> tuple[float, str]:
+    """Seconds from the first signal to the end, and what was said."""
+    began = time.monotonic()
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(pause)
+    _, err = process.communicate(timeout=20)
+    assert "Traceback" not in err, err
+    return time.monotonic() - began, err
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGTERM, signal.SIGTERM], 143),  # a wrapper and the terminal's group: one signal
+        pytest.param([signal.SIGINT, signal.SIGINT], 130, marks=pytest.mark.slow),
+        pytest.param([signal.SIGHUP], 143, marks=pytest.mark.slow),
+    ],
+)
+def test_the_first_signal_ends_in_good_order(stages: MakeStage, numbers: list[int], code: int) -> None:
+    stage = stages(40, service_time=1.5)
+    command = f"{BATCH} --concurrency 4"
+    process = stage.start(command, scale=1)
+    stage.until(lambda: stage.fake.charged >= 4)
+    seconds, err = ended_by(process, *numbers)
+    assert process.returncode == code
+    assert seconds < unhurried(2.0)
+    assert f"flux-lora {command}" in err
+    submitted = stage.fake.count("submit")
+    states = stage.states()
+    # The IDs of those on their way were waited for.
+    assert states.count("submitted") + states.count("completed") == stage.fake.charged
+    assert truth.leftovers(stage.out) == []
+    assert stage.fake.count("submit") == submitted
+    stage.finish(40)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_submission_that_hangs_does_not_hold_the_end_up(stages: MakeStage, number: int) -> None:
+    stage = stages(3)
+    stage.wrong("submit:stall-after=60")
+    process = stage.start(BATCH, scale=1)
+    stage.until(lambda: stage.fake.charged >= 1)
+    seconds, err = ended_by(process, number)
+    assert process.returncode in (130, 143)
+    assert 1.0 < seconds < unhurried(2.0)  # the answer is waited for, for a moment
+    assert "cat1" in err
+    stage.finish(3)
+
+
+def test_the_second_signal_leaves_at_once(stages: MakeStage) -> None:
+    stage = stages(3)
+    stage.wrong("submit:stall-after=60")
+    process = stage.start(BATCH, scale=1)
+    stage.until(lambda: stage.fake.charged >= 1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.6)
+    seconds, _ = ended_by(process, signal.SIGINT)
+    assert process.returncode == 130
+    assert seconds < unhurried(0.5)
+    stage.finish(3)
+
+
+@pytest.mark.parametrize("milliseconds", [5, 30, 60, 120, 200, 300])
+def test_a_signal_as_early_as_it_can_come(stages: MakeStage, milliseconds: int) -> None:
+    stage = stages(2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flux_lora_cli", *BATCH.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=stage.folder,
+        env=stage.environment(None, None),
+    )
+    stage.running.append(process)
+    time.sleep(milliseconds / 1000)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    if "Traceback" in err and "flux_lora_cli" not in err:
+        return  # Python itself was still starting
+    assert "Traceback" not in err
+    assert process.returncode in (0, 130, -signal.SIGINT), err
+    stage.finish(2)
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly(stages: MakeStage) -> None:
+    stage = stages(30, service_time=0.1)
+    line = shlex.join([sys.executable, str(FAST), "4", *BATCH.split(), "--concurrency", "2"])
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | head -1; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=stage.folder,
+        env=stage.environment(None, None),
+    )
+    assert done.returncode == 141, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+    assert stage.fake.charged < 30
+    stage.finish(30)
+
+
+@pytest.mark.parametrize("where", ["full", "closed"])
+def test_a_standard_error_that_cannot_be_written_changes_nothing(stages: MakeStage, where: str) -> None:
+    stage = stages(2)
+    redirection = "2>/dev/full" if where == "full" else "2>&-"
+    line = shlex.join([sys.executable, str(FAST), "20", *BATCH.split()])
+    done = subprocess.run(
+        ["bash", "-c", f"{line} {redirection}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=stage.folder,
+        env=stage.environment(None, None),
+    )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+    stage.all_done(2)

@@ -1,0 +1,333 @@
+"""The same command again, with everything that may have happened to the folder in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.money.conftest import BATCH, MakeStage, unhurried
+from tests.support import truth
+from tests.support.stage import Stage
+
+
+def finished(stage: Stage, jobs: int) -> None:
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (0, jobs), done.err
+
+
+def test_a_finished_batch_costs_no_request(stages: MakeStage) -> None:
+    stage = stages(6)
+    finished(stage, 6)
+    stage.all_done(6)
+
+
+def test_one_edited_job_of_200_is_one_charge(stages: MakeStage) -> None:
+    stage = stages(200)
+    finished(stage, 200)
+    stage.jobs([*range(1, 200), 999])
+    finished(stage, 201)
+    assert stage.fake.charged_prompts()["a cat 999"] == 1
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "gone": lambda path: path.unlink(),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "empty": lambda path: path.write_bytes(b""),
+    "later": lambda path: path.write_bytes(bytes(reversed(path.read_bytes()))),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_image_is_fetched_again_and_not_bought_again(stages: MakeStage, damage: str) -> None:
+    stage = stages(3)
+    finished(stage, 3)
+    victim = stage.pictures()[1]
+    before = victim.read_bytes()
+    DAMAGE[damage](victim)
+    assert stage.run("verify out").code == 6
+    finished(stage, 3)
+    assert victim.read_bytes() == before
+    assert stage.run("verify out").code == 0
+    stage.check_folder()
+
+
+def test_a_byte_that_changed_secretly_is_found_by_verify(stages: MakeStage) -> None:
+    stage = stages(2)
+    finished(stage, 2)
+    victim = stage.pictures()[0]
+    before, times = victim.read_bytes(), victim.stat()
+    victim.write_bytes(before[:60] + bytes([before[60] ^ 1]) + before[61:])
+    os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))
+    requests = stage.fake.count()
+    assert stage.run(BATCH).code == 0
+    assert stage.fake.count() == requests
+    assert stage.run(f"{BATCH} --verify").code == 0
+    assert victim.read_bytes() == before
+    assert stage.fake.charged == 2
+
+
+def test_what_the_service_has_no_more_is_named_once_and_not_bought_again(stages: MakeStage) -> None:
+    stage = stages(3, scale=200.0)
+    finished(stage, 3)
+    victim = stage.pictures()[0]
+    victim.unlink()
+    stage.wrong("image:404")
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (6, 3), done.err
+    stage.fake.mend()
+    assert stage.run(BATCH).code in (0, 6)
+    assert stage.fake.charged == 3
+
+
+# ---- ledger and manifest vouch for each other --------------------------------------------------------
+
+
+def older_ledger(stage: Stage) -> None:
+    """Run half of the jobs, keep the ledger, run the rest, bring the ledger back."""
+    stage.jobs(2)
+    finished(stage, 2)
+    shutil.copy(stage.out / "ledger.sqlite3", stage.folder / "older")
+    stage.jobs(4)
+    finished(stage, 4)
+    shutil.copy(stage.folder / "older", stage.out / "ledger.sqlite3")
+
+
+def older_manifest(stage: Stage) -> None:
+    stage.jobs(2)
+    finished(stage, 2)
+    shutil.copy(stage.out / "manifest.json", stage.folder / "older")
+    stage.jobs(4)
+    finished(stage, 4)
+    shutil.copy(stage.folder / "older", stage.out / "manifest.json")
+
+
+def without(name: str) -> Callable[[Stage], None]:
+    def act(stage: Stage) -> None:
+        finished(stage, 4)
+        (stage.out / name).unlink()
+
+    return act
+
+
+def truncated(name: str) -> Callable[[Stage], None]:
+    def act(stage: Stage) -> None:
+        finished(stage, 4)
+        path = stage.out / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return act
+
+
+def emptied(stage: Stage) -> None:
+    finished(stage, 4)
+    (stage.out / "ledger.sqlite3").write_bytes(b"")
+
+
+HISTORIES = {
+    "older ledger": older_ledger,
+    "older manifest": older_manifest,
+    "no ledger": without("ledger.sqlite3"),
+    "no manifest": without("manifest.json"),
+    "empty ledger": emptied,
+    "half a ledger": truncated("ledger.sqlite3"),
+    "half a manifest": truncated("manifest.json"),
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_what_either_shows_as_bought_is_not_bought_again(stages: MakeStage, history: str) -> None:
+    stage = stages(4)
+    HISTORIES[history](stage)
+    done = stage.run(BATCH)
+    assert done.code in (0, 7), done.err
+    assert stage.fake.charged == 4
+    if done.code == 0:
+        stage.all_done(4)
+
+
+def test_a_ledger_or_manifest_of_another_folder_is_refused(stages: MakeStage) -> None:
+    for name in ("ledger.sqlite3", "manifest.json"):
+        stage, other = stages(3), stages(1)
+        other.fake.close()
+        other.fake = stage.fake
+        finished(stage, 3)
+        other.jobs([77])
+        assert other.run(BATCH).code == 0
+        shutil.copy(other.out / name, stage.out / name)
+        charged = stage.fake.charged
+        done = stage.run(BATCH)
+        assert (done.code, stage.fake.charged) == (7, charged), done.err
+
+
+PLANTED = {
+    "trigger": "CREATE TRIGGER t AFTER INSERT ON {table} BEGIN DELETE FROM {table}; END",
+    "view": "CREATE VIEW extra AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i FROM n",
+    "table": "CREATE TABLE foreign_thing (x)",
+    "index": "CREATE INDEX i ON {table} (rowid)",
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_what_somebody_planted_in_the_ledger_is_refused(stages: MakeStage, planted: str) -> None:
+    stage = stages(2)
+    finished(stage, 2)
+    with sqlite3.connect(stage.out / "ledger.sqlite3") as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = [row[1] for row in db.execute(f"PRAGMA table_info({tables[0]})")]
+        db.execute(PLANTED[planted].format(table=tables[0]).replace("(rowid)", f"({columns[0]})"))
+    db.close()
+    (stage.out / "manifest.json").unlink()
+    stage.jobs(3)
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (7, 2), done.err
+
+
+def test_rows_that_somebody_altered_are_noticed(stages: MakeStage) -> None:
+    stage = stages(2)
+    finished(stage, 2)
+    (stage.out / "manifest.json").unlink()
+    path = stage.out / "ledger.sqlite3"
+    path.write_bytes(path.read_bytes().replace(b"completed", b"abandoned"))
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (7, 2), done.err
+
+
+def test_a_folder_of_another_service_is_refused_before_any_request(stages: MakeStage) -> None:
+    one, other = stages(2), stages(2)
+    finished(one, 2)
+    shutil.copytree(one.out, other.out)
+    refused = other.run(BATCH)
+    assert (refused.code, other.fake.count()) == (7, 0)
+    assert "-o" in refused.err
+
+
+def test_an_empty_folder_with_images_of_ours_is_not_bought_into(stages: MakeStage) -> None:
+    stage = stages(2)
+    finished(stage, 2)
+    for name in ("ledger.sqlite3", "manifest.json"):
+        (stage.out / name).unlink()
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (7, 2), done.err
+
+
+# ---- two at once, and a folder that goes away --------------------------------------------------------
+
+
+def running(stage: Stage, jobs: int, *, command: str = BATCH) -> subprocess.Popen[str]:
+    """A batch whose tasks are all in flight."""
+    process: subprocess.Popen[str] = stage.start(command, scale=1)
+    stage.until(lambda: stage.fake.charged >= jobs)
+    time.sleep(0.3)
+    return process
+
+
+def test_a_second_batch_is_refused_at_once_and_sends_nothing(stages: MakeStage) -> None:
+    stage = stages(3, service_time=600.0)
+    first = running(stage, 3)
+    before = stage.fake.counts
+    second = stage.run(f"{BATCH} --json", scale=1)
+    assert second.code == 11
+    assert second.seconds < unhurried(2.0)
+    assert str(first.pid) in second.err
+    assert json.loads(second.lines[-1])["exit_code"] == 11
+    after = stage.fake.counts
+    assert (before["submit"], before["list"], before["price"]) == (after["submit"], after["list"], after["price"])
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    third = stage.start(BATCH, scale=1)  # a holder that was killed leaves no lock behind
+    stage.until(lambda: stage.fake.count("look") > after["look"])
+    third.kill()
+    assert stage.fake.charged == 3
+
+
+def test_two_that_start_together_pay_once(stages: MakeStage) -> None:
+    stage = stages(8)
+    both = [stage.start(BATCH), stage.start(BATCH)]
+    for process in both:
+        process.communicate(timeout=60)
+    assert sorted(process.returncode for process in both) in ([0, 11], [0, 0])
+    stage.all_done(8)
+
+
+@pytest.mark.parametrize("how", ["lock files", "all but the ledger"])
+def test_a_lock_that_somebody_removes_lets_nobody_buy_twice(stages: MakeStage, how: str) -> None:
+    stage = stages(30, service_time=0.6)
+    first = running(stage, 4, command=f"{BATCH} --concurrency 4")
+    for path in stage.out.iterdir():
+        if path.name.startswith("ledger.sqlite3") and not path.name.endswith(".lock"):
+            continue
+        if how != "lock files" or path.name.startswith(".") or path.name.endswith(".lock"):
+            path.unlink()
+    second = stage.start(BATCH)
+    first.communicate(timeout=60)
+    second.communicate(timeout=60)
+    assert 11 in (first.returncode, second.returncode)
+    assert stage.fake.charged <= 30
+    assert max(stage.fake.charged_prompts().values()) == 1
+    stage.finish(30)
+
+
+VANISHED: dict[str, Callable[[Stage], object]] = {
+    "deleted": lambda stage: shutil.rmtree(stage.out),
+    "renamed": lambda stage: stage.out.rename(stage.folder / "moved"),
+    "emptied": lambda stage: [path.unlink() for path in stage.out.iterdir() if path.is_file()],
+}
+
+
+@pytest.mark.parametrize("how", VANISHED)
+def test_a_folder_that_goes_away_ends_the_run_and_names_what_is_paid(stages: MakeStage, how: str) -> None:
+    stage = stages(12, service_time=1.5)
+    process = running(stage, 3, command=f"{BATCH} --concurrency 3")
+    VANISHED[how](stage)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 7, err
+    assert stage.fake.charged <= 4
+    assert all(task in err for task in stage.fake.charges), err
+    if how != "emptied":
+        assert not stage.out.exists() or not (stage.out / "ledger.sqlite3").exists()
+    if how == "renamed":
+        (stage.folder / "moved").rename(stage.out)
+        stage.finish(12)
+
+
+def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage) -> None:
+    stage = stages(2)
+    finished(stage, 2)
+    if subprocess.run(["mount", "--bind", str(stage.out), str(stage.out)], capture_output=True).returncode:
+        pytest.skip("only root can mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(stage.out)], check=True)
+        before = stage.fake.count()
+        done = stage.run(BATCH)
+        assert (done.code, stage.fake.count()) == (0, before), done.err
+        assert stage.run("verify out").code == 0
+        stage.jobs(3)
+        assert stage.run(BATCH).code == 7
+        assert stage.fake.charged == 2
+    finally:
+        subprocess.run(["umount", "-l", str(stage.out)], check=True)
+
+
+def test_tasks_of_an_earlier_run_and_a_pause(stages: MakeStage) -> None:
+    """What was in flight while nobody looked tells nothing about the service's queue."""
+    stage = stages(16, service_time=1.0)
+    process = running(stage, 8, command=f"{BATCH} --concurrency 8")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    for task in stage.fake.tasks.values():
+        task.at -= 20 * 3600
+    manifest = truth.manifest(stage.out)
+    assert stage.fake.charged == sum(job["task"]["id"] is not None for job in manifest["jobs"] if job["task"])
+    done = stage.run(f"{BATCH} --concurrency 8", scale=1)
+    assert done.code == 0, done.err
+    assert done.seconds < unhurried(15.0)
+    stage.all_done(16)

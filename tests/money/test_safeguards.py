@@ -1,0 +1,130 @@
+"""Each safeguard taken out once: some test has to notice. Slow, for every change runs tests anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A safeguard, and the change that takes it out.
+
+    Attributes:
+        old, new: a text that stands in the file once, and what takes its place.
+        tests: which have to notice, as pytest takes them; words after ``-k`` are one argument.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+_KILLS = "tests/money/test_kills.py -k (server_kills_a_middle)"
+_ORDER = "tests/money/test_system_calls.py -k every_step"
+_ROWS = "tests/faults/test_rows.py -m (slow or not slow) -k "
+_RERUNS = "tests/money/test_reruns.py -k "
+_SPENDING = "tests/money/test_spending.py -k "
+
+CUTS = [
+    Cut("the intent is durable before the POST", "engine/run.py",
+        "await self.save(record)\n            if self.turns.closed", "if self.turns.closed", _KILLS),
+    Cut("the ID is durable before the first poll", "engine/run.py",
+        "task.status, task.created_at\n        await self.save(record)", "task.status, task.created_at", _ORDER),
+    Cut("an intent without an answer is unknown, not planned", "engine/run.py",
+        "        if record.state is State.PLANNED:\n            task = await self.submit(work)",
+        "        if record.state in (State.PLANNED, State.SUBMITTING):\n            record.state = State.PLANNED\n"
+        "            task = await self.submit(work)", _KILLS),
+    Cut("only what was surely not taken counts as not taken", "engine/run.py",
+        "    InsecureConnection, KeyRefused, NeverSent,", "    ServiceError, KeyRefused, NeverSent,",
+        _ROWS + "(found-reset or held-503)"),
+    Cut("tasks of others are left out", "engine/search.py",
+        "found = wanted.found.without(claimed)", "found = wanted.found", _SPENDING + "another_folder"),
+    Cut("the list is read before anything is sent again", "engine/search.py",
+        '        if on_unknown == "hold":', '        if on_unknown == "resubmit":\n'
+        '            return Verdict("x", resubmit=True)\n        if on_unknown == "hold":', _ROWS + "resubmit-finds"),
+    Cut("beside a candidate nothing is sent again", "engine/search.py",
+        "        if candidates:  # sending", "        if False:  # sending", _ROWS + "beside-a-candidate"),
+    Cut("every page of the list is read", "engine/search.py",
+        "for page in range(1, MAX_PAGES + 1)", "for page in range(1, 2)", _SPENDING + "to_its_end"),
+    Cut("the price is reserved before the submission", "engine/budget.py",
+        "        self.spent += amount or Decimal(0)\n        return True", "        return True",
+        _SPENDING + "stops_in_time"),
+    Cut("earlier runs count", "engine/batch.py",
+        "Budget(settings.max_cost, charged", "Budget(settings.max_cost, Decimal(0)", _SPENDING + "over_kills"),
+    Cut("an unknown price is not zero", "engine/budget.py",
+        "(amount is None or self.spent + amount > self.limit)", "(self.spent + (amount or 0) > self.limit)",
+        "tests/engine/test_budget.py"),
+    Cut("the ledger keeps two batches apart", "folder/ledger.py",
+        "if holder is not None and holder.alive:", "if False:", _RERUNS + "somebody_removes"),
+    Cut("nothing foreign is in the ledger", "folder/ledgerfile.py",
+        "if set(found) != _SCHEMA or len(found) != len(_SCHEMA):", "if False:", _RERUNS + "planted"),
+    Cut("what the manifest shows as bought is bought", "folder/output.py",
+        "if mine is None or newer(shown, mine):", "if False:", _RERUNS + "either_shows"),
+    Cut("ledger and manifest belong together", "folder/output.py",
+        'if head is not None and head.created_at not in ("", ledger.created_at):', "if False:",
+        _RERUNS + "of_another_folder"),
+    Cut("images without ledger and manifest are not bought again", "folder/output.py",
+        "                _check_orphans(images, fingerprints, confirm_orphans)", "                pass",
+        _RERUNS + "images_of_ours"),
+    Cut("an image has its name in the ledger before it has it on disk", "engine/fetch.py",
+        "            await run.save(record)\n            assert output.writing", "            assert output.writing",
+        _ORDER),
+    Cut("images are flushed before they are named", "folder/images.py",
+        "            os.fsync(self._file)\n", "            pass\n", _ORDER),
+    Cut("a name is flushed before the ledger calls it saved", "engine/fetch.py",
+        "        await self._sync.add(output.writing)\n", "", _ORDER),
+    Cut("the ledger flushes each commit", "folder/ledgerfile.py",
+        '    database.execute("PRAGMA synchronous = FULL")', '    database.execute("PRAGMA synchronous = OFF")',
+        _ORDER),
+    Cut("where no task can be polled, no more are bought", "engine/follow.py",
+        "if run.turns.stuck(record):", "if run.turns.stuck(record) and False:", _SPENDING + "refused_for_good"),
+    Cut("fewer images than asked for are missing", "engine/fetch.py",
+        "for index in range(len(task.outputs), record.images_asked", "for index in range(0, 0", _ROWS + "few-outputs"),
+    Cut("images that are late are waited for", "engine/fetch.py", "LATE = 120.0", "LATE = 0.0", _ROWS + "image-403:3"),
+]  # fmt: skip
+
+
+def arguments(text: str) -> list[str]:
+    """``text`` as pytest's arguments: what follows ``-k`` or ``-m`` may hold spaces."""
+    words: list[str] = []
+    for word in text.split():
+        if words and words[-2:-1] in (["-k"], ["-m"]) and words[-1].count("(") > words[-1].count(")"):
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.name)
+def test_a_safeguard_that_is_taken_out_is_missed(
+    cut: Cut, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path_factory.mktemp("cut")
+    for part in ("flux_lora_cli", "tests"):
+        shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", place)
+    file = place / "flux_lora_cli" / cut.file
+    text = file.read_text(encoding="utf-8")
+    assert text.count(cut.old) == 1, f"{cut.file} has changed: bring this test up to date"
+    file.write_text(text.replace(cut.old, cut.new), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *arguments(cut.tests)],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(place)},
+    )
+    shutil.rmtree(place, ignore_errors=True)
+    assert done.returncode == 1, f"nobody noticed that this was gone: {cut.name}\n{done.stdout[-2000:]}"

@@ -1,0 +1,194 @@
+"""Limits, prices, refunds; submissions of unknown outcome over several runs; failed jobs."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from decimal import Decimal
+
+import pytest
+
+from tests.faults.rows import STRANGE_PRICES
+from tests.money.conftest import BATCH, MakeStage
+from tests.support import truth
+from tests.support.fake import Exchange
+
+HOLD = f"{BATCH} --on-unknown hold"
+
+
+def test_a_limit_stops_in_time_and_counts_what_was_spent(stages: MakeStage) -> None:
+    stage = stages(6)
+    done = stage.run(f"{BATCH} --max-cost 0.05 --json")
+    assert (done.code, stage.fake.charged) == (8, 3), done.err
+    assert Decimal(done.events[-1]["charged_usd"]) == Decimal("0.045")
+    before = stage.fake.count()
+    assert stage.run(f"{BATCH} --max-cost 0.05 --dry-run").code == 8
+    assert stage.run(f"{BATCH} --max-cost 0.06 --dry-run --price 0.001").code == 0
+    assert stage.fake.count() == before
+    assert stage.run(f"{BATCH} --max-cost 0.09").code == 0
+    stage.all_done(6)
+
+
+def test_a_limit_holds_over_kills(stages: MakeStage) -> None:
+    stage = stages(20, service_time=0.3)
+    for times in range(1, 5):
+        process = stage.start(f"{BATCH} --max-cost 0.15 --concurrency 3", scale=5)
+        stage.wait_for_charges(3 * times, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    stage.run(f"{BATCH} --max-cost 0.15 --on-unknown hold")
+    assert stage.fake.charged <= 10
+
+
+def test_a_limit_holds_over_two_processes(stages: MakeStage) -> None:
+    stage = stages(20)
+    both = [stage.start(f"{BATCH} --max-cost 0.15") for _ in range(2)]
+    for process in both:
+        process.communicate(timeout=60)
+    assert stage.fake.charged <= 10
+
+
+@pytest.mark.parametrize("price", STRANGE_PRICES)
+def test_a_price_that_contradicts_itself_does_not_lift_the_limit(stages: MakeStage, price: str) -> None:
+    stage = stages(3)
+    stage.wrong(f"price:body={price.replace(':', 'COLON')}")
+    stage.run(f"{BATCH} --max-cost 0.02")
+    assert stage.fake.charged <= 1
+
+
+def test_a_failed_task_counts_until_its_refund_and_keeps_its_history(stages: MakeStage) -> None:
+    stage = stages(3)
+    stage.wrong("submit:failed:nth=2 bill:503")
+    assert stage.run(f"{BATCH} --concurrency 1 --max-cost 0.045").code == 6
+    failed = next(job for job in truth.manifest(stage.out)["jobs"] if job["state"] == "failed")
+    assert stage.run(BATCH).code == 6  # a mere rerun does not submit it again
+    assert stage.fake.charged == 3
+    refused = stage.run(f"{BATCH} --retry-failed --max-cost 0.045")
+    assert (refused.code, stage.fake.charged) == (8, 3), refused.err
+    stage.fake.mend()  # the bill can be read again, and shows the refund
+    done = stage.run(f"{BATCH} --retry-failed --max-cost 0.045")
+    assert (done.code, stage.fake.charged) == (0, 4), done.err
+    again = next(job for job in truth.manifest(stage.out)["jobs"] if job["id"] == failed["id"])
+    assert again["state"] == "completed"
+    assert failed["task"]["id"] in json.dumps(again["history"])
+    assert "task failed" in json.dumps(again["history"])
+
+
+def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> None:
+    stage = stages(2, scale=200.0)
+    stage.wrong("submit:reset-after:nth=1 list:no-inputs")
+    done = stage.run(f"{BATCH} --json")
+    assert done.code == 13, done.err
+    (held,) = [event for event in done.events if event["event"] == "held"]
+    (candidate,) = held["candidates"]
+    assert candidate in done.err
+    adopted = stage.run(f"{BATCH} --adopt {held['job']}={candidate}")
+    assert adopted.code == 0, adopted.err
+    stage.fake.mend()
+    stage.all_done(2)
+
+
+def test_hold_asks_nobody_and_a_later_run_finds_it(stages: MakeStage) -> None:
+    stage = stages(3)
+    stage.wrong("submit:reset-after:nth=1")
+    assert stage.run(HOLD).code == 13
+    assert stage.fake.count("list") == 0
+    stage.fake.mend()
+    assert stage.run(BATCH).code == 0
+    assert sorted(str(job["task"]["matched_by"]) for job in truth.manifest(stage.out)["jobs"]) == [
+        "None",
+        "None",
+        "predictions",
+    ]
+    stage.all_done(3)
+
+
+def test_a_task_that_another_folder_has_is_not_adopted(stages: MakeStage) -> None:
+    """The same request with the same fixed seed, bought into one folder; for the other the answer is lost."""
+    stage = stages(1, scale=200.0)
+    stage.jobs(1, seed=7)
+    assert stage.run("batch jobs.jsonl -o first").code == 0
+    stage.wrong("submit:503:first=1")
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (13, 1), done.err
+    assert stage.unknown() == ["cat1"]
+
+
+def test_the_list_is_read_to_its_end(stages: MakeStage) -> None:
+    """Tasks of others came meanwhile, more than a page of the list holds."""
+    stage = stages(1)
+
+    def crowded(exchange: Exchange) -> None:
+        exchange.carried()
+        for number in range(250):
+            stage.task(prompt=f"somebody else's {number}")
+        exchange.reset()
+
+    stage.fake.on("submit", crowded, first=1)
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (0, 1), done.err
+
+
+def test_resubmit_is_counted_and_said(stages: MakeStage) -> None:
+    stage = stages(2, scale=200.0)
+    stage.wrong("submit:503:nth=1")
+    assert stage.run(HOLD).code == 13
+    stage.fake.mend()
+    done = stage.run(f"{BATCH} --on-unknown resubmit --json")
+    assert done.code == 0, done.err
+    assert done.events[-1]["resubmitted"] == 1
+    stage.all_done(2)
+
+
+@pytest.mark.parametrize("command", [BATCH, "submit --wait -o out 'a cat'"])
+def test_no_advice_leads_to_paying_again(stages: MakeStage, command: str) -> None:
+    """Whatever the deadline cuts off is named, and the command that collects it is not the one that buys."""
+    stage = stages(2, service_time=600.0, scale=1.0)
+    done = stage.run(f"{command} --timeout 1s")
+    assert done.code == 9, done.err
+    assert all(task in done.err for task in stage.fake.charges)
+    if command.startswith("submit"):
+        assert re.search(rf"flux-lora wait .*{stage.fake.charges[0]}", done.err)
+        assert not re.search(r"same command|run again|--retry", done.err, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("refusal", ["redirect=portal", "400", pytest.param("422", marks=pytest.mark.slow)])
+def test_where_polls_are_refused_for_good_no_more_is_bought(stages: MakeStage, refusal: str) -> None:
+    stage = stages(40)
+    stage.wrong(f"look:{refusal}")
+    done = stage.run(f"{BATCH} --concurrency 4")
+    assert done.code in (5, 6), done.err
+    assert 1 <= stage.fake.charged <= 4
+    assert all(task in done.err for task in stage.fake.charges)
+
+
+def test_submit_into_wait_with_a_deadline_names_the_tasks(stages: MakeStage) -> None:
+    stage = stages(1, service_time=600.0, scale=1.0)
+    ids = stage.run("submit -p 'a cat' -p 'a dog'").lines
+    done = stage.run("wait - -o out --timeout 1s", stdin="".join(f"{task}\n" for task in ids))
+    assert done.code == 9
+    assert all(task in done.err for task in ids)
+    assert "submit" not in done.err.lower().replace("submitted", "").replace("submission", "")
+
+
+def test_a_submission_that_a_deadline_cut_off_is_held(stages: MakeStage) -> None:
+    stage = stages(1, scale=1.0)
+    stage.wrong("submit:stall-after=60")
+    done = stage.run(f"{BATCH} --timeout 1s")
+    assert done.code == 13, done.err
+    assert "cat1" in done.err
+    stage.finish(1)
+
+
+def test_the_state_of_submit_survives_a_kill(stages: MakeStage) -> None:
+    """What a lost terminal forgot, ``status`` finds: the intents of ``submit`` are durable before its POST."""
+    stage = stages(1)
+    stage.wrong("submit:stall-after=60")
+    process: subprocess.Popen[str] = stage.start("submit 'a lost cat'", scale=1)
+    stage.until(lambda: stage.fake.charged == 1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    stage.fake.mend()
+    assert any(task in stage.run("status").out for task in stage.fake.charges)

@@ -1,0 +1,111 @@
+"""What reaches the disk, and when: kill -9 keeps the page cache, so only the calls themselves tell."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require_tool
+from tests.money.conftest import BATCH, MakeStage
+from tests.support import truth
+from tests.support.system_calls import OPTIONS, Call, read_log
+
+_FLUSHES = ("fsync", "fdatasync")
+
+
+@pytest.fixture
+def strace() -> str:
+    return require_tool("strace")
+
+
+def first(calls: list[Call], *parts: bytes, path: str = "", after: int = -1) -> Call:
+    """The first write that holds all parts."""
+    for call in calls:
+        if call.began > after and call.data and path in call.path and all(part in call.data for part in parts):
+            return call
+    raise AssertionError(f"never written: {parts}")
+
+
+def flushed(calls: list[Call], written: Call) -> int:
+    """Where the log first shows a write to be on disk."""
+    for call in calls:
+        if call.name in _FLUSHES and call.path == written.path and call.began > written.ended:
+            return call.ended
+    raise AssertionError(f"never flushed: {written.path}")
+
+
+def test_every_step_is_on_disk_before_the_next_begins(stages: MakeStage, strace: str) -> None:
+    stage = stages(1)
+    log = stage.folder / "strace.log"
+    process = stage.start(BATCH, before=[strace, *OPTIONS, "-o", str(log)])
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    calls = read_log(log)
+    (job,) = truth.manifest(stage.out)["jobs"]
+    task, (output,) = job["task"]["id"].encode(), job["outputs"]
+    ledger, image = str(stage.out / "ledger.sqlite3"), output["file"].encode()
+    order = []
+    # 1. The intent (and the drawn seed), before the first byte of the POST.
+    intent = first(calls, b"submitting", str(job["request"]["input"]["seed"]).encode(), path=ledger)
+    order.append(flushed(calls, intent))
+    order.append(first(calls, b"POST /api/v2/wavespeed-ai/").began)
+    # 2. The ID, before the first poll.
+    order.append(flushed(calls, first(calls, task, path=ledger)))
+    order.append(first(calls, b"GET /api/v2/predictions/" + task).began)
+    # 3. The image: flushed, its name recorded, named, the name flushed, and only then called saved.
+    named = next(c for c in calls if c.name.startswith(("rename", "link")) and c.data.endswith(image))
+    temporary = Path(named.path)
+    order.append(flushed(calls, first(calls, b"IEND", path=temporary.name)))
+    order.append(flushed(calls, first(calls, image, path=ledger)))
+    order.append(named.began)
+    # SQLite flushes the folder, too, with fdatasync; that is not promised.
+    folder = next(c for c in calls if c.name == "fsync" and c.path == str(stage.out) and c.began > named.ended)
+    order.append(folder.ended)
+    saved = next(c for c in calls if ledger in c.path and re.search(rb'"saved_at": ?"2', c.data))
+    order.append(saved.began)
+    # 4. Only then its path is printed.
+    order.append(first(calls, image, path="pipe", after=flushed(calls, saved)).began)
+    assert order == sorted(order)
+
+
+def killed_at(stages: MakeStage, strace: str, call: str, number: int) -> bool:
+    """Kill a run of three jobs at its N-th call of a kind, finish it; whether the run got that far."""
+    stage = stages(3)
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}", "-o", "/dev/null"]
+    process = stage.start(BATCH, before=[strace, "-f", "-qq", *inject])
+    _, err = process.communicate(timeout=60)
+    died = process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    assert died or process.returncode == 0, err
+    assert stage.fake.charged <= 3
+    stage.finish(3)
+    stage.close()
+    return died
+
+
+@pytest.mark.parametrize("number", [1, 3, 6, 10])
+def test_a_kill_at_some_flushes(stages: MakeStage, strace: str, number: int) -> None:
+    # strace counts for each thread by itself, and the first to get there ends the process.
+    killed_at(stages, strace, "fsync", number)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("call", "stride"),
+    [
+        ("fsync", 1),
+        ("fdatasync", 1),
+        ("rename,renameat,renameat2,link,linkat", 1),
+        ("unlink", 2),
+        ("pwrite64", 7),
+        ("write", 4),
+        ("sendto", 1),
+    ],
+)
+def test_a_kill_at_every_call(stages: MakeStage, strace: str, call: str, stride: int) -> None:
+    number = 1
+    while killed_at(stages, strace, call, number):
+        number += stride
