@@ -1,0 +1,173 @@
+"""What the documentation shows, as data; what it has to show; and a place in which it can be run.
+
+``python -m tests.shell.documented`` rewrites the blocks of README.md that come from the program.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from flux_lora_cli.commands.app import COMMANDS as _COMMANDS
+from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.service.models import Models
+
+ROOT = Path(__file__).parents[2]
+README, LANGUAGE = ROOT / "README.md", ROOT / "presets" / "README.md"
+RECIPES = ROOT / ".github" / "recipes"
+
+#: All commands that have a help of their own.
+COMMANDS = tuple(_COMMANDS)
+#: Parameters that the README names before its table.
+_COMMON = ("prompt", "image", "size", "seed", "loras", "output_format", "enable_base64_output", "enable_sync_mode")
+
+_POSTERS = """\
+version: 1
+name: posters
+description: Small posters
+defaults: {size: 512*512}
+stacks:
+  nasa: [{path: davanstrien/nasa_concept_art-flux-lora, scale: 0.9}]
+  plain: []
+matrix: {stack: [nasa, plain], seed: [1, 2]}
+jobs:
+  - {id: dawn, prompt: a lunar base}
+"""
+
+
+def marked(kind: str, text: str | None = None) -> dict[str, str]:
+    """Blocks of code behind ``<!-- KIND: NAME -->`` in the README, by name."""
+    source = text if text is not None else README.read_text("utf-8")
+    found = re.findall(rf"^<!-- {kind}: ?(.*?) ?-->\n```\w+\n(.*?)^```$", source, re.M | re.S)
+    return {name.strip(): block for name, block in found}
+
+
+def shell_blocks(path: Path) -> list[str]:
+    """The plain ``sh`` blocks, in order: those that a reader pastes one after the other."""
+    unmarked = re.sub(r"^<!-- [a-z]+: ?.*?-->\n```\w+\n.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+    return re.findall(r"^```sh\n(.*?)^```$", unmarked, re.M | re.S)
+
+
+def yaml_blocks(path: Path) -> list[str]:
+    """The presets that a page shows."""
+    return [
+        text for text in re.findall(r"^```yaml\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S) if "jobs:" in text
+    ]
+
+
+def table(name: str, path: Path = README) -> list[list[str]]:
+    """The rows of the table behind ``<!-- table: NAME -->``, as cells, without its head."""
+    found = re.search(rf"^<!-- table: {name} -->\n((?:\|.*\n)+)", path.read_text("utf-8"), re.M)
+    assert found, f"no table of {name}"
+    rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in found[1].splitlines()[2:]]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def examples(help_text: str) -> list[str]:
+    """The commands under ``Examples:``, without the prompt."""
+    part = help_text.partition("Examples:\n")[2]
+    return [line.strip().removeprefix("$ ") for line in part.splitlines() if "$ " in line]
+
+
+def help_of(*command: str, columns: int = 80) -> str:
+    """The help of a command as a page shows it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flux_lora_cli", *command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": str(columns), "TERM": "dumb", "NO_COLOR": "1"},
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines()) + "\n"
+
+
+# ---- what the README has to show ---------------------------------------------------------
+
+
+def exit_codes() -> list[str]:
+    """The rows of the table of exit codes."""
+    return [f"| {code.value} | {code.meaning} |" for code in ExitCode]
+
+
+def models() -> list[str]:
+    """The rows of the table of models."""
+    rows = []
+    for model in Models.builtin():
+        price = f"${model.price}" if model.price is not None else "not known"
+        names = [f"`{name}`" for name in model.parameters if name not in _COMMON]
+        rows.append(f"| `{model.short}` ({model.version}) | {model.max_loras} | {price} | {', '.join(names)} |")
+    return rows
+
+
+def commands() -> list[str]:
+    """The rows of the table of commands."""
+    return [f"| `{name}` | {told.rstrip('.')} |" for name, (told, _) in _COMMANDS.items() if name != "preset"]
+
+
+def written(text: str) -> str:
+    """``text`` of the README with the tables that come from the program as they have to be."""
+    for name, rows in (("commands", commands()), ("models", models()), ("exit codes", exit_codes())):
+        head = rf"(<!-- table: {name} -->\n\|.*\n\|.*\n)(?:\|.*\n)*"
+        block = "".join(f"{row}\n" for row in rows)
+        text = re.sub(head, lambda match, block=block: match[1] + block, text)  # type: ignore[misc]
+    return text
+
+
+# ---- a place to run it --------------------------------------------------------------------
+
+
+def place_program(folder: Path) -> Path:
+    """A folder to put on PATH, with ``flux-lora`` in it."""
+    program = folder / "bin" / "flux-lora"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flux_lora_cli "$@"\n')
+    program.chmod(0o755)
+    return program.parent
+
+
+def place_presets(folder: Path) -> None:
+    """The shipped presets, with small pictures so that they are drawn quickly, and some of the test's own."""
+    for path in (ROOT / "presets").rglob("*"):
+        target = folder / "presets" / path.relative_to(ROOT / "presets")
+        if path.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            small = re.sub(rb"\b(896|1024)\*(1024|1152|1536)\b", b"512*512", path.read_bytes())
+            target.write_bytes(small if path.suffix == ".yaml" else path.read_bytes())
+    for name in ("posters.yaml", "a.yaml", "b.yaml"):
+        (folder / name).write_text(_POSTERS.replace("name: posters", f"name: {name[:-5]}"))
+    (folder / "prompts.txt").write_text("a cat\na dog\n")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The sandbox, with a state of its own."""
+    return {
+        **os.environ,
+        "PATH": f"{place_program(folder)}:{os.environ['PATH']}",
+        "FLUX_LORA_SANDBOX": "1",
+        "FLUX_LORA_STATE_DIR": str(folder / "state"),
+        **more,
+    }
+
+
+def run(script: str, folder: Path, env: dict[str, str], shell: str = "bash") -> subprocess.CompletedProcess[str]:
+    """Run a script there; every command of a pipe counts."""
+    strict = ["-euo", "pipefail"] if shell == "bash" else ["-eu"]
+    return subprocess.run(
+        [shell, *strict, "-c", script],
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    README.write_text(written(README.read_text("utf-8")), "utf-8")

@@ -1,0 +1,264 @@
+"""The recipes: run with the variables that their engines set, and held against those engines' own descriptions.
+
+Each checker is shown a mistake, too, so that it is known to look.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import require_module, require_tool
+from tests.shell.documented import RECIPES, environment, place_presets, run, table
+
+TEXTS = {path.name: path.read_text("utf-8") for path in RECIPES.iterdir()}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with presets."""
+    place_presets(tmp_path)
+    return tmp_path
+
+
+def whole(place: Path, pattern: str, parts: int) -> None:
+    """The parts together are the preset's four jobs, none twice."""
+    found: list[str] = []
+    folders = sorted(place.glob(pattern))
+    for folder in folders:
+        found += [job["id"] for job in json.loads((folder / "manifest.json").read_text())["jobs"]]
+    assert len(folders) == parts
+    assert len(found) == len(set(found)) == 4
+
+
+def run_parts(place: Path, script: str, environments: list[dict[str, str]], shell: str = "bash") -> None:
+    env = environment(place)
+    for more in environments:
+        done = run(script, place, {**env, **more}, shell)
+        assert done.returncode == 0, done.stderr
+
+
+def test_all_are_listed() -> None:
+    listed = re.findall(r"^\| (`.+?) \|", TEXTS["README.md"], re.M)
+    names = {name for cell in listed for name in re.findall(r"`([^`]+)`", cell)}
+    assert names == set(TEXTS) - {"README.md"}
+    assert table  # the README's own tables are checked in test_readme
+
+
+def test_every_container_and_unit_hands_signals_on() -> None:
+    for name in ("kubernetes.yaml", "aws-batch.json", "flux-lora.service", "slurm.sh"):
+        for command in re.findall(r"(?:\w+ )?flux-lora batch", TEXTS[name]):
+            assert command.startswith("exec "), name
+
+
+# ---- what they run ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_kubernetes(place: Path) -> None:
+    pod = yaml.safe_load(TEXTS["kubernetes.yaml"])["spec"]
+    container = pod["template"]["spec"]["containers"][0]
+    count = next(entry["value"] for entry in container["env"] if entry["name"] == "JOB_COMPLETIONS")
+    assert container["command"] == ["sh", "-c"]
+    each = [{"JOB_COMPLETION_INDEX": str(n), "JOB_COMPLETIONS": count} for n in range(pod["completions"])]
+    run_parts(place, container["args"][0], each, "sh")
+    whole(place, "out/shard-*", 4)
+
+
+@pytest.mark.slow
+def test_slurm(place: Path, own_home: Path) -> None:
+    script = TEXTS["slurm.sh"]
+    (own_home / ".wavespeed.key").write_text("k")
+    (own_home / ".wavespeed.key").chmod(0o600)
+    first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", script)[0])
+    common = {
+        "SLURM_ARRAY_TASK_COUNT": str(last - first + 1),
+        "SLURM_ARRAY_TASK_MIN": str(first),
+        "SLURM_ARRAY_TASK_MAX": str(last),
+        "SLURM_ARRAY_TASK_STEP": "1",
+    }
+    run_parts(place, script, [{"SLURM_ARRAY_TASK_ID": str(n), **common} for n in range(first, last + 1)])
+    whole(place, "out/shard-*", 4)
+
+
+@pytest.mark.slow
+def test_aws_batch(place: Path) -> None:
+    command = json.loads(TEXTS["aws-batch.json"])["containerProperties"]["command"]
+    each = [{"AWS_BATCH_JOB_ARRAY_INDEX": str(n), "AWS_BATCH_JOB_ARRAY_SIZE": "4"} for n in range(4)]
+    run_parts(place, command[2], each, "sh")
+    whole(place, "out/shard-*", 4)
+
+
+@pytest.mark.slow
+def test_gitlab(place: Path) -> None:
+    recipe = yaml.safe_load(TEXTS["gitlab-ci.yml"])
+    total = recipe["make"]["parallel"]
+    each = [{"CI_NODE_INDEX": str(n + 1), "CI_NODE_TOTAL": str(total)} for n in range(total)]
+    run_parts(place, "\n".join(recipe["make"]["script"]), each)
+    whole(place, "out/shard-*", total)
+    assert (place / recipe["make"]["artifacts"]["reports"]["junit"]).is_file()
+    run_parts(place, "\n".join(recipe["merge"]["script"]), [{}])
+    assert (place / "posters" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_github(place: Path) -> None:
+    jobs = yaml.safe_load(TEXTS["github.yml"])["jobs"]
+    batch = next(s["run"] for s in jobs["make"]["steps"] if "flux-lora batch" in s.get("run", ""))
+    for shard in jobs["make"]["strategy"]["matrix"]["shard"]:
+        run_parts(place, batch, [{"SHARD": str(shard), "GITHUB_STEP_SUMMARY": str(place / "summary.md")}])
+        # As upload and download of the artifact arrange it.
+        target = place / "shards" / f"shard-{shard}"
+        target.mkdir(parents=True)
+        (place / "out").rename(target / "out")
+        (place / "junit.xml").rename(target / "junit.xml")
+    assert (place / "summary.md").read_text().count("### flux-lora") == 3
+    merge = next(s["run"] for s in jobs["merge"]["steps"] if "merge" in s.get("run", ""))
+    run_parts(place, merge, [{}])
+    whole(place, "posters", 1)
+
+
+def test_github_check(place: Path) -> None:
+    step = yaml.safe_load(TEXTS["github-check.yml"])["jobs"]["check"]["steps"][-1]["run"]
+    assert run(step, place, environment(place)).returncode == 0
+    (place / "presets" / "bad.yaml").write_text("version: 1\njobs:\n  - promt: x\n")
+    done = run(step, place, environment(place))
+    assert done.returncode == 10
+    assert "::error file=presets/bad.yaml,line=3" in done.stdout + done.stderr
+
+
+def test_no_expression_stands_inside_a_script() -> None:
+    """Text from outside reaches a shell through variables alone."""
+    for name in ("github.yml", "github-check.yml"):
+        for job in yaml.safe_load(TEXTS[name])["jobs"].values():
+            assert not any("${{" in step.get("run", "") for step in job["steps"])
+
+
+def test_cron(place: Path) -> None:
+    """cron has almost no environment, and mails whatever is printed."""
+    line = TEXTS["crontab"].strip()
+    minute, hour, day, month, weekday, command = line.split(None, 5)
+    assert [minute.isdigit(), hour.isdigit(), day, month, weekday] == [True, True, "*", "*", "*"]
+    assert not re.search(r"(?<!\\)%", command), "cron ends the command at a bare %"
+    command = command.replace("\\%", "%").replace("/srv/images", str(place)).replace("/etc", str(place))
+    (place / "flux-lora.key").write_text("k")
+    (place / "flux-lora.key").chmod(0o600)
+    full = environment(place)
+    bare = {name: full[name] for name in ("PATH", "HOME", "PYTHONPATH", "FLUX_LORA_SANDBOX", "FLUX_LORA_STATE_DIR")}
+    done = run(command, place, bare, "sh")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert len(list((place / "out" / time.strftime("%Y-%m-%d")).glob("*.png"))) == 4
+    assert run(command, place, bare, "sh").returncode == 0
+    quiet = run(command.replace("posters.yaml", "absent.yaml"), place, bare, "sh")
+    assert quiet.returncode == 3
+    assert "absent.yaml" in quiet.stderr
+
+
+def test_systemd(place: Path) -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep capitals
+    unit.read_string(TEXTS["flux-lora.service"])
+    service = unit["Service"]
+    (place / "key").write_text("k")
+    (place / "key").chmod(0o600)
+    # What systemd itself replaces: %% and ${VARIABLE}.
+    command = service["ExecStart"].replace("%%", "%").replace("${CREDENTIALS_DIRECTORY}", str(place))
+    program, option, script = shlex.split(command)
+    assert (program, option) == ("/bin/sh", "-c")
+    done = run(script, place, environment(place), "sh")
+    assert done.returncode == 0, done.stderr
+    assert len(list((place / "out").glob("*/*.png"))) == 4
+    timer = configparser.ConfigParser(interpolation=None)
+    timer.read_string(TEXTS["flux-lora.timer"])
+    assert timer["Timer"]["OnCalendar"].startswith("*-*-* ")
+
+
+# ---- what their engines say of them -------------------------------------------------------
+
+
+def changed(name: str, old: str, new: str) -> str:
+    assert old in TEXTS[name]
+    return TEXTS[name].replace(old, new)
+
+
+def by_schema(schema: str, text: str, folder: Path) -> str:
+    """What the schema that editors use for a service's files has against one; "" where it is valid."""
+    require_module("check_jsonschema")
+    (folder / "file.yml").write_text(text)
+    checker = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, "file.yml"]
+    done = subprocess.run(checker, cwd=folder, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "old", "new"),
+    [
+        ("gitlab-ci.yml", "vendor.gitlab-ci", "when: always", "when: allways"),
+        ("github.yml", "vendor.github-workflows", "runs-on: ubuntu", "run-on: ubuntu"),
+        ("github-check.yml", "vendor.github-workflows", "steps:", "step:"),
+    ],
+)
+def test_ci_services_would_take_it_and_refuse_a_mistake(
+    tmp_path: Path, name: str, schema: str, old: str, new: str
+) -> None:
+    assert by_schema(schema, TEXTS[name], tmp_path) == ""
+    assert by_schema(schema, changed(name, old, new), tmp_path) != ""
+
+
+def test_kubernetes_would_take_it_and_refuse_a_mistake() -> None:
+    checker = require_module("kubernetes_validate")
+    version = checker.latest_version()
+    checker.validate(yaml.safe_load(TEXTS["kubernetes.yaml"]), version, strict=True)
+    with pytest.raises(Exception, match="completionMod"):
+        checker.validate(
+            yaml.safe_load(changed("kubernetes.yaml", "completionMode", "completionMod")), version, strict=True
+        )
+
+
+def test_aws_batch_would_take_it_and_refuse_a_mistake() -> None:
+    session = require_module("botocore.session").Session()
+    shape = session.get_service_model("batch").operation_model("RegisterJobDefinition").input_shape
+    validator = require_module("botocore.validate").ParamValidator()
+    assert validator.validate(json.loads(TEXTS["aws-batch.json"]), shape).generate_report() == ""
+    wrong = json.loads(changed("aws-batch.json", '"command"', '"comand"'))
+    assert '"comand"' in validator.validate(wrong, shape).generate_report()
+
+
+def systemd(folder: Path, **units: str) -> str:
+    paths = []
+    for kind in ("service", "timer"):
+        path = folder / f"flux-lora.{kind}"
+        path.write_text(units.get(kind, TEXTS[path.name]))
+        paths.append(str(path))
+    command: list[Any] = [require_tool("systemd-analyze"), "verify", "--man=no", *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_systemd_would_take_them(tmp_path: Path) -> None:
+    # Other units of this machine are read, too, and may have faults of their own.
+    assert "flux-lora" not in systemd(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("timer", "*-*-* 02:17:00", "*-*-* 25:17:00"),
+        ("timer", "Persistent", "Persistant"),
+        ("service", "LoadCredential=key:", "LoadCredentials=key:"),
+        ("service", "Type=oneshot", "Type=onceshot"),
+    ],
+)
+def test_systemd_would_complain_of_a_mistake(tmp_path: Path, kind: str, old: str, new: str) -> None:
+    assert f"flux-lora.{kind}" in systemd(tmp_path, **{kind: changed(f"flux-lora.{kind}", old, new)})
