@@ -39,7 +39,8 @@ PAGES = [README, LANGUAGE, ROOT / ".github" / "recipes" / "README.md", ROOT / "C
 def place(tmp_path: Path) -> Path:
     """A folder with presets, in a repository of git."""
     place_presets(tmp_path)
-    git = "git init -q . && git add presets && git -c user.name=n -c user.email=e commit -qm first"
+    git = "git init -q . && git add presets && git -c user.name=n -c user.email=e commit -qm first && "
+    git += "git update-ref refs/remotes/origin/main HEAD"
     subprocess.run(["bash", "-c", git], cwd=tmp_path, check=True, capture_output=True)
     shutil.copytree(tmp_path / "presets", tmp_path / "my-presets")
     return tmp_path
