@@ -223,7 +223,7 @@ def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> d
     for name in entries:
         folder, _, last = name.rpartition("/")
         by_name.setdefault(os.fsencode(last), set()).add(name)
-        if name in paths or ((folder or ".") in paths and is_preset(last)) or f"/{folder}/".endswith("/wildcards/"):
+        if name in paths or ((folder or ".") in paths and is_preset(last)) or "/wildcards/" in f"/{folder}/":
             waiting.add(name)
     pointers: dict[str, str] = {}
     left = _MAX_ALL
