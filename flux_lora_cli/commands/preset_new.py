@@ -1,4 +1,4 @@
-"""``flux-lora preset new``: a preset to start from."""
+"""``flux-lora preset new``: a preset to start from, or a repository of presets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from flux_lora_cli._version import __version__
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.options import command
 from flux_lora_cli.engine.events import Record
@@ -18,7 +19,19 @@ from flux_lora_cli.text import printable
 EXAMPLES = """
 flux-lora preset new posters
 flux-lora preset new > presets/posters.yaml
+flux-lora preset new --repo my-images
 """
+
+_RESOURCES = files("flux_lora_cli") / "resources"
+#: What a repository of presets is made of: path in it → resource.
+_REPOSITORY = {
+    "presets/example.yaml": "new-preset.yaml",
+    "presets/preset.schema.json": "preset.schema.json",
+    ".github/workflows/presets.yml": "repository/workflow.yml",
+    ".gitignore": "repository/gitignore",
+    ".pre-commit-config.yaml": "repository/pre-commit-config.yaml",
+    "README.md": "repository/README.md",
+}
 
 
 @command
@@ -27,23 +40,65 @@ def preset_new(
     name: Annotated[
         Path | None, typer.Argument(metavar="NAME|FILE", help="File to write (default: standard output).")
     ] = None,
+    repo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Make a folder ready for a repository of presets: an example, its schema, a workflow and a hook that "
+            "check them. What is there stays as it is.",
+        ),
+    ] = None,
 ) -> int:
     """Write a commented preset to start from. An existing file is never overwritten."""
-    text = (files("flux_lora_cli") / "resources" / "new-preset.yaml").read_text("utf-8")
+    if repo is not None:
+        if name is not None:
+            raise UsageError("NAME and --repo exclude each other", "Leave one of them out.")
+        return _repository(repo, console)
+    text = _resource("new-preset.yaml")
     if name is None or name == Path("-"):
         console.document(text)
         console.event(Record("preset", {"text": text}))
         return 0
     path = name if name.suffix.lower() in (".yaml", ".yml") else name.with_name(f"{name.name}.yaml")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        why = "the file exists" if path.exists() else (error.strerror or str(error)).lower()
-        raise UsageError(f"{printable(str(path))} is not written: {why}", "Choose another name.") from None
+    if not _write(path, text):
+        raise UsageError(f"{printable(str(path))} is not written: the file exists", "Choose another name.")
     console.result(str(path))
     console.event(Record("preset", {"file": str(path)}))
     word = shlex.quote(str(path))
     console.info(f"try it: flux-lora preset show {word}\n        flux-lora batch {word} --sandbox")
     return 0
+
+
+def _repository(folder: Path, console: Console) -> int:
+    """Add what is missing of a repository of presets."""
+    for relative, resource in _REPOSITORY.items():
+        path = folder / relative
+        written = _write(path, _resource(resource).replace("@VERSION@", __version__))
+        if written:
+            console.result(str(path))
+        else:
+            console.info(f"left as it is: {printable(str(path))}")
+        console.event(Record("file", {"file": str(path), "written": written}))
+    word = shlex.quote(str(folder))
+    console.info(f"next: cd {word}\n      git init\n      flux-lora batch presets/example.yaml --sandbox")
+    return 0
+
+
+def _resource(name: str) -> str:
+    return _RESOURCES.joinpath(*name.split("/")).read_text("utf-8")
+
+
+def _write(path: Path, text: str) -> bool:
+    """Write a new file, whole or not at all; False where something of its name exists."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        if path.parent.is_dir():
+            return False
+        raise UsageError(f"{printable(str(path.parent))} is a file, not a folder", "Choose another name.") from None
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UsageError(f"{printable(str(path))} is not written: {why}", "Choose another place.") from None
+    return True
