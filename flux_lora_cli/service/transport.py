@@ -195,8 +195,10 @@ class _Adapter(HTTPAdapter):
         """Nothing: the shared context verifies."""
 
     def request_url(self, request: Any, proxies: Any) -> str:
-        _call.target = super().request_url(request, proxies)  # as it is: urllib3 would spell it anew
-        return _call.target
+        url = super().request_url(request, proxies)
+        # As it is written: urllib3 would spell it anew, and older versions of requests merge the slashes that it begins with.
+        _call.target = request.path_url if url.startswith("/") else request.url
+        return url
 
 
 class _Session(requests.Session):
