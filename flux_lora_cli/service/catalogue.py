@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from typing import Any
 from flux_lora_cli.errors import BadAnswer, FolderError, NotFoundError, PresetError
 from flux_lora_cli.folder.files import read_regular_file, write_atomically
 from flux_lora_cli.service.envelope import money
-from flux_lora_cli.service.models import Model, Models
+from flux_lora_cli.service.models import Model, Models, Version
 from flux_lora_cli.service.values import Parameter, check_value, is_number
 from flux_lora_cli.text import counted, printable
 
@@ -32,17 +32,12 @@ _STAY = "The tables at hand stay as they are."
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What was read.
+    """What was read of a catalogue."""
 
-    Attributes:
-        models: those that were asked for, in the service's order.
-        skipped: one line per entry that could not be read.
-        origin: the service that it is from; "" where the file does not say.
-    """
-
-    models: tuple[Model, ...]
-    skipped: tuple[str, ...]
-    origin: str = ""
+    models: tuple[Model, ...]  # those that were asked for, in the service's order
+    skipped: tuple[str, ...]  # one line per entry that could not be read
+    entries: tuple[dict[str, Any], ...]  # what has to be kept of each model, to read it again
+    origin: str = ""  # the service that it is from; "" where a file does not say
 
 
 def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", everything: bool = False) -> Catalogue:
@@ -57,31 +52,30 @@ def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", eve
     if isinstance(document, dict):
         origin, fetched_at = origin or _text(document.get("origin")), fetched_at or _text(document.get("fetched_at"))
     source = f"catalogue of {origin or 'the service'}" + (f", {fetched_at[:10]}" if fetched_at else "")
-    read = [model for _, model in _models(document, source)]
-    models = [model for model in read if isinstance(model, Model)]
-    skipped = tuple(line for line in read if isinstance(line, str))
+    models, entries, skipped = [], [], []
+    for number, entry in enumerate(_entries(document), 1):
+        try:
+            model = _model(entry, source)
+        except (ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
+            name = f" ({_text(entry.get('model_id'))})" if isinstance(entry, dict) and entry.get("model_id") else ""
+            skipped.append(f"entry {number}{name}: not a model's entry: {printable(str(error)[:99])}")
+            continue
+        if everything or model.max_loras:
+            models.append(model)
+            entries.append({name: entry[name] for name in _KEPT if name in entry})
     if not any(model.max_loras for model in models):
         why = f"; {counted(len(skipped), 'entry', 'entries')} could not be read: {skipped[0]}" if skipped else ""
         raise BadAnswer(f"the catalogue has no model that takes LoRAs{why}", _STAY)
-    return Catalogue(tuple(model for model in models if everything or model.max_loras), skipped, origin)
+    return Catalogue(tuple(models), tuple(skipped), tuple(entries), origin)
 
 
-def _models(document: Any, source: str) -> Iterator[tuple[Any, Model | str]]:
-    """Each entry with its table, or with a line that says why it cannot be read."""
+def _entries(document: Any) -> list[Any]:
     for _ in range(2):  # {code, data: {models: [...]}} at most
         if isinstance(document, dict):
             document = next((document[name] for name in ("models", "data", "items") if name in document), None)
     if not isinstance(document, list) or len(document) > MAX_MODELS:
         raise BadAnswer("this is not a catalogue of models", _STAY)
-    for number, entry in enumerate(document, 1):
-        try:
-            yield entry, _model(entry, source)
-        except (ValueError, TypeError, KeyError, LookupError, AttributeError) as error:
-            name = _text(entry.get("model_id")) if isinstance(entry, dict) else ""
-            yield (
-                entry,
-                f"entry {number}{f' ({name})' if name else ''}: not a model's entry: {printable(str(error)[:99])}",
-            )
+    return document
 
 
 def _model(entry: dict[str, Any], source: str) -> Model:
@@ -91,10 +85,9 @@ def _model(entry: dict[str, Any], source: str) -> Model:
         raise ValueError("no valid model_id")
     value = entry.get("base_price")
     price = money(Decimal(repr(value)) if isinstance(value, float) else value)
-    known = price is not None and price > 0
-    version = "v2" if str(schema.get("api_path")).startswith("/api/v2/") else "v3"
-    parameters = _parameters(schema["request_schema"])
-    return Model(entry["model_id"], version, parameters, price if known else None, known, source)  # type: ignore[arg-type]  # it is one of the two
+    price = price if price is not None and price > 0 else None
+    version: Version = "v2" if str(schema.get("api_path")).startswith("/api/v2/") else "v3"
+    return Model(entry["model_id"], version, _parameters(schema["request_schema"]), price, price is not None, source)
 
 
 def _parameters(schema: dict[str, Any]) -> dict[str, Parameter]:
@@ -163,12 +156,7 @@ def save_catalogue(
     """
     at = fetched_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     catalogue = read_catalogue(document, origin=origin, fetched_at=at, everything=everything)
-    kept = [
-        {name: entry[name] for name in _KEPT if name in entry}
-        for entry, model in _models(document, "")
-        if isinstance(model, Model) and (everything or model.max_loras)
-    ]
-    text = json.dumps({"origin": origin, "fetched_at": at, "models": kept}, indent=1)
+    text = json.dumps({"origin": origin, "fetched_at": at, "models": catalogue.entries}, indent=1)
     if path.parts[0] == "~":
         raise FolderError("there is no home folder to keep the catalogue in", "Name a file: models --update FILE.")
     try:

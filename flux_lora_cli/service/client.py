@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,8 +23,7 @@ from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadImage, FluxLoraError, NotFoundError, OutputGone, RefusedUrl, Rejected, Uncertain
 from flux_lora_cli.service import envelope, hosts, wire
 from flux_lora_cli.service.envelope import Answer, Kind
-from flux_lora_cli.service.hosts import DEFAULT_BASE_URL
-from flux_lora_cli.service.keys import Key, Redactor, load_key
+from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, Key, Redactor, load_key
 from flux_lora_cli.service.models import Version
 from flux_lora_cli.service.wire import Task
 
@@ -36,77 +36,73 @@ __all__ = ["DEFAULT_BASE_URL", "Client", "Download", "Key", "connect", "load_key
 MAX_INLINE_IMAGE = 1_000_000
 #: Redirects that are followed, and bytes of an image. [CONTRACT]
 MAX_REDIRECTS, MAX_IMAGE = 5, 100_000_000
+#: Bytes of an ordinary answer, of one with images inline, and of lists (which may echo input images). [CONTRACT]
+ANSWER_LIMIT, INLINE_LIMIT = 1024 * 1024, 50_000_000
+_LIMITS: Mapping[Kind, int] = dict.fromkeys(("list", "models", "bill"), 64 * 1024 * 1024)
 #: After this many seconds a download must have averaged this many bytes per second.
 SLOW_AFTER, MIN_SPEED = 30.0, 1024.0
 #: Seconds for a call, 30 for others; sync mode answers after 90 s. [FAULTS: retry policy]
 _SECONDS: Mapping[Kind, float] = {"submit": 60.0, "upload": 120.0, "list": 120.0, "models": 120.0, "bill": 120.0}
 _SYNC_SECONDS = 120.0
 T = TypeVar("T")
-Log = Callable[[str], None] | None
 Json = Mapping[str, Any]
+Headers = Mapping[str, str]
+Time = datetime | None
 
 
-def connect(
-    *,
-    key: str,
-    base_url: str = DEFAULT_BASE_URL,
-    allow_custom_host: bool = False,
-    env: Mapping[str, str] | None = None,
-    log: Log = None,
-    pool_size: int = 16,
-) -> Client:
-    """A client for one base URL. Nothing is sent yet. Raises UsageError where the key may not go there.
+@dataclass(frozen=True)
+class Download:
+    """A download that has begun."""
+
+    offset: int  # of its first byte: 0, or the one that was asked for
+    length: int | None  # bytes of the whole file; None where the host does not say
+    chunks: Iterator[bytes]  # raises Uncertain where they break off, BadImage where there are too many
+
+
+@dataclass
+class _Entry:
+    """A line of the log."""
+
+    outcome: str = ""
+    size: int = 0
+
+
+class Client:
+    """Calls of the API, decoded. Safe to use from several threads. Raises only FluxLoraError.
 
     Args:
         allow_custom_host: the key may go to a host that is not WaveSpeed's.
         env: names proxies, certificates and ``WAVESPEED_CLIENT_NAME``; this process's environment where it is None.
         log: gets one line per request, free of secrets.
         pool_size: connections kept per origin; no less than the number of threads.
-    """
-    redactor = Redactor(key)
-    with redactor.guard():
-        url = hosts.checked_base_url(base_url, allow_custom_host=allow_custom_host)
-    return Client(url, key, redactor, os.environ if env is None else env, log, pool_size)
-
-
-@dataclass(frozen=True)
-class Download:
-    """A download that has begun at ``offset``: 0, or the one that was asked for.
-
-    Attributes:
-        length: bytes of the whole file; None where the host does not say.
-        chunks: the bytes. Raises Uncertain where they break off, BadImage where there are too many.
-    """
-
-    offset: int
-    length: int | None
-    chunks: Iterator[bytes]
-
-
-@dataclass
-class _Entry:
-    outcome: str = ""
-    size: int = 0
-
-
-class Client:
-    """Calls of the API, decoded. Safe to use from several threads. Made by ``connect``. Raises only FluxLoraError.
 
     Attributes:
         clock_ahead: seconds by which the service's clock is ahead of this machine's; None until it answered.
         price_note: what was odd about the latest price; "" for nothing.
+
+    Raises:
+        UsageError: the key may not go to the base URL.
     """
 
     def __init__(
-        self, base_url: str, key: str, redactor: Redactor, env: Mapping[str, str], log: Log, pool_size: int
+        self,
+        *,
+        key: str,
+        base_url: str = DEFAULT_BASE_URL,
+        allow_custom_host: bool = False,
+        env: Mapping[str, str] | None = None,
+        log: Callable[[str], None] | None = None,
+        pool_size: int = 16,
     ) -> None:
-        self.base_url, self.price_note = base_url, ""
+        self._redactor = Redactor(key)
+        with self._redactor.guard():
+            self.base_url = hosts.checked_base_url(base_url, allow_custom_host=allow_custom_host)
         self.clock_ahead: float | None = None
-        self._redactor, self._env, self._log, self._pool_size = redactor, env, log, pool_size
-        self._lock = threading.Lock()
-        self._made: Transport | None = None
+        self.price_note = ""
+        self._env = os.environ if env is None else env
+        self._log, self._pool_size = log, pool_size
         self._uploads, self._upload_locks = dict[str, str](), dict[str, threading.Lock]()
-        name = re.sub(r"[^!-~]", "", env.get("WAVESPEED_CLIENT_NAME", ""))[:100]
+        name = re.sub(r"[^!-~]", "", self._env.get("WAVESPEED_CLIENT_NAME", ""))[:100]
         # Compressed answers would only be a way to send bombs; those that come all the same are unpacked here.
         self._anonymous = {"User-Agent": f"flux-lora/{__version__}", "Accept-Encoding": "identity"}
         self._headers = {
@@ -118,24 +114,18 @@ class Client:
             "Authorization": f"Bearer {key}",
         }
 
-    @property
-    def origin(self) -> str:
-        """``https://api.wavespeed.ai``: what folders and catalogues belong to."""
-        return hosts.origin_text(self.base_url)
-
     def submit(self, model: str, body: Json, version: Version = "v2") -> Task:
         """Ask for images: one POST, never repeated."""
-        seconds = _SYNC_SECONDS if body.get("enable_sync_mode") is True else None
-        return self._shown(self._ask("submit", wire.submit_path(model, version), wire.decode_submit, body, seconds))
+        return self._shown(self._ask("submit", wire.submit_path(model, version), wire.decode_submit, body))
 
     def result(self, task_id: str, version: Version = "v2") -> Task:
         """Poll a task once."""
         path = wire.result_path(task_id, version)
         return self._shown(self._ask("poll", path, lambda answer: wire.decode_task(answer, task_id)))
 
-    def predictions(self, page: int = 1, page_size: int = 100, created_after: datetime | None = None) -> list[Task]:
+    def predictions(self, page: int = 1, page_size: int = 100, created_after: Time = None) -> list[Task]:
         """One page of recent tasks, newest first; an empty one is the end. Raises NoSuchList where there is none."""
-        body = wire.predictions_body(page, page_size, created_after)
+        body = _page(page, page_size, created_after=created_after) | {"include_inputs": True}
         return list(map(self._shown, self._ask("list", "/api/v3/predictions", wire.decode_predictions, body)))
 
     def price(self, model: str, body: Json) -> Decimal | None:
@@ -157,16 +147,10 @@ class Client:
         """The catalogue as the service has it, without its envelope."""
         return self._ask("models", "/api/v3/models", lambda answer: envelope.open_envelope(answer, "models"))
 
-    def bill(
-        self,
-        page: int = 1,
-        page_size: int = 100,
-        task_ids: Sequence[str] = (),
-        start: datetime | None = None,
-        end: datetime | None = None,
-    ) -> wire.BillPage:
-        """One page of the bill: of at most 100 tasks, or of a time."""
-        body = wire.bill_body(page, page_size, task_ids, start, end)
+    def bill(self, page: int, page_size: int, task_ids: Sequence[str], start: Time, end: Time) -> wire.BillPage:
+        """One page of the bill: of at most 100 tasks, or of a time, ``end`` excluded."""
+        body = _page(page, page_size, start_time=start, end_time=end)
+        body |= {"prediction_uuids": list(task_ids)} if task_ids else {}
         return self._ask("bill", "/api/v3/billings/search", wire.decode_bill, body)
 
     def upload(self, path: str, media_type: str) -> str:
@@ -203,13 +187,9 @@ class Client:
         with self._redactor.guard():
             for _ in range(MAX_REDIRECTS + 1):
                 sent = self._safe(url)
-                with (
-                    self._logged("GET", url) as entry,
-                    closing(self._transport.open("GET", sent, headers, silence=30.0, total=600.0)) as reply,
-                ):
-                    entry.outcome = str(reply.status)
-                    target = reply.headers.get("location", "")
-                    if reply.status not in (301, 302, 303, 307, 308) or not target:
+                with self._sent("GET", sent, headers, total=600.0, silence=30.0) as (reply, entry):
+                    target = reply.answer.headers.get("location", "")
+                    if reply.answer.status not in (301, 302, 303, 307, 308) or not target:
                         began, length = _place(reply, offset)
                         yield Download(began, length, _chunks(reply, began, entry))
                         return
@@ -217,73 +197,76 @@ class Client:
             raise RefusedUrl(f"the image's address leads in circles: {hosts.show_url(url)}")
 
     def close(self) -> None:
-        """Close all connections; calls that wait for an answer end with an error."""
-        if self._made is not None:
-            self._made.close()
+        """Close the connections that are not in use."""
+        if "_transport" in self.__dict__:
+            self._transport.close()
 
-    @property
+    @cached_property
     def _transport(self) -> Transport:
         # requests and urllib3 take a tenth of a second to load: a rerun of what is done needs neither.
         from flux_lora_cli.service.transport import Transport
 
-        with self._lock:
-            self._made = self._made or Transport(self._pool_size, self._env)
-            return self._made
+        return Transport(self._pool_size, self._env)
 
-    def _ask(
-        self,
-        kind: Kind,
-        path: str,
-        decode: Callable[[Answer], T],
-        body: Json | None = None,
-        seconds: float | None = None,
-    ) -> T:
+    def _ask(self, kind: Kind, path: str, decode: Callable[[Answer], T], body: Json | None = None) -> T:
         """Send one request of the API, with the key: a POST where there is a body."""
-        headers, data = self._headers, None
+        method, headers, data = "GET", self._headers, None
         if body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
-            data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
-                "utf-8", "replace"
-            )
+            method, headers = "POST", {**headers, "Content-Type": "application/json"}
+            text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            data = text.encode("utf-8", "replace")
+        seconds = _SYNC_SECONDS if body and body.get("enable_sync_mode") is True else _SECONDS.get(kind, 30.0)
         with self._redactor.guard():
-            method = "GET" if body is None else "POST"
-            answer = self._send(kind, method, self.base_url + path, headers, data, seconds=seconds)
+            answer = self._send(method, self.base_url + path, headers, data, seconds, _LIMITS.get(kind, ANSWER_LIMIT))
             date = envelope.http_date(answer.headers.get("date", ""))
             if date is not None:  # whole seconds, cut off: half a second is added
                 self.clock_ahead = date.timestamp() + 0.5 - datetime.now(UTC).timestamp()
             return decode(answer)
 
     def _send(
-        self,
-        kind: Kind,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        file: tuple[str, bytes, str] | None = None,
-        seconds: float | None = None,
+        self, method: str, url: str, headers: Headers, body: bytes | None, seconds: float, limit: int = ANSWER_LIMIT
     ) -> Answer:
-        total = seconds or _SECONDS.get(kind, 30.0)
-        with (
-            self._logged(method, url) as entry,
-            closing(self._transport.open(method, url, headers, body, file=file, total=total)) as reply,
-        ):
-            limit = envelope.LIST_LIMIT if kind in ("list", "models", "bill") else envelope.ANSWER_LIMIT
-            data = reply.read(limit, envelope.INLINE_LIMIT)
-            entry.outcome, entry.size = str(reply.status), len(data)
-            return reply.answer(data)
+        with self._sent(method, url, headers, body, total=seconds) as (reply, entry):
+            answer = reply.read(limit, INLINE_LIMIT)
+            entry.size = len(answer.body)
+            return answer
+
+    @contextmanager
+    def _sent(
+        self, method: str, url: str, headers: Headers, body: bytes | None = None, **seconds: float
+    ) -> Iterator[tuple[Reply, _Entry]]:
+        """Send once; the reply is open for the body of the ``with`` statement, at whose end its line is logged."""
+        entry, started = _Entry(), time.monotonic()
+        try:
+            with closing(self._transport.open(method, url, headers, body, **seconds)) as reply:
+                entry.outcome = str(reply.answer.status)
+                yield reply, entry
+        except FluxLoraError as error:
+            entry.outcome = f"{entry.outcome} {error.code}".strip()
+            raise
+        finally:
+            if self._log is not None:
+                took = (time.monotonic() - started) * 1000
+                line = f"{method} {hosts.show_url(url)} {entry.outcome} {took:.0f} ms {entry.size} bytes"
+                self._log(self._redactor.clean(line))
 
     def _upload(self, name: str, data: bytes, media_type: str) -> str:
-        wanted = {"filename": name, "size": len(data), "content_type": media_type}
+        wanted, seconds = {"filename": name, "size": len(data), "content_type": media_type}, _SECONDS["upload"]
         try:
-            ticket = self._ask("upload", "/api/v3/media/uploads", envelope.decode_upload, wanted)
+            put_url, more, download_url = self._ask("upload", "/api/v3/media/uploads", wire.decode_upload, wanted)
         except Rejected:  # an older service, which takes the file at once
-            url, file = f"{self.base_url}/api/v3/media/upload/binary", (name, data, media_type)
-            return envelope.decode_upload(self._send("upload", "POST", url, self._headers, file=file)).download_url
-        url = self._safe(ticket.url, ticket.download_url, *ticket.headers.values())
-        headers = {**self._anonymous, "Content-Type": media_type, **ticket.headers}
-        envelope.check_upload_put(self._send("upload", "PUT", url, headers, data))
-        return ticket.download_url
+            from urllib3 import encode_multipart_formdata
+
+            form, content_type = encode_multipart_formdata({"file": (name, data, media_type)})
+            url, headers = (
+                f"{self.base_url}/api/v3/media/upload/binary",
+                {**self._headers, "Content-Type": content_type},
+            )
+            return wire.decode_upload(self._send("POST", url, headers, form, seconds))[2]
+        url = self._safe(put_url, download_url, *more.values())
+        headers = {**self._anonymous, "Content-Type": media_type, **more}
+        wire.check_upload_put(self._send("PUT", url, headers, data, seconds))
+        return download_url
 
     def _safe(self, url: str, *others: str) -> str:
         """A URL that the service gave, as it can be sent; refused where it would carry the key elsewhere."""
@@ -298,30 +281,22 @@ class Client:
         outputs = tuple(clean(output) if len(output) < 10_000 else output for output in task.outputs)  # longer: base64
         return replace(task, error=clean(task.error), model=task.model and clean(task.model), outputs=outputs)
 
-    @contextmanager
-    def _logged(self, method: str, url: str) -> Iterator[_Entry]:
-        entry, started = _Entry(), time.monotonic()
-        try:
-            yield entry
-        except FluxLoraError as error:
-            entry.outcome = f"{entry.outcome} {error.code}".strip()
-            raise
-        finally:
-            if self._log is not None:
-                took = f"{(time.monotonic() - started) * 1000:.0f} ms"
-                self._log(
-                    self._redactor.clean(f"{method} {hosts.show_url(url)} {entry.outcome} {took} {entry.size} bytes")
-                )
+
+def _page(page: int, page_size: int, **times: Time) -> dict[str, Any]:
+    """One page of a search, counted from 1; times in whole seconds of UTC, as the official clients write them."""
+    form = "%Y-%m-%dT%H:%M:%SZ"
+    found = {name: at.astimezone(UTC).strftime(form) for name, at in times.items() if at is not None}
+    return {"page": page, "page_size": page_size, **found}
 
 
 def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
     """Where the bytes begin, and the length of the whole file; raises where there are no bytes of the image."""
-    status, host = reply.status, reply.host
-    text = reply.headers.get("content-length", "")
+    status, host, headers = reply.answer.status, reply.answer.host, reply.answer.headers
+    text = headers.get("content-length", "")
     length = int(text) if re.fullmatch("[0-9]{1,15}", text) and not reply.packed else None
     if status == 206:
         form = r"\s*bytes\s+([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)\s*"
-        found = re.fullmatch(form, reply.headers.get("content-range", ""))
+        found = re.fullmatch(form, headers.get("content-range", ""))
         began = int(found[1]) if found else 0
         if began not in (0, offset) or (offset and (found is None or reply.packed)):
             raise BadImage(f"{host} does not go on where it was asked to")
@@ -331,7 +306,7 @@ def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
     if status in (401, 403, 404, 410):
         raise OutputGone(f"{host} does not have the image ({status}); images are deleted after 7 days")
     if status in (408, 425, 429) or status >= 500:
-        envelope.raise_status(reply.answer(), status, "poll", "")
+        envelope.raise_status(reply.answer, status, "poll", "")
     if 300 <= status < 400:
         raise RefusedUrl(f"{host} redirects the image to nowhere ({status})")
     raise BadImage(f"{host} answered {status} in place of the image")
@@ -342,8 +317,14 @@ def _chunks(reply: Reply, began: int, entry: _Entry) -> Iterator[bytes]:
     for piece in reply.pieces():
         entry.size += len(piece)
         if began + entry.size > MAX_IMAGE:
-            raise BadImage(f"the file at {reply.host} is larger than {MAX_IMAGE // 1_000_000} MB")
+            raise BadImage(f"the file at {reply.answer.host} is larger than {MAX_IMAGE // 1_000_000} MB")
         yield piece
         seconds = time.monotonic() - started
         if seconds > SLOW_AFTER and entry.size < MIN_SPEED * seconds:
-            raise Uncertain(f"{reply.host} sends too slowly: {entry.size} bytes in {seconds:.0f} s", "Try again later.")
+            raise Uncertain(
+                f"{reply.answer.host} sends too slowly: {entry.size} bytes in {seconds:.0f} s", "Try again later."
+            )
+
+
+#: A client is made by a verb, as the package's other functions are.
+connect = Client

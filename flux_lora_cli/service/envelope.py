@@ -10,11 +10,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NoReturn
-from urllib.parse import urlsplit
 
 from flux_lora_cli.errors import (
     BadAnswer,
-    FluxLoraError,
     KeyRefused,
     OutOfCredit,
     RateLimited,
@@ -24,12 +22,11 @@ from flux_lora_cli.errors import (
     TaskNotFound,
     Uncertain,
 )
+from flux_lora_cli.service.hosts import show_host
 from flux_lora_cli.text import printable
 
 #: What a call is for: the meaning of an error depends on it.
 Kind = Literal["submit", "poll", "list", "price", "balance", "upload", "models", "bill"]
-#: Bytes of an ordinary answer, of a list (which may echo input images), and of one with images inline. [CONTRACT]
-ANSWER_LIMIT, LIST_LIMIT, INLINE_LIMIT = 1024 * 1024, 64 * 1024 * 1024, 50_000_000
 #: Most brackets and commas in an answer, each of which may stand for 60 bytes of memory. [a page of 100 tasks has under
 #: 50,000, the catalogue of 1,100 models about 700,000]
 MAX_PIECES = 1_500_000
@@ -38,12 +35,16 @@ MAX_DIGITS, MESSAGE_LIMIT = 40, 500
 #: Amounts beyond this, in USD, are not believed.
 MAX_MONEY = Decimal(10) ** 9
 
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 # "400 Insufficient credits. Please top up." was seen in the wild; the rest are its likely relatives.
 _NO_CREDIT = re.compile(
     r"(insufficient|not\s+enough|out\s+of)\s+(account\s+)?(credit|balance|fund)|please\s+top[\s-]?up"
     r"|(credit|balance)s?\s+(is|are|has|have)?\s*(been\s+)?(insufficient|exhausted|too\s+low)",
     re.IGNORECASE,
+)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_CHECK_KEY = (
+    "Check WAVESPEED_API_KEY or the key file; keys are made at https://wavespeed.ai/accesskey, and a new one is not "
+    "valid before the account's first top-up."
 )
 _CHECK_URL = "If a base URL is set, check that it is WaveSpeed's API; else try again later."
 
@@ -56,13 +57,13 @@ class NoSuchList(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer. Header names are in lower case; ``received_at``: this machine's clock when the headers had come."""
+    """One answer of a server."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
     body: bytes = b""
     host: str = "the service"
-    received_at: datetime = _LONG_AGO
+    received_at: datetime = _LONG_AGO  # this machine's clock when the headers had come
 
 
 def open_envelope(answer: Answer, kind: Kind, *, exact: bool = False) -> Any:
@@ -105,8 +106,8 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
     Args:
         message: the service's own words; None for a page of a firewall or proxy before it.
     """
-    own, said = message is not None, f" ({status}): {message}" if message else f" ({status})"
     host, wait = answer.host, retry_after(answer)
+    own, said = message is not None, f" ({status}): {message}" if message else f" ({status})"
     if kind in ("submit", "upload") and (
         status == 402 or (status in (400, 403, 422) and _NO_CREDIT.search(message or ""))
     ):
@@ -115,18 +116,13 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
     if kind == "list" and status in (403, 404, 405):
         raise NoSuchList(f"{host} has no list of recent tasks for this key{said}")
     if status == 401 or (status == 403 and own and kind not in ("bill", "models")):
-        raise KeyRefused(
-            f"{host} refused the API key{said}",
-            "Check WAVESPEED_API_KEY or the key file; keys are made at https://wavespeed.ai/accesskey, and a new one "
-            "is not valid before the account's first top-up.",
-        )
+        raise KeyRefused(f"{host} refused the API key{said}", _CHECK_KEY)
     if status in (425, 429):
         raise RateLimited(f"{host} says that requests come too fast{said}", "Wait, or lower --rate.", wait)
     if 300 <= status < 400:
-        raise Redirected(
-            f"{host} redirects API calls to {_redirect_host(answer)} ({status}); this is never followed",
-            "Check --base-url / WAVESPEED_BASE_URL; a sign-in page of the network can cause this, too.",
-        )
+        where = show_host(answer.headers.get("location", ""))
+        hint = "Check --base-url / WAVESPEED_BASE_URL; a sign-in page of the network can cause this, too."
+        raise Redirected(f"{host} redirects API calls to {where} ({status}); this is never followed", hint)
     if status in (408, 499) or 500 <= status < 600:
         raise Uncertain(f"{host} had an error of its own{said}", "Try again later.", retry_after=wait)
     if kind == "poll" and status in (404, 410):
@@ -175,15 +171,15 @@ def _said(answer: Answer) -> str | None:
     """The words of an error as the service writes them: a JSON object with a code or words; None for others' pages."""
     try:
         value = _read_json(answer)
-    except FluxLoraError:
+    except BadAnswer:
         return None
-    known = isinstance(value, dict) and ({"code", "message", "error", "error_code", "detail", "data"} & value.keys())
+    known = isinstance(value, dict) and {"code", "message", "error", "error_code", "detail", "data"} & value.keys()
     return _words(value) if known else None
 
 
 def _words(value: dict[str, Any]) -> str:
     found = (plain_words(value.get(name)) for name in ("message", "error", "detail", "data"))
-    return next((text for text in found if text), "")
+    return next(filter(None, found), "")
 
 
 def plain_words(words: object) -> str:
@@ -236,55 +232,3 @@ def http_date(text: str) -> datetime | None:
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-
-
-def _redirect_host(answer: Answer) -> str:
-    try:
-        host = urlsplit(answer.headers.get("location", "")).hostname
-    except ValueError:
-        host = None
-    return printable(host[:200]) if host else "another address"
-
-
-# ---- uploads ------------------------------------------------------------------------------------
-
-# Set by the transport itself, or the key's and nobody else's.
-_OWN_HEADERS = frozenset(
-    ("authorization", "connection", "content-length", "cookie", "host", "proxy-authorization", "transfer-encoding")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class UploadTicket:
-    """Where to put a file (``url``, with ``headers``), and the URL under which the service then knows it."""
-
-    url: str
-    headers: Mapping[str, str]
-    download_url: str
-
-
-def decode_upload(answer: Answer) -> UploadTicket:
-    """Where to put a file; the older upload, which takes it at once, gives an empty ``url``."""
-    data = open_envelope(answer, "upload")
-    data = data if isinstance(data, dict) else {}
-    upload = data["upload"] if isinstance(data.get("upload"), dict) else {}
-    url, download_url = upload.get("url", ""), data.get("download_url")
-    if not isinstance(url, str) or not isinstance(download_url, str) or not download_url:
-        raise unreadable(answer, "an upload without a URL")
-    given = upload["headers"].items() if isinstance(upload.get("headers"), dict) else ()
-    harmless = {
-        name.title(): value
-        for name, value in given
-        if isinstance(value, str)
-        and name.lower() not in _OWN_HEADERS
-        and re.fullmatch(r"[\w-]+:[ -~]*", f"{name}:{value}")
-    }
-    return UploadTicket(url, harmless, download_url)
-
-
-def check_upload_put(answer: Answer) -> None:
-    """Whether the file arrived where the ticket said. The body, if any, is the storage's own and means nothing."""
-    if answer.status in (401, 403):  # the storage's answer, not the service's: it says nothing about the key
-        raise Rejected(f"{answer.host} refused the upload ({answer.status})", "Try again.")
-    if not 200 <= answer.status < 300:
-        raise_status(answer, answer.status, "upload", "")

@@ -1,21 +1,161 @@
-"""URLs and hosts: what is this machine, what may be fetched, what goes through which proxy. Pure."""
+"""The API key and the hosts: where the key comes from, where it may go, what is fetched, and through which proxy."""
 
 from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import os
 import re
-from collections.abc import Mapping
+import select
+import stat
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urljoin, urlsplit
+from pathlib import Path
+from urllib.parse import quote, urljoin, urlsplit
 
-from flux_lora_cli.errors import ProxyFailed, RefusedUrl, UsageError
+from flux_lora_cli.errors import FluxLoraError, MissingKey, NotFoundError, ProxyFailed, RefusedUrl, UsageError
 from flux_lora_cli.text import printable
 
 #: The service itself. [official client source]
 DEFAULT_BASE_URL = "https://api.wavespeed.ai"
+VARIABLE = "WAVESPEED_API_KEY"
+#: Longer is not a key.
+MAX_KEY = 4096
+#: Seconds for which a key file that is a pipe (``<(pass show key)``) is waited for.
+PIPE_SECONDS = 5.0
 _PORTS = {"http": 80, "https": 443}
+
+# ---- the key ------------------------------------------------------------------------------------
+
+_BOTH_WAYS = (
+    f"Set {VARIABLE} (keys are made at https://wavespeed.ai/accesskey) or name a file with --api-key-file; "
+    "or try everything without a key and at no cost with --sandbox."
+)
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+#: What people put into key files; the first that fits is the reason for the refusal.
+_NOT_KEYS = (
+    (r"[\s\S]{4097,}", "it is too long"),
+    (r"[^\n\r]*[\n\r][\s\S]*", "it has more than one line"),
+    (r"(export\s+)?[A-Za-z_]\w*\s*=\s*[^=\s].*", "it is an assignment, as in a .env file"),
+    (rf"[{_QUOTES}].*|.*[{_QUOTES}]", "it has quotes around it"),
+    (r"(?i:(authorization:\s*)?bearer\s.*)", 'it begins with "Bearer"'),
+    (r".*[^\x21-\x7e].*", "a key is one word of plain characters"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The API key, and what its owner should be told about where it lay ("" for nothing)."""
+
+    value: str
+    warning: str = ""
+
+    def __repr__(self) -> str:
+        return "Key(…)"
+
+
+def load_key(env: Mapping[str, str], key_file: Path | None = None) -> Key:
+    """The key from ``key_file``, else from ``WAVESPEED_API_KEY``.
+
+    Raises:
+        MissingKey: there is none.
+        NotFoundError: the key file does not exist.
+        UsageError: what is there cannot be a key. It is never shown.
+    """
+    if key_file is None:
+        return Key(_checked_key(env.get(VARIABLE, ""), VARIABLE))
+    try:
+        data, mode = _read_file(key_file)
+    except FileNotFoundError:
+        raise NotFoundError(f"no such key file: {key_file}", _BOTH_WAYS) from None
+    except (OSError, ValueError) as error:
+        raise MissingKey(f"the key file {key_file} cannot be read: {error}", _BOTH_WAYS) from None
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UsageError(f"{key_file} does not hold an API key: it is UTF-16", "Save the file as UTF-8.")
+    key = _checked_key(data.decode("utf-8-sig", "replace"), str(key_file))
+    open_to_all = stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH)
+    return Key(key, f"other users of this machine can read {key_file}: chmod 600 it" if open_to_all else "")
+
+
+def _read_file(path: Path) -> tuple[bytes, int]:
+    """The first bytes of a file, and its mode; a pipe without a writer is not waited for for ever."""
+    without_waiting = getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting)) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISFIFO(mode):
+            select.select([file], [], [], PIPE_SECONDS)
+            os.set_blocking(file.fileno(), True)
+        return file.read(MAX_KEY + 1), mode
+
+
+def _checked_key(text: str, place: str) -> str:
+    key = text.strip()
+    if not key:
+        raise MissingKey(f"no API key: {place} is empty or not set", _BOTH_WAYS)
+    if why := next((why for form, why in _NOT_KEYS if re.fullmatch(form, key)), ""):
+        raise UsageError(f"{place} does not hold an API key: {why}", "Write the key alone, as it was given to you.")
+    return key
+
+
+_MASK = "[key]"
+#: Shorter keys are not looked for: masking every "a" would hide the message and no secret.
+_SHORTEST = 4
+#: Letters and digits in a row, whatever stands between them and in whatever case, that give a key away.
+_TELLING = 8
+#: What a key may share with an ordinary message.
+_ORDINARY = "httpsapiwavespeedai wavespeedaifluxdevlora wavespeedapikey apiwavespeedaiapiv2wavespeedai"
+
+
+class Redactor:
+    """Finds one key in text, also when a server encoded it, broke it up or changed its case."""
+
+    def __init__(self, key: str) -> None:
+        forms = {key, key.replace("/", "\\/"), quote(key), quote(key, safe="")}
+        for encode in (b64encode, urlsafe_b64encode):
+            for before in range(3):  # bytes; the characters that depend on the key alone, whatever stands around it
+                encoded = encode(b"\0" * before + key.encode()).decode()
+                forms.add(encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6])
+        self._forms = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
+        self._parts = {part for form in self._forms for part in _parts(form)[0] if part not in _ORDINARY}
+
+    def found_in(self, text: str) -> bool:
+        """Whether the whole key, in any encoding, is part of the text."""
+        return any(form in text for form in self._forms)
+
+    def clean(self, text: str) -> str:
+        """The text with the key masked, and with each part of it that is long enough to tell."""
+        for form in self._forms:
+            text = text.replace(form, _MASK)
+        parts, places = _parts(text)
+        shown = list(text)
+        for number, part in enumerate(parts):
+            if part in self._parts:
+                first, last = places[number], places[number + _TELLING - 1] + 1
+                shown[first:last] = "\0" * (last - first)
+        return re.sub("\0+", _MASK, "".join(shown))
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """No error carries the key out, whatever a server echoed."""
+        try:
+            yield
+        except FluxLoraError as error:
+            error.message, error.hint = self.clean(error.message), self.clean(error.hint)
+            error.args = (error.message,)
+            raise
+
+
+def _parts(text: str) -> tuple[list[str], list[int]]:
+    """Every _TELLING letters and digits in a row, in lower case; and where each letter or digit stands."""
+    places = [at for at, c in enumerate(text) if c.isascii() and c.isalnum()]
+    letters = "".join(text[at] for at in places).lower()
+    return [letters[at : at + _TELLING] for at in range(len(letters) - _TELLING + 1)], places
+
+
+# ---- origins ------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)
@@ -55,7 +195,6 @@ def show_url(url: str) -> str:
     return printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:300])
 
 
-@lru_cache(maxsize=256)
 def show_host(url: str) -> str:
     """Host, and port where the URL names one, for messages."""
     return show_url(url).partition("://")[2].partition("/")[0] or "an unnamed host"
@@ -120,10 +259,9 @@ def fetchable_url(url: str, *, allow_loopback: bool) -> str:
 
 def redirect_target(url: str, location: str) -> str:
     """Where a redirect leads. ``location`` as http.client has it: bytes read as Latin-1. RefusedUrl where broken."""
-    try:
-        text = location.strip().encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        text = location.strip()
+    text = location.strip()
+    with suppress(UnicodeError):
+        text = text.encode("latin-1").decode("utf-8")
     try:
         return text if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text) else urljoin(url, text)
     except ValueError:
@@ -135,11 +273,11 @@ def redirect_target(url: str, location: str) -> str:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that the environment names. ``shown``: host and port, without its password."""
+    """A proxy that the environment names."""
 
     url: str
     variable: str
-    shown: str
+    shown: str  # host and port, without its password
 
     def failed(self, why: str) -> ProxyFailed:
         """The error that names the variable, and never the password."""
@@ -150,19 +288,19 @@ class Proxy:
         )
 
 
-def proxy_for(scheme: str, host: str, port: int, env: Mapping[str, str]) -> Proxy | None:
-    """The proxy for an origin, by ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY`` and the like; loopback never has one.
+def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
+    """The proxy for a URL, by ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY`` and the like; loopback never has one.
 
     Raises:
         ProxyFailed: the variable cannot be meant.
     """
-    if is_loopback(host) or _bypassed(host, port, env.get("no_proxy") or env.get("NO_PROXY") or ""):
-        return None
+    scheme, host, port = origin(url)
     names = [f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY"]
     if "REQUEST_METHOD" in env:  # in a CGI script, HTTP_PROXY is what a client says [httpoxy]
         names.remove("HTTP_PROXY")
     variable = next((name for name in names if env.get(name, "").strip()), None)
-    return _proxy(variable, env[variable].strip()) if variable else None
+    bypassed = is_loopback(host) or _bypassed(host, port, env.get("no_proxy") or env.get("NO_PROXY") or "")
+    return None if variable is None or bypassed else _proxy(variable, env[variable].strip())
 
 
 def _proxy(variable: str, text: str) -> Proxy:

@@ -49,23 +49,15 @@ class UnknownModel(UsageError):
 
 @dataclass(frozen=True)
 class Model:
-    """One model on one API version.
+    """One model on one API version."""
 
-    Attributes:
-        id: full ID, as the service has it (``wavespeed-ai/flux-dev-lora``).
-        price: documented USD per image; None where no source names one. Never taken for what the service charges.
-        price_is_floor: it may cost more (the catalogue's ``base_price``).
-        source: where the table is from, and how old it is.
-        checked: False for a model without a table, whose parameters are sent as written.
-    """
-
-    id: str
+    id: str  # full, as the service has it: wavespeed-ai/flux-dev-lora
     version: Version
     parameters: Mapping[str, Parameter]
-    price: Decimal | None = None
-    price_is_floor: bool = False
-    source: str = ""
-    checked: bool = True
+    price: Decimal | None = None  # documented USD per image; never taken for what the service charges
+    price_is_floor: bool = False  # it may cost more: the catalogue's base_price
+    source: str = ""  # where the table is from, and how old it is
+    checked: bool = True  # False for a model without a table, whose parameters are sent as written
 
     @property
     def short(self) -> str:
@@ -79,14 +71,13 @@ class Model:
         return 0 if loras is None or loras.type != "loras" else loras.max_items or 99
 
     def request(self, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """The body that is recorded and sent.
+        """The body that is recorded and sent: documented defaults are explicit, numbers stand by value.
 
-        Documented defaults are explicit and numbers stand by value. ``strength`` goes with an image only. A checked
-        model gets nothing that it does not declare; any other what the user wrote, and the seed.
+        ``strength`` goes with an image only. A checked model gets nothing that it does not declare; any other what the
+        user wrote, and the seed.
         """
-        defaults = {name: row.default for name, row in self.parameters.items() if row.default is not None}
-        known = {name: params.get(name, defaults.get(name)) for name in self.parameters}
-        body = known if self.checked else {**known, **params}
+        body = {name: params.get(name, row.default) for name, row in self.parameters.items()}
+        body |= {} if self.checked else params
         if "seed" in self.parameters:
             body["seed"] = seed
         if not body.get("image") and not body.get("images"):

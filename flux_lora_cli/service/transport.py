@@ -4,7 +4,6 @@ where exceptions of requests, urllib3, ssl and socket become errors of ours.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
 import socket
@@ -13,17 +12,16 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from http.client import HTTPException, HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
 import requests
 import requests.exceptions as r
-import urllib3
 import urllib3.exceptions as u
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -31,7 +29,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from flux_lora_cli.errors import BadAnswer, FluxLoraError, InsecureConnection, NeverSent, Uncertain
 from flux_lora_cli.service.envelope import Answer
-from flux_lora_cli.service.hosts import Proxy, origin, proxy_for, show_host
+from flux_lora_cli.service.hosts import Proxy, proxy_for, show_host
 
 #: Seconds to connect [FAULTS: retry policy]; bytes read from the network at a time.
 CONNECT_SECONDS, PIECE = 10.0, 65536
@@ -43,7 +41,6 @@ IDLE_SECONDS = 4.0
 FOREIGN = (requests.RequestException, u.HTTPError, HTTPException, OSError, ValueError, zlib.error)
 #: Proof that no byte of the request left. Whatever is not proved may have arrived.
 NEVER_SENT = (u.NewConnectionError, u.ConnectTimeoutError, r.ConnectTimeout, r.InvalidURL, socket.gaierror)
-_TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 #: The reason in words that need no knowledge of the layers.
 _WHY: Mapping[type[BaseException], str] = {
     socket.gaierror: "the name is not known",
@@ -59,21 +56,25 @@ def translate(
     error: BaseException, host: str, *, connecting: bool = False, proxy: Proxy | None = None
 ) -> FluxLoraError:
     """The error of ours: can the request have reached the service? ``connecting``: the connection was never made."""
-    chain = list(_reasons(error))
-    if any(isinstance(each, ssl.SSLCertVerificationError) for each in chain):
+    reasons = list(_reasons(error))
+
+    def is_any(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(each, kinds) for each in reasons)
+
+    if is_any(ssl.SSLCertVerificationError):
         return InsecureConnection(
             f"{host} could not prove that it is {host} (TLS certificate)",
             "Nothing was sent. Check the clock and the network; behind a company proxy, name its certificates in "
             "REQUESTS_CA_BUNDLE.",
         )
-    why = next((words for kind, words in _WHY.items() if any(isinstance(each, kind) for each in chain)), "it broke off")
-    if proxy is not None and (connecting or any(isinstance(each, (u.ProxyError, r.ProxyError)) for each in chain)):
-        status = next((found[1] for each in chain if (found := _TUNNEL.search(str(each)))), "")
-        return proxy.failed(status or why)
-    if connecting or any(isinstance(each, NEVER_SENT) for each in chain):
+    why = next((words for kind, words in _WHY.items() if is_any(kind)), "it broke off")
+    if proxy is not None and (connecting or is_any(u.ProxyError, r.ProxyError)):
+        status = re.search(r"Tunnel connection failed: ([0-9]{3})", " ".join(map(str, reasons)))
+        return proxy.failed(status[1] if status else why)
+    if connecting or is_any(*NEVER_SENT):
         hint = "Nothing was sent. Check the network, and the base URL where one is set."
         return NeverSent(f"cannot connect to {host}: {why}", hint)
-    if any(isinstance(each, (u.ReadTimeoutError, r.ReadTimeout, TimeoutError)) for each in chain):
+    if is_any(u.ReadTimeoutError, r.ReadTimeout, TimeoutError):
         return Uncertain(f"{host} did not answer in time", "Try again later.", timed_out=True)
     return Uncertain(f"the connection to {host} ended without a whole answer: {why}", "Try again.")
 
@@ -92,11 +93,11 @@ def _reasons(error: object) -> Iterator[BaseException]:
 
 
 class _Call(threading.local):
-    """What the current thread's request needs to tell its connection, and to learn from it."""
+    """What the current thread's request tells its connection, and learns from it."""
 
+    url, path = "", ""
     deadline, silence = 0.0, 30.0  # monotonic time; seconds
-    target, connecting = "", False
-    sockets: WeakSet[socket.socket]
+    connecting = False
 
 
 _call = _Call()
@@ -139,15 +140,14 @@ class _Plain(HTTPConnection):
         _call.connecting = True
         super().connect()
         _call.connecting = False
-        sock: Any = self.sock
-        _call.sockets.add(sock)
 
     @property
     def is_connected(self) -> bool:
         return super().is_connected and time.monotonic() - self.used_at < IDLE_SECONDS
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
-        super().request(method, _call.target, *args, **kwargs)
+        # As it was written: requests and urllib3 spell it anew.
+        super().request(method, _call.path if url.startswith("/") else _call.url, *args, **kwargs)
 
     def getresponse(self) -> Any:
         response = super().getresponse()
@@ -159,46 +159,34 @@ class _Secure(_Plain, HTTPSConnection):
     pass
 
 
-class _PlainPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Plain
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Secure
-
-
 class _Adapter(HTTPAdapter):
     """An adapter with these connections, which share one TLS context."""
 
-    pools: ClassVar[dict[str, type[Any]]] = {"http": _PlainPool, "https": _SecurePool}
-
     def __init__(self, pool_size: int, env: Mapping[str, str]) -> None:
         super().__init__(pool_connections=64, pool_maxsize=pool_size)
-        self.poolmanager.pool_classes_by_scheme = self.pools
         self._env = env
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
         return _tls_context(self._env)
 
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = self.pools
-        return manager
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        kinds: dict[type, type] = {HTTPConnection: _Plain, HTTPSConnection: _Secure}
+        pool.ConnectionCls = kinds.get(pool.ConnectionCls, pool.ConnectionCls)  # SOCKS has its own
+        return pool
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         where, _ = super().build_connection_pool_key_attributes(request, verify, cert)
         return where, {"ssl_context": self._context} if where["scheme"] == "https" else {}
 
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if proxy.lower().startswith("https:"):
+            kwargs.update(ssl_context=self._context, proxy_ssl_context=self._context)
+        return super().proxy_manager_for(proxy, **kwargs)
+
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: the shared context verifies."""
-
-    def request_url(self, request: Any, proxies: Any) -> str:
-        url = super().request_url(request, proxies)
-        # As it is written: urllib3 would spell it anew, and older versions of requests merge the slashes that it begins with.
-        _call.target = request.path_url if url.startswith("/") else request.url
-        return url
 
 
 class _Session(requests.Session):
@@ -225,40 +213,39 @@ def _tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
 
 # ---- calls --------------------------------------------------------------------------------------
 
-
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\\"
 
 
 class Reply:
-    """An answer whose head has come. The body is read by ``pieces``; ``close`` in any case."""
+    """An answer whose head has come (``answer``). The body is read by ``pieces`` or ``read``; ``close`` in any case."""
 
     def __init__(self, response: requests.Response, url: str, deadline: float) -> None:
-        self.status = response.status_code
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
-        self.host = show_host(url)
-        self.packed = self.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
-        self._received_at, self._deadline, self._ended = datetime.now(UTC), deadline, False
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        self.answer = Answer(response.status_code, headers, b"", show_host(url), datetime.now(UTC))
+        self.packed = headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
+        self._deadline, self._ended = deadline, False
         self._raw: Any = response.raw
-
-    def answer(self, body: bytes = b"") -> Answer:
-        return Answer(self.status, self.headers, body, self.host, self._received_at)
 
     def pieces(self) -> Iterator[bytes]:
         """The body, unpacked where it is really packed. Raises Uncertain where it breaks off, or takes too long."""
         try:
             yield from self._unpacked() if self.packed else self._plain()
         except FOREIGN as error:
-            raise translate(error, self.host) from None
+            raise translate(error, self.answer.host) from None
 
-    def read(self, limit: int, inline_limit: int) -> bytes:
-        """The body: up to ``limit`` bytes, or ``inline_limit`` where it reads like base64. Raises BadAnswer."""
+    def read(self, limit: int, inline_limit: int) -> Answer:
+        """The answer with its body: up to ``limit`` bytes, or ``inline_limit`` where it reads like base64.
+
+        Raises:
+            BadAnswer: it is longer.
+        """
         body = bytearray()
         for piece in self.pieces():
             body += piece
             inline = len(piece.translate(None, _BASE64)) <= len(piece) // 64 + 8
             if len(body) > (inline_limit if inline else limit):
-                raise BadAnswer(f"{self.host} sent an answer of absurd length (over {limit // 1024:,} KiB)")
-        return bytes(body)
+                raise BadAnswer(f"{self.answer.host} sent an answer of absurd length (over {limit // 1024:,} KiB)")
+        return replace(self.answer, body=bytes(body))
 
     def close(self) -> None:
         """Give the connection back; one with an unread rest is closed."""
@@ -294,7 +281,6 @@ class Transport:
 
     def __init__(self, pool_size: int, env: Mapping[str, str]) -> None:
         self._env = env
-        self._sockets: WeakSet[socket.socket] = WeakSet()
         self._session = _Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -308,25 +294,23 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | None = None,
         *,
-        file: tuple[str, bytes, str] | None = None,
         total: float = 30.0,
         silence: float = 120.0,
     ) -> Reply:
         """Send once, and return when the head of the answer has come.
 
         Args:
-            file: name, content, media type: instead of a body, as a form's field ``file``.
             total: seconds for everything; ``silence``: for each piece.
         """
-        proxy = proxy_for(*origin(url), self._env)
+        proxy = proxy_for(url, self._env)
         request = requests.PreparedRequest()
         request.prepare_method(method)
         request.prepare_headers(headers)
         request.url = url
-        request.prepare_body(body, {"file": file} if file else None)
+        request.prepare_body(body, None)
         silence = min(silence, total)
+        _call.url, _call.path, _call.connecting = url, request.path_url, False
         _call.deadline, _call.silence = time.monotonic() + total, silence
-        _call.connecting, _call.sockets = False, self._sockets
         try:
             response = self._session.send(
                 request,
@@ -337,15 +321,11 @@ class Transport:
             )
         except FOREIGN as error:
             raise translate(error, show_host(url), connecting=_call.connecting, proxy=proxy) from None
-        reply = Reply(response, url, _call.deadline)
-        if proxy is not None and reply.status == 407:
-            reply.close()
+        if proxy is not None and response.status_code == 407:
+            response.close()
             raise proxy.failed("407")
-        return reply
+        return Reply(response, url, _call.deadline)
 
     def close(self) -> None:
-        """Close all connections, those in use, too: who waits for one gets an error."""
-        for sock in list(self._sockets):
-            with contextlib.suppress(OSError):  # it was closed already
-                sock.shutdown(socket.SHUT_RDWR)
+        """Close the connections that are not in use."""
         self._session.close()

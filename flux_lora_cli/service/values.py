@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,24 +29,19 @@ _WORDS = {
 class Parameter:
     """One row of a model's table.
 
-    Attributes:
-        type: ``string``, ``integer``, ``number``, ``boolean``, ``size`` (``W*H``), ``image`` (a URL, a data URI or a
-            local file), ``images`` (a list of them), ``url`` (an image that cannot be a local file), ``loras``, or
-            ``any``: what the service's catalogue describes in a way that is not understood; never checked.
-        default: what the service takes where nothing is sent; None where no source says.
-        minimum: of a number; of each side of a size, in pixels.
-        choices: the only values allowed; empty for no such limit.
-        max_items: of ``images`` and ``loras``.
+    ``type`` is ``string``, ``integer``, ``number``, ``boolean``, ``size`` (``W*H``), ``image`` (a URL, a data URI or a
+    local file), ``images`` (a list of them), ``url`` (an image that cannot be a local file), ``loras``, or ``any``:
+    what the service's catalogue describes in a way that is not understood; never checked.
     """
 
     name: str
     type: str
-    default: Any = None
-    minimum: int | float | None = None
+    default: Any = None  # what the service takes where nothing is sent; None where no source says
+    minimum: int | float | None = None  # of a number; of each side of a size, in pixels
     maximum: int | float | None = None
-    choices: tuple[Any, ...] = ()
+    choices: tuple[Any, ...] = ()  # the only values allowed; empty for no such limit
     required: bool = False
-    max_items: int | None = None
+    max_items: int | None = None  # of images and loras
     description: str = ""
 
     @property
@@ -65,17 +60,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class ValueProblem:
-    """What is wrong with one value.
+    """What is wrong with one value."""
 
-    Attributes:
-        key: path of the key (``loras[0].path``).
-        message: what is wrong, what is allowed, and the suggestion; without the key.
-        suggestion: the value or name that was probably meant; "" where none is near.
-    """
-
-    key: str
-    message: str
-    suggestion: str = ""
+    key: str  # its path: loras[0].path
+    message: str  # what is wrong, what is allowed, and the suggestion; without the key
+    suggestion: str = ""  # the value or name that was probably meant; "" where none is near
 
     def __str__(self) -> str:
         return f"{self.key}: {self.message}"
@@ -95,33 +84,6 @@ def by_value(value: Any) -> Any:
     return value
 
 
-def check_value(parameter: Parameter, value: Any) -> Checked:
-    """The value as it enters a job (28.0 becomes 28), and what is wrong with it."""
-    return _CHECKS[parameter.type](parameter, value)
-
-
-def _bad(p: Parameter, value: Any, why: str, suggestion: str = "") -> Checked:
-    shown = quoted(mask_secrets(value) if isinstance(value, str) else value)
-    allowed = f"did you mean '{suggestion}'?" if suggestion else f"allowed: {p.allowed}"
-    return value, ValueProblem(p.name, f"{shown} is {why}; {allowed}", suggestion)
-
-
-def _in_range(p: Parameter, number: int | float) -> bool:
-    return (p.minimum is None or number >= p.minimum) and (p.maximum is None or number <= p.maximum)
-
-
-def _check_string(p: Parameter, value: Any) -> Checked:
-    if not isinstance(value, str):
-        return _bad(p, value, "not text (put text in quotes)")
-    if p.choices and value not in p.choices:
-        return _bad(p, value, "not known", nearest(value, map(str, p.choices)))
-    return value, None
-
-
-def _check_boolean(p: Parameter, value: Any) -> Checked:
-    return (value, None) if isinstance(value, bool) else _bad(p, value, "not a boolean")
-
-
 def is_number(value: Any) -> bool:
     """Whether this is a finite number; booleans are not."""
     return not isinstance(value, bool) and (
@@ -129,30 +91,59 @@ def is_number(value: Any) -> bool:
     )
 
 
-def _check_number(p: Parameter, value: Any) -> Checked:
-    if not is_number(value):
-        return _bad(p, value, "not a number")
-    value = by_value(value)
-    if p.type == "integer" and isinstance(value, float):
-        return _bad(p, value, "not a whole number")
+def check_value(parameter: Parameter, value: Any) -> Checked:
+    """The value as it enters a job (28.0 becomes 28), and what is wrong with it."""
+    if parameter.type in ("images", "loras"):
+        return _check_list(parameter, value)
+    value = by_value(value) if is_number(value) else value
+    why, meant = _wrong(parameter, value)
+    if not why:
+        return value, None
+    shown = quoted(mask_secrets(value) if isinstance(value, str) else value)
+    allowed = f"did you mean '{meant}'?" if meant else f"allowed: {parameter.allowed}"
+    return value, ValueProblem(parameter.name, f"{shown} is {why}; {allowed}", meant)
+
+
+def _wrong(p: Parameter, value: Any) -> tuple[str, str]:
+    """Why a value is not allowed, and the one that was probably meant; "", "" for nothing."""
+    if p.type == "any" or (p.type == "boolean" and isinstance(value, bool)):
+        return "", ""
+    if p.type == "boolean":
+        return "not a boolean", ""
+    if p.type == "size":
+        return _wrong_size(p, value)
+    if p.type in ("integer", "number"):
+        if not is_number(value):
+            return "not a number", ""
+        if p.type == "integer" and isinstance(value, float):
+            return "not a whole number", ""
+        return "not known" if p.choices and value not in p.choices else _out_of_range(p, value), ""
+    if not isinstance(value, str):
+        return "not text (put text in quotes)", ""
     if p.choices and value not in p.choices:
-        return _bad(p, value, "not known")
-    return (value, None) if _in_range(p, value) else _bad(p, value, "out of range")
+        return "not known", nearest(value, map(str, p.choices))
+    fetchable = p.type == "string" or not value or any(form.fullmatch(value) for form in (_URL, _DATA_URI, _BASE64))
+    if fetchable or (p.type == "image" and not _SCHEME.match(value)):
+        return "", ""
+    return "not an image that the service can fetch", ""
+
+
+def _out_of_range(p: Parameter, *numbers: int | float) -> str:
+    low, high = (-math.inf if p.minimum is None else p.minimum), (math.inf if p.maximum is None else p.maximum)
+    return "" if all(low <= number <= high for number in numbers) else "out of range"
 
 
 _SIZE = re.compile(r"([1-9][0-9]{0,5})\*([1-9][0-9]{0,5})")
 _LOOSE_SIZE = re.compile(r"\s*([1-9][0-9]{0,5})(?:\s*[x×X*,:/ ]\s*([1-9][0-9]{0,5}))?\s*(?:px)?\s*", re.IGNORECASE)
 
 
-def _check_size(p: Parameter, value: Any) -> Checked:
+def _wrong_size(p: Parameter, value: Any) -> tuple[str, str]:
     if isinstance(value, str) and (exact := _SIZE.fullmatch(value)):
-        fits = all(_in_range(p, int(side)) for side in exact.groups())
-        return (value, None) if fits else _bad(p, value, "out of range")
+        return _out_of_range(p, *map(int, exact.groups())), ""
     text = "*".join(map(str, value[:3])) if isinstance(value, (list, tuple)) else quoted(value).strip('"')
     loose = _LOOSE_SIZE.fullmatch(text)
     sides = [loose[1], loose[2] or loose[1]] if loose else []
-    meant = "*".join(sides) if all(_in_range(p, int(side)) for side in sides) else ""
-    return _bad(p, value, "not a size", meant)
+    return "not a size", "" if _out_of_range(p, *map(int, sides)) else "*".join(sides)
 
 
 _URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
@@ -166,18 +157,9 @@ def is_remote_image(value: str) -> bool:
     return not value or bool(_SCHEME.match(value[:40])) or bool(_BASE64.fullmatch(value))
 
 
-def _check_image(p: Parameter, value: Any) -> Checked:
-    if not isinstance(value, str):
-        return _check_string(p, value)
-    known = not value or any(form.fullmatch(value) for form in (_URL, _DATA_URI, _BASE64))
-    if known or (p.type != "url" and not _SCHEME.match(value)):
-        return value, None
-    return _bad(p, value, "not an image that the service can fetch")
-
-
 def _check_list(p: Parameter, value: Any) -> Checked:
     if not isinstance(value, (list, tuple)):
-        return _bad(p, value, "not a list")
+        return value, ValueProblem(p.name, f"{quoted(value)} is not a list; allowed: {p.allowed}")
     if p.max_items is not None and len(value) > p.max_items:
         return value, ValueProblem(p.name, f"{len(value)} are too many; allowed: {p.allowed}")
     items = []
@@ -190,22 +172,9 @@ def _check_list(p: Parameter, value: Any) -> Checked:
 
 
 def _checked_image(item: Any) -> tuple[Any, str, str]:
-    problem = _check_image(Parameter("", "image"), item or None)[1]
+    problem = check_value(Parameter("", "image"), item or None)[1]
     return item, "", problem.message if problem else ""
 
-
-_CHECKS: dict[str, Callable[[Parameter, Any], Checked]] = {
-    "string": _check_string,
-    "boolean": _check_boolean,
-    "integer": _check_number,
-    "number": _check_number,
-    "size": _check_size,
-    "image": _check_image,
-    "images": _check_list,
-    "url": _check_image,
-    "loras": _check_list,
-    "any": lambda p, value: (value, None),
-}
 
 # ---- values as text -----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,13 +15,12 @@ from typing import Any
 from urllib.parse import quote
 
 from flux_lora_cli.errors import Rejected, UsageError
-from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, plain_words, unreadable
+from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, plain_words, raise_status, unreadable
 from flux_lora_cli.service.models import MODEL_ID, Version
+from flux_lora_cli.service.values import is_number
 
-#: Most outputs of a task that are believed; the API makes at most 4.
-MAX_OUTPUTS = 64
-
-# ---- tasks --------------------------------------------------------------------------------------
+#: Most outputs of a task that are believed (the API makes at most 4), and milliseconds that it took: a day.
+MAX_OUTPUTS, MAX_MS = 64, 86_400_000
 
 #: Spellings of statuses that mean the documented one. [seen in third-party captures]
 _SPELLINGS = {
@@ -49,29 +48,17 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the service says of a task.
+    """What the service says of a task."""
 
-    Attributes:
-        id: a plain token (letters, digits, ``-`` and ``_``).
-        status: lower case, spellings unified; one that is not in TERMINAL means "not finished yet".
-        model: as the service names it; None where it did not say.
-        outputs: URLs, data URIs or bare base64; "" for an entry that names nothing.
-        nsfw: one entry per output; None where the service did not say.
-        created_at: ISO timestamp as sent, by the service's clock.
-        execution_ms: milliseconds (``executionTime`` on v2, ``timings.inference`` on v3).
-        error: the reason of a failure, "" where there is none.
-        inputs: the request as the list of predictions echoes it; None where it does not.
-    """
-
-    id: str
-    status: str
-    model: str | None = None
-    outputs: tuple[str, ...] = ()
-    nsfw: tuple[bool | None, ...] = ()
-    created_at: str | None = None
+    id: str  # a plain token: letters, digits, - and _
+    status: str  # lower case, spellings unified; one that is not in TERMINAL means "not finished yet"
+    model: str | None = None  # as the service names it
+    outputs: tuple[str, ...] = ()  # URLs, data URIs or bare base64; "" for an entry that names nothing
+    nsfw: tuple[bool | None, ...] = ()  # one per output; None where the service did not say
+    created_at: str | None = None  # ISO timestamp as sent, by the service's clock
     execution_ms: int | None = None
-    error: str = ""
-    inputs: Mapping[str, Any] | None = None
+    error: str = ""  # why it failed
+    inputs: Mapping[str, Any] | None = None  # the request, where the list of predictions echoes it
 
     @property
     def terminal(self) -> bool:
@@ -106,17 +93,6 @@ def result_path(task_id: str, version: Version) -> str:
     if not is_task_id(task_id):
         raise UsageError(f"not a valid task ID: {task_id[:80]!r}", "A task ID has letters, digits, - and _ only.")
     return f"/api/{version}/predictions/{task_id}/result"
-
-
-def predictions_body(page: int, page_size: int, created_after: datetime | None = None) -> dict[str, Any]:
-    """One page of recent tasks, newest first, with their inputs. ``page`` counts from 1."""
-    body: dict[str, Any] = {"page": page, "page_size": page_size, "include_inputs": True}
-    return {**body, "created_after": iso_seconds(created_after)} if created_after else body
-
-
-def iso_seconds(moment: datetime) -> str:
-    """Whole seconds of UTC, as the official clients write them."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -155,22 +131,24 @@ def decode_predictions(answer: Answer) -> list[Task]:
 def _task(data: dict[str, Any], task_id: str) -> Task:
     outputs: Any = next((data[name] for name in ("outputs", "output", "images") if data.get(name)), [])
     found = tuple(map(_output, (outputs if isinstance(outputs, list) else [outputs])[:MAX_OUTPUTS]))
-    inputs = next((data[name] for name in ("inputs", "input") if isinstance(data.get(name), dict)), None)
+    timings = data["timings"] if isinstance(data.get("timings"), dict) else {}
+    times: tuple[Any, ...] = (data.get("executionTime"), timings.get("inference"))
+    code = data["code"] if isinstance(data.get("code"), int) else 0
     return Task(
         id=task_id,
-        status=status_word(data.get("status") or "created"),
+        status=_status(data.get("status") or "created"),
         model=sys.intern(plain_words(data.get("model"))[:200]) or None,  # the same in every answer of a run
         outputs=found,
         nsfw=_nsfw(data.get("has_nsfw_contents"), len(found)),
         created_at=plain_words(data.get("created_at"))[:64] or None,
-        execution_ms=_execution_ms(data),
-        error=_error(data),
-        inputs=inputs,
+        execution_ms=next((round(each) for each in times if is_number(each) and 0 <= each <= MAX_MS), None),
+        error=": ".join(filter(None, (_CODES.get(code), plain_words(data.get("error"))))),
+        inputs=next((data[name] for name in ("inputs", "input") if isinstance(data.get(name), dict)), None),
     )
 
 
-def status_word(status: object) -> str:
-    """A status as a plain lower-case word. Anything else is not known, and so "not finished yet"."""
+def _status(status: object) -> str:
+    """A plain lower-case word. Anything else is not known, and so "not finished yet"."""
     text = re.sub(r"\s+", "_", status.strip().lower()) if isinstance(status, str) else ""
     plain = re.fullmatch(r"[a-z][a-z_-]{0,39}(\([a-z_-]{1,39}\))?", text)
     return sys.intern(_SPELLINGS.get(text, text)) if plain else "unknown"
@@ -200,23 +178,6 @@ def _nsfw(flags: object, count: int) -> tuple[bool | None, ...]:
     return tuple([*(each if isinstance(each, bool) else None for each in known), *[None] * count][:count])
 
 
-def _execution_ms(data: dict[str, Any]) -> int | None:
-    timings = data.get("timings")
-    inference = timings.get("inference") if isinstance(timings, dict) else None
-    for value in (data.get("executionTime"), inference):
-        # A day bounds it: no image takes longer.
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 86_400_000:
-            return round(value)
-    return None
-
-
-def _error(data: dict[str, Any]) -> str:
-    """Why a task failed: what its code means in plain words, then what the service said."""
-    said, code = plain_words(data.get("error")), data.get("code")
-    meaning = _CODES.get(code, "") if isinstance(code, int) else ""
-    return ": ".join(filter(None, (meaning, said)))
-
-
 # ---- money --------------------------------------------------------------------------------------
 
 #: USD per request; less is not believed.
@@ -227,23 +188,15 @@ MAX_BILL_IDS = 100
 
 @dataclass(frozen=True, slots=True)
 class BillItem:
-    """One entry of the bill.
-
-    Attributes:
-        kind: ``deduct``, ``refund``, or another word of the service.
-        price: as sent, sign and all; None where it is not a number.
-        shown: the price as it came, with a unit or currency where one was named.
-        unit: the currency or unit named beside the price; "" for none. [pages differ in units]
-        task_id: None for a charge that is not a task's.
-    """
+    """One entry of the bill."""
 
     id: str
-    kind: str
-    price: Decimal | None
-    shown: str
-    unit: str = ""
+    kind: str  # deduct, refund, or another word of the service
+    price: Decimal | None  # as sent, sign and all; None where it is not a number
+    shown: str  # the price as it came, with its unit
+    unit: str = ""  # the currency or unit that was named beside it; pages differ
     created_at: str | None = None
-    task_id: str | None = None
+    task_id: str | None = None  # None for a charge that is not a task's
     model: str | None = None
 
     @property
@@ -258,16 +211,7 @@ class BillPage:
 
     items: tuple[BillItem, ...]
     has_more: bool
-    unread: int = 0
-
-
-def bill_body(
-    page: int, page_size: int, task_ids: Sequence[str], start: datetime | None, end: datetime | None
-) -> dict[str, Any]:
-    """A search of the bill: of at most 100 tasks, or of a time, ``end`` excluded."""
-    body: dict[str, Any] = {"page": page, "page_size": page_size}
-    body |= {"prediction_uuids": list(task_ids)} if task_ids else {}
-    return body | {name: iso_seconds(at) for name, at in (("start_time", start), ("end_time", end)) if at is not None}
+    unread: int
 
 
 def decode_price(answer: Answer) -> tuple[Decimal | None, str]:
@@ -278,21 +222,18 @@ def decode_price(answer: Answer) -> tuple[Decimal | None, str]:
         data = open_envelope(answer, "price", exact=True)
     except Rejected:
         return None, ""
-    currency = data.get("currency") if isinstance(data, dict) else "none"
-    if currency not in (None, "", "USD", "usd", "$", "US$"):
+    if not isinstance(data, dict) or data.get("currency") not in (None, "", "USD", "usd", "$", "US$"):
         return None, ""
-    said = next(
-        (data[name] for name in ("price", "unit_price", "discounted_price") if data.get(name) is not None), None
-    )
-    full, cheaper = money(data.get("price", data.get("unit_price"))), data.get("discounted_price")
-    if full is None or full < MIN_PRICE:
-        odd = f"the service quotes a price of {plain_words(str(said))}, which cannot be one"
-        return None, odd if said is not None else ""
-    discounted = full if cheaper is None else money(cheaper)
-    if discounted is not None and MIN_PRICE <= discounted <= full:
+    full, cheaper = data.get("price", data.get("unit_price")), data.get("discounted_price")
+    price = money(full)
+    if price is None or price < MIN_PRICE:
+        odd = f"the service quotes a price of {plain_words(str(full))}, which cannot be one"
+        return None, odd if full is not None else ""
+    discounted = price if cheaper is None else money(cheaper)
+    if discounted is not None and MIN_PRICE <= discounted <= price:
         return discounted, ""
-    odd = f"the service quotes a discounted price of {plain_words(str(cheaper))} beside a price of {full}"
-    return full, f"{odd}; the full one counts"
+    odd = f"the service quotes a discounted price of {plain_words(str(cheaper))} beside a price of {price}"
+    return price, f"{odd}; the full one counts"
 
 
 def decode_balance(answer: Answer) -> Decimal | None:
@@ -335,3 +276,39 @@ def _bill_item(item: object) -> BillItem | None:
         task_id=task["uuid"] if is_task_id(task.get("uuid")) else None,
         model=plain_words(task.get("model_uuid"))[:200] or None,
     )
+
+
+# ---- uploads ------------------------------------------------------------------------------------
+
+# Set by the transport itself, or the key's and nobody else's.
+_OWN_HEADERS = frozenset(
+    ("authorization", "connection", "content-length", "cookie", "host", "proxy-authorization", "transfer-encoding")
+)
+
+
+def decode_upload(answer: Answer) -> tuple[str, dict[str, str], str]:
+    """Where to put a file, with which headers, and the URL under which the service then knows it.
+
+    The older upload, which takes the file at once, has the last of them only.
+    """
+    data = open_envelope(answer, "upload")
+    data = data if isinstance(data, dict) else {}
+    upload = data["upload"] if isinstance(data.get("upload"), dict) else {}
+    url, download_url = upload.get("url", ""), data.get("download_url")
+    if not isinstance(url, str) or not isinstance(download_url, str) or not download_url:
+        raise unreadable(answer, "an upload without a URL")
+    given = upload["headers"] if isinstance(upload.get("headers"), dict) else {}
+    harmless = {
+        name.title(): str(value)
+        for name, value in given.items()
+        if name.lower() not in _OWN_HEADERS and re.fullmatch(r"[\w-]+:[ -~]*", f"{name}:{value}")
+    }
+    return url, harmless, download_url
+
+
+def check_upload_put(answer: Answer) -> None:
+    """Raise what the storage's status means. Its refusal says nothing about the key, and its body nothing at all."""
+    if answer.status in (401, 403):
+        raise Rejected(f"{answer.host} refused the upload ({answer.status})", "Try again.")
+    if not 200 <= answer.status < 300:
+        raise_status(answer, answer.status, "upload", "")

@@ -91,7 +91,7 @@ def test_a_page_of_the_list(service: responses.RequestsMock, client: Client) -> 
 def test_a_page_of_the_bill(service: responses.RequestsMock, client: Client) -> None:
     item = {"uuid": "b", "billing_type": "refund", "price": 0.015, "prediction": {"uuid": "t1"}}
     service.post(f"{BASE}/api/v3/billings/search", json=envelope(page=1, has_more=True, items=[item]))
-    page = client.bill(1, 100, ["t1", "t2"], start=datetime(2026, 11, 1, tzinfo=UTC))
+    page = client.bill(1, 100, ["t1", "t2"], datetime(2026, 11, 1, tzinfo=UTC), None)
     assert (page.has_more, page.items[0].price, page.items[0].task_id) == (True, Decimal("0.015"), "t1")
     wanted = {"page": 1, "page_size": 100, "prediction_uuids": ["t1", "t2"], "start_time": "2026-11-01T00:00:00Z"}
     assert sent(service) == wanted

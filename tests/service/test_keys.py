@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flux_lora_cli import errors
-from flux_lora_cli.service import keys
+from flux_lora_cli.service import hosts
 from flux_lora_cli.service.client import connect, load_key
 
 SECRET = "wsk-SECRET-1"
@@ -42,7 +42,7 @@ def test_a_key_file_is_read_or_refused_with_the_reason(name: str, tmp_path: Path
     file.write_bytes(data)
     file.chmod(0o600)
     if reason is None:
-        assert load_key({}, file) == keys.Key(SECRET)
+        assert load_key({}, file) == hosts.Key(SECRET)
         return
     with pytest.raises(errors.UsageError, match=reason) as caught:
         load_key({}, file)
@@ -66,7 +66,7 @@ def test_a_key_file_comes_before_the_environment_and_should_be_the_owners_alone(
     file = tmp_path / "key"
     file.write_text("from-file")
     file.chmod(0o600)
-    assert load_key({"WAVESPEED_API_KEY": "from-env"}, file) == keys.Key("from-file")
+    assert load_key({"WAVESPEED_API_KEY": "from-env"}, file) == hosts.Key("from-file")
     file.chmod(0o644)
     key = load_key({}, file)
     assert "chmod 600" in key.warning and "from-file" not in repr(key)
@@ -90,7 +90,7 @@ def test_a_pipe_is_read_and_one_without_a_writer_does_not_hang(tmp_path: Path, m
     writer.start()
     assert load_key({}, pipe).value == SECRET
     writer.join()
-    monkeypatch.setattr(keys, "PIPE_SECONDS", 0.1)
+    monkeypatch.setattr(hosts, "PIPE_SECONDS", 0.1)
     with pytest.raises(errors.MissingKey):
         load_key({}, pipe)
 

@@ -210,13 +210,13 @@ def test_a_proxy_address_that_cannot_be_meant_names_its_variable(value: str, wor
     ],
 )
 def test_which_proxy_serves_a_host(host: str, env: dict[str, str], variable: str | None) -> None:
-    proxy = proxy_for("https", host, 443, env)
+    proxy = proxy_for(f"https://{host}/", env)
     assert (proxy and proxy.variable) == variable
 
 
 def test_what_a_web_client_says_is_not_taken_for_a_proxy() -> None:
     env: dict[str, Any] = {"HTTP_PROXY": "p:1", "REQUEST_METHOD": "GET"}
-    assert proxy_for("http", "h.example", 80, env) is None
+    assert proxy_for("http://h.example/", env) is None
 
 
 def test_loopback_is_asked_directly_whatever_the_proxy() -> None:
