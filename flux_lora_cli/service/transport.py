@@ -61,14 +61,16 @@ def translate(
     def is_any(*kinds: type[BaseException]) -> bool:
         return any(isinstance(each, kinds) for each in reasons)
 
+    of_proxy = proxy is not None and is_any(u.ProxyError, r.ProxyError)
     if is_any(ssl.SSLCertVerificationError):
+        other = proxy.shown if proxy is not None and of_proxy else host
         return InsecureConnection(
-            f"{host} could not prove that it is {host} (TLS certificate)",
+            f"{other} could not prove that it is {other} (TLS certificate)",
             "Nothing was sent. Check the clock and the network; behind a company proxy, name its certificates in "
             "REQUESTS_CA_BUNDLE.",
         )
     why = next((words for kind, words in _WHY.items() if is_any(kind)), "it broke off")
-    if proxy is not None and (connecting or is_any(u.ProxyError, r.ProxyError)):
+    if proxy is not None and (connecting or of_proxy):
         status = re.search(r"Tunnel connection failed: ([0-9]{3})", " ".join(map(str, reasons)))
         return proxy.failed(status[1] if status else why)
     if connecting or is_any(*NEVER_SENT):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable
 
 Script = Callable[[socket.socket, bytes], None]
@@ -55,19 +57,15 @@ class RawServer:
 
 
 def read_request(connection: socket.socket) -> bytes:
+    """One request, head and body; nothing where the other side has ended."""
     data = b""
     while b"\r\n\r\n" not in data:
-        piece = connection.recv(65536)
+        data += (piece := connection.recv(65536))
         if not piece:
             return b""
-        data += piece
     head, _, body = data.partition(b"\r\n\r\n")
-    length = 0
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-    while len(body) < length:
+    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    while length and len(body) < int(length[1]):
         body += connection.recv(65536)
     return head + b"\r\n\r\n" + body
 
@@ -104,14 +102,24 @@ def resets(data: bytes = b"") -> Script:
     return script
 
 
+def sends_for_ever(head: bytes) -> Script:
+    """Send this head, and a body without end."""
+
+    def script(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(head)
+        while True:
+            connection.sendall(b"x" * 1_000_000)
+
+    return script
+
+
 def trickles(data: bytes, pause: float = 0.05) -> Script:
     """Send byte by byte."""
-    stop = threading.Event()
 
     def script(connection: socket.socket, _: bytes) -> None:
         for byte in data:
             connection.sendall(bytes([byte]))
-            stop.wait(pause)
+            time.sleep(pause)
 
     return script
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
@@ -59,25 +59,22 @@ def test_submit_and_result(version: Any, service: responses.RequestsMock, client
     assert headers["X-Client-Name"] == "flux-lora" and headers["X-Client-Version"] and headers["X-Client-OS"]
 
 
-def test_the_price_of_the_whole_request(service: responses.RequestsMock, client: Client) -> None:
-    service.post(f"{BASE}/api/v3/model/price", body='{"code":200,"data":{"price":0.03,"discounted_price":0}}')
-    assert client.price(MODEL, {"num_images": 2}) == Decimal("0.03")
-    assert sent(service) == {"model_id": MODEL, "inputs": {"num_images": 2}}
-    assert "discounted price of 0" in client.price_note
-
-
-def test_the_older_price_is_per_image(service: responses.RequestsMock, client: Client) -> None:
-    service.post(f"{BASE}/api/v3/model/price", status=404)
-    service.post(f"{BASE}/api/v3/model/pricing", body='{"code":200,"data":{"unit_price":0.015}}')
-    assert client.price(MODEL, {"num_images": 3}) == Decimal("0.045")
-
-
-def test_what_nobody_tells_is_none(service: responses.RequestsMock, client: Client) -> None:
-    service.post(f"{BASE}/api/v3/model/price", status=404)
-    service.post(f"{BASE}/api/v3/model/pricing", status=404)
-    service.get(f"{BASE}/api/v3/balance", status=404)
-    assert client.price(MODEL, {}) is None
-    assert client.balance() is None
+@pytest.mark.parametrize(
+    ("price", "pricing", "expected", "note"),
+    [
+        ('{"data":{"price":0.03,"discounted_price":0}}', None, Decimal("0.03"), "discounted price of 0"),
+        (None, '{"data":{"unit_price":0.015}}', Decimal("0.045"), ""),
+        (None, None, None, ""),
+    ],
+    ids=["of the whole request", "older, per image", "not told"],
+)
+def test_prices(price: Any, pricing: Any, expected: Any, note: str, client: Client) -> None:
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as service:
+        service.post(f"{BASE}/api/v3/model/price", body=price or "", status=200 if price else 404)
+        service.post(f"{BASE}/api/v3/model/pricing", body=pricing or "", status=200 if pricing else 404)
+        assert client.price(MODEL, {"num_images": 3}) == expected
+        assert sent(service) == {"model_id": MODEL, "inputs": {"num_images": 3}}
+    assert note in client.price_note
 
 
 def test_a_page_of_the_list(service: responses.RequestsMock, client: Client) -> None:
@@ -119,22 +116,23 @@ def test_a_client_name_of_ones_own_cannot_break_the_header(service: responses.Re
     assert service.calls[0].request.headers["X-Client-Name"] == "myX-Evil:1studio"
 
 
-@pytest.mark.parametrize("task_id", ["", "../x", "a/b", "a?b", "a\n", "x" * 129, "é"])
-def test_only_a_plain_token_becomes_part_of_a_url(task_id: str, client: Client) -> None:
+@pytest.mark.parametrize("odd", ["", "../x", "a b", "a?b", "/a", "a\n", "é"])
+def test_only_plain_ids_become_part_of_a_url(odd: str, client: Client) -> None:
     with pytest.raises(errors.UsageError):
-        client.result(task_id)
-
-
-@pytest.mark.parametrize("model", ["", "../x", "a b", "a?b", "/a"])
-def test_only_a_model_id_becomes_part_of_a_url(model: str, client: Client) -> None:
-    with pytest.raises(errors.UsageError):
-        client.submit(model, {})
+        client.submit(odd, {})
+    for task_id in (odd, "a/b", "x" * 129):
+        with pytest.raises(errors.UsageError):
+            client.result(task_id)
 
 
 # ---- uploads ------------------------------------------------------------------------------------
 
 LARGE = b"pixels" * 200_000
-TICKET = {"method": "PUT", "url": "https://s3.example/put?sig=1%2f2", "headers": {"x-amz-acl": "private"}}
+TICKET: dict[str, Any] = {
+    "method": "PUT",
+    "url": "https://s3.example/put?sig=1%2f2",
+    "headers": {"x-amz-acl": "private"},
+}
 
 
 @pytest.fixture
@@ -155,7 +153,7 @@ def test_an_upload_takes_the_ticket_and_leaves_the_key(
     service: responses.RequestsMock, client: Client, picture: str
 ) -> None:
     service.post(f"{BASE}/api/v3/media/uploads", json=envelope(upload=TICKET, download_url="https://cdn.example/a"))
-    service.put("https://s3.example/put?sig=1%2f2", body="")
+    service.put(TICKET["url"], body="")
     assert [client.upload(picture, "image/png") for _ in range(3)] == ["https://cdn.example/a"] * 3
     assert len(service.calls) == 2
     assert sent(service) == {"filename": "input.png", "size": len(LARGE), "content_type": "image/png"}
@@ -170,17 +168,13 @@ def test_callers_that_come_together_share_one_upload(
     service: responses.RequestsMock, client: Client, picture: str
 ) -> None:
     def slowly(_request: Any) -> tuple[int, dict[str, str], str]:
-        time.sleep(0.2)
+        time.sleep(0.1)
         return 200, {}, json.dumps(envelope(upload=TICKET, download_url="https://cdn.example/a"))
 
     service.add_callback("POST", f"{BASE}/api/v3/media/uploads", slowly)
-    service.put("https://s3.example/put?sig=1%2f2", body="")
-    found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(client.upload(picture, "image/png"))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    service.put(TICKET["url"], body="")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: client.upload(picture, "image/png"), range(8)))
     assert found == ["https://cdn.example/a"] * 8
     assert len(service.calls) == 2
 
@@ -190,7 +184,7 @@ def test_an_upload_that_failed_is_tried_again_by_the_next(
 ) -> None:
     service.post(f"{BASE}/api/v3/media/uploads", status=503)
     service.post(f"{BASE}/api/v3/media/uploads", json=envelope(upload=TICKET, download_url="https://cdn.example/a"))
-    service.put("https://s3.example/put?sig=1%2f2", body="")
+    service.put(TICKET["url"], body="")
     with pytest.raises(errors.Uncertain):
         client.upload(picture, "image/png")
     assert client.upload(picture, "image/png") == "https://cdn.example/a"
@@ -208,7 +202,7 @@ def test_the_storages_refusal_says_nothing_about_the_key(
     service: responses.RequestsMock, client: Client, picture: str
 ) -> None:
     service.post(f"{BASE}/api/v3/media/uploads", json=envelope(upload=TICKET, download_url="https://cdn/a"))
-    service.put("https://s3.example/put?sig=1%2f2", status=403, json={"code": 403, "message": "expired"})
+    service.put(TICKET["url"], status=403, json={"code": 403, "message": "expired"})
     with pytest.raises(errors.Rejected):
         client.upload(picture, "image/png")
 

@@ -51,14 +51,20 @@ def test_the_true_reason_inside_decides(reason: BaseException, expected: type[er
     assert type(transport.translate(wrapped(reason), "api.example")) is expected
 
 
-def test_through_a_proxy_only_what_failed_on_the_way_there_is_the_proxys() -> None:
-    def translated(reason: BaseException, connecting: bool) -> type[errors.FluxLoraError]:
-        proxy = Proxy("http://u:p@proxy:1", "HTTPS_PROXY", "proxy:1")
-        return type(transport.translate(wrapped(reason), "api.example", proxy=proxy, connecting=connecting))
-
-    assert translated(RESET, False) is errors.Uncertain
-    assert translated(RESET, True) is errors.ProxyFailed
-    assert translated(UNTRUSTED, True) is errors.InsecureConnection
+@pytest.mark.parametrize(
+    ("reason", "connecting", "expected"),
+    [
+        (RESET, False, errors.Uncertain),
+        (RESET, True, errors.ProxyFailed),
+        (UNTRUSTED, True, errors.InsecureConnection),
+    ],
+)
+def test_through_a_proxy_only_what_failed_on_the_way_is_the_proxys(
+    reason: Any, connecting: bool, expected: Any
+) -> None:
+    proxy = Proxy("http://u:p@proxy:1", "HTTPS_PROXY", "proxy:1")
+    error = transport.translate(wrapped(reason), "api.example", proxy=proxy, connecting=connecting)
+    assert type(error) is expected
 
 
 def test_what_merely_happened_before_is_no_reason() -> None:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -69,15 +68,12 @@ def test_the_usual_variables_name_an_authority(variable: str, server: RawServer,
     assert server.connections == 1
 
 
-def test_an_unknown_authority_stops_before_anything_is_sent(server: RawServer) -> None:
+@pytest.mark.parametrize(("host", "known"), [("localhost", False), ("127.0.0.1", True)])
+def test_an_unknown_authority_or_name_stops_before_anything_is_sent(
+    host: str, known: bool, server: RawServer, certificates: Certificates
+) -> None:
     with pytest.raises(errors.InsecureConnection, match="could not prove"):
-        submit(f"https://localhost:{server.port}")
-    assert server.requests == []
-
-
-def test_a_certificate_for_another_name_stops_too(server: RawServer, certificates: Certificates) -> None:
-    with pytest.raises(errors.InsecureConnection):
-        submit(f"https://127.0.0.1:{server.port}", SSL_CERT_FILE=str(certificates.ca))
+        submit(f"https://{host}:{server.port}", **({"SSL_CERT_FILE": str(certificates.ca)} if known else {}))
     assert server.requests == []
 
 
@@ -109,17 +105,18 @@ def test_authorities_that_cannot_be_read_are_named(content: str | None, tmp_path
 # ---- proxies ------------------------------------------------------------------------------------
 
 
-def test_a_plain_http_proxy_serves_http_targets() -> None:
-    with RawServer(says(CREATED)) as proxy:
-        env = {"http_proxy": f"http://user:PROXYPASS@127.0.0.1:{proxy.port}"}
-        client = connect(key=KEY, base_url="http://service.example", allow_custom_host=True, env=env)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_serves_http_targets(scheme: str, certificates: Certificates) -> None:
+    with RawServer(says(CREATED), certificates.context if scheme == "https" else None) as proxy:
+        env = {"http_proxy": f"{scheme}://user:PASS@localhost:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
+        client = connect(key=KEY, base_url="http://service.example/a%2fb", allow_custom_host=True, env=env)
         assert [client.submit("m/x", {}).id for _ in range(2)] == ["t1", "t1"]
-    assert proxy.requests[0].startswith(b"POST http://service.example/api/v2/m/x HTTP/1.1\r\n")
+    assert proxy.requests[0].startswith(b"POST http://service.example/a%2fb/api/v2/m/x HTTP/1.1\r\n")
     assert b"Proxy-Authorization: Basic" in proxy.requests[0]
     assert proxy.connections == 1
 
 
-def test_a_plain_http_proxy_serves_https_targets(certificates: Certificates) -> None:
+def test_a_proxy_serves_https_targets(certificates: Certificates) -> None:
     inner: list[bytes] = []
 
     def tunnel(connection: socket.socket, request: bytes) -> None:
@@ -130,21 +127,40 @@ def test_a_plain_http_proxy_serves_https_targets(certificates: Certificates) -> 
                 secure.sendall(CREATED)
 
     with RawServer(tunnel) as proxy:
-        env = {"HTTPS_PROXY": f"http://user:PROXYPASS@127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
+        env = {"HTTPS_PROXY": f"http://user:PASS@127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
         assert submit("https://service.example", **env) == "t1"
     assert proxy.requests[0].startswith(b"CONNECT service.example:443 ")
     assert b"roxy-" in proxy.requests[0] and KEY.encode() not in proxy.requests[0]
     assert inner[0].startswith(b"POST /api/v2/m/x ") and b"roxy-" not in inner[0]
 
 
+def test_a_proxy_with_tls_serves_https_targets(server: RawServer, certificates: Certificates) -> None:
+    def tunnel(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        target = socket.create_connection(("127.0.0.1", server.port))
+        threading.Thread(target=copy, args=(target, connection), daemon=True).start()
+        copy(connection, target)
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(65536):
+            target.sendall(data)
+
+    with RawServer(tunnel, certificates.context) as proxy:
+        env = {"HTTPS_PROXY": f"https://localhost:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
+        assert submit("https://service.example", **env) == "t1"
+        with pytest.raises(errors.InsecureConnection, match=f"localhost:{proxy.port} could not prove"):
+            submit("https://service.example", HTTPS_PROXY=env["HTTPS_PROXY"])
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "403 Forbidden", "502 Bad Gateway"])
 def test_what_a_proxy_itself_answers_is_told_as_the_proxys(status: str) -> None:
     script = says_and_ends(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
     with RawServer(script) as proxy, pytest.raises(errors.ProxyFailed) as caught:
-        submit("https://service.example", HTTPS_PROXY=f"http://user:PROXYPASS@127.0.0.1:{proxy.port}")
+        submit("https://service.example", HTTPS_PROXY=f"http://user:PASS@127.0.0.1:{proxy.port}")
     shown = caught.value.message + caught.value.hint
     assert "HTTPS_PROXY" in shown and status[:3] in shown
-    assert "PROXYPASS" not in shown
+    assert "PASS" not in shown
 
 
 def test_a_proxy_that_wants_a_password_for_http_targets() -> None:
@@ -152,34 +168,30 @@ def test_a_proxy_that_wants_a_password_for_http_targets() -> None:
         submit("http://service.example", ALL_PROXY=f"127.0.0.1:{proxy.port}")
 
 
-@pytest.mark.parametrize("url", ["https://service.example", "http://service.example"])
-@pytest.mark.parametrize("proxy", ["http://user:PROXYPASS@127.0.0.1:1", "127.0.0.1:1", " http://127.0.0.1:1 "])
-def test_a_proxy_that_cannot_be_reached_is_named(url: str, proxy: str) -> None:
-    with pytest.raises(errors.ProxyFailed) as caught:
-        submit(url, HTTPS_PROXY=proxy, HTTP_PROXY=proxy)
-    assert "connection refused" in caught.value.message and "127.0.0.1:1" in caught.value.message
-    assert "_PROXY" in caught.value.hint and "PROXYPASS" not in caught.value.message + caught.value.hint
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("proxy", ["http://user:PASS@127.0.0.1:1", "127.0.0.1:1", " http://127.0.0.1:1 "])
+def test_a_proxy_that_cannot_be_reached_is_named(scheme: str, proxy: str) -> None:
+    with pytest.raises(errors.ProxyFailed, match="connection refused") as caught:
+        submit(f"{scheme}://service.example", HTTPS_PROXY=proxy, HTTP_PROXY=proxy)
+    assert "127.0.0.1:1" in caught.value.message and "_PROXY" in caught.value.hint
+    assert "PASS" not in caught.value.message + caught.value.hint
 
 
-NO_SOCKS = importlib.util.find_spec("socks") is None
+WITHOUT_SOCKS = pytest.mark.skipif(importlib.util.find_spec("socks") is not None, reason="PySocks is here")
+BROKEN = ["user:PRO@XY#PASS@127.0.0.1:9", "user:PASS@WORD@127.0.0.1:9", "user:PASS@127.0.0.1:99999", "127.0.0.1:9/path"]
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        pytest.param(
-            "socks5://127.0.0.1:9", "PySocks", marks=pytest.mark.skipif(not NO_SOCKS, reason="PySocks is here")
-        ),
+        pytest.param("socks5://127.0.0.1:9", "PySocks", marks=WITHOUT_SOCKS),
         ("socks://127.0.0.1:9/", "cannot be used, socks://"),
         ("ftp://127.0.0.1:9", "cannot be used, ftp://"),
-        ("http://user:PRO@XY#PASS@127.0.0.1:9", "not a valid proxy address"),
-        ("http://user:PASS@WORD@127.0.0.1:9", "not a valid proxy address"),
-        ("http://user:PASS@127.0.0.1:99999", "not a valid proxy address"),
-        ("http://user:PASS@127.0.0.1:port", "not a valid proxy address"),
         ('"http://127.0.0.1:9"', "not a valid proxy address"),
-        ("http://", "not a valid proxy address"),
-        ("http://127.0.0.1:9/path", "not a valid proxy address"),
-        ("http://[::1", "not a valid proxy address"),
+        *(
+            (f"http://{text}", "not a valid proxy address")
+            for text in (*BROKEN, "user:PASS@127.0.0.1:port", "", "[::1")
+        ),
     ],
 )
 def test_a_proxy_address_that_cannot_be_meant_names_its_variable(value: str, words: str) -> None:
@@ -190,35 +202,32 @@ def test_a_proxy_address_that_cannot_be_meant_names_its_variable(value: str, wor
 
 
 @pytest.mark.parametrize(
-    ("host", "env", "variable"),
+    ("host", "no_proxy", "bypassed"),
     [
-        ("h.example", {"https_proxy": "p:1", "HTTPS_PROXY": "q:1"}, "https_proxy"),
-        ("h.example", {"HTTPS_PROXY": "", "all_proxy": "p:1"}, "all_proxy"),
-        ("h.example", {"http_proxy": "p:1"}, None),
-        ("localhost", {"https_proxy": "p:1"}, None),
-        ("127.1.2.3", {"ALL_PROXY": "p:1"}, None),
-        ("h.example", {"https_proxy": "p:1", "NO_PROXY": "other, h.example"}, None),
-        ("a.h.example", {"https_proxy": "p:1", "no_proxy": ".h.example"}, None),
-        ("a.h.example", {"https_proxy": "p:1", "no_proxy": "h.example"}, None),
-        ("a.h.example", {"https_proxy": "p:1", "no_proxy": "*.h.example"}, None),
-        ("ah.example", {"https_proxy": "p:1", "no_proxy": "h.example"}, "https_proxy"),
-        ("h.example", {"https_proxy": "p:1", "no_proxy": "h.example:443"}, None),
-        ("h.example", {"https_proxy": "p:1", "no_proxy": "h.example:8443"}, "https_proxy"),
-        ("h.example", {"https_proxy": "p:1", "no_proxy": "*"}, None),
-        ("10.1.2.3", {"https_proxy": "p:1", "no_proxy": "10.0.0.0/8,::1,[::1],*.local"}, None),
-        ("11.1.2.3", {"https_proxy": "p:1", "no_proxy": "10.0.0.0/8"}, "https_proxy"),
+        *(("a.h.example", form, True) for form in (".h.example", "h.example", "*.h.example", "other, h.example", "*")),
+        ("ah.example", "h.example", False),
+        ("h.example", "h.example:443", True),
+        ("h.example", "h.example:8443", False),
+        ("10.1.2.3", "10.0.0.0/8,::1,[::1],*.local", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        *((host, "", True) for host in ("localhost", "127.1.2.3", "[::1]")),
     ],
 )
-def test_which_proxy_serves_a_host(host: str, env: dict[str, str], variable: str | None) -> None:
-    proxy = proxy_for(f"https://{host}/", env)
+def test_which_hosts_are_asked_directly(host: str, no_proxy: str, bypassed: bool) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        proxy = proxy_for(f"https://{host}/", {"ALL_PROXY": "p:1", name: no_proxy})
+        assert (proxy is None) is bypassed
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "variable"),
+    [
+        ("https://h.example", {"https_proxy": "p:1", "HTTPS_PROXY": "q:1"}, "https_proxy"),
+        ("https://h.example", {"HTTPS_PROXY": "", "all_proxy": "p:1"}, "all_proxy"),
+        ("https://h.example", {"http_proxy": "p:1"}, None),
+        ("http://h.example", {"HTTP_PROXY": "p:1", "REQUEST_METHOD": "GET"}, None),  # what a web client says
+    ],
+)
+def test_which_variable_names_the_proxy(url: str, env: dict[str, str], variable: str | None) -> None:
+    proxy = proxy_for(url, env)
     assert (proxy and proxy.variable) == variable
-
-
-def test_what_a_web_client_says_is_not_taken_for_a_proxy() -> None:
-    env: dict[str, Any] = {"HTTP_PROXY": "p:1", "REQUEST_METHOD": "GET"}
-    assert proxy_for("http://h.example/", env) is None
-
-
-def test_loopback_is_asked_directly_whatever_the_proxy() -> None:
-    with RawServer(says(CREATED)) as server:
-        assert submit(server.url, HTTP_PROXY="http://127.0.0.1:1", ALL_PROXY="http://127.0.0.1:1") == "t1"

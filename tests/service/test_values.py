@@ -25,32 +25,20 @@ MODELS = Models.builtin()
 V2 = MODELS.find("flux-dev-lora")
 V3 = MODELS.find("flux-dev-lora", "v3")
 
-
 # ---- values -------------------------------------------------------------------------------------
+
+PAGE = {"path": "https://civitai.com/models/1", "scale": 1}
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("num_inference_steps", 28.0, 28),
-        ("guidance_scale", 5.0, 5),
-        ("guidance_scale", 3.5, 3.5),
-        ("size", "512*1536", "512*1536"),
-        ("prompt", "", ""),
-        ("image", "https://host/a.png", "https://host/a.png"),
-        ("image", "data:image/png;base64,AAAA", "data:image/png;base64,AAAA"),
-        ("image", "photos/cat.png", "photos/cat.png"),
-        ("image", r"C:\photos\cat.png", r"C:\photos\cat.png"),
-        ("enable_safety_checker", False, False),
-        ("loras", [{"path": "a/b"}], [{"path": "a/b", "scale": 1}]),
+        *(("num_inference_steps", 28.0, 28), ("guidance_scale", 5.0, 5), ("guidance_scale", 3.5, 3.5)),
+        *(("image", same, same) for same in ("https://host/a.png", "data:image/png;base64,AAAA", "photos/cat.png")),
+        *(("image", r"C:\photos\cat.png", r"C:\photos\cat.png"), ("prompt", "", ""), ("size", "512*1536", "512*1536")),
+        *(("enable_safety_checker", False, False), ("seed", 9_999_999_999, 9_999_999_999)),
+        *(("loras", [], []), ("loras", [PAGE], [PAGE]), ("loras", [{"path": "a/b"}], [{"path": "a/b", "scale": 1}])),
         ("loras", [{"path": "a/b", "scale": 2.0}], [{"path": "a/b", "scale": 2}]),
-        (
-            "loras",
-            [{"path": "https://civitai.com/models/1", "scale": 1}],
-            [{"path": "https://civitai.com/models/1", "scale": 1}],
-        ),
-        ("loras", [], []),
-        ("seed", 9_999_999_999, 9_999_999_999),
     ],
 )
 def test_values_that_are_allowed(name: str, value: Any, expected: Any) -> None:
@@ -60,57 +48,56 @@ def test_values_that_are_allowed(name: str, value: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "words", "value"),
     [
-        ("size", 768, "did you mean '768*768'?"),
-        ("size", "768", "did you mean '768*768'?"),
-        ("size", "512x512", "did you mean '512*512'?"),
-        ("size", "1024×768", "did you mean '1024*768'?"),
-        ("size", "1024 * 768", "did you mean '1024*768'?"),
-        ("size", [1024, 768], "did you mean '1024*768'?"),
-        ("size", 64, "allowed: WIDTH*HEIGHT, each from 512 to 1536"),
-        ("size", "2048*2048", "out of range; allowed: WIDTH*HEIGHT, each from 512 to 1536"),
-        ("size", True, "not a size"),
-        ("prompt", 123, "put text in quotes"),
-        ("prompt", True, "put text in quotes"),
-        ("prompt", None, "null is not text"),
-        ("num_inference_steps", 28.5, "not a whole number"),
-        ("num_inference_steps", 51, "out of range; allowed: a whole number from 1 to 50"),
-        ("num_inference_steps", True, "not a number"),
-        ("num_inference_steps", "28", "not a number"),
-        ("guidance_scale", float("nan"), "not a number"),
-        ("guidance_scale", 10**400, "out of range"),
-        ("enable_safety_checker", "yes", "allowed: true or false"),
-        ("image", "ftp://host/a.png", "not an image that the service can fetch"),
-        ("image", "data:text/html,x", "not an image that the service"),
-        ("loras", "a/b", "not a list"),
-        ("loras", ["a/b:0.5"], 'write {path: "a/b", scale: 0.5}'),
-        ("loras", [{"path": "a/b", "weight": 1}], "did you mean 'scale'?"),
-        ("loras", [{"scale": 1}], "without a 'path'"),
-        ("loras", [{"path": "a/b", "scale": 5}], "a number from 0 to 4"),
-        ("loras", [{"path": "a/b", "scale": float("inf")}], "not a number"),
-        ("loras", [{"path": "a/b", "scale": "1"}], "not a number"),
-        ("loras", [{"path": "a/b"}] * 6, "at most 5"),
+        *(("size", "did you mean '768*768'?", value) for value in (768, "768")),
+        *(("size", "did you mean '1024*768'?", value) for value in ("1024×768", "1024 * 768", "1024x768", [1024, 768])),
+        ("size", "allowed: WIDTH*HEIGHT, each from 512 to 1536", 64),
+        ("size", "out of range; allowed: WIDTH*HEIGHT, each from 512 to 1536", "2048*2048"),
+        ("size", "not a size", True),
+        *(("prompt", "put text in quotes", value) for value in (123, True)),
+        ("prompt", "null is not text", None),
+        ("num_inference_steps", "not a whole number", 28.5),
+        ("num_inference_steps", "out of range; allowed: a whole number from 1 to 50", 51),
+        *(("num_inference_steps", "not a number", value) for value in (True, "28", float("nan"))),
+        ("guidance_scale", "out of range", 10**400),
+        ("enable_safety_checker", "allowed: true or false", "yes"),
+        *(
+            ("image", "not an image that the service can fetch", value)
+            for value in ("ftp://h/a.png", "data:text/html,x")
+        ),
+        ("loras", "not a list", "a/b"),
+        ("loras", 'write {path: "a/b", scale: 0.5}', ["a/b:0.5"]),
+        ("loras", "did you mean 'scale'?", [{"path": "a/b", "weight": 1}]),
+        ("loras", "without a 'path'", [{"scale": 1}]),
+        ("loras", "a number from 0 to 4", [{"path": "a/b", "scale": 5}]),
+        *(("loras", "not a number", [{"path": "a/b", "scale": scale}]) for scale in (float("inf"), "1")),
+        ("loras", "at most 5", [{"path": "a/b"}] * 6),
     ],
 )
-def test_values_that_are_refused_say_what_is_allowed(name: str, value: Any, words: str) -> None:
+def test_values_that_are_refused_say_what_is_allowed(name: str, words: str, value: Any) -> None:
     problem = check_value(V2.parameters[name], value)[1]
     assert problem is not None
     assert words in problem.message
     assert len(problem.message) < 300
 
 
-def test_other_types() -> None:
-    mask = V3.parameters["mask_image"]
-    assert check_value(mask, "https://host/m.png")[1] is None
-    assert "not an image" in str(check_value(mask, "m.png")[1])
-    form = V3.parameters["output_format"]
-    assert "did you mean 'jpeg'?" in str(check_value(form, "jpg")[1])
-    images = Parameter("images", "images", max_items=2)
-    assert check_value(images, ["a.png", "https://h/b.png"])[1] is None
-    assert "at most 2" in str(check_value(images, ["a"] * 3)[1])
-    assert str(check_value(images, ["a.png", "ftp://x/"])[1]).startswith("images[1]: ")
-    assert check_value(Parameter("odd", "any"), object())[1] is None
+@pytest.mark.parametrize(
+    ("parameter", "value", "words"),
+    [
+        (V3.parameters["mask_image"], "https://host/m.png", None),
+        (V3.parameters["mask_image"], "m.png", "not an image"),
+        (V3.parameters["output_format"], "jpg", "did you mean 'jpeg'?"),
+        (Parameter("images", "images", max_items=2), ["a.png", "https://h/b.png"], None),
+        (Parameter("images", "images", max_items=2), ["a"] * 3, "at most 2"),
+        (Parameter("images", "images"), ["a.png", "ftp://x/"], "images[1]: "),
+        (Parameter("odd", "any"), object(), None),
+        (Parameter("n", "integer", choices=(1, 2)), 3, "allowed: one of 1, 2"),
+    ],
+)
+def test_other_types(parameter: Parameter, value: Any, words: str | None) -> None:
+    problem = check_value(parameter, value)[1]
+    assert problem is None if words is None else words in str(problem)
 
 
 def test_a_token_in_a_value_is_not_shown() -> None:
@@ -118,18 +105,15 @@ def test_a_token_in_a_value_is_not_shown() -> None:
     assert problem is not None and "pw123" not in problem.message and "abc" not in problem.message
 
 
+# ---- LoRAs --------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("text", "path", "scale"),
     [
-        ("owner/name", "owner/name", 1),
-        ("owner/name:0.5", "owner/name", 0.5),
-        ("owner/name:2.0", "owner/name", 2),
-        ("https://host/a.safetensors", "https://host/a.safetensors", 1),
-        ("https://host:8080/a.safetensors:.75", "https://host:8080/a.safetensors", 0.75),
-        ("https://host:8080/a.safetensors", "https://host:8080/a.safetensors", 1),
-        ("owner/name:v2", "owner/name:v2", 1),
-        ("owner/name:", "owner/name:", 1),
-        ("a/b:-1", "a/b", -1),
+        *(("owner/name", "owner/name", 1), ("owner/name:0.5", "owner/name", 0.5), ("owner/name:2.0", "owner/name", 2)),
+        *((same, same, 1) for same in ("https://host/a.safetensors", "https://host:8080/a", "owner/name:v2", "a/b:")),
+        *(("https://host:8080/a:.75", "https://host:8080/a", 0.75), ("a/b:-1", "a/b", -1)),
     ],
 )
 def test_a_scale_is_split_off_at_the_last_colon_if_it_is_a_number(text: str, path: str, scale: float) -> None:
@@ -138,34 +122,27 @@ def test_a_scale_is_split_off_at_the_last_colon_if_it_is_a_number(text: str, pat
     assert type(lora["scale"]) is type(scale)
 
 
+DOWNLOAD, HUGGING_FACE = "https://civitai.com/api/download/models", "https://huggingface.co/o/ink"
+
+
 @pytest.mark.parametrize(
     ("path", "form"),
     [
-        ("loras/ink.safetensors", "local file"),
-        ("./ink.safetensors", "local file"),
-        ("~/ink.safetensors", "local file"),
-        ("/data/ink.safetensors", "local file"),
-        (r"C:\loras\ink.safetensors", "local file"),
-        (r"loras\ink.safetensors", "local file"),
-        ("ink.safetensors", "local file"),
-        ("ink", "owner/name"),
-        ("", "owner/name"),
-        ("owner/name:0.5", "owner/name/FILE"),
-        ("owner /name", "owner/name"),
-        ("huggingface.co/owner/ink", "write owner/ink"),
-        ("civitai.com/models/12345", "https://civitai.com/api/download/models/VERSION_ID"),
-        ("host.example.com/x.safetensors", "write https://host.example.com/x.safetensors"),
-        ("civitai:12345@678", "https://civitai.com/api/download/models/678"),
-        ("urn:air:flux1:lora:civitai:12345@678", "https://civitai.com/api/download/models/678"),
-        ("https://civitai.com/models/1/ink?modelVersionId=22", "https://civitai.com/api/download/models/22"),
-        ("https://civitai.com/models/1/ink", "https://civitai.com/api/download/models/VERSION_ID"),
-        ("https://huggingface.co/o/ink", "write o/ink"),
-        ("https://huggingface.co/o/ink/tree/main", "write o/ink"),
-        (
-            "https://huggingface.co/o/ink/blob/main/a/i.safetensors",
-            "https://huggingface.co/o/ink/resolve/main/a/i.safetensors",
+        *((path, "local file") for path in ("loras/ink.safetensors", "./ink.safetensors", "~/ink.safetensors")),
+        *(
+            (path, "local file")
+            for path in ("/data/ink.safetensors", r"C:\loras\ink.safetensors", r"loras\ink", "ink.pt")
         ),
-        (7, "owner/name"),
+        *((path, "allowed: owner/name or owner/name/FILE") for path in ("ink", "", "owner/name:0.5", "owner /name", 7)),
+        *((path, "write o/ink") for path in ("huggingface.co/o/ink", HUGGING_FACE, f"{HUGGING_FACE}/tree/main")),
+        (f"{HUGGING_FACE}/blob/main/a/i.safetensors", f"{HUGGING_FACE}/resolve/main/a/i.safetensors"),
+        *(
+            (path, f"{DOWNLOAD}/VERSION_ID")
+            for path in ("civitai.com/models/12345", "https://civitai.com/models/1/ink")
+        ),
+        *((path, f"{DOWNLOAD}/678") for path in ("civitai:12345@678", "urn:air:flux1:lora:civitai:12345@678")),
+        ("https://civitai.com/models/1/ink?modelVersionId=22", f"{DOWNLOAD}/22"),
+        ("host.example.com/x.safetensors", "write https://host.example.com/x.safetensors"),
     ],
 )
 def test_paths_that_never_load_are_told_with_the_form_that_does(path: Any, form: str) -> None:
@@ -176,30 +153,24 @@ def test_paths_that_never_load_are_told_with_the_form_that_does(path: Any, form:
 @pytest.mark.parametrize(
     "path",
     [
-        "owner/name",
-        "owner/name/ink.safetensors",
-        "https://huggingface.co/o/ink/resolve/main/i.safetensors",
-        "https://civitai.com/api/download/models/1?type=Model&token=x",
-        "https://me:pw@host.example/ink.safetensors",
-        "http://host/ink",
+        *("owner/name", "owner/name/ink.safetensors", "https://me:pw@host.example/ink.safetensors", "http://host/ink"),
+        *(f"{HUGGING_FACE}/resolve/main/i.safetensors", f"{DOWNLOAD}/1?type=Model&token=x"),
     ],
 )
 def test_paths_that_may_load(path: str) -> None:
     assert lora_path_problem(path) is None
 
 
+# ---- the text of an option ----------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("num_images", " 2 ", 2),
-        ("guidance_scale", "3", 3),
-        ("prompt", "12", "12"),
-        ("prompt", " a ", " a "),
-        ("size", " 512*512 ", "512*512"),
-        ("enable_safety_checker", "no", False),
+        *(("num_images", " 2 ", 2), ("guidance_scale", "3", 3), ("prompt", "12", "12"), ("prompt", " a ", " a ")),
+        *(("size", " 512*512 ", "512*512"), ("enable_safety_checker", "no", False), ("loras", "", [])),
         ("loras", "a/b:0.5; c/d", [{"path": "a/b", "scale": 0.5}, {"path": "c/d", "scale": 1}]),
         ("loras", '[{"path": "a/b", "scale": 2}]', [{"path": "a/b", "scale": 2}]),
-        ("loras", "", []),
     ],
 )
 def test_text_of_options_and_cells(name: str, text: str, expected: Any) -> None:
@@ -209,12 +180,8 @@ def test_text_of_options_and_cells(name: str, text: str, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("num_images", "two"),
-        ("num_images", "2.5"),
-        ("num_images", "9" * 40),
-        ("loras", "[1"),
-        ("loras", "x"),
-        ("steps", "4"),
+        *(("num_images", text) for text in ("two", "2.5", "9" * 40)),
+        *(("loras", "[1"), ("loras", "x"), ("steps", "4")),
     ],
 )
 def test_text_that_cannot_be_meant(name: str, text: str) -> None:
@@ -230,64 +197,64 @@ def test_text_for_an_unchecked_model_is_told_by_its_looks() -> None:
 
 # ---- tables -------------------------------------------------------------------------------------
 
-DECLARED = {
-    ("flux-dev-lora", "v2"): (
-        5,
-        {"num_inference_steps", "guidance_scale", "num_images", "strength", "enable_safety_checker"},
-    ),
-    ("flux-dev-lora", "v3"): (4, {"num_inference_steps", "guidance_scale", "num_images", "strength", "mask_image"}),
-    ("flux-dev-lora-ultra-fast", "v3"): (
-        3,
-        {"num_inference_steps", "guidance_scale", "num_images", "strength", "mask_image"},
-    ),
-    ("flux-schnell-lora", "v3"): (3, {"num_images", "strength", "mask_image"}),
-    ("flux-krea-dev-lora", "v3"): (3, {"guidance_scale", "strength"}),
-    ("flux-kontext-dev-lora", "v3"): (3, {"num_inference_steps", "guidance_scale", "num_images"}),
-    ("flux-kontext-dev-lora-ultra-fast", "v3"): (3, {"num_inference_steps", "guidance_scale", "num_images"}),
+STEPS, IMAGES = (28, 1, 50), (1, 1, 4)
+#: As SERVICE.md has them: LoRAs, steps, guidance, num_images, mask_image, strength (default, least, most), USD.
+FACTS: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("flux-dev-lora", "v2"): (5, STEPS, (5, 0, 10), IMAGES, False, (0.6, 0, 1), "0.015"),
+    ("flux-dev-lora", "v3"): (4, STEPS, (3.5, 0, 20), IMAGES, True, (0.8, 0, 1), "0.015"),
+    ("flux-dev-lora-ultra-fast", "v3"): (3, STEPS, (3.5, 0, 20), IMAGES, True, (0.8, 0.01, 1), "0.006"),
+    ("flux-schnell-lora", "v3"): (3, None, None, IMAGES, True, (0.8, 0, 1), "0.005"),
+    ("flux-krea-dev-lora", "v3"): (3, None, (3.5, 0, 20), None, False, (0.8, 0, 1), "0.02"),
+    ("flux-kontext-dev-lora", "v3"): (3, STEPS, (2.5, 0, 20), IMAGES, False, None, None),
+    ("flux-kontext-dev-lora-ultra-fast", "v3"): (3, STEPS, (2.5, 0, 20), IMAGES, False, None, None),
 }
-OFTEN = {"prompt", "image", "size", "seed", "loras"}
+OF_EACH = {"prompt", "image", "size", "seed", "loras"}
 OF_V3 = {"output_format", "enable_base64_output", "enable_sync_mode"}
+EACH_MODEL = pytest.mark.parametrize("model", list(MODELS), ids=lambda model: f"{model.short}-{model.version}")
 
 
-def test_each_table_declares_what_its_page_lists_and_nothing_else() -> None:
-    tables = {(model.short, model.version): (model.max_loras, set(model.parameters)) for model in MODELS}
-    assert tables == {
-        key: (loras, own | OFTEN | (OF_V3 if key[1] == "v3" else set())) for key, (loras, own) in DECLARED.items()
-    }
+def numbers(model: Model, name: str) -> tuple[Any, Any, Any] | None:
+    row = model.parameters.get(name)
+    return row and (row.default, row.minimum, row.maximum)
+
+
+@EACH_MODEL
+def test_each_table_says_what_its_page_says(model: Model) -> None:
+    loras, steps, guidance, images, mask, strength, price = FACTS[model.short, model.version]
+    names = ("num_inference_steps", "guidance_scale", "num_images", "strength")
+    assert model.max_loras == loras
+    assert [numbers(model, name) for name in names] == [steps, guidance, images, strength]
+    assert model.price == (price and Decimal(price))
+    own = {name for name in names if numbers(model, name)} | ({"mask_image"} if mask else set())
+    assert set(model.parameters) == OF_EACH | own | (OF_V3 if model.version == "v3" else {"enable_safety_checker"})
+    v3 = model.version == "v3"
+    assert numbers(model, "seed") == (-1, -1, MAX_DRAWN_SEED if v3 else 9_999_999_999)
+    assert numbers(model, "size") == (None if "kontext" in model.id else "1024*1024", 256 if v3 else 512, 1536)
+    required = {"prompt"} | ({"image"} if "kontext" in model.id else set()) if v3 else set()
+    assert {name for name, row in model.parameters.items() if row.required} == required
+
+
+def test_every_model_has_its_facts_and_a_source() -> None:
+    assert {(model.short, model.version) for model in MODELS} == FACTS.keys()
     assert all(model.source for model in MODELS)
 
 
-@pytest.mark.parametrize("model", list(MODELS), ids=lambda model: f"{model.short}-{model.version}")
+@EACH_MODEL
 def test_every_default_is_allowed_by_its_own_table(model: Model) -> None:
-    for parameter in model.parameters.values():
-        if parameter.default is not None:
-            assert check_value(parameter, parameter.default)[1] is None
+    rows = [row for row in model.parameters.values() if row.default is not None]
+    assert [check_value(row, row.default)[1] for row in rows] == [None] * len(rows)
 
 
-def test_the_numbers_of_the_tables() -> None:
-    def row(name: str, key: str, version: Any = None) -> tuple[Any, Any, Any]:
-        p = MODELS.find(name, version).parameters[key]
-        return p.default, p.minimum, p.maximum
-
-    assert row("flux-dev-lora", "strength") == (0.6, 0, 1)
-    assert row("flux-dev-lora", "guidance_scale") == (5.0, 0, 10)
-    assert row("flux-dev-lora", "guidance_scale", "v3") == (3.5, 0, 20)
-    assert row("flux-dev-lora", "size", "v3") == ("1024*1024", 256, 1536)
-    assert row("flux-dev-lora", "seed", "v3") == (-1, -1, MAX_DRAWN_SEED)
-    assert row("flux-dev-lora-ultra-fast", "strength") == (0.8, 0.01, 1)
-    assert row("flux-kontext-dev-lora", "guidance_scale") == (2.5, 0, 20)
-    prices = {model.short: model.price for model in MODELS}
-    assert prices["flux-dev-lora"] == Decimal("0.015")
-    assert prices["flux-kontext-dev-lora"] is None
+@EACH_MODEL
+def test_a_key_that_a_model_does_not_declare_is_refused_and_never_sent(model: Model) -> None:
+    for key in {name for each in MODELS for name in each.parameters} | {"steps", "webhook"}:
+        params = {"prompt": "x", "image": "a.png", key: 1}
+        refused = any(p.key == key and "not a parameter of" in p.message for p in check_request(model, params))
+        assert refused is (key not in model.parameters)
+        assert (key in model.request(params, 1)) is (key in model.parameters)
 
 
-@pytest.mark.parametrize("model", list(MODELS), ids=lambda model: f"{model.short}-{model.version}")
-@pytest.mark.parametrize("key", [*sorted({key for model in MODELS for key in model.parameters}), "steps", "webhook"])
-def test_a_key_that_a_model_does_not_declare_is_refused_and_never_sent(model: Model, key: str) -> None:
-    problems = [each for each in check_request(model, {"prompt": "x", "image": "a.png", key: 1}) if each.key == key]
-    declared = key in model.parameters
-    assert any("not a parameter of" in each.message for each in problems) is not declared
-    assert (key in model.request({"prompt": "x", "image": "a.png", key: "x"}, 1)) is declared
+# ---- requests -----------------------------------------------------------------------------------
 
 
 def test_every_problem_of_a_request_comes_in_one_go() -> None:
@@ -302,21 +269,13 @@ def test_every_problem_of_a_request_comes_in_one_go() -> None:
 
 
 def test_the_request_has_every_documented_default_and_numbers_by_value() -> None:
-    assert V2.request({"prompt": "x", "guidance_scale": 4.0, "seed": -1}, 7) == {
-        "prompt": "x",
-        "image": "",
-        "size": "1024*1024",
-        "num_inference_steps": 28,
-        "guidance_scale": 4,
-        "num_images": 1,
-        "seed": 7,
-        "loras": [],
-        "enable_safety_checker": True,
-    }
+    defaults = {"image": "", "size": "1024*1024", "num_inference_steps": 28, "num_images": 1, "loras": []}
+    written = {"prompt": "x", "guidance_scale": 4, "seed": 7, "enable_safety_checker": True}
+    assert V2.request({"prompt": "x", "guidance_scale": 4.0, "seed": -1}, 7) == defaults | written
     assert V2.request({"image": "https://h/a"}, 7)["strength"] == 0.6
     assert "strength" not in V2.request({"strength": 0.5}, 7)
     body = V3.request({"prompt": "x"}, 7)
-    assert "enable_safety_checker" not in body and "image" not in body and "output_format" not in body
+    assert not {"enable_safety_checker", "image", "output_format"} & body.keys()
 
 
 def test_the_documented_price_is_per_image() -> None:
@@ -331,11 +290,8 @@ def test_the_documented_price_is_per_image() -> None:
 @pytest.mark.parametrize(
     ("name", "version", "expected"),
     [
-        ("flux-dev-lora", None, "v2"),
-        ("wavespeed-ai/flux-dev-lora", None, "v2"),
-        ("flux-dev-lora", "v3", "v3"),
-        ("flux-schnell-lora", None, "v3"),
-        ("wavespeed-ai/flux-kontext-dev-lora-ultra-fast", None, "v3"),
+        *(("flux-dev-lora", None, "v2"), ("wavespeed-ai/flux-dev-lora", None, "v2"), ("flux-dev-lora", "v3", "v3")),
+        *(("flux-schnell-lora", None, "v3"), ("wavespeed-ai/flux-kontext-dev-lora-ultra-fast", None, "v3")),
     ],
 )
 def test_each_model_runs_on_its_own_version(name: str, version: Any, expected: str) -> None:
@@ -354,20 +310,14 @@ def test_a_version_without_a_table_is_wrong_usage() -> None:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("flux-dev-lorra", "flux-dev-lora"),
-        ("flux-dve-lora", "flux-dev-lora"),
-        ("FLUX_DEV_LORA", "flux-dev-lora"),
-        ("fluxdevlora", "flux-dev-lora"),
+        *((name, "flux-dev-lora") for name in ("flux-dev-lorra", "flux-dve-lora", "FLUX_DEV_LORA", "fluxdevlora")),
         ("wavespeedai/flux-dev-lora", "wavespeed-ai/flux-dev-lora"),
         ("flux-kontex-dev-lora", "flux-kontext-dev-lora"),
-        ("flux-kontext-lora", ""),
-        ("flux-2-dev-lora", ""),
-        ("flux-dev", ""),
-        ("flux-pro-lora", ""),
-        ("flux-dev2-lora", ""),
-        ("other/flux-dev-lora", ""),
-        ("x" * 5000, ""),
-        ("", ""),
+        *(
+            (name, "")
+            for name in ("flux-kontext-lora", "flux-2-dev-lora", "flux-dev", "flux-pro-lora", "flux-dev2-lora")
+        ),
+        *((name, "") for name in ("other/flux-dev-lora", "x" * 5000, "")),
     ],
 )
 def test_a_hint_corrects_slips_and_never_proposes_another_model(name: str, meant: str) -> None:
@@ -389,13 +339,11 @@ def test_an_unknown_model_is_sent_as_written() -> None:
 
 
 def test_later_tables_replace_earlier_ones_version_by_version() -> None:
-    other = Model("wavespeed-ai/flux-dev-lora", "v3", {"prompt": Parameter("prompt", "string")}, source="newer")
-    models = Models([*MODELS, other])
+    newer = Model("wavespeed-ai/flux-dev-lora", "v3", {"prompt": Parameter("prompt", "string")}, source="newer")
+    others = [Model(name, "v3", {}) for name in ("acme/flux-dev-lora", "acme/twin", "b/twin")]
+    models = Models([*MODELS, newer, *others])
     assert models.find("flux-dev-lora", "v3").source == "newer"
     assert models.find("flux-dev-lora").max_loras == 5
-    both = Models(
-        [*MODELS, Model("acme/flux-dev-lora", "v3", {}), Model("acme/twin", "v3", {}), Model("b/twin", "v3", {})]
-    )
-    assert both.find("flux-dev-lora").id == "wavespeed-ai/flux-dev-lora"
+    assert models.find("flux-dev-lora").id == "wavespeed-ai/flux-dev-lora"
     with pytest.raises(UnknownModel):
-        both.find("twin")
+        models.find("twin")
