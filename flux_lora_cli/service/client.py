@@ -59,14 +59,6 @@ class Download:
     chunks: Iterator[bytes]  # raises Uncertain where they break off, BadImage where there are too many
 
 
-@dataclass
-class _Entry:
-    """A line of the log."""
-
-    outcome: str = ""
-    size: int = 0
-
-
 class Client:
     """Calls of the API, decoded. Safe to use from several threads. Raises only FluxLoraError.
 
@@ -187,11 +179,11 @@ class Client:
         with self._redactor.guard():
             for _ in range(MAX_REDIRECTS + 1):
                 sent = self._safe(url)
-                with self._sent("GET", sent, headers, total=600.0, silence=30.0) as (reply, entry):
+                with self._sent("GET", sent, headers, total=600.0, silence=30.0) as reply:
                     target = reply.answer.headers.get("location", "")
                     if reply.answer.status not in (301, 302, 303, 307, 308) or not target:
                         began, length = _place(reply, offset)
-                        yield Download(began, length, _chunks(reply, began, entry))
+                        yield Download(began, length, _chunks(reply, began))
                         return
                 url = hosts.redirect_target(url, target)
             raise RefusedUrl(f"the image's address leads in circles: {hosts.show_url(url)}")
@@ -226,28 +218,26 @@ class Client:
     def _send(
         self, method: str, url: str, headers: Headers, body: bytes | None, seconds: float, limit: int = ANSWER_LIMIT
     ) -> Answer:
-        with self._sent(method, url, headers, body, total=seconds) as (reply, entry):
-            answer = reply.read(limit, INLINE_LIMIT)
-            entry.size = len(answer.body)
-            return answer
+        with self._sent(method, url, headers, body, total=seconds) as reply:
+            return reply.read(limit, INLINE_LIMIT)
 
     @contextmanager
     def _sent(
         self, method: str, url: str, headers: Headers, body: bytes | None = None, **seconds: float
-    ) -> Iterator[tuple[Reply, _Entry]]:
+    ) -> Iterator[Reply]:
         """Send once; the reply is open for the body of the ``with`` statement, at whose end its line is logged."""
-        entry, started = _Entry(), time.monotonic()
+        reply, outcome, started = None, "", time.monotonic()
         try:
             with closing(self._transport.open(method, url, headers, body, **seconds)) as reply:
-                entry.outcome = str(reply.answer.status)
-                yield reply, entry
+                outcome = str(reply.answer.status)
+                yield reply
         except FluxLoraError as error:
-            entry.outcome = f"{entry.outcome} {error.code}".strip()
+            outcome = f"{outcome} {error.code}".strip()
             raise
         finally:
             if self._log is not None:
-                took = (time.monotonic() - started) * 1000
-                line = f"{method} {hosts.show_url(url)} {entry.outcome} {took:.0f} ms {entry.size} bytes"
+                took, size = (time.monotonic() - started) * 1000, reply.size if reply else 0
+                line = f"{method} {hosts.show_url(url)} {outcome} {took:.0f} ms {size} bytes"
                 self._log(self._redactor.clean(line))
 
     def _upload(self, name: str, data: bytes, media_type: str) -> str:
@@ -312,18 +302,15 @@ def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
     raise BadImage(f"{host} answered {status} in place of the image")
 
 
-def _chunks(reply: Reply, began: int, entry: _Entry) -> Iterator[bytes]:
-    started = time.monotonic()
+def _chunks(reply: Reply, began: int) -> Iterator[bytes]:
+    started, host = time.monotonic(), reply.answer.host
     for piece in reply.pieces():
-        entry.size += len(piece)
-        if began + entry.size > MAX_IMAGE:
-            raise BadImage(f"the file at {reply.answer.host} is larger than {MAX_IMAGE // 1_000_000} MB")
+        if began + reply.size > MAX_IMAGE:
+            raise BadImage(f"the file at {host} is larger than {MAX_IMAGE // 1_000_000} MB")
         yield piece
         seconds = time.monotonic() - started
-        if seconds > SLOW_AFTER and entry.size < MIN_SPEED * seconds:
-            raise Uncertain(
-                f"{reply.answer.host} sends too slowly: {entry.size} bytes in {seconds:.0f} s", "Try again later."
-            )
+        if seconds > SLOW_AFTER and reply.size < MIN_SPEED * seconds:
+            raise Uncertain(f"{host} sends too slowly: {reply.size} bytes in {seconds:.0f} s", "Try again later.")
 
 
 #: A client is made by a verb, as the package's other functions are.

@@ -219,19 +219,25 @@ _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\
 
 
 class Reply:
-    """An answer whose head has come (``answer``). The body is read by ``pieces`` or ``read``; ``close`` in any case."""
+    """An answer whose head has come (``answer``). The body is read by ``pieces`` or ``read``; ``close`` in any case.
+
+    Attributes:
+        size: bytes of the body that were read.
+    """
 
     def __init__(self, response: requests.Response, url: str, deadline: float) -> None:
         headers = {name.lower(): value for name, value in response.headers.items()}
         self.answer = Answer(response.status_code, headers, b"", show_host(url), datetime.now(UTC))
         self.packed = headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
-        self._deadline, self._ended = deadline, False
+        self.size, self._deadline, self._ended = 0, deadline, False
         self._raw: Any = response.raw
 
     def pieces(self) -> Iterator[bytes]:
         """The body, unpacked where it is really packed. Raises Uncertain where it breaks off, or takes too long."""
         try:
-            yield from self._unpacked() if self.packed else self._plain()
+            for piece in self._unpacked() if self.packed else self._plain():
+                self.size += len(piece)
+                yield piece
         except FOREIGN as error:
             raise translate(error, self.answer.host) from None
 
