@@ -157,8 +157,6 @@ def save_catalogue(
     at = fetched_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     catalogue = read_catalogue(document, origin=origin, fetched_at=at, everything=everything)
     text = json.dumps({"origin": origin, "fetched_at": at, "models": catalogue.entries}, indent=1)
-    if path.parts[0] == "~":
-        raise FolderError("there is no home folder to keep the catalogue in", "Name a file: models --update FILE.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode(), 0o644)
@@ -176,10 +174,7 @@ def cache_path(origin: str) -> Path | None:
     from platformdirs import user_cache_dir
 
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", origin.removeprefix("https://")).strip("-")
-    try:
-        path = Path(user_cache_dir("flux-lora", appauthor=False)) / f"models-{name}.json"
-    except RuntimeError:
-        return None
+    path = Path(user_cache_dir("flux-lora", appauthor=False)) / f"models-{name}.json"
     return path if path.is_absolute() else None
 
 
@@ -213,10 +208,9 @@ def _load_catalogue(path: Path) -> Catalogue:
         raise PresetError(f"{path}: {error.strerror}", _REREAD) from None
     try:
         catalogue = read_catalogue(json.loads(data.decode("utf-8-sig")), everything=True)
-    except json.JSONDecodeError as error:
-        raise PresetError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}", _REREAD) from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise PresetError(f"{path}: not valid JSON: {str(error)[:100]}", _REREAD) from None
+        where = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise PresetError(f"{path}{where}: not valid JSON: {str(error)[:100]}", _REREAD) from None
     except BadAnswer as error:
         raise PresetError(f"{path}:1: {error.message}", _REREAD) from None
     if catalogue.skipped and catalogue.origin:  # we wrote it, so somebody broke it since

@@ -80,9 +80,9 @@ def test_prices(price: Any, pricing: Any, expected: Any, note: str, client: Clie
 def test_a_page_of_the_list(service: responses.RequestsMock, client: Client) -> None:
     service.post(f"{BASE}/api/v3/predictions", json=envelope(page=2, items=[{"id": "a", "inputs": {"seed": 1}}]))
     after = datetime(2026, 11, 23, 4, 14, 15, 900_000, tzinfo=UTC)
-    assert [task.id for task in client.predictions(page=2, page_size=50, created_after=after)] == ["a"]
-    wanted = {"page": 2, "page_size": 50, "include_inputs": True, "created_after": "2026-11-23T04:14:15Z"}
-    assert sent(service) == wanted
+    assert [task.id for task in client.predictions(2, 50, after)] == ["a"]
+    paged = {"page": 2, "page_size": 50, "include_inputs": True}
+    assert sent(service) == paged | {"created_after": "2026-11-23T04:14:15Z"}
 
 
 def test_a_page_of_the_bill(service: responses.RequestsMock, client: Client) -> None:
@@ -90,8 +90,8 @@ def test_a_page_of_the_bill(service: responses.RequestsMock, client: Client) -> 
     service.post(f"{BASE}/api/v3/billings/search", json=envelope(page=1, has_more=True, items=[item]))
     page = client.bill(1, 100, ["t1", "t2"], datetime(2026, 11, 1, tzinfo=UTC), None)
     assert (page.has_more, page.items[0].price, page.items[0].task_id) == (True, Decimal("0.015"), "t1")
-    wanted = {"page": 1, "page_size": 100, "prediction_uuids": ["t1", "t2"], "start_time": "2026-11-01T00:00:00Z"}
-    assert sent(service) == wanted
+    paged = {"page": 1, "page_size": 100}
+    assert sent(service) == paged | {"prediction_uuids": ["t1", "t2"], "start_time": "2026-11-01T00:00:00Z"}
 
 
 def test_the_catalogue_comes_without_its_envelope(service: responses.RequestsMock, client: Client) -> None:
