@@ -308,6 +308,7 @@ class Transport:
         """Send once, and return when the head of the answer has come.
 
         Args:
+            url: with a path, and without a fragment.
             total: seconds for everything; ``silence``: for each piece.
         """
         proxy = proxy_for(url, self._env)
@@ -317,7 +318,7 @@ class Transport:
         request.url = url
         request.prepare_body(body, None)
         silence = min(silence, total)
-        _call.url, _call.path, _call.connecting = url, request.path_url, False
+        _call.url, _call.path, _call.connecting = url, "/" + url.split("/", 3)[3], False
         _call.deadline, _call.silence = time.monotonic() + total, silence
         try:
             response = self._session.send(

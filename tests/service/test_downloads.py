@@ -151,7 +151,7 @@ TARGETS = [
         for same in ("/../t/a/../b.png", "//a//b.png", "/100%.png", "/a.png?sig=~%7E", "/a+b.png?s=a+b%2B==")
     ),
     *((same, None) for same in ("/a%2fb%c3%bc.png?X-Sig=ab%2fcd%3D", "/x[1].png?f[]=1&sig=%5b", "/a.png?x=*'()!;v=1")),
-    *((same, None) for same in ("/x.png?X-Amz-Credential=AKIA%2fx&sig=a%7eb", "/a.png?Policy=" + "e" * 6000)),
+    *((same, None) for same in ("/x.png?X-Amz-Credential=AKIA%2fx&sig=a%7eb", "/a.png?Policy=" + "e" * 6000, "/a?")),
     ("/a b.png", "/a%20b.png"),
     ("/bü猫.png", "/b%C3%BC%E7%8C%AB.png"),
     ('/x.png?f="a"&sig=%2f%2b', "/x.png?f=%22a%22&sig=%2f%2b"),
