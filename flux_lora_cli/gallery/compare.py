@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.folder.files import explained, inside, make_folders, read_pieces, write_atomically
+from flux_lora_cli.folder.files import explained, make_folders, read_pieces, write_atomically
 from flux_lora_cli.gallery.page import PAGE, Entry, check_place, url, write_page
-from flux_lora_cli.gallery.pictures import Picture, facet, facets_of, read_pictures, shown
+from flux_lora_cli.gallery.pictures import OTHER_FOLDER, Picture, check_apart, place_for, read_pictures, shown
 
 #: Where the images of either side lie in the review folder.
 SIDES = ("before", "after")
@@ -31,27 +31,18 @@ def build_review(before: Path, after: Path, output: Path) -> Review:
         NotFoundError, FolderError: a folder cannot be read, or ``output`` not be written.
         UsageError: ``output`` is one of the two, or lies in one of them, or holds a page of another program.
     """
-    for folder in (before, after):
-        if output.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{output} lies in {folder}, which is never altered", "Name another folder with -o.")
+    check_apart(output, before)
+    check_apart(output, after)
     check_place(output)
     if not (output / PAGE).exists() and any((output / name).exists() for name in SIDES):
-        raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", "Name another folder with -o.")
+        raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", OTHER_FOLDER)
     pairs = pair_folders(before, after)
     with explained(output):
         entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
     counts = Counter(pair.change for pair in pairs)
-    facets = [each for each in facets_of([pair.picture for pair in pairs]) if each.key != "folder"]
+    summary = " · ".join(f"{number:,} {change.lower()}" for change, number in sorted(counts.items())) or "no images"
     old, new = (shown(folder.resolve().name) for folder in (before, after))
-    page = write_page(
-        output,
-        f"{old} → {new}",
-        " · ".join(f"{number:,} {change.lower()}" for change, number in sorted(counts.items())) or "no images",
-        entries,
-        [facet("change", "Change", [pair.change for pair in pairs]), *facets],
-        [None, None],
-        [f"Before: {old}", f"After: {new}"],
-    )
+    page = write_page(output, f"{old} → {new}", summary, entries, [f"Before: {old}", f"After: {new}"])
     return Review(page, dict(counts))
 
 
@@ -72,7 +63,7 @@ def _key(picture: Picture) -> tuple[str, int]:
 
 
 def _pair(before: Picture | None, after: Picture | None) -> Entry:
-    old, new = (_digest(side) for side in (before, after))
+    old, new = _digest(before), _digest(after)
     change = "Unchanged" if old == new else "Only after" if old is None else "Only before" if new is None else "Changed"
     return Entry((before, after), change=change)
 
@@ -99,10 +90,7 @@ def _copy(picture: Picture | None, output: Path, side: str) -> str | None:
     """Copy an image into the review folder; returns its link from there."""
     if picture is None or picture.path is None:
         return None
-    place = inside(output, f"{side}/{picture.file}")
-    if place is None:
-        raise UsageError(f"a link in {output / side} leads out of {output}", "Name another folder with -o.")
+    place, source = place_for(output, f"{side}/{picture.file}"), picture.path
     make_folders(place.parent)
-    source = picture.path
     write_atomically(place, lambda file: file.writelines(read_pieces(source)), mode=0o644)
     return url(f"{side}/{picture.file}")

@@ -24,9 +24,10 @@ from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.entries import decimal_text, is_masked, masked
 from flux_lora_cli.folder.files import explained, make_folders, open_regular, write_atomically
+from flux_lora_cli.folder.records import PastTask
 from flux_lora_cli.gallery.pictures import (
+    OTHER_FOLDER,
     PARAMETERS,
-    Facet,
     Picture,
     caption_of,
     choose_axes,
@@ -82,11 +83,8 @@ def build_gallery(folders: Sequence[Path], output: Path | None = None) -> Path:
     pictures = [picture for folder in folders for picture in read_pictures(folder)]
     target = output or folders[0]
     title = ", ".join(shown(folder.resolve().name) for folder in folders[:4]) + (" …" if len(folders) > 4 else "")
-    facets = facets_of(pictures)
-    axes = [axis.key if axis else None for axis in choose_axes(facets)]
-    states = ["Replaced" if p.replaced else "Flagged" if p.flagged else p.status for p in pictures]
-    entries = [Entry((p,), (url(_relative(target, p, p.file)) if p.file else None,)) for p in pictures]
-    return write_page(target, title, _summary(pictures), entries, [*facets, facet("status", "State", states)], axes)
+    entries = [Entry((p,), (url(_relative(target, p)) if p.file else None,)) for p in pictures]
+    return write_page(target, title, _summary(pictures), entries)
 
 
 def _summary(pictures: Sequence[Picture]) -> str:
@@ -97,22 +95,22 @@ def _summary(pictures: Sequence[Picture]) -> str:
     return " · ".join([counted(states["Saved"], "image"), *gaps, f"{'at least ' if None in costs else ''}{total}"])
 
 
-def write_page(
-    folder: Path,
-    title: str,
-    summary: str,
-    entries: Sequence[Entry],
-    facets: Sequence[Facet],
-    axes: Sequence[str | None],
-    labels: Sequence[str] | None = None,
-) -> Path:
-    """Write the page of these entries. ``labels``: names of the two sides. Raises as ``build_gallery``."""
+def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry], labels: Sequence[str] = ()) -> Path:
+    """Write the page of these entries. ``labels``: names of the two sides of pairs. Raises as ``build_gallery``."""
     pictures = [entry.picture for entry in entries]
+    facets = facets_of(pictures)
+    axes = [None, None] if labels else [axis and axis.key for axis in choose_axes(facets)]
+    if labels:
+        change = facet("change", "Change", [entry.change for entry in entries])
+        facets = [change, *(each for each in facets if each.key != "folder")]
+    else:
+        states = ["Replaced" if p.replaced else "Flagged" if p.flagged else p.status for p in pictures]
+        facets.append(facet("status", "State", states))
     data = {
         "items": [_item(folder, entry, name) for entry, name in zip(entries, _anchors(pictures), strict=True)],
         "facets": [asdict(each) for each in facets if len(each.values) > 1],
         "axes": axes,
-        "labels": labels,
+        "labels": labels or None,
         "store": hashlib.sha256(f"{title}\n{folder.resolve()}".encode("utf-8", "replace")).hexdigest()[:16],
     }
     style, script = _resource("page.css"), _resource("page.js")
@@ -122,11 +120,12 @@ def write_page(
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
+    shape = shape_of(pictures)
     fields = {
         "policy": policy, "version": __version__, "style": style, "script": script, "title": escape(title),
         "summary": escape(summary),
         "badge": '<span class="badge">sandbox</span>' if any(p.manifest.sandbox for p in pictures) else "",
-        "shape": "tall" if shape_of(pictures) > 1.15 else "wide" if shape_of(pictures) < 0.87 else "square",
+        "shape": "tall" if shape > 1.15 else "wide" if shape < 0.87 else "square",
         "cards": "\n".join(_card(i, entry, caption_of(entry.picture, facets, i)) for i, entry in enumerate(entries)),
         # Cannot end a <script> element, nor open a comment in one.
         "data": json_line(data).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"}),
@@ -151,7 +150,7 @@ def check_place(folder: Path) -> None:
             with open_regular(target) as file:
                 if _MARK.encode() in file.read(4096):
                     return
-    raise UsageError(f"{target} was not written by flux-lora, and is left alone", "Name another folder with -o.")
+    raise UsageError(f"{target} was not written by flux-lora, and is left alone", OTHER_FOLDER)
 
 
 def _resource(name: str) -> str:
@@ -177,14 +176,14 @@ def url(path: str) -> str:
     return quote(path, errors="surrogatepass")
 
 
-def _relative(page_folder: Path, picture: Picture, file: str = "") -> str:
-    """A file of the picture's folder, or that folder, as a path from the page's."""
+def _relative(page_folder: Path, picture: Picture) -> str:
+    """The picture's file, or for a gap its folder, as a path from the page's folder."""
     try:
         base = os.path.relpath(picture.folder.resolve(), page_folder.resolve()).replace(os.sep, "/")
     except ValueError as error:
         hint = "Write the page on the same drive as the images."
         raise UsageError(f"no relative link leads from {page_folder} to {picture.folder}", hint) from error
-    return f"{base}/{file}" if base != "." or not file else file
+    return f"{base}/{picture.file or ''}" if base != "." or not picture.file else picture.file
 
 
 # ---- a card: what it says without the script ----------------------------------------------
@@ -229,13 +228,13 @@ def _gap(entry: Entry) -> str:
 
 
 def _item(page_folder: Path, entry: Entry, anchor: str) -> dict[str, Any]:
-    picture, record = entry.picture, entry.picture.record
-    place = _relative(page_folder, picture, picture.file or "")
+    picture = entry.picture
+    place = _relative(page_folder, picture)
     return {
         "id": picture.name,
         "anchor": anchor,
         "yaml": _yaml(picture),
-        "replay": [place] if picture.file else [place, record.name],
+        "replay": [place] if picture.file else [place, picture.record.name],
         "sandbox": picture.manifest.sandbox,
         "saved": (picture.output.saved_at if picture.output else None) or "",
         "problem": picture.why,
@@ -273,20 +272,32 @@ def _facts(picture: Picture) -> list[tuple[str, str]]:
         *((names.get(key, shown(key)), request.get(key)) for key in parameters),
     ]
     if output is not None:
-        sizes = [f"{output.width} × {output.height}" if output.width else "", f"{(output.bytes or 0) / 1000:,.0f} kB"]
-        flags = {True: "flagged", False: "not flagged", None: "not known"}[output.nsfw]
-        facts += [("Image", ", ".join(filter(None, sizes))), ("NSFW", flags), ("File", picture.file)]
-        facts += [("SHA-256", output.sha256), ("Saved", output.saved_at)]
-    facts.append(("Cost", _usd(record.cost) + (" (sandbox)" if picture.manifest.sandbox else "")))
-    if record.execution_ms is not None:
-        facts.append(("Time", f"{record.execution_ms / 1000:.1f} s"))
-    facts += [("Task", record.task_id), ("Matched by", record.matched_by)]
-    for past in record.history:
-        cost = _usd(past.cost) + (f", {_usd(past.refunded)} refunded" if past.refunded else "")
-        facts.append(("Earlier task", " · ".join(filter(None, (past.task_id or "no ID", cost, past.error)))))
-    facts += [("Preset", record.preset), ("Also", ", ".join(record.aliases)), ("Fingerprint", record.fingerprint)]
-    facts += [("Folder", picture.folder.resolve().name), ("Service", picture.manifest.service)]
+        flags = {True: "flagged", False: "not flagged", None: "not known"}
+        facts += [
+            ("Image", f"{output.width} × {output.height}" if output.width else ""),
+            ("NSFW", flags[output.nsfw]),
+            ("File", f"{picture.file}, {(output.bytes or 0) / 1000:,.0f} kB" if picture.file else ""),
+            ("SHA-256", output.sha256),
+            ("Saved", output.saved_at),
+        ]
+    facts += [
+        ("Cost", _usd(record.cost) + (" (sandbox)" if picture.manifest.sandbox else "")),
+        ("Time", f"{record.execution_ms / 1000:.1f} s" if record.execution_ms is not None else ""),
+        ("Task", record.task_id),
+        ("Matched by", record.matched_by),
+        *(("Earlier task", _past(past)) for past in record.history),
+        ("Preset", record.preset),
+        ("Also", ", ".join(record.aliases)),
+        ("Fingerprint", record.fingerprint),
+        ("Folder", picture.folder.resolve().name),
+        ("Service", picture.manifest.service),
+    ]
     return [(name, shown(value)[:2000]) for name, value in facts if value not in (None, "")]
+
+
+def _past(task: PastTask) -> str:
+    cost = _usd(task.cost) + (f", {_usd(task.refunded)} refunded" if task.refunded else "")
+    return " · ".join(filter(None, (task.task_id or "no ID", cost, task.error)))
 
 
 def _usd(amount: Decimal | None) -> str:

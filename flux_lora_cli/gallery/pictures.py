@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from flux_lora_cli.errors import NotFoundError
+from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
 from flux_lora_cli.folder.files import inside
 from flux_lora_cli.folder.manifest import Manifest, read_manifest
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
@@ -19,6 +19,7 @@ from flux_lora_cli.text import mask_secrets, nearest, printable
 #: A facet of more values is found by search, not offered as a list or an axis.
 MAX_FACET_VALUES = 60
 NO_VALUE = "–"
+OTHER_FOLDER = "Name another folder with -o."
 #: Request parameters by which pictures may differ, and what people call them.
 PARAMETERS = {
     "size": "Size", "num_inference_steps": "Steps", "guidance_scale": "Guidance", "strength": "Strength",
@@ -37,7 +38,6 @@ class Picture:
     Attributes:
         output: None where the job has no outputs yet.
         file: relative to ``folder``, checked to be an image inside it; None for a gap.
-        why: the reason for a gap, for people; "" where there is an image.
         replaced: a later job of the same preset took over this one's ID.
     """
 
@@ -46,7 +46,6 @@ class Picture:
     record: JobRecord
     output: OutputRecord | None
     file: str | None
-    why: str
     replaced: bool
 
     @property
@@ -70,16 +69,30 @@ class Picture:
         return shown(self.input.get("prompt", ""))
 
     @property
-    def status(self) -> str:
-        """``Saved``, or what stands in the image's place: ``Failed``, ``Missing``, …"""
-        return "Saved" if self.file is not None else _GAPS[self.record.state]
-
-    @property
     def loras(self) -> list[tuple[str, Any]]:
         """The LoRA stack as (path, scale)."""
         loras = self.input.get("loras")
         entries = loras if isinstance(loras, list) else []
         return [(str(x.get("path", "")), x.get("scale", 1)) for x in entries if isinstance(x, dict)]
+
+    @property
+    def status(self) -> str:
+        """``Saved``, or what stands in the image's place: ``Failed``, ``Missing``, …"""
+        return "Saved" if self.file is not None else _GAPS[self.record.state]
+
+    @property
+    def why(self) -> str:
+        """The reason for a gap, for people; "" where there is an image, or nothing to say."""
+        record, output = self.record, self.output
+        if self.file is not None:
+            return ""
+        if output is None or record.state is State.FAILED:
+            return shown(error_parts(record.error)[1]) if record.error else ""
+        if output.file is not None:
+            return "the file is gone"
+        if output.left_out:
+            return "not asked for"
+        return shown(error_parts(output.error)[1]) if output.error else "not fetched yet"
 
 
 def shown(value: object) -> str:
@@ -109,16 +122,8 @@ def read_pictures(folder: Path) -> list[Picture]:
         outputs: list[OutputRecord | None] = [*record.outputs] or [None]
         for output in outputs:
             file = output.file if output and is_image(folder, output.file) else None
-            why = "" if file else _why(record, output)
-            pictures.append(Picture(folder, manifest, record, output, file, why, replaced))
+            pictures.append(Picture(folder, manifest, record, output, file, replaced))
     return pictures
-
-
-def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:
-    near = nearest(name, known)
-    return NotFoundError(
-        f"{folder} has no job '{printable(name)}'", f"did you mean '{printable(near)}'?" if near else ""
-    )
 
 
 def is_image(folder: Path, relative: str | None) -> bool:
@@ -129,14 +134,25 @@ def is_image(folder: Path, relative: str | None) -> bool:
     return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
 
 
-def _why(record: JobRecord, output: OutputRecord | None) -> str:
-    if output is None or record.state is State.FAILED:
-        return shown(error_parts(record.error)[1]) if record.error else ""
-    if output.file is not None:
-        return "the file is gone"
-    if output.left_out:
-        return "not asked for"
-    return shown(error_parts(output.error)[1]) if output.error else "not fetched yet"
+def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:
+    """The error for a job that a folder does not have."""
+    near = nearest(name, known)
+    hint = f"did you mean '{printable(near)}'?" if near else ""
+    return NotFoundError(f"{folder} has no job '{printable(name)}'", hint)
+
+
+def check_apart(target: Path, folder: Path) -> None:
+    """Raise UsageError where ``target`` is the output folder, or lies in it."""
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{target} lies in {folder}, which is never altered", OTHER_FOLDER)
+
+
+def place_for(target: Path, relative: str) -> Path:
+    """The path of a copy inside ``target``. Raises FolderError where a link leads out of it."""
+    path = inside(target, relative)
+    if path is None:
+        raise FolderError(f"a link in {target} leads out of it", OTHER_FOLDER)
+    return path
 
 
 def shape_of(pictures: Sequence[Picture]) -> float:

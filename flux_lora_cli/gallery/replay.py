@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from flux_lora_cli.folder.files import inside, read_regular_file
 from flux_lora_cli.folder.ledger import Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest
 from flux_lora_cli.folder.records import JobRecord
-from flux_lora_cli.gallery.embed import READ_LIMIT, input_names
-from flux_lora_cli.gallery.metadata import read_request
+from flux_lora_cli.gallery.embed import READ_LIMIT, input_names, read_request
 from flux_lora_cli.gallery.pictures import no_job
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.presets.sources import Files
@@ -67,12 +66,17 @@ def find_request(target: Path, job: str | None = None) -> ReplaySource:
         return _from_record(_pick(manifest, target, job), manifest, target)
     if job is not None:
         raise UsageError(f"{target} is a file; a job's ID goes with a folder")
+    return _from_image(target)
+
+
+def _from_image(target: Path) -> ReplaySource:
     try:
         data = read_regular_file(target, READ_LIMIT)
     except OSError as error:
         raise BadImage(f"{target} cannot be read: {error.strerror or error}") from error
     digest = hashlib.sha256(data).hexdigest()
-    for folder in _above(target):
+    above = target.resolve().parents[:8]  # a template's ``/`` makes folders in the output folder
+    for folder in above:
         with suppress(NotFoundError, FolderError):  # no manifest, or one of another program
             manifest = read_manifest(folder)
             for record in manifest.records:
@@ -85,15 +89,8 @@ def find_request(target: Path, job: str | None = None) -> ReplaySource:
             "Name its folder and its job: flux-lora replay DIR JOB",
         )
     inputs = input_names(embedded["input"])
-    folder = next(
-        (above for above in _above(target) if all((above / name).is_file() for name in inputs)), target.parent
-    )
+    folder = next((each for each in above if all((each / name).is_file() for name in inputs)), target.parent)
     return _source(embedded, folder, f"the request inside {target}")
-
-
-def _above(image: Path) -> Sequence[Path]:
-    """Folders that may be the image's output folder: a template's ``/`` makes folders in it."""
-    return image.resolve().parents[:8]
 
 
 def _pick(manifest: Manifest, folder: Path, wanted: str | None) -> JobRecord:
@@ -109,17 +106,16 @@ def _pick(manifest: Manifest, folder: Path, wanted: str | None) -> JobRecord:
 
 
 def _from_record(record: JobRecord, manifest: Manifest, folder: Path) -> ReplaySource:
-    known = _from_ledger(record, manifest, folder)
-    if known is not None:
-        record = replace(record, input=known.input or record.input, api_version=known.api_version)
-    if not record.model or not record.input:
+    known = _from_ledger(record, manifest, folder) or record
+    request = known.input or record.input
+    if not record.model or not request:
         raise NotFoundError(
             f"the request of '{printable(record.name)}' is not known: another program submitted it",
             "flux-lora submit makes a new one.",
         )
     document = {
-        "model": record.model, "input": record.input, "job": {"id": record.id, "preset": record.preset},
-        "service": manifest.service, "sandbox": manifest.sandbox, "api_version": record.api_version,
+        "model": record.model, "input": request, "job": {"id": record.id, "preset": record.preset},
+        "service": manifest.service, "sandbox": manifest.sandbox, "api_version": known.api_version,
     }  # fmt: skip
     return _source(document, folder, f"job '{printable(record.name)}' of {folder}")
 
@@ -134,20 +130,21 @@ def _from_ledger(record: JobRecord, manifest: Manifest, folder: Path) -> JobReco
 
 
 def _source(document: Mapping[str, Any], folder: Path, where: str) -> ReplaySource:
-    """The source that a document describes, as ``metadata.request_json`` writes one; its input images in ``folder``."""
+    """The source that a document describes, as ``embed.request_json`` writes one; its input images in ``folder``."""
     named = document.get("job")
-    names = [named.get(key) if isinstance(named, dict) else None for key in ("id", "preset")]
-    job_id, preset, service = (text if isinstance(text, str) else "" for text in (*names, document.get("service")))
-    params = dict(document["input"])
+    named = named if isinstance(named, dict) else {}
+    texts = (named.get("id"), named.get("preset"), document.get("service"))
+    job_id, preset, service = (text if isinstance(text, str) else "" for text in texts)
+    version, params = document.get("api_version"), dict(document["input"])
     seed = params.pop("seed", None)
     images, missing = {}, []
-    for kept in input_names(params):
-        image = _kept_image(folder, kept)
+    for name in input_names(params):
+        image = _kept_image(folder, name)
         if image is None:
-            missing.append(kept)
-        else:
-            images[image.sha256] = image
-            params = {key: _renamed(value, kept, image.sha256) for key, value in params.items()}
+            missing.append(name)
+            continue
+        images[image.sha256] = image
+        params = {key: _renamed(value, name, image.sha256) for key, value in params.items()}
     job = Job(
         id=job_id or slug(str(params.get("prompt") or "")),
         preset=preset or "replay",
@@ -156,7 +153,6 @@ def _source(document: Mapping[str, Any], folder: Path, where: str) -> ReplaySour
         seed=seed if type(seed) is int and seed >= 0 else None,
         images=images,
     )
-    version = document.get("api_version")
     return ReplaySource(
         job=job,
         sandbox=document.get("sandbox") is True,

@@ -36,20 +36,15 @@ _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.tt
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """One picture with a heading and a detail below, or what stands where there is none."""
+    """One picture with a heading and a detail below; without a picture the detail stands in its place."""
 
     picture: Picture | None
     heading: str = ""
     detail: str = ""
-    empty: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """Column headings (none on a wall), and rows of a heading and its tiles."""
-
-    columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[_Tile]]]
+#: A heading, and the tiles that it is for.
+_Row = tuple[str, Sequence[_Tile]]
 
 
 def make_sheet(folders: Sequence[Path], target: Path, *, show_nsfw: bool = False) -> list[Path]:
@@ -64,14 +59,14 @@ def make_sheet(folders: Sequence[Path], target: Path, *, show_nsfw: bool = False
     pictures = [p for folder in folders for p in read_pictures(folder) if not p.replaced]
     if not pictures:
         raise UsageError("there is no job to show on a sheet", "Run the batch first.")
-    facets, tall = facets_of(pictures), _tall(pictures)
+    facets = facets_of(pictures)
     columns, rows = choose_axes(facets)
     notes = [counted(sum(p.file is not None for p in pictures), "image")]
+    heads: Sequence[str] = ()
     if columns and rows and len(set(zip(columns.codes, rows.codes, strict=True))) == len(pictures):
         cells = dict(zip(zip(rows.codes, columns.codes, strict=True), pictures, strict=True))
-        across = range(len(columns.values))
-        table = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
-        pages = _pages(columns.values, table, tall)
+        heads, across = columns.values, range(len(columns.values))
+        table: list[_Row] = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
         notes.append(f"{columns.label} across, {rows.label} down")
     else:  # several pictures to a cell, or no matrix
         one_prompt = len({picture.prompt for picture in pictures}) == 1 and len(pictures) > 1
@@ -79,22 +74,21 @@ def make_sheet(folders: Sequence[Path], target: Path, *, show_nsfw: bool = False
             _Tile(p, "" if one_prompt else p.prompt or p.name, " · ".join(text for _, text in caption_of(p, facets, i)))
             for i, p in enumerate(pictures)
         ]
-        wide = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(tiles) * 1.5 * tall / _TILE)))
-        pages = _pages((), [("", row) for row in _chunks(tiles, wide)], tall)
+        wide = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(tiles) * 1.5 * _tall(pictures) / _TILE)))
+        table = [("", row) for row in _chunks(tiles, wide)]
     if any(p.manifest.sandbox for p in pictures):
         notes.append("sandbox")
     title = ", ".join(folder.resolve().name for folder in folders[:4])
-    return _write(pages, target, title, notes, tall, show_nsfw)
+    return _write(target, title, notes, heads, table, _tall(pictures), show_nsfw)
 
 
 def make_pair_sheet(before: Path, after: Path, target: Path, *, show_nsfw: bool = False) -> list[Path]:
     """Write a contact sheet of what differs between two folders, in pairs. Raises as ``make_sheet``."""
     pairs = [pair for pair in pair_folders(before, after) if not pair.same]
-    tall = _tall([pair.picture for pair in pairs])
     heads = (f"Before: {before.resolve().name}", f"After: {after.resolve().name}")
-    rows = [(pair.picture.name, [_Tile(side, empty="not here") for side in pair.sides]) for pair in pairs]
+    rows: list[_Row] = [(pair.picture.name, [_Tile(side, detail="not here") for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
-    return _write(_pages(heads, rows, tall), target, "Before and after", notes, tall, show_nsfw)
+    return _write(target, "Before and after", notes, heads, rows, _tall([pair.picture for pair in pairs]), show_nsfw)
 
 
 def _tall(pictures: Sequence[Picture]) -> int:
@@ -102,34 +96,30 @@ def _tall(pictures: Sequence[Picture]) -> int:
     return round(_TILE * min(2.0, max(0.5, shape_of(pictures))))
 
 
-def _pages(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[_Tile]]], tall: int) -> list[_Page]:
-    """The table cut into pages of a readable size."""
-    high = max(1, (_MAX_HEIGHT - 2 * _MARGIN - 110) // (tall + (0 if columns else _CAPTION) + _GAP))
-    spans = list(_chunks(range(len(columns) or _MAX_COLUMNS), _MAX_COLUMNS))
-    return [
-        _Page(columns[span[0] : span[-1] + 1], [(head, tiles[span[0] : span[-1] + 1]) for head, tiles in part])
-        for part in _chunks(rows, high) or [[]]
-        for span in spans
-    ]
-
-
-def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+def _chunks(items: Sequence[Any], size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _write(pages: list[_Page], target: Path, title: str, notes: list[str], tall: int, show_nsfw: bool) -> list[Path]:
+def _write(
+    target: Path, title: str, notes: list[str], heads: Sequence[str], rows: list[_Row], tall: int, show_nsfw: bool
+) -> list[Path]:
+    """Draw and save the table, cut into pages of a readable size. ``heads``: of the columns; none on a wall."""
     kind = _FORMATS.get(target.suffix.lower())
     if kind is None:
         raise UsageError(f"{target.name}: a sheet's name ends in .png, .jpg or .webp")
+    high = max(1, (_MAX_HEIGHT - 2 * _MARGIN - 110) // (tall + (0 if heads else _CAPTION) + _GAP))
+    spans = [slice(start, start + _MAX_COLUMNS) for start in range(0, len(heads) or 1, _MAX_COLUMNS)]
+    pages = [(part, span) for part in _chunks(rows, high) or [[]] for span in spans]
     targets = [target, *(target.with_stem(f"{target.stem}-{n}") for n in range(2, len(pages) + 1))]
     if foreign := [path for path in targets if os.path.lexists(path) and not _is_ours(path)]:
         raise UsageError(f"{foreign[0]} is not a sheet of flux-lora, and is left alone", "Name another file.")
     exif = Image.Exif()
     exif[_SOFTWARE] = f"{_MARK} {__version__}"
-    for number, (page, path) in enumerate(zip(pages, targets, strict=True), 1):
+    for number, ((part, span), path) in enumerate(zip(pages, targets, strict=True), 1):
         place = [f"page {number} of {len(pages)}"] if len(pages) > 1 else []
-        drawn, encoded = _Painter(page, tall, show_nsfw).draw(title, " · ".join([*notes, *place])), io.BytesIO()
-        drawn.save(encoded, kind, exif=exif, quality=90)
+        painter = _Painter(heads[span], [(head, tiles[span]) for head, tiles in part], tall, show_nsfw)
+        encoded = io.BytesIO()
+        painter.draw(title, " · ".join([*notes, *place])).save(encoded, kind, exif=exif, quality=90)
         with explained(path):
             make_folders(path.parent)
             write_atomically(path, encoded.getvalue(), mode=0o644)
@@ -152,14 +142,14 @@ def _is_ours(path: Path) -> bool:
 class _Painter:
     """Draws one page from the top down."""
 
-    def __init__(self, page: _Page, tall: int, show_nsfw: bool) -> None:
-        self.page, self.tall, self.show_nsfw = page, tall, show_nsfw
-        self.step = tall + (0 if page.columns else _CAPTION) + _GAP
-        self.left, self.top = (_MARGIN + _LABEL, 2 * _LINE + 8) if page.columns else (_MARGIN, 0)
-        self.top += _MARGIN + 74
-        across = max((len(tiles) for _, tiles in page.rows), default=2)
+    def __init__(self, heads: Sequence[str], rows: Sequence[_Row], tall: int, show_nsfw: bool) -> None:
+        self.heads, self.rows, self.tall, self.show_nsfw = heads, rows, tall, show_nsfw
+        self.step = tall + (0 if heads else _CAPTION) + _GAP
+        self.left = _MARGIN + (_LABEL if heads else 0)
+        self.top = _MARGIN + 74 + (2 * _LINE + 8 if heads else 0)
+        across = max((len(tiles) for _, tiles in rows), default=2)
         width = max(480, self.left + across * (_TILE + _GAP) - _GAP + _MARGIN)
-        self.canvas = Image.new("RGB", (width, self.top + len(page.rows) * self.step - _GAP + _MARGIN), _PAPER)
+        self.canvas = Image.new("RGB", (width, self.top + len(rows) * self.step - _GAP + _MARGIN), _PAPER)
         self.brush = ImageDraw.Draw(self.canvas)
 
     def draw(self, title: str, notes: str) -> Image.Image:
@@ -167,9 +157,9 @@ class _Painter:
         self.write(_MARGIN, _MARGIN, title, wide, 1, size=_TITLE)
         self.write(_MARGIN, _MARGIN + 38, notes, wide, 1, _SOFT)
         lefts = range(self.left, self.canvas.width, _TILE + _GAP)
-        for x, heading in zip(lefts, self.page.columns, strict=False):
+        for x, heading in zip(lefts, self.heads, strict=False):
             self.write(x, self.top - 2 * _LINE - 8, heading, _TILE, 2)
-        for row, (heading, tiles) in enumerate(self.page.rows):
+        for row, (heading, tiles) in enumerate(self.rows):
             y = self.top + row * self.step
             self.write(_MARGIN, y, heading, _LABEL - 16, 8)
             for x, tile in zip(lefts, tiles, strict=False):
@@ -179,20 +169,22 @@ class _Painter:
     def tile(self, tile: _Tile, x: int, y: int) -> None:
         self.brush.rectangle((x, y, x + _TILE - 1, y + self.tall - 1), fill=_WELL)
         picture = tile.picture
-        blurred = picture is not None and picture.flagged and not self.show_nsfw
-        image = thumbnail(picture.path, _TILE, self.tall, blur=blurred) if picture and picture.path else None
+        if picture is None:
+            self.write(x + 12, y + 12, tile.detail, _TILE - 24, 8, _SOFT)
+            return
+        blurred = picture.flagged and not self.show_nsfw
+        image = thumbnail(picture.path, _TILE, self.tall, blur=blurred) if picture.path else None
         if image is not None:
             self.canvas.paste(image, (x + (_TILE - image.width) // 2, y + (self.tall - image.height) // 2))
             if blurred:
                 self.write(x + _TILE // 2 - 60, y + self.tall // 2 - 10, "Flagged NSFW", 160, 1, (255, 255, 255))
-        elif picture is None:
-            self.write(x + 12, y + 12, tile.empty, _TILE - 24, 8, _SOFT)
         else:
             words = "cannot be shown" if picture.path else f"{picture.status}. {picture.why}"
             bad = picture.path or picture.status in ("Failed", "Missing")
             self.write(x + 12, y + 12, words, _TILE - 24, 8, _BAD if bad else _SOFT)
         below = self.write(x, y + self.tall + 6, tile.heading, _TILE, 2)
-        self.write(x, below, tile.detail, _TILE, 2 if tile.heading else 4, _SOFT)
+        if not self.heads:
+            self.write(x, below, tile.detail, _TILE, 2 if tile.heading else 4, _SOFT)
 
     def write(
         self, x: int, y: int, text: str, width: int, lines: int, color: tuple[int, int, int] = _INK, size: int = _TEXT
@@ -233,13 +225,13 @@ def wrap(text: str, font: Any, width: int, lines: int) -> list[str]:
     rest = " ".join("".join(c if c.isprintable() else " " for c in shown(text)[:600]).split())
     done: list[str] = []
     while rest:
-        fits = bisect_right(range(1, len(rest)), width, key=lambda n: font.getlength(rest[:n] + "…"))
         if font.getlength(rest) <= width:
             return [*done, rest]
+        fits = bisect_right(range(1, len(rest)), width, key=lambda n: font.getlength(rest[:n] + "…"))
         if len(done) == lines - 1:
             return [*done, rest[:fits].rstrip() + "…"]
-        end = rest.rfind(" ", 1, fits + 2)
-        cut = end if end > 0 else max(1, fits)
-        done.append(rest[:cut])
-        rest = rest[cut:].lstrip()
+        space = rest.rfind(" ", 1, fits + 2)
+        end = space if space > 0 else max(1, fits)
+        done.append(rest[:end])
+        rest = rest[end:].lstrip()
     return done

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flux_lora_cli.errors import UsageError
+from flux_lora_cli.errors import FolderError, UsageError
 from flux_lora_cli.gallery.compare import build_review, pair_folders
 from flux_lora_cli.gallery.sheet import make_pair_sheet
 from tests.gallery.make_run import add_image, draw, job, write
@@ -97,7 +97,7 @@ def test_a_link_in_the_review_folder_is_not_written_through(sides: tuple[Path, P
     shutil.rmtree(tmp_path / "review/after")
     (tmp_path / "outside").mkdir()
     (tmp_path / "review/after").symlink_to(tmp_path / "outside")
-    with pytest.raises(UsageError, match="leads out"):
+    with pytest.raises(FolderError, match="leads out"):
         build_review(*sides, tmp_path / "review")
     assert not list((tmp_path / "outside").iterdir())
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from flux_lora_cli.errors import BadImage, FolderError, ImageError, NotFoundError, UsageError
-from flux_lora_cli.gallery.embed import Embedded, embed_images
-from flux_lora_cli.gallery.metadata import SOURCE_TYPE, insert, read_request
+from flux_lora_cli.gallery.embed import SOURCE_TYPE, Embedded, embed_images, insert, read_request
 from tests.conftest import require_tool
 from tests.gallery.make_run import NASA, RETRO, add_image, draw, job, matrix, write
 
