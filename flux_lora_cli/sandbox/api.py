@@ -16,7 +16,7 @@ from sqlite3 import Row
 from typing import TYPE_CHECKING, Any, Final
 
 from . import uploads
-from .catalogue import Table, body, published, table
+from .catalogue import PUBLISHED, Table, body, table
 from .listener import Answer, Refusal, Request, wrong
 from .store import KEPT_SECONDS, NANOS, Fate, Store, Task
 
@@ -40,7 +40,6 @@ _ROUTES: Final[list[tuple[str, str, str, Any]]] = [
     ("GET", r"/api/v[23]/balance", "balance", "balance"),
     ("GET", r"/api/v[23]/models", "models", "models"),
     ("POST", r"/api/v[23]/billings/search", "bill", "bill"),
-    ("POST", r"/api/v[23]/user/usage_stats", "bill", "usage"),
     ("POST", r"/api/v[23]/media/uploads", "upload", uploads.ticket),
     ("POST", r"/api/v[23]/media/upload/binary", "upload", uploads.binary),
     ("PUT", r"/uploads/([0-9a-f]{32})/[^/]*", "upload", uploads.put),
@@ -123,7 +122,7 @@ class Api:
     def _accept(self, known: Table, version: str, given: dict[str, Any], fate: Fate) -> Task:
         store, options, now = self._store, self._options, self._clock()
         values = known.filled(given)
-        images = int(values.get("num_images", 1))
+        images, seed = int(values.get("num_images", 1)), int(values.get("seed", -1))
         nanos = int(self._price(known, images) * NANOS)
         self._check_rate(images, now)
         if options.balance is not None and store.charged(now) + nanos > options.balance * NANOS:
@@ -134,7 +133,6 @@ class Api:
         nsfw = "nsfw" in str(values.get("prompt", "")).lower()
         flags = sum(1 << place for place in range(images) if lots.random() < options.nsfw_rate or nsfw)
         start = store.free_slot(now, options.concurrency)
-        seed = int(values.get("seed", -1))
         task = Task(
             number, secrets.token_hex(16), known.model, version, now, start, start + seconds, fate.status, fate.code,
             fate.error, images - fate.few, flags, drawn if seed == -1 else seed, given,
@@ -155,9 +153,8 @@ class Api:
 
     def _known(self, task_id: str) -> Task:
         """The task, unless it is unknown, deleted or too old."""
-        for task in self._store.tasks(
-            "id = ? AND deleted = 0 AND created > ?", [task_id, self._clock() - KEPT_SECONDS]
-        ):
+        kept_since = self._clock() - KEPT_SECONDS
+        for task in self._store.tasks("id = ? AND deleted = 0 AND created > ?", [task_id, kept_since]):
             return task
         raise Refusal(404, f"prediction {task_id[:64]} not found")
 
@@ -197,7 +194,6 @@ class Api:
 
     def _list(self, request: Request, version: str) -> Answer:
         wanted, now = body("list", request.json()), self._clock()
-        page, size = wanted["page"], wanted["page_size"]
         where, values = _conditions(
             ("deleted = ?", 0),
             ("created > ?", now - KEPT_SECONDS),
@@ -209,12 +205,10 @@ class Api:
             where += f" AND {_STATUS} = ?"
             values += [now, now, status]
         items = []
-        for task in self._store.tasks(
-            f"{where} ORDER BY seq DESC LIMIT ? OFFSET ?", [*values, size, (page - 1) * size]
-        ):
+        for task in self._store.tasks(f"{where} ORDER BY seq DESC {_page(wanted)}", values):
             item = self._shown(task, version, request, now=now)
             items.append({**item, "inputs": task.inputs} if wanted.get("include_inputs") is True else item)
-        return Answer.data({"page": page, "items": items})
+        return Answer.data({"page": wanted["page"], "items": items})
 
     def _delete(self, request: Request, task_id: str) -> Answer:
         self._known(task_id)
@@ -241,12 +235,11 @@ class Api:
         return Answer.data({"balance": max(0, credit - self._store.charged(self._clock())) / NANOS})
 
     def _models(self, request: Request) -> Answer:
-        return Answer.data(published())
+        return Answer.data(PUBLISHED)
 
     def _bill(self, request: Request) -> Answer:
         """What tasks were charged and refunded, newest first."""
         wanted, now = body("bill", request.json()), self._clock()
-        page, size = wanted["page"], wanted["page_size"]
         where, values = _conditions(
             ("at <= ?", now),
             ("kind = ?", wanted.get("billing_type")),
@@ -257,19 +250,10 @@ class Api:
         if (ids := wanted.get("prediction_uuids")) is not None:
             where += f" AND task IN ({','.join('?' * len(ids))})"
             values += ids
-        records = self._store.bill(where, values, f"LIMIT {size + 1} OFFSET {(page - 1) * size}")
+        size = wanted["page_size"]
+        records = self._store.bill(where, values, _page(wanted, more=1))
         items = [_billed(record, now) for record in records[:size]]
-        return Answer.data({"page": page, "has_more": len(records) > size, "items": items})
-
-    def _usage(self, request: Request) -> Answer:
-        """Totals by model and day. The shape is a guess: no document shows it."""
-        rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for record in reversed(self._store.bill("at <= ?", [self._clock()])):
-            day, model, charge = _iso(record["at"])[:10], record["model"], record["kind"] == "deduct"
-            row = rows.setdefault((day, model), {"date": day, "model_uuid": model, "count": 0, "price": 0})
-            row["count"] += charge
-            row["price"] += (record["nanos"] if charge else -record["nanos"]) / NANOS
-        return Answer.data({"items": list(rows.values())})
+        return Answer.data({"page": wanted["page"], "has_more": len(records) > size, "items": items})
 
     # ---- files ---------------------------------------------------------------------------------
 
@@ -334,6 +318,12 @@ def _conditions(*pairs: tuple[str, Any]) -> tuple[str, list[Any]]:
     """A WHERE clause of the conditions that have a value, and the values."""
     asked = [(condition, value) for condition, value in pairs if value is not None]
     return " AND ".join(condition for condition, _ in asked), [value for _, value in asked]
+
+
+def _page(wanted: dict[str, Any], more: int = 0) -> str:
+    """The page that is asked for, and ``more`` records after it."""
+    size = int(wanted["page_size"])
+    return f"LIMIT {size + more} OFFSET {(int(wanted['page']) - 1) * size}"
 
 
 def _billed(record: Row, now: float) -> dict[str, Any]:

@@ -22,6 +22,9 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,), "boolean": (bool,), "integer": (int, float), "number": (int, float), "array": (list,),
     "object": (dict,),
 }  # fmt: skip
+_DATA: Final[dict[str, Any]] = json.loads(files(__package__).joinpath("catalogue.json").read_bytes())
+PUBLISHED: Final[list[dict[str, Any]]] = _DATA["models"]
+"""The list as ``GET /api/v3/models`` answers it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,15 @@ class Table:
     """What one model takes on one version of the API, and its price in dollars per image."""
 
     model: str
-    properties: Mapping[str, Schema]
-    required: tuple[str, ...]
-    price: Decimal
+    schema: Schema
+    price: Decimal = Decimal(0)
 
-    def checked(self, inputs: Mapping[str, Any], undeclared: str) -> dict[str, Any]:
+    @property
+    def properties(self) -> Mapping[str, Schema]:
+        properties: Mapping[str, Schema] = self.schema["properties"]
+        return properties
+
+    def checked(self, inputs: Mapping[str, Any], undeclared: str = "drop") -> dict[str, Any]:
         """The declared parameters that were given.
 
         Raises:
@@ -44,7 +51,7 @@ class Table:
         if strange and undeclared == "refuse":
             raise wrong(strange[0], f"{self.model} does not take it")
         given = {name: inputs[name] for name in self.properties if inputs.get(name) is not None}
-        for name in self.required:
+        for name in self.schema["required"]:
             if given.get(name) in (None, "", []):
                 raise wrong(name, "required")
         for name, value in given.items():
@@ -59,44 +66,20 @@ class Table:
 
 def body(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a request that is no submission, checked, defaults filled in. Raises Refusal."""
-    form = _table(name, _data()["requests"][name], Decimal(0))
-    return form.filled(form.checked(given, "drop"))
+    form = Table(name, _DATA["requests"][name])
+    return form.filled(form.checked(given))
 
 
-def published() -> list[dict[str, Any]]:
-    """The list as ``GET /api/v3/models`` answers it."""
-    models: list[dict[str, Any]] = _data()["models"]
-    return models
-
-
+@functools.cache
 def table(model: str, version: str) -> Table:
-    """The table for that version of the API, else the one of v3.
-
-    Raises:
-        Refusal: 404, where there is no such model.
-    """
-    found = _tables().get((model, version)) or _tables().get((model, "v3"))
-    if found is None:
-        raise Refusal(404, f"no such endpoint or model: {model[:100]}")
-    return found
-
-
-@functools.cache
-def _data() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(files(__package__).joinpath("catalogue.json").read_bytes())
-    return data
-
-
-@functools.cache
-def _tables() -> dict[tuple[str, str], Table]:
-    prices = {entry["model_id"]: Decimal(str(entry["base_price"])) for entry in published()}
-    schemas = {(e["model_id"], "v3"): e["api_schema"]["api_schemas"][0]["request_schema"] for e in published()}
-    schemas |= {(model, "v2"): schema for model, schema in _data()["v2"].items()}
-    return {key: _table(key[0], schema, prices[key[0]]) for key, schema in schemas.items()}
-
-
-def _table(model: str, schema: Schema, price: Decimal) -> Table:
-    return Table(model, schema["properties"], tuple(schema["required"]), price)
+    """The table for that version of the API, else the one of v3. Raises Refusal (404) for an unknown model."""
+    for entry in PUBLISHED:
+        if entry["model_id"] == model:
+            schema = entry["api_schema"]["api_schemas"][0]["request_schema"]
+            if version == "v2":
+                schema = _DATA["v2"].get(model, schema)
+            return Table(model, schema, Decimal(str(entry["base_price"])))
+    raise Refusal(404, f"no such endpoint or model: {model[:100]}")
 
 
 def _check(name: str, schema: Schema, value: Any) -> None:

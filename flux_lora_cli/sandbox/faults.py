@@ -71,14 +71,14 @@ class Fault:
         endpoint, kind = match["endpoint"], match["kind"]
         counts = {name: int(match[name]) for name in ("first", "every") if match[name]}
         chance = float(match["percent"] or 0) / 100
+        only = _ONLY_FOR.get(kind, (endpoint,))
+        in_bounds = 0 not in counts.values() and chance <= 1 and (chance or not match["percent"])
         rules = {
             f"the endpoint is not one of {', '.join(ENDPOINTS)}": endpoint in ENDPOINTS + _MORE_ENDPOINTS,
             f"the kind is not one of {', '.join(KINDS)}": kind in KINDS or re.fullmatch("[45][0-9][0-9]", kind),
-            f"{kind} is for {' and '.join(_ONLY_FOR.get(kind, ()))} only": endpoint in _ONLY_FOR.get(kind, (endpoint,)),
+            f"{kind} is for {' and '.join(only)} only": endpoint in only,
             f"{kind} takes no value": not match["value"] or kind in _DEFAULTS,
-            "N is at least 1, P is above 0 and at most 100": 0 not in counts.values()
-            and chance <= 1
-            and (chance or not match["percent"]),
+            "N is at least 1, P is above 0 and at most 100": in_bounds,
         }
         for rule, kept in rules.items():
             if not kept:

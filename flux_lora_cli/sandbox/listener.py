@@ -96,11 +96,7 @@ class Request:
         return f"http://{self.headers.get('Host', '')}"
 
     def json(self) -> dict[str, Any]:
-        """The JSON object of the body.
-
-        Raises:
-            Refusal: 400, where it is not one.
-        """
+        """The JSON object of the body. Raises Refusal (400) where it is not one."""
         try:
             value = json.loads(self.body, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
@@ -137,8 +133,7 @@ class Listener(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
-        self._thread = threading.Thread(target=self._accept, daemon=True, name="sandbox")
-        self._thread.start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True, name="sandbox").start()
 
     def server_bind(self) -> None:
         """Binds without the reverse DNS look-up of the base class."""
@@ -152,8 +147,7 @@ class Listener(ThreadingHTTPServer):
         if self.stopping.is_set():
             return
         self.stopping.set()
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.server_port), 1):  # wakes the thread
-            self._thread.join(5)
+        self.shutdown()
         self.server_close()
         for connection in self.connections.copy():
             with suppress(OSError):
@@ -161,10 +155,6 @@ class Listener(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
-
-    def _accept(self) -> None:
-        while not self.stopping.is_set():
-            self.handle_request()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -209,40 +199,33 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _serve  # noqa: N815 - http.server's names
 
     def _body(self, limit: int) -> bytes:
-        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            return self._chunks(limit)
-        text = self.headers.get("Content-Length", "0").strip()
-        if not text.isdecimal() or len(text) > 18:
-            raise Refusal(400, "invalid Content-Length")
-        return self._read(int(text), limit)
+        if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
+            return self._read(self.headers.get("Content-Length", "0"), 10, limit)
+        data = b""
+        while piece := self._read(self.rfile.readline(100).partition(b";")[0].decode("latin-1"), 16, limit - len(data)):
+            data += piece
+            self.rfile.readline(10)
+        while self.rfile.readline(1000).strip():
+            pass  # trailers
+        return data
 
-    def _read(self, size: int, limit: int) -> bytes:
-        if size > limit:
+    def _read(self, length: str, base: int, limit: int) -> bytes:
+        """As many bytes as the text says, and at most ``limit``. Raises Refusal; ConnectionError where they end."""
+        try:
+            size = int(length, base)
+        except ValueError as error:
+            raise Refusal(400, "invalid length of the body") from error
+        if not 0 <= size <= limit:
             raise Refusal(413, f"the body is larger than {limit} bytes")
         data = self.rfile.read(size)
         if len(data) < size:
             raise ConnectionError("the body ended early")
         return data
 
-    def _chunks(self, limit: int) -> bytes:
-        data = b""
-        while True:
-            try:
-                size = int(self.rfile.readline(100).split(b";")[0], 16)
-            except ValueError as error:
-                raise Refusal(400, "invalid chunk") from error
-            if size <= 0:
-                while self.rfile.readline(1000).strip():
-                    pass  # trailers
-                return data
-            data += self._read(size, limit - len(data))
-            self.rfile.readline(10)
-
     def _send(self, answer: Answer) -> None:
         self.send_response_only(answer.status)
         self.send_header("Date", formatdate(self.server.clock(), usegmt=True))
-        given = {"Content-Type": answer.media_type, **dict(answer.headers)}
-        for name, value in given.items():
+        for name, value in {"Content-Type": answer.media_type, **dict(answer.headers)}.items():
             self.send_header(name, value)
         length = len(answer.body) if answer.length is None else answer.length
         self.send_header("Content-Length", str(length))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import queue
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Literal
 
 from .api import Api
@@ -109,11 +109,7 @@ class Sandbox:
         return cls(state=state_dir / "sandbox.sqlite3", **options)
 
     def start(self) -> str:
-        """Listens, in threads of its own, and returns the base URL.
-
-        Raises:
-            OSError: the port is taken.
-        """
+        """Listens, in threads of its own, and returns the base URL. Raises OSError where the port is taken."""
         self._listener = Listener(self._port, self._answer, self._api.body_limit, self._clock)
         self._api.stopping = self._listener.stopping
         return self.base_url
@@ -129,9 +125,7 @@ class Sandbox:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     @property
@@ -183,20 +177,17 @@ def serve(ready: Callable[[Sandbox], None], **options: Any) -> int:
         ready: called once it listens; says the base URL to the user.
         options: as ``Sandbox`` takes them, with its errors.
     """
-    stopped = threading.Event()
-    came: list[int] = []
+    came: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        stopped.set()
+        came.put(number)
 
     sandbox = Sandbox(**options)
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with sandbox:
             ready(sandbox)
-            stopped.wait()
+            return came.get()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return came[0]

@@ -106,11 +106,7 @@ class Store:
     def __init__(self, path: Path | None, now: float) -> None:
         self.notice = ""
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        if path is None:
-            self._db.executescript(_SCHEMA)
-        else:
-            self._open_file(path)
+        self._db = self._opened(path) if path else _connected(":memory:")
         self._db.row_factory = sqlite3.Row
         with self.writing():
             self._prune(now)
@@ -123,23 +119,26 @@ class Store:
     def writing(self) -> Iterator[None]:
         """One transaction, alone among all processes that share the file."""
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._run("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._run("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
+            self._run("COMMIT")
 
-    def _rows(self, sql: str, values: list[Any] | tuple[Any, ...] = ()) -> list[Any]:
+    def _run(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return self._db.execute(sql, values)
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
         with self._lock:
-            return self._db.execute(sql, values).fetchall()
+            return self._run(sql, *values).fetchall()
 
-    def _open_file(self, path: Path) -> None:
+    def _opened(self, path: Path) -> sqlite3.Connection:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _own(path)
-            self._db = _connected(path)
+            return _connected(path)
         except (OSError, sqlite3.OperationalError) as error:  # locked or full is not broken
             why = getattr(error, "strerror", None) or error
             raise StateError(f"the sandbox cannot keep its state in {path}: {why}") from error
@@ -148,15 +147,16 @@ class Store:
             path.replace(aside)
             self.notice = f"{path} was not a usable sandbox state ({error}): moved to {aside.name}, begun anew"
             _own(path)
-            self._db = _connected(path)
+            return _connected(path)
 
     def _prune(self, now: float) -> None:
         """Drops what is too old or too much; inside ``writing``."""
-        run = self._db.execute
-        run("DELETE FROM tasks WHERE created < ?", (now - _BILL_SECONDS,))
-        run("DELETE FROM tasks WHERE seq <= (SELECT MAX(seq) FROM tasks) - ?", (MAX_TASKS,))
-        run("DELETE FROM bill WHERE task NOT IN (SELECT id FROM tasks)")
-        run("DELETE FROM files WHERE created < ?", (now - KEPT_SECONDS,))
+        self._run("DELETE FROM tasks WHERE created < ?", now - _BILL_SECONDS)
+        self._run("DELETE FROM tasks WHERE seq <= (SELECT MAX(seq) FROM tasks) - ?", MAX_TASKS)
+        self._run("DELETE FROM bill WHERE task NOT IN (SELECT id FROM tasks)")
+        self._run("DELETE FROM files WHERE created < ?", now - KEPT_SECONDS)
+
+    # ---- tasks -----------------------------------------------------------------------------
 
     def next_number(self) -> int:
         """The number that the next task gets; inside ``writing``."""
@@ -168,17 +168,14 @@ class Store:
         if concurrency is None:
             return now
         sql = "SELECT finish FROM tasks WHERE finish > ? ORDER BY finish DESC LIMIT 1 OFFSET ?"
-        rows = self._rows(sql, (now, concurrency - 1))
+        rows = self._rows(sql, now, concurrency - 1)
         return float(rows[0][0]) if rows else now
 
     def add(self, task: Task, nanos: int, charges: int) -> None:
         """Keeps and charges a new task; one that fails is refunded when it does. Inside ``writing``."""
         inputs = json.dumps({name: self._slim(value, task.created) for name, value in task.inputs.items()})
-        self._db.execute(
-            "INSERT INTO tasks (id, model, version, created, start, finish, fate, code, error, images, flags, seed,"
-            " inputs) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (*task[1:13], inputs),
-        )
+        fields = ",".join(Task._fields[1:14])
+        self._run(f"INSERT INTO tasks ({fields}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", *task[1:13], inputs)  # noqa: S608
         for _ in range(charges):
             self._charge(task.id, "deduct", nanos, task.created)
         if task.fate == "failed":
@@ -192,52 +189,56 @@ class Store:
             return
         with self.writing():
             if fate.few:
-                self._db.execute("UPDATE tasks SET images = max(images - 1, 0) WHERE id = ?", (task.id,))
+                self._run("UPDATE tasks SET images = max(images - 1, 0) WHERE id = ?", task.id)
             elif fate.status == "failed":
                 sql = "UPDATE tasks SET fate = 'failed', code = ?, error = ?, finish = min(finish, ?) WHERE id = ?"
-                self._db.execute(sql, (fate.code, fate.error, now, task.id))
-                refund = "SELECT task, 'refund', nanos, ? FROM bill WHERE task = ? AND kind = 'deduct'"
-                self._db.execute(f"INSERT INTO bill (task, kind, nanos, at) {refund}", (now, task.id))
+                self._run(sql, fate.code, fate.error, now, task.id)
+                for (nanos,) in self._rows("SELECT nanos FROM bill WHERE task = ? AND kind = 'deduct'", task.id):
+                    self._charge(task.id, "refund", nanos, now)
 
     def tasks(self, where: str, values: list[Any]) -> list[Task]:
         """The tasks that meet a condition, which may end in an order and a limit."""
         return [
             Task._make((*row[:13], {name: self._whole(value) for name, value in json.loads(row[13]).items()}, row[14]))
-            for row in self._rows(f"SELECT * FROM tasks WHERE {where}", values)  # noqa: S608 - our own words
+            for row in self._rows(f"SELECT * FROM tasks WHERE {where}", *values)  # noqa: S608 - our own words
         ]
 
     def delete(self, ids: list[str]) -> int:
         """Hides tasks from results and lists; what they cost stays charged."""
         with self.writing():
             sql = "UPDATE tasks SET deleted = 1 WHERE id = ? AND deleted = 0"
-            return sum(self._db.execute(sql, (task_id,)).rowcount for task_id in ids)
+            return sum(self._run(sql, task_id).rowcount for task_id in ids)
+
+    # ---- the bill --------------------------------------------------------------------------
 
     def _charge(self, task_id: str, kind: str, nanos: int, at: float) -> None:
-        self._db.execute("INSERT INTO bill (task, kind, nanos, at) VALUES (?,?,?,?)", (task_id, kind, nanos, at))
+        self._run("INSERT INTO bill (task, kind, nanos, at) VALUES (?,?,?,?)", task_id, kind, nanos, at)
 
     def charged(self, now: float) -> int:
         """Charges less refunds; also inside ``writing``."""
         sql = "SELECT TOTAL(CASE kind WHEN 'deduct' THEN nanos ELSE -nanos END) FROM bill WHERE at <= ?"
-        return int(self._rows(sql, (now,))[0][0])
+        return int(self._rows(sql, now)[0][0])
 
     def bill(self, where: str, values: list[Any], limit: str = "") -> list[sqlite3.Row]:
         """Records of the bill that meet a condition, with their tasks' model, fate and finish; newest first."""
         fields = "bill.seq, task, kind, nanos, at, model, fate, finish"
         sql = f"SELECT {fields} FROM bill JOIN tasks ON tasks.id = bill.task WHERE {where}"  # noqa: S608 - our own words
-        return self._rows(f"{sql} ORDER BY at DESC, bill.seq DESC {limit}", values)
+        return self._rows(f"{sql} ORDER BY at DESC, bill.seq DESC {limit}", *values)
+
+    # ---- files and numbers -----------------------------------------------------------------
 
     def keep_file(self, file_id: str, media_type: str, data: bytes | None, size: int, now: float) -> None:
         """Keeps bytes, or with ``data`` None a place for ``size`` bytes to come; inside ``writing``."""
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", (file_id, media_type, size, data, now))
+        self._run("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", file_id, media_type, size, data, now)
         total = self._rows("SELECT TOTAL(size) FROM files")[0][0]
         while total > MAX_FILE_BYTES:
             ((old, old_size),) = self._rows("SELECT id, size FROM files ORDER BY created LIMIT 1")
-            self._db.execute("DELETE FROM files WHERE id = ?", (old,))
+            self._run("DELETE FROM files WHERE id = ?", old)
             total -= old_size
 
     def file(self, file_id: str) -> tuple[str, int, bytes | None] | None:
         """Media type, size, and the bytes where they have come."""
-        rows = self._rows("SELECT media_type, size, data FROM files WHERE id = ?", (file_id,))
+        rows = self._rows("SELECT media_type, size, data FROM files WHERE id = ?", file_id)
         return rows[0] if rows else None
 
     def _slim(self, value: Any, now: float) -> Any:
@@ -261,12 +262,12 @@ class Store:
 
     def number(self, name: str) -> float:
         """A number that was kept; 0 where none was."""
-        rows = self._rows("SELECT value FROM numbers WHERE name = ?", (name,))
+        rows = self._rows("SELECT value FROM numbers WHERE name = ?", name)
         return float(rows[0][0]) if rows else 0.0
 
     def keep_number(self, name: str, value: float) -> None:
         """Inside ``writing``."""
-        self._db.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?)", (name, value))
+        self._run("INSERT OR REPLACE INTO numbers VALUES (?, ?)", name, value)
 
 
 def _own(path: Path) -> None:
@@ -277,15 +278,10 @@ def _own(path: Path) -> None:
         os.fchmod(file.fileno(), 0o600)
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    """The database in a file.
-
-    Raises:
-        sqlite3.DatabaseError: it is damaged, or not a sandbox's.
-    """
+def _connected(path: Path | str) -> sqlite3.Connection:
+    """The database, with its tables. Raises sqlite3.DatabaseError: it is damaged, or not a sandbox's."""
     db = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA journal_mode=DELETE")
         db.execute("PRAGMA synchronous=OFF")
         db.execute("BEGIN IMMEDIATE")  # another process may be creating the very file
         found = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
@@ -296,7 +292,8 @@ def _connected(path: Path) -> sqlite3.Connection:
             db.execute(statement)
         db.execute(f"PRAGMA application_id={_APPLICATION}")
         db.execute(f"PRAGMA user_version={_LAYOUT}")
-        if path.stat().st_size < 50_000_000 and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        if pages < 12_000 and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":  # at most 50 MB
             raise sqlite3.DatabaseError("damaged")
         db.execute("COMMIT")
     except BaseException:

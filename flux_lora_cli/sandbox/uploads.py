@@ -23,8 +23,8 @@ _MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 def ticket(request: Request, store: Store, now: float) -> Answer:
     """Where to PUT the bytes."""
     wanted = body("upload", request.json())
-    media_type, size = wanted["content_type"], wanted["size"]
-    url = _kept(request, store, now, wanted["filename"], media_type, None, size)
+    media_type = wanted["content_type"]
+    url = _keep(request, store, now, wanted["filename"], media_type, None, wanted["size"])
     headers = {"Content-Type": media_type}
     return Answer.data({"upload": {"method": "PUT", "url": url, "headers": headers}, "download_url": url})
 
@@ -46,13 +46,9 @@ def binary(request: Request, store: Store, now: float) -> Answer:
     head = f"Content-Type: {request.headers.get('Content-Type', '')}\r\n\r\n".encode("latin-1", "replace")
     for part in message_from_bytes(head + request.body, policy=policy.HTTP).iter_parts():
         if part.get_param("name", header="content-disposition") == "file":
-            data, name, media_type = (
-                part.get_payload(decode=True),
-                part.get_filename() or "file",
-                part.get_content_type(),
-            )
-            url = _kept(request, store, now, name, media_type, data, len(data))
-            kind = media_type.partition("/")[0]
+            data, name = part.get_payload(decode=True), part.get_filename() or "file"
+            url = _keep(request, store, now, name, part.get_content_type(), data, len(data))
+            kind = part.get_content_maintype()
             return Answer.data({"type": kind, "download_url": url, "filename": name, "size": len(data)})
     raise Refusal(400, "multipart/form-data with a field file is expected")
 
@@ -65,11 +61,18 @@ def give(request: Request, store: Store, now: float, file_id: str) -> Answer:
     return Answer(200, known[2], known[0] if known[0].startswith("image/") else "application/octet-stream")
 
 
-def _kept(request: Request, store: Store, now: float, name: str, media_type: str, data: Any, size: int) -> str:
+def _keep(request: Request, store: Store, now: float, name: str, media_type: str, data: Any, size: int) -> str:
+    """Keep an upload, or a place for one; returns its URL."""
     file_id = secrets.token_hex(16)
     with store.writing():
         store.keep_file(file_id, re.sub(r"[^\w/+.-]", "", media_type[:100], flags=re.ASCII), data, size, now)
     return f"{request.origin}/uploads/{file_id}/{re.sub('[^A-Za-z0-9._-]+', '_', name)[-80:]}"
+
+
+def input_images(values: Mapping[str, Any]) -> list[str]:
+    """Every image that a request starts from."""
+    given = [values.get("image"), values.get("mask_image"), *(values.get("images") or ())]
+    return [image for image in given if image]
 
 
 def image_bytes(image: str, store: Store) -> bytes | None:
@@ -91,17 +94,11 @@ def image_bytes(image: str, store: Store) -> bytes | None:
     return bytes(data)
 
 
-def input_images(values: Mapping[str, Any]) -> list[str]:
-    """Every image that a request starts from."""
-    given = [values.get("image"), values.get("mask_image"), *(values.get("images") or ())]
-    return [image for image in given if image]
-
-
 def input_fate(values: Mapping[str, Any], store: Store) -> Fate:
     """How a task with these inputs ends: one whose image cannot be used fails with code 1402 (documentation)."""
-    for image in input_images(values):
-        try:
+    try:
+        for image in input_images(values):
             image_bytes(image, store)
-        except ValueError as error:
-            return Fate("failed", 1402, f"an input image cannot be used: {error}")
+    except ValueError as error:
+        return Fate("failed", 1402, f"an input image cannot be used: {error}")
     return Fate()
