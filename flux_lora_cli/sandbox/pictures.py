@@ -41,9 +41,9 @@ def render(
     painter, out = _Painter(values, seed, size, image), io.BytesIO()
     picture = painter.paint().resize(size, Image.Resampling.BICUBIC)
     if min(size) >= 128:
-        facts = [f"seed {seed}", f"{painter.steps} steps", f"guidance {painter.guidance:g}", f"{size[0]}*{size[1]}"]
+        facts = f"seed {seed}  ·  {painter.steps} steps  ·  guidance {painter.guidance:g}  ·  {size[0]}*{size[1]}"
         stack = "  +  ".join(f"{path.rstrip('/').rpartition('/')[2]}:{scale:g}" for path, scale in painter.loras)
-        _caption(picture, [painter.prompt or "(no prompt)", "  ·  ".join([*facts, model]), stack], painter.accent)
+        _caption(picture, [painter.prompt or "(no prompt)", f"{facts}  ·  {model}", stack], painter.accent)
     # Strategy 3, run lengths, is smaller on even skies, and no slower.
     picture.save(out, form.upper(), quality=88, method=1, compress_level=1, compress_type=3)
     return out.getvalue()
@@ -60,6 +60,12 @@ def _mix(one: Colour, other: Colour, share: float) -> Colour:
 
 def _blend(one: list[Colour], other: list[Colour], share: float) -> list[Colour]:
     return [_mix(a, b, share) for a, b in zip(one, other, strict=True)]
+
+
+def _fade(colours: list[Colour], size: tuple[int, int]) -> Image.Image:
+    """The colours from top to bottom."""
+    column = Image.frombytes("RGB", (1, len(colours)), bytes(part for colour in colours for part in colour))
+    return column.resize((1, size[1]), Image.Resampling.BICUBIC).resize(size, Image.Resampling.NEAREST)
 
 
 class _Painter:
@@ -86,8 +92,7 @@ class _Painter:
         colours = [_mix((sum(colour) // 3,) * 3, colour, vivid) for colour in colours]
         colours = _blend(colours, _PALETTES[0], 0.72) if "night" in self.light else colours
         self.zenith, self.sky, self.horizon, self.sun, self.far, self.near, self.accent = colours
-        self.image = self._column([self.zenith, self.sky, self.horizon, self.horizon], self.height)
-        self.image = self.image.resize(self.size, Image.Resampling.NEAREST)
+        self.image = _fade([self.zenith, self.sky, self.horizon, self.horizon], self.size)
 
     def paint(self) -> Image.Image:
         self._heavens()
@@ -104,10 +109,6 @@ class _Painter:
             picture = Image.blend(self._start(), picture, 0.25 + 0.75 * self.strength)
         return picture
 
-    def _column(self, colours: list[Colour], height: int) -> Image.Image:
-        column = Image.frombytes("RGB", (1, len(colours)), bytes(part for colour in colours for part in colour))
-        return column.resize((1, height), Image.Resampling.BICUBIC)
-
     def _shape(self, outline: list[Point], colour: Colour, foot: Colour | None = None) -> None:
         """A polygon with soft edges; ``foot``: the colour towards which it fades at its lower end."""
         xs, ys = [x * self.width for x, _ in outline], [y * self.height for _, y in outline]
@@ -118,8 +119,7 @@ class _Painter:
         size, box = (right - left, bottom - top), (left, top, right, bottom)
         mask = Image.new("L", (size[0] * 2, size[1] * 2))
         ImageDraw.Draw(mask).polygon([((x - left) * 2, (y - top) * 2) for x, y in zip(xs, ys, strict=True)], fill=255)
-        fill = foot and self._column([colour, colour, foot], size[1]).resize(size, Image.Resampling.NEAREST)
-        self.image.paste(fill or colour, box, mask.reduce(2))
+        self.image.paste(_fade([colour, colour, foot or colour], size), box, mask.reduce(2))
 
     def _oval(self, x: float, y: float, wide: float, high: float, colour: Colour, foot: Colour | None = None) -> None:
         wide, high = wide * self.unit / self.width, high * self.unit / self.height
@@ -152,14 +152,14 @@ class _Painter:
         if not space:
             self._glow(x, y, 0.62, self.sun)
             self._oval(x, y, size, size, _mix(self.sun, _WHITE, 0.4))
-        box = (0, round(self.height * 0.05), self.width, round(self.height * 0.6))
-        part = (box[2], box[3] - box[1])
+        top, part = round(self.height * 0.05), (self.width, round(self.height * 0.55))
         grids = [Image.frombytes("L", grid, self.lots.randbytes(grid[0] * grid[1])) for grid in ((4, 6), (12, 18))]
         coarse, fine = (grid.resize((64, 64), Image.Resampling.BICUBIC) for grid in grids)
         thick = 1.3 + 1.3 * self.lots.random() + 1.5 * bool(self.light & {"rain", "snow"})
         mist = Image.blend(coarse, fine, 0.3).point([max(0, min(255, round((v - 128) * thick))) for v in range(256)])
         mist = ImageChops.multiply(mist, _FADE).resize(part, Image.Resampling.BILINEAR)
-        self.image.paste(_mix(self.sun, self.sky, 0.6 if space or self.light & {"rain", "night"} else 0.25), box, mist)
+        dim = 0.6 if space or self.light & {"rain", "night"} else 0.25
+        self.image.paste(_mix(self.sun, self.sky, dim), (0, top), mist)
 
     def _land(self) -> None:
         """Layers from back to front, each in the haze of the one before it."""

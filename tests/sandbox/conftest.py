@@ -52,16 +52,14 @@ class Caller:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
 
-    def __call__(
-        self, method: str, target: str, value: Any = None, key: str | None = "k", headers: dict[str, str] | None = None
-    ) -> Got:
+    def __call__(self, method: str, target: str, value: Any = None, key: str | None = "k", **headers: str) -> Got:
         parts = urlsplit(target)
-        connection = http.client.HTTPConnection(parts.netloc or urlsplit(self.sandbox.base_url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(parts.netloc or self.sandbox.base_url[7:], timeout=20)
         sent = {"Authorization": f"Bearer {key}"} if key is not None else {}
         body = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
         try:
-            path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-            connection.request(method, path, body, {**sent, **(headers or {})})
+            names = {name.replace("_", "-"): text for name, text in headers.items()}
+            connection.request(method, parts._replace(scheme="", netloc="").geturl(), body, {**sent, **names})
             response = connection.getresponse()
             return Got(response.status, response.headers, response.read())
         finally:
@@ -70,19 +68,20 @@ class Caller:
     def post(self, path: str, **value: Any) -> Any:
         return self("POST", path, value).data
 
-    def submit(self, path: str = DEV, **inputs: Any) -> dict[str, Any]:
-        data: dict[str, Any] = self("POST", path, {"prompt": "a cat", "size": "512*512", **inputs}).data
-        return data
+    def submit(self, path: str = DEV, **inputs: Any) -> str:
+        """The task's ID."""
+        return str(self.post(path, **{"prompt": "a cat", "size": "512*512", **inputs})["id"])
 
     def result(self, task: str, version: str = "v2") -> dict[str, Any]:
         data: dict[str, Any] = self("GET", f"/api/{version}/predictions/{task}/result").data
         return data
 
-    def image(self, path: str = DEV, number: int = 0, **inputs: Any) -> bytes:
+    def image(self, path: str = DEV, **inputs: Any) -> bytes:
         task = self.submit(path, **inputs)
-        got = self("GET", self.result(task["id"], path.split("/")[2])["outputs"][number], key=None)
-        assert got.status == 200
-        return got.body
+        return self("GET", self.result(task, path.split("/")[2])["outputs"][0], key=None).body
+
+    def listed(self, **wanted: Any) -> list[str]:
+        return [item["id"] for item in self.post("/api/v3/predictions", **wanted)["items"]]
 
     def bill(self, **wanted: Any) -> list[tuple[str, str, float]]:
         items = self.post("/api/v3/billings/search", **wanted)["items"]

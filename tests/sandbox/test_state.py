@@ -72,11 +72,9 @@ def test_processes_at_once_share_one_credit(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["state.sqlite3"]
 
 
-def test_a_tasks_clock_goes_on_in_the_next_process(make: Make, tmp_path: Path) -> None:
-    clock = FakeClock()
-    first = Sandbox.for_command(tmp_path, clock=clock, service_time=10)
-    with first:
-        task = Caller(first).submit()["id"]
+def test_a_tasks_clock_goes_on_in_the_next_process(clock: FakeClock, tmp_path: Path) -> None:
+    with Sandbox.for_command(tmp_path, clock=clock, service_time=10) as first:
+        task = Caller(first).submit()
     clock.now += 11
     with Sandbox.for_command(tmp_path, clock=clock, service_time=10) as second:
         assert Caller(second).result(task)["status"] == "completed"
@@ -99,22 +97,17 @@ def _trigger(path: Path) -> None:
         db.execute("CREATE TRIGGER t AFTER INSERT ON tasks BEGIN DELETE FROM bill; END")
 
 
-def _foreign(path: Path) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE notes (text)")
-
-
 @pytest.mark.parametrize(
     "spoil",
-    [lambda path: path.write_text("not a database, but a long text " * 50), _damaged, _foreign, _trigger],
-    ids=["text", "damaged", "foreign", "trigger"],
+    [lambda path: path.write_text("not a database, but a long text " * 50), _damaged, _trigger],
+    ids=["text", "damaged", "trigger"],
 )
 def test_a_broken_state_is_moved_aside_and_begun_anew(tmp_path: Path, spoil: object, make: Make) -> None:
     state = tmp_path / "sandbox.sqlite3"
     spoil(state)  # type: ignore[operator]
     before = state.read_bytes()
     call = make(state=state)
-    assert call.submit()["status"] == "created" and len(call.sandbox.charges) == 1
+    assert call.submit() and len(call.sandbox.charges) == 1
     (aside,) = (path for path in tmp_path.iterdir() if path.name != state.name and "journal" not in path.name)
     assert aside.read_bytes() == before
     assert str(state) in call.sandbox.notice and aside.name in call.sandbox.notice
@@ -132,7 +125,7 @@ def test_old_tasks_are_dropped(make: Make, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("flux_lora_cli.sandbox.store.MAX_TASKS", 10)
     monkeypatch.setattr("flux_lora_cli.sandbox.store._PRUNE_EVERY", 5)
     call = make()
-    ids = [call.submit()["id"] for _ in range(40)]
+    ids = [call.submit() for _ in range(40)]
     assert [task.id for task in call.sandbox.tasks] == ids[-10:]
     assert len(call.sandbox.charges) == 10
 
