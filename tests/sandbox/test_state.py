@@ -1,84 +1,44 @@
-"""State in a file: shared by processes at once, outliving them, bounded, and begun anew where it is broken."""
+"""State in a file: shared by sandboxes at once, outliving them, bounded, and begun anew where it is broken."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from flux_lora_cli.sandbox import Sandbox, StateError
-from tests.sandbox.conftest import Caller, FakeClock, Make
-
-ROOT = Path(__file__).parents[2]
-SUBMITTER = """
-import http.client, json, sys
-from pathlib import Path
-from decimal import Decimal
-from flux_lora_cli.sandbox import Sandbox
-with Sandbox(state=Path(sys.argv[1]), service_time=0, balance=Decimal("0.6")) as sandbox:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    connection = http.client.HTTPConnection(sandbox.base_url[7:])
-    for seed in range(int(sys.argv[2])):
-        connection.request("POST", "/api/v2/wavespeed-ai/flux-dev-lora", json.dumps({"seed": seed}),
-                           {"Authorization": "Bearer k"})
-        answer = json.load(connection.getresponse())
-        print(answer.get("data", {}).get("id", answer["code"]))
-"""
+from tests.sandbox.conftest import DEV, Caller, FakeClock, Make
 
 
-def _processes(state: Path, counts: list[int]) -> list[str]:
-    """What submitters that begin at the same moment are answered: task IDs, or the code of a refusal."""
-    command = [sys.executable, "-c", SUBMITTER, str(state)]
-    running = [
-        subprocess.Popen([*command, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        for count in counts
-    ]
-    for process in running:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in running:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [line for process in running for line in process.communicate(timeout=60)[0].split()]
-    assert [process.returncode for process in running] == [0] * len(running)
-    return answers
-
-
-def test_another_process_finds_the_task_and_its_output_at_its_own_address(make: Make, tmp_path: Path) -> None:
-    state = tmp_path / "deep" / "state.sqlite3"
-    (task,) = _processes(state, [1])
-    call = make(state=state)
+def test_the_next_sandbox_finds_the_task_and_its_output_at_its_own_address(
+    make: Make, clock: FakeClock, tmp_path: Path
+) -> None:
+    with Sandbox.for_command(tmp_path / "deep", clock=clock, service_time=10) as first:
+        task = Caller(first).submit()
+    clock.now += 11
+    state = tmp_path / "deep" / "sandbox.sqlite3"
+    call = make(state=state, clock=clock)
     (url,) = call.result(task)["outputs"]
     assert url == f"{call.sandbox.base_url}/outputs/{task}/1.png"
     assert call("GET", url, key=None).status == 200
     assert stat.S_IMODE(state.stat().st_mode) == 0o600 and stat.S_IMODE(state.parent.stat().st_mode) == 0o700
 
 
-def test_processes_at_once_share_one_credit(tmp_path: Path) -> None:
-    state = tmp_path / "state.sqlite3"
-    answers = _processes(state, [20, 20, 20])
-    assert answers.count("400") == 20 and len(set(answers)) == 41
-    with Sandbox(state=state, balance=Decimal("0.6")) as sandbox:
-        assert len(sandbox.charges) == 40
-        assert Caller(sandbox)("GET", "/api/v3/balance").data["balance"] == 0
+def test_sandboxes_at_once_share_one_credit(make: Make, tmp_path: Path) -> None:
+    calls = [make(state=tmp_path / "state.sqlite3", balance=Decimal("0.6")) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda number: calls[number % 3]("POST", DEV, {}).status, range(60)))
+    assert sorted(answers) == [200] * 40 + [400] * 20
+    assert len(calls[0].sandbox.charges) == 40
+    assert calls[1]("GET", "/api/v3/balance").data["balance"] == 0
+    for call in calls:
+        call.sandbox.stop()
     assert [item.name for item in tmp_path.iterdir()] == ["state.sqlite3"]
-
-
-def test_a_tasks_clock_goes_on_in_the_next_process(clock: FakeClock, tmp_path: Path) -> None:
-    with Sandbox.for_command(tmp_path, clock=clock, service_time=10) as first:
-        task = Caller(first).submit()
-    clock.now += 11
-    with Sandbox.for_command(tmp_path, clock=clock, service_time=10) as second:
-        assert Caller(second).result(task)["status"] == "completed"
-        assert [charged for charged, _ in second.charges] == [task]
 
 
 def _damaged(path: Path) -> None:
