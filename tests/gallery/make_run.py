@@ -111,3 +111,35 @@ def matrix(folder: Path, side: int = 256, seeds: int = 3) -> Path:
             entry["outputs"][0].update(file=None, sha256=None, error="output_expired: the service deleted it")
         jobs.append(entry)
     return write(folder, jobs)
+
+
+def one_image(folder: Path, entry: dict[str, Any], name: str = "x.png", **values: Any) -> Path:
+    """A folder of one job with one image; ``values``: of the manifest."""
+    add_image(folder, entry, draw(1, 16, 16), name)
+    return write(folder, [entry], **values)
+
+
+HOSTILE = {
+    "script": "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>",
+    "quotes": """"'`><svg onload="window.pwned = 3">${window.pwned = 4} {{constructor}} @@data@@ <!-- <script>""",
+    "right-to-left": "\u202eevil\u202c שלום עולם \u2066hidden\u2069 مرحبا",
+    "long": "lorem ipsum " * 834,
+    "no-break": "W" * 10_000,
+    "separators": "one\u2028two\u2029three\x00four\x1b[31m\ud800",
+    "commands": "##vso[task.setvariable] ::error::x ##[group]",
+}
+
+
+def hostile_run(folder: Path) -> Path:
+    """A run with every hostile text in every field that takes text."""
+    jobs = []
+    for number, (name, text) in enumerate(HOSTILE.items()):
+        entry = job(
+            f"{name}/{text[:80]}", prompt=text, preset=text[:200], seed=number, aliases=[text[:50]],
+            loras=[{"path": text[:100], "scale": 1e-7}], size=text[:40], model=text[:60], other=text[:9], skip=True,
+            axes={text[:40]: text[:300]}, history=[{"task_id": "t1", "error": text[:99], "cost_usd": "1"}],
+        )  # fmt: skip
+        add_image(folder, entry, draw(number, 32, 32), f"it's {number} #1%41 &quot; 東京 שלום.png")
+        jobs.append(entry)
+    jobs.append(failed("bad", HOSTILE["script"], prompt=HOSTILE["quotes"]))
+    return write(folder, jobs, service=HOSTILE["script"], updated_at=HOSTILE["quotes"])

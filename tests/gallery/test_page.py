@@ -16,7 +16,7 @@ import pytest
 from flux_lora_cli.errors import FolderError, UsageError
 from flux_lora_cli.gallery.page import build_gallery
 from flux_lora_cli.gallery.pictures import choose_axes, facets_of, read_pictures
-from tests.gallery.make_run import add_image, draw, failed, job, matrix, write
+from tests.gallery.make_run import HOSTILE, add_image, draw, failed, hostile_run, job, matrix, one_image, write
 
 SECRET = "hunter2secret"
 
@@ -87,32 +87,6 @@ def test_images_and_captions_stand_there_without_the_script(tmp_path: Path) -> N
     assert "Being made" in text
 
 
-HOSTILE = {
-    "script": "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>",
-    "quotes": """"'`><svg onload="window.pwned = 3">${window.pwned = 4} {{constructor}} @@data@@ <!-- <script>""",
-    "right-to-left": "\u202eevil\u202c שלום עולם \u2066hidden\u2069 مرحبا",
-    "long": "lorem ipsum " * 834,
-    "no-break": "W" * 10_000,
-    "separators": "one\u2028two\u2029three\x00four\x1b[31m\ud800",
-    "commands": "##vso[task.setvariable] ::error::x ##[group]",
-}
-
-
-def hostile_run(folder: Path) -> Path:
-    """A run with every hostile text in every field that takes text."""
-    jobs = []
-    for number, (name, text) in enumerate(HOSTILE.items()):
-        entry = job(
-            f"{name}/{text[:80]}", prompt=text, preset=text[:200], seed=number, aliases=[text[:50]],
-            loras=[{"path": text[:100], "scale": 1e-7}], size=text[:40], model=text[:60], other=text[:9], skip=True,
-            axes={text[:40]: text[:300]}, history=[{"task_id": "t1", "error": text[:99], "cost_usd": "1"}],
-        )  # fmt: skip
-        add_image(folder, entry, draw(number, 32, 32), f"it's {number} #1%41 &quot; 東京 שלום.png")
-        jobs.append(entry)
-    jobs.append(failed("bad", HOSTILE["script"], prompt=HOSTILE["quotes"]))
-    return write(folder, jobs, service=HOSTILE["script"], updated_at=HOSTILE["quotes"])
-
-
 def test_hostile_text_is_only_text(tmp_path: Path) -> None:
     folder = hostile_run(tmp_path / "a <b>&amp; b'")
     page = page_of(folder)
@@ -177,9 +151,8 @@ def test_replaced_jobs_are_marked_and_can_be_filtered(tmp_path: Path) -> None:
 
 def test_a_jobs_details_tell_its_history(tmp_path: Path) -> None:
     history = [{"task_id": "tfirst", "error": "1200: out of memory", "cost_usd": "0.015", "refunded_usd": "0.015"}]
-    entry = job("dawn", history=history, cost_usd="0.015")
-    add_image(tmp_path, entry, draw(1, 8, 8), "x.png")
-    [item] = data_of(page_of(write(tmp_path, [entry])))["items"]
+    folder = one_image(tmp_path, job("dawn", history=history, cost_usd="0.015"))
+    [item] = data_of(page_of(folder))["items"]
     facts = dict(item["sides"][0]["facts"])
     assert facts["Earlier task"] == "tfirst · $0.015, $0.015 refunded · 1200: out of memory"
     assert facts["Cost"] == "$0.015"
@@ -187,9 +160,7 @@ def test_a_jobs_details_tell_its_history(tmp_path: Path) -> None:
 
 def test_several_folders_on_one_page_are_linked_relatively(tmp_path: Path) -> None:
     for name in ("one", "two #2"):
-        entry = job(name)
-        add_image(tmp_path / name, entry, draw(1, 8, 8), "a b%.png")
-        write(tmp_path / name, [entry])
+        one_image(tmp_path / name, job(name), "a b%.png")
     page = page_of(tmp_path / "one", tmp_path / "two #2", output=tmp_path / "one")
     sources = [image["src"] for image in Elements(page).of("img")]
     assert sources == ["a%20b%25.png", "../two%20%232/a%20b%25.png"]
@@ -216,10 +187,6 @@ def test_only_its_own_page_is_replaced(tmp_path: Path) -> None:
 # ---- facets and axes ----------------------------------------------------------------------
 
 
-def facets(folder: Path) -> dict[str, tuple[str, ...]]:
-    return {facet.label: facet.values for facet in facets_of(read_pictures(folder))}
-
-
 def test_axes_have_the_names_that_the_preset_gave_them(tmp_path: Path) -> None:
     folder = matrix(tmp_path, side=8)
     found = facets_of(read_pictures(folder))
@@ -241,8 +208,7 @@ def test_what_is_no_matrix_has_no_axes(tmp_path: Path, number: int) -> None:
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
-    entry = job("x")
-    add_image(tmp_path / "run", entry, draw(1, 8, 8), "fine.png")
-    (tmp_path / "run/fine.png").rename(tmp_path / "away.png")
-    (tmp_path / "run/fine.png").symlink_to(tmp_path / "away.png")
-    assert not Elements(page_of(write(tmp_path / "run", [entry]))).of("img")
+    folder = one_image(tmp_path / "run", job("x"))
+    (folder / "x.png").rename(tmp_path / "away.png")
+    (folder / "x.png").symlink_to(tmp_path / "away.png")
+    assert not Elements(page_of(folder)).of("img")

@@ -14,7 +14,9 @@ from flux_lora_cli.folder.ledger import Ledger
 from flux_lora_cli.folder.manifest import read_manifest
 from flux_lora_cli.gallery.embed import embed_images
 from flux_lora_cli.gallery.replay import find_request
-from tests.gallery.make_run import add_image, draw, job, matrix, write
+from tests.gallery.make_run import draw, job, matrix, one_image, write
+
+SECRET_URL = "https://civitai.com/x?token=hunter2secret"
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +34,26 @@ def test_by_job_alias_and_task(run: Path, tmp_path: Path) -> None:
     assert find_request(aliased, "two").job.id == "one"
 
 
-def test_by_hash_whatever_its_name(run: Path) -> None:
+def test_by_hash_whatever_its_name_and_in_a_folder_below(run: Path, tmp_path: Path) -> None:
     renamed = run / "holiday.png"
     shutil.copy(run / "reef-nasa-3.png", renamed)
     assert find_request(renamed).job.id == "reef/nasa/3"
     renamed.unlink()
+    one_image(tmp_path, job("one", seed=7), "a/b/c.png")
+    assert find_request(tmp_path / "a/b/c.png").job.seed == 7
+    assert find_request(tmp_path).job.id == "one", "the only job needs no name"
 
 
 @pytest.mark.parametrize("sandbox", [False, True])
 def test_by_the_request_inside_far_from_its_folder(tmp_path: Path, sandbox: bool) -> None:
-    entry = job("dawn/1", seed=7)
-    add_image(tmp_path / "run", entry, draw(1, 16, 16), "x.png")
-    folder = write(tmp_path / "run", [entry], sandbox=sandbox, service="sandbox" if sandbox else "https://a.example")
+    service = "sandbox" if sandbox else "https://a.example"
+    folder = one_image(tmp_path / "run", job("dawn/1", seed=7), sandbox=sandbox, service=service)
     embed_images(folder, tmp_path / "out")
     alone = tmp_path / "alone.png"
     shutil.move(tmp_path / "out/x.png", alone)
-    found = find_request(alone)
-    wanted = find_request(folder, "dawn/1")
+    found, wanted = find_request(alone), find_request(folder, "dawn/1")
     assert (found.job, found.sandbox, found.service) == (wanted.job, sandbox, wanted.service)
     assert str(alone) in found.where
-
-
-def test_in_a_folder_below_and_the_only_job_needs_no_name(tmp_path: Path) -> None:
-    entry = job("one", seed=7)
-    add_image(tmp_path, entry, draw(1, 16, 16), "a/b/c.png")
-    write(tmp_path, [entry])
-    assert find_request(tmp_path / "a/b/c.png").job.seed == 7
-    assert find_request(tmp_path).job.id == "one"
 
 
 @pytest.mark.parametrize("kept", ["there", "gone", "another"])
@@ -66,32 +61,21 @@ def test_a_local_input_image_is_the_copy_that_the_folder_kept(tmp_path: Path, ke
     data = draw(2, 8, 8)
     sha256 = hashlib.sha256(data).hexdigest()
     name = f"inputs/{sha256}.png"
-    entry = job("i2i", image=name)
-    add_image(tmp_path / "run", entry, draw(1, 16, 16), "x.png")
-    (tmp_path / "run/inputs").mkdir()
-    (tmp_path / "run" / name).write_bytes(data)
-    write(tmp_path / "run", [entry])
-    embed_images(tmp_path / "run", tmp_path / "out")
+    folder = one_image(tmp_path / "run", job("i2i", image=name))
+    (folder / "inputs").mkdir()
+    (folder / name).write_bytes(data)
+    embed_images(folder, tmp_path / "out")
     if kept == "gone":
         (tmp_path / "out" / name).unlink()
     if kept == "another":
         (tmp_path / "out" / name).write_bytes(draw(3, 8, 8))
     found = find_request(tmp_path / "out/x.png")
     if kept == "there":
-        assert found.job.params["image"] == sha256
         [image] = found.job.images.values()
+        assert (found.job.params["image"], found.missing) == (sha256, ())
         assert (Path(image.path).read_bytes(), image.media_type, image.bytes) == (data, "image/png", len(data))
-        assert found.missing == ()
     else:
         assert (found.missing, found.job.params["image"]) == ((name,), name)
-
-
-def test_a_masked_secret_is_told(tmp_path: Path) -> None:
-    url = "https://civitai.com/x?token=hunter2secret"
-    entry = job("x", loras=[{"path": url, "scale": 1}])
-    add_image(tmp_path / "run", entry, draw(1, 16, 16), "x.png")
-    embed_images(write(tmp_path / "run", [entry]), tmp_path / "out")
-    assert find_request(tmp_path / "out/x.png").masked == ("loras",)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +85,6 @@ def test_a_masked_secret_is_told(tmp_path: Path) -> None:
         ("posters", None, UsageError, "36 jobs"),
         ("nowhere.png", None, NotFoundError, "no such file"),
         ("unknown.png", None, NotFoundError, "carries no request"),
-        ("notes.txt", None, NotFoundError, "carries no request"),
         ("posters/dawn-plain-1.png", "dawn/plain/1", UsageError, "is a file"),
         (".", None, (NotFoundError, FolderError), "manifest.json"),
         ("unasked", "x", NotFoundError, "not known"),
@@ -113,7 +96,6 @@ def test_what_cannot_be_replayed(
 ) -> None:
     (tmp_path / "posters").symlink_to(run)
     (tmp_path / "unknown.png").write_bytes(draw(99, 16, 16))
-    (tmp_path / "notes.txt").write_text("not an image")
     foreign = job("x")
     foreign["request"]["input"] = None
     write(tmp_path / "unasked", [foreign])
@@ -122,16 +104,15 @@ def test_what_cannot_be_replayed(
     assert words in caught.value.message + caught.value.hint
 
 
-def test_the_ledger_still_knows_what_the_manifest_masks(tmp_path: Path) -> None:
-    url = "https://civitai.com/x?token=hunter2secret"
-    entry = job("x", loras=[{"path": url.replace("hunter2secret", "***"), "scale": 1}])
-    add_image(tmp_path, entry, draw(1, 16, 16), "x.png")
-    write(tmp_path, [entry])
-    [record] = read_manifest(tmp_path).records
-    record.input = {**(record.input or {}), "loras": [{"path": url, "scale": 1}]}
+def test_a_masked_secret_is_told_unless_the_ledger_still_knows_it(tmp_path: Path) -> None:
+    folder = one_image(tmp_path / "run", job("x", loras=[{"path": SECRET_URL.replace("hunter2secret", "***")}]))
+    embed_images(folder, tmp_path / "out")
+    assert find_request(tmp_path / "out/x.png").masked == ("loras",)
+    [record] = read_manifest(folder).records
+    record.input = {**(record.input or {}), "loras": [{"path": SECRET_URL, "scale": 1}]}
     record.api_version = "v3"
-    with Ledger.open(tmp_path / "ledger.sqlite3", "https://api.wavespeed.ai") as ledger:
+    with Ledger.open(folder / "ledger.sqlite3", "https://api.wavespeed.ai") as ledger:
         ledger.save([ledger.row(record)])
-    for found in (find_request(tmp_path, "x"), find_request(tmp_path / "x.png")):
-        assert found.job.params["loras"][0]["path"] == url
+    for found in (find_request(folder, "x"), find_request(folder / "x.png")):
+        assert found.job.params["loras"][0]["path"] == SECRET_URL
         assert (found.masked, found.api_version) == ((), "v3")

@@ -22,14 +22,6 @@ def listed(folder: Path, count: int = 5, side: int = 64, **flags: Any) -> Path:
     return write(folder, jobs)
 
 
-def sizes(paths: list[Path]) -> list[tuple[int, int]]:
-    found = []
-    for path in paths:
-        with Image.open(path) as image:
-            found.append(image.size)
-    return found
-
-
 def test_a_matrix_becomes_a_grid_with_labels(tmp_path: Path) -> None:
     [grid] = make_sheet([matrix(tmp_path / "grid", side=16, seeds=1)], tmp_path / "grid.png")
     [wall] = make_sheet([matrix(tmp_path / "wall", side=16, seeds=2)], tmp_path / "wall.png")
@@ -42,17 +34,17 @@ def test_a_matrix_becomes_a_grid_with_labels(tmp_path: Path) -> None:
         assert image.width > 2 * 32 + 5 * 300, "two images in a cell: a plain wall"
 
 
-@pytest.mark.parametrize(("count", "pages"), [(1, 1), (7, 1), (48, 1), (300, 7)])
+@pytest.mark.parametrize(("count", "pages"), [(1, 1), (42, 1), (100, 3)])
 def test_many_images_take_pages_of_a_readable_size(tmp_path: Path, count: int, pages: int) -> None:
     paths = make_sheet([listed(tmp_path / "run", count, 16)], tmp_path / "sheet.jpg")
-    assert abs(len(paths) - pages) <= 2
-    assert paths[0].name == "sheet.jpg"
-    assert [path.name for path in paths[1:]] == [f"sheet-{n}.jpg" for n in range(2, len(paths) + 1)]
-    assert all(width <= 2_000 and height <= 3_300 for width, height in sizes(paths))
+    assert [path.name for path in paths] == ["sheet.jpg", *(f"sheet-{n}.jpg" for n in range(2, pages + 1))]
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.width <= 2_000 and image.height <= 3_300
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".JPEG", "JPEG"), (".webp", "WEBP")])
-def test_kinds_and_replacing(tmp_path: Path, suffix: str, kind: str) -> None:
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".JPEG", "JPEG"), (".webp", "WEBP")])
+def test_a_sheet_is_replaced_and_nothing_else(tmp_path: Path, suffix: str, kind: str) -> None:
     run = listed(tmp_path / "run")
     target = tmp_path / f"deep/sheet{suffix}"
     for _ in range(2):
@@ -66,35 +58,27 @@ def test_kinds_and_replacing(tmp_path: Path, suffix: str, kind: str) -> None:
 
 def test_flagged_images_are_blurred_unless_asked_for(tmp_path: Path) -> None:
     run = listed(tmp_path / "run", 1, 320, nsfw=True)
-    hidden, shown = (
-        Image.open(make_sheet([run], tmp_path / f"{show}.png", show_nsfw=show)[0]).crop((40, 115, 320, 235))
-        for show in (False, True)
-    )
 
-    def edges(image: Any) -> int:
-        gray = image.convert("L")
-        moved = ImageChops.offset(gray, 0, 1).crop((0, 1, *gray.size))
-        return sum(ImageChops.difference(gray.crop((0, 1, *gray.size)), moved).histogram()[24:])
+    def edges(show_nsfw: bool) -> int:
+        [path] = make_sheet([run], tmp_path / f"{show_nsfw}.png", show_nsfw=show_nsfw)
+        gray = Image.open(path).convert("L").crop((40, 115, 320, 235))
+        return sum(ImageChops.difference(gray, ImageChops.offset(gray, 0, 1)).crop((0, 1, *gray.size)).histogram()[24:])
 
-    assert edges(shown) > 100
-    assert edges(hidden) < edges(shown) / 20
+    assert edges(True) > 100
+    assert edges(False) < edges(True) / 20
 
 
 def test_damaged_images_failures_and_strangers_text_have_their_place(tmp_path: Path) -> None:
     folder = listed(tmp_path / "run", 3)
     (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     make_sheet([folder], tmp_path / "sheet.png")
-    make_sheet(
-        [write(tmp_path / "failed", [failed("x", "1200: refused", prompt="\x1b[31m\u202e 東京 " * 99)])],
-        tmp_path / "f.png",
-    )
+    refused = failed("x", "1200: refused", prompt="\x1b[31m\u202e 東京 " * 99)
+    make_sheet([write(tmp_path / "failed", [refused])], tmp_path / "f.png")
     with pytest.raises(UsageError, match="no job"):
         make_sheet([write(tmp_path / "empty", [])], tmp_path / "x.png")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "word", "two words", "W" * 500, "many " * 200, "a\u2028b\x00c\x1b", "東京の夜" * 50]
-)
+@pytest.mark.parametrize("text", ["", "two words", "W" * 500, "many " * 200, "a\u2028b\x00c\x1b", "東京の夜" * 50])
 def test_text_fits_its_box(text: str) -> None:
     font = font_for(text, 17)
     lines = wrap(text, font, 140, 2)

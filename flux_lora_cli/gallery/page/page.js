@@ -458,7 +458,7 @@ function pageKeys(target) {
   };
   if (i >= 0) Object.assign(acts, { p: () => pick(i), ...copyKeys(i) });
   if (i >= 0 && !pairs) acts.c = () => (comparing === null ? startComparing(i) : openViewer(i));
-  if (i >= 0 || target === document.body || target === byId("main")) {
+  if (i >= 0 || target.matches("body, main, button")) {
     for (const name of ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"]) acts[name] = () => move(name, i >= 0 ? cards[i].querySelector(".shot") : null);
   }
   return acts;
