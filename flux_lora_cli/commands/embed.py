@@ -40,25 +40,28 @@ def embed(
     """
     from flux_lora_cli.gallery.embed import embed_images
 
-    def saved(path: Path, source: str, new: bool) -> None:
-        console.result(str(path))
-        console.event(Record("embedded", {"file": str(path), "source": source, "new": new}))
-
     names = None if only_file is None else set(read_only_file(only_file))
     if only:
         check_text("--only", *only)
         matching = _matching(folder, only)
         names = matching if names is None else names & matching
-    done = embed_images(folder, output, only=names, saved=saved)
-    for file, reason in done.left_out:
-        console.warn(f"{file}: {reason}", "not_embedded")
-    console.summary.update(embedded=done.written, kept=done.kept, failed=len(done.left_out))
-    kept = f", {done.kept:,} there already" if done.kept else ""
-    console.info(f"{counted(done.written, 'copy', 'copies')} written{kept}")
-    if not done.left_out:
+    copies = {True: 0, False: 0}
+    left_out: list[str] = []
+    for copy in embed_images(folder, output, only=names):
+        if copy.problem:
+            console.warn(f"{copy.file}: {copy.problem}", "not_embedded")
+            left_out.append(copy.file)
+            continue
+        copies[copy.new] += 1
+        console.result(str(copy.path))
+        console.event(Record("embedded", {"file": str(copy.path), "source": copy.file, "new": copy.new}))
+    written, kept = copies[True], copies[False]
+    console.summary.update(embedded=written, kept=kept, failed=len(left_out))
+    console.info(f"{counted(written, 'copy', 'copies')} written" + (f", {kept:,} there already" if kept else ""))
+    if not left_out:
         return 0
     raise ImageError(
-        f"{counted(len(done.left_out), 'image')} left out: {some([file for file, _ in done.left_out])}",
+        f"{counted(len(left_out), 'image')} left out: {some(left_out)}",
         f"flux-lora verify {folder} says which files are not as they were saved.",
     )
 

@@ -60,9 +60,9 @@ def gallery(
     if compare and output is not None:
         from flux_lora_cli.gallery.compare import build_review
 
-        review = build_review(folders[0], folders[1], output)
-        written.append(review.page)
-        counts = {change.lower().replace(" ", "_"): number for change, number in review.counts.items()}
+        page, changes = build_review(folders[0], folders[1], output)
+        written.append(page)
+        counts = {change.lower().replace(" ", "_"): number for change, number in changes.items()}
     else:
         from flux_lora_cli.gallery.page import build_gallery
         from flux_lora_cli.gallery.pictures import read_pictures

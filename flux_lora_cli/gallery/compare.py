@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from flux_lora_cli.errors import UsageError
@@ -16,16 +16,11 @@ from flux_lora_cli.gallery.pictures import OTHER_FOLDER, Picture, check_apart, p
 SIDES = ("before", "after")
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
-    """The page, and how many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``."""
-
-    page: Path
-    counts: dict[str, int]
-
-
-def build_review(before: Path, after: Path, output: Path) -> Review:
+def build_review(before: Path, after: Path, output: Path) -> tuple[Path, dict[str, int]]:
     """Write ``index.html`` and the images it shows into ``output``.
+
+    Returns:
+        the page, and how many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``.
 
     Raises:
         NotFoundError, FolderError: a folder cannot be read, or ``output`` not be written.
@@ -43,7 +38,7 @@ def build_review(before: Path, after: Path, output: Path) -> Review:
     summary = " · ".join(f"{number:,} {change.lower()}" for change, number in sorted(counts.items())) or "no images"
     old, new = (shown(folder.resolve().name) for folder in (before, after))
     page = write_page(output, f"{old} → {new}", summary, entries, [f"Before: {old}", f"After: {new}"])
-    return Review(page, dict(counts))
+    return page, dict(counts)
 
 
 def pair_folders(before: Path, after: Path) -> list[Entry]:

@@ -13,9 +13,9 @@ import json
 import re
 import struct
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, unescape
@@ -43,35 +43,21 @@ _TEXT_KEYS = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Embedded:
-    """What ``embed_images`` did.
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The copy of an image, new or there already, byte for byte; with a ``problem`` there is none."""
 
-    Attributes:
-        written: new copies.
-        kept: copies that stood there already, byte for byte.
-        left_out: ``(file, reason)`` of images of which there is no copy.
-    """
-
-    written: int = 0
-    kept: int = 0
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+    path: Path
+    file: str
+    new: bool = False
+    problem: str = ""
 
 
-def embed_images(
-    folder: Path,
-    target: Path,
-    *,
-    only: Collection[str] | None = None,
-    saved: Callable[[Path, str, bool], None] = lambda path, source, new: None,
-) -> Embedded:
+def embed_images(folder: Path, target: Path, *, only: Collection[str] | None = None) -> Iterator[Copy]:
     """Copy each saved image of ``folder`` into ``target`` under its own name, with its request inside.
-
-    A copy that stands there already, byte for byte, is left; nothing is ever overwritten.
 
     Args:
         only: job IDs (or aliases); None: all.
-        saved: called for each copy with its path, the image's file, and whether it is new.
 
     Raises:
         NotFoundError: there is no such folder, or it has no job of an ID in ``only``.
@@ -80,7 +66,6 @@ def embed_images(
     """
     check_apart(target, folder)
     pictures = read_pictures(folder)
-    done = Embedded()
     for picture in pictures if only is None else _chosen(pictures, only, folder):
         file = picture.output.file if picture.output else None
         if file is None:
@@ -88,16 +73,13 @@ def embed_images(
         try:
             filled = _filled(picture)
         except ImageError as error:
-            done.left_out.append((file, error.message))
+            yield Copy(target / file, file, problem=error.message)
             continue
         for name in input_names(picture.input):  # so that the copies can be replayed by themselves
             if is_image(folder, name) and not (target / name).exists():
                 with explained(folder / name):
                     _write_new(target, name, read_regular_file(folder / name, READ_LIMIT, follow=False))
-        new = _write_new(target, file, filled)
-        done.written, done.kept = done.written + new, done.kept + (not new)
-        saved(target / file, file, new)
-    return done
+        yield Copy(target / file, file, new=_write_new(target, file, filled))
 
 
 def _chosen(pictures: list[Picture], only: Collection[str], folder: Path) -> list[Picture]:

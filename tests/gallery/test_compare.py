@@ -62,8 +62,8 @@ def test_the_newest_of_an_edited_job_counts_and_one_id_in_two_presets_pairs_with
 
 
 def test_the_review_stands_alone(sides: tuple[Path, Path], tmp_path: Path) -> None:
-    review = build_review(*sides, tmp_path / "review")
-    assert review.counts == {"Changed": 1, "Unchanged": 1, "Only after": 1, "Only before": 1}
+    _, counts = build_review(*sides, tmp_path / "review")
+    assert counts == {"Changed": 1, "Unchanged": 1, "Only after": 1, "Only before": 1}
     shutil.move(tmp_path / "review", tmp_path / "elsewhere")
     for folder in sides:
         shutil.rmtree(folder)
@@ -110,7 +110,7 @@ def test_the_sheet_of_pairs_has_pages(tmp_path: Path) -> None:
 
 @pytest.fixture
 def review(sides: tuple[Path, Path], tmp_path: Path, open_file: Any) -> Any:
-    return open_file(build_review(*sides, tmp_path / "review").page)
+    return open_file(build_review(*sides, tmp_path / "review")[0])
 
 
 def test_what_changed_is_shown_side_by_side_swiped_and_blinking_by_keys(review: Any) -> None:
@@ -158,7 +158,7 @@ def test_blinking_shows_one_then_the_other_and_stops(review: Any) -> None:
 @pytest.mark.slow
 def test_a_pair_is_blurred_when_either_side_is_flagged(tmp_path: Path, open_file: Any) -> None:
     before, after = side(tmp_path / "before", {"x": 1}, nsfw=True), side(tmp_path / "after", {"x": 2})
-    page = open_file(build_review(before, after, tmp_path / "review").page)
+    page = open_file(build_review(before, after, tmp_path / "review")[0])
     assert page.locator(".shot.veiled").count() == 1
     press(page, "ArrowRight")
     page.evaluate("location.hash = 'image=x'")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from flux_lora_cli.errors import BadImage, FolderError, ImageError, NotFoundError, UsageError
-from flux_lora_cli.gallery.embed import SOURCE_TYPE, Embedded, embed_images, insert, read_request
+from flux_lora_cli.gallery.embed import SOURCE_TYPE, embed_images, insert, read_request
 from tests.conftest import require_tool
 from tests.gallery.make_run import NASA, RETRO, add_image, draw, job, matrix, one_image, write
 
@@ -73,11 +73,9 @@ def run_of(tmp_path: Path) -> Any:
 
 def copy_of(folder: Path, target: Path) -> Path:
     """Embed the one image of a folder."""
-    copies: list[Path] = []
-    done = embed_images(folder, target, saved=lambda path, source, new: copies.append(path))
-    assert done.left_out == []
-    [path] = copies
-    return path
+    [copy] = embed_images(folder, target)
+    assert copy.new and not copy.problem
+    return copy.path
 
 
 def embedded(copy: Path) -> dict[str, Any]:
@@ -173,19 +171,18 @@ def test_any_request_comes_back_as_it_was(kind: str, request: dict[str, Any]) ->
 
 def test_text_that_no_jpeg_holds_is_named_and_left_out(run_of: Any, tmp_path: Path) -> None:
     text = "".join(map(chr, random.Random(2).choices(range(0x4E00, 0x9FFF), k=60_000)))
-    done = embed_images(run_of("jpg", prompt=text), tmp_path / "out")
-    assert "too long for a JPEG" in done.left_out[0][1]
+    [copy] = embed_images(run_of("jpg", prompt=text), tmp_path / "out")
+    assert "too long for a JPEG" in copy.problem
     assert not (tmp_path / "out").exists()
 
 
 def test_again_is_nothing_new_and_nothing_is_overwritten(run_of: Any, tmp_path: Path) -> None:
     run = run_of("png")
-    assert embed_images(run, tmp_path / "out") == Embedded(written=1)
-    assert embed_images(run, tmp_path / "out") == Embedded(kept=1)
+    assert [[copy.new for copy in embed_images(run, tmp_path / "out")] for _ in range(2)] == [[True], [False]]
     path = tmp_path / "out/deep/er/x.png"
     path.write_bytes(b"mine")
     with pytest.raises(FolderError, match="is another file"):
-        embed_images(run, tmp_path / "out")
+        list(embed_images(run, tmp_path / "out"))
     assert path.read_bytes() == b"mine"
     assert [p.name for p in path.parent.iterdir()] == ["x.png"], "no temporary file stays"
 
@@ -195,7 +192,7 @@ def test_the_runs_folder_is_no_target(run_of: Any, tmp_path: Path, target: str) 
     run = run_of("png")
     (tmp_path / "link").symlink_to(tmp_path / "run")
     with pytest.raises(UsageError, match="never altered"):
-        embed_images(run, tmp_path / target)
+        list(embed_images(run, tmp_path / target))
 
 
 @pytest.mark.parametrize(("harm", "words"), [("alter", "not the one"), ("remove", "gone"), ("link", "gone")])
@@ -209,18 +206,17 @@ def test_an_image_that_is_not_as_it_was_is_left_out(run_of: Any, tmp_path: Path,
     if harm == "link":
         (tmp_path / "away.png").write_bytes(data)
         image.symlink_to(tmp_path / "away.png")
-    done = embed_images(folder, tmp_path / "out")
-    assert done.written == 0
-    assert [(name, words in why) for name, why in done.left_out] == [("deep/er/x.png", True)]
+    [copy] = embed_images(folder, tmp_path / "out")
+    assert copy.file == "deep/er/x.png" and words in copy.problem
+    assert not copy.path.exists()
 
 
 def test_only_the_jobs_that_were_asked_for(tmp_path: Path) -> None:
     folder = matrix(tmp_path / "run", side=8)
     done = embed_images(folder, tmp_path / "out", only=["dawn/plain/1", "reef/both/3"])
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["dawn-plain-1.png", "reef-both-3.png"]
-    assert done.written == 2
+    assert [copy.file for copy in done] == ["dawn-plain-1.png", "reef-both-3.png"]
     with pytest.raises(NotFoundError) as caught:
-        embed_images(folder, tmp_path / "none", only=["dawn/plain/1", "dawn/plan/1"])
+        list(embed_images(folder, tmp_path / "none", only=["dawn/plain/1", "dawn/plan/1"]))
     assert "did you mean 'dawn/plain/1'?" in caught.value.hint
     assert not (tmp_path / "none").exists()
 
@@ -265,5 +261,5 @@ def test_links_in_the_target_are_not_written_through(run_of: Any, tmp_path: Path
     (tmp_path / "out").mkdir()
     (tmp_path / "out/deep").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FolderError, match="leads out"):
-        embed_images(run, tmp_path / "out")
+        list(embed_images(run, tmp_path / "out"))
     assert not list((tmp_path / "elsewhere").rglob("*"))

@@ -48,7 +48,7 @@ def test_by_hash_whatever_its_name_and_in_a_folder_below(run: Path, tmp_path: Pa
 def test_by_the_request_inside_far_from_its_folder(tmp_path: Path, sandbox: bool) -> None:
     service = "sandbox" if sandbox else "https://a.example"
     folder = one_image(tmp_path / "run", job("dawn/1", seed=7), sandbox=sandbox, service=service)
-    embed_images(folder, tmp_path / "out")
+    list(embed_images(folder, tmp_path / "out"))
     alone = tmp_path / "alone.png"
     shutil.move(tmp_path / "out/x.png", alone)
     found, wanted = find_request(alone), find_request(folder, "dawn/1")
@@ -64,7 +64,7 @@ def test_a_local_input_image_is_the_copy_that_the_folder_kept(tmp_path: Path, ke
     folder = one_image(tmp_path / "run", job("i2i", image=name))
     (folder / "inputs").mkdir()
     (folder / name).write_bytes(data)
-    embed_images(folder, tmp_path / "out")
+    list(embed_images(folder, tmp_path / "out"))
     if kept == "gone":
         (tmp_path / "out" / name).unlink()
     if kept == "another":
@@ -106,7 +106,7 @@ def test_what_cannot_be_replayed(
 
 def test_a_masked_secret_is_told_unless_the_ledger_still_knows_it(tmp_path: Path) -> None:
     folder = one_image(tmp_path / "run", job("x", loras=[{"path": SECRET_URL.replace("hunter2secret", "***")}]))
-    embed_images(folder, tmp_path / "out")
+    list(embed_images(folder, tmp_path / "out"))
     assert find_request(tmp_path / "out/x.png").masked == ("loras",)
     [record] = read_manifest(folder).records
     record.input = {**(record.input or {}), "loras": [{"path": SECRET_URL, "scale": 1}]}
