@@ -266,7 +266,7 @@ def _facts(picture: Picture) -> list[tuple[str, str]]:
     facts: list[tuple[str, Any]] = [
         ("State", picture.status + (", replaced by a later job of this ID" if picture.replaced else "")),
         ("Reason", picture.why),
-        *((shown(name), value) for name, value in record.axes.items()),
+        *((shown(name), value) for name, value in record.axes.items() if name not in request),
         ("Model", record.model),
         *(("LoRA", f"{shown(path)} · {shown(scale)}") for path, scale in picture.loras),
         *((names.get(key, shown(key)), request.get(key)) for key in parameters),

@@ -29,7 +29,6 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jpg-progressive": ("JPEG", "L", {"progressive": True}),
     "webp": ("WEBP", "RGB", {"quality": 80}),
     "webp-alpha": ("WEBP", "RGBA", {"quality": 80}),
-    "webp-lossless": ("WEBP", "RGB", {"lossless": True}),
     "webp-lossless-alpha": ("WEBP", "RGBA", {"lossless": True}),
 }
 PROMPT = 'a "red" rocket, Ωmega → 東京 & <b>\nsecond line: {x|y}, 100%'
@@ -156,19 +155,6 @@ def test_any_prompt_survives(run_of: Any, tmp_path: Path, kind: str, text: str) 
     assert pixels(copy.read_bytes()) == pixels(picture(kind))
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    kind=st.sampled_from(["png", "jpg", "webp"]),
-    request=st.dictionaries(
-        st.text(max_size=8), st.text(max_size=30) | st.integers() | st.floats(allow_nan=False) | st.none(), max_size=5
-    ),
-)
-def test_any_request_comes_back_as_it_was(kind: str, request: dict[str, Any]) -> None:
-    record = {"version": 1, "model": "m", "input": request}
-    filled = insert(picture(kind), json.dumps(record), "text")
-    assert read_request(filled) == record
-
-
 def test_text_that_no_jpeg_holds_is_named_and_left_out(run_of: Any, tmp_path: Path) -> None:
     text = "".join(map(chr, random.Random(2).choices(range(0x4E00, 0x9FFF), k=60_000)))
     [copy] = embed_images(run_of("jpg", prompt=text), tmp_path / "out")
@@ -253,13 +239,3 @@ def test_damaged_files_give_an_answer_or_a_named_error(kind: str, cut: int, at: 
     assert read_request(damaged) is None or read_request(damaged)
     with contextlib.suppress(BadImage, ImageError):
         insert(damaged, "{}", "t")
-
-
-def test_links_in_the_target_are_not_written_through(run_of: Any, tmp_path: Path) -> None:
-    run = run_of("png")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/deep").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(FolderError, match="leads out"):
-        list(embed_images(run, tmp_path / "out"))
-    assert not list((tmp_path / "elsewhere").rglob("*"))

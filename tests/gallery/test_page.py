@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -65,26 +66,21 @@ def test_policy_allows_the_pages_own_script_and_style_alone(tmp_path: Path) -> N
     assert not [(tag, a) for tag, a in elements.found if any(name.startswith("on") or name == "style" for name in a)]
 
 
-def test_the_page_is_self_contained_and_names_no_place_of_this_machine(tmp_path: Path) -> None:
-    page = page_of(matrix(tmp_path / "deep" / "posters", side=8))
-    own = page.split('id="data">')[0] + page.split('id="data">')[1].split("</script>", 1)[1]
+def test_the_page_is_self_contained_and_shows_images_and_captions_without_the_script(tmp_path: Path) -> None:
+    folder = matrix(tmp_path / "deep" / "posters", side=8)
+    page = page_of(folder)
+    head, tail = page.split('id="data">')
+    own = head + tail.split("</script>", 1)[1]
     assert set(re.findall(r"https?://[^\s'\"]+", own)) == {"http://www.w3.org/2000/svg"}
     assert "cdn.example" not in page, "where an image came from is not told"
     assert str(tmp_path) not in page
-
-
-def test_images_and_captions_stand_there_without_the_script(tmp_path: Path) -> None:
-    folder = matrix(tmp_path, side=8)
-    elements = Elements(page_of(folder).split("<script")[0])
+    elements = Elements(page.split("<script")[0])
     images = elements.of("img")
     assert len(images) == 33
-    assert all((folder / str(image["src"])).is_file() and image["loading"] == "lazy" for image in images)
-    assert all(image["alt"] for image in images)
+    assert all((folder / str(image["src"])).is_file() and image["alt"] for image in images)
     text = " ".join(elements.text)
-    assert "a lunar base at dawn" in text
-    assert "refused by the service's moderation" in text
-    assert "the service deleted it" in text
-    assert "Being made" in text
+    for words in ("a lunar base at dawn", "refused by the service's", "the service deleted it", "Being made"):
+        assert words in text
 
 
 def test_hostile_text_is_only_text(tmp_path: Path) -> None:
@@ -103,19 +99,17 @@ def test_hostile_text_is_only_text(tmp_path: Path) -> None:
     assert not re.search("[\u202e\u2066\x00\x1b]", page), "what reorders or steers is escaped"
 
 
-@pytest.mark.parametrize("name", ["../out.png", "/etc/x.png", "a/../../x.png", "https://evil.example/x.png", "x.txt"])
+@pytest.mark.parametrize("name", ["../out.png", "/etc/x.png", "https://evil.example/x.png", "x.txt", "link.png"])
 def test_a_file_that_is_no_image_of_the_folder_is_never_linked(tmp_path: Path, name: str) -> None:
     entry = job("x")
     add_image(tmp_path / "run", entry, draw(1, 8, 8), "fine.png")
     entry["outputs"][0]["file"] = name
     (tmp_path / "out.png").write_bytes(draw(1, 8, 8))
     (tmp_path / "run/x.txt").write_text("no image")
+    (tmp_path / "run/link.png").symlink_to(tmp_path / "out.png")
     folder = write(tmp_path / "run", [entry])
-    try:
-        page = page_of(folder)
-    except FolderError:
-        return  # the reader refuses such a manifest whole
-    assert not Elements(page).of("img")
+    with suppress(FolderError):  # the reader refuses such a manifest whole
+        assert not Elements(page_of(folder)).of("img")
 
 
 def test_secrets_are_masked_everywhere(tmp_path: Path) -> None:
@@ -126,14 +120,11 @@ def test_secrets_are_masked_everywhere(tmp_path: Path) -> None:
         failed("two", f"1200: cannot load {url}", loras=loras, history=[{"task_id": "t", "error": f"bad {url}"}]),
     ]
     add_image(tmp_path, entries[0], draw(1, 8, 8), "x.png")
+    entries.append(job("three", loras={"path": url}))
     page = page_of(write(tmp_path, entries))
     assert SECRET not in page
-    assert "***" in data_of(page)["items"][0]["yaml"]
-
-
-@pytest.mark.parametrize("loras", ["text", [1], [{"scale": 1}], {"path": "x"}])
-def test_a_request_that_no_preset_can_ask_for_has_no_yaml(tmp_path: Path, loras: Any) -> None:
-    assert data_of(page_of(write(tmp_path, [job("x", loras=loras)])))["items"][0]["yaml"] == ""
+    one, _, three = data_of(page)["items"]
+    assert "***" in one["yaml"] and three["yaml"] == "", "a preset cannot ask for that"
 
 
 def test_replaced_jobs_are_marked_and_can_be_filtered(tmp_path: Path) -> None:
@@ -205,10 +196,3 @@ def test_what_is_no_matrix_has_no_axes(tmp_path: Path, number: int) -> None:
     columns, rows = choose_axes(facets_of(read_pictures(folder)))
     assert rows is None
     assert (columns is None) == (number < 2)
-
-
-def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
-    folder = one_image(tmp_path / "run", job("x"))
-    (folder / "x.png").rename(tmp_path / "away.png")
-    (folder / "x.png").symlink_to(tmp_path / "away.png")
-    assert not Elements(page_of(folder)).of("img")
