@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.conftest import DEV, DEV3, MODEL, Caller, FakeClock, Make
+from tests.sandbox.conftest import DEV, MODEL, Caller, FakeClock, Make
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,3 @@ def test_the_rate_counts_images_and_says_when_to_come_back(make: Make, clock: Fa
     assert [call("POST", DEV, {}).status for _ in range(2)] == [200, 429]
     assert len(call.sandbox.charges) == 4
     assert make(clock=clock, rate=2.0).submit(num_images=4)  # a rate below one request
-
-
-def test_after_seven_days_everything_is_gone_but_the_bill(make: Make, clock: FakeClock) -> None:
-    call = make(clock=clock)
-    task = call.submit(DEV3)
-    url = call.result(task, "v3")["outputs"][0]
-    clock.now += 7 * 86400 + 1
-    assert call("GET", f"/api/v3/predictions/{task}/result").status == call("GET", url, key=None).status == 404
-    assert call.listed() == []
-    assert call.bill() == [(task, "deduct", 0.015)]

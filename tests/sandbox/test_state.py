@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,21 +50,10 @@ def _damaged(path: Path) -> None:
     path.write_bytes(data)
 
 
-def _trigger(path: Path) -> None:
-    with Sandbox(state=path):
-        pass
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TRIGGER t AFTER INSERT ON tasks BEGIN DELETE FROM bill; END")
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [lambda path: path.write_text("not a database, but a long text " * 50), _damaged, _trigger],
-    ids=["text", "damaged", "trigger"],
-)
-def test_a_broken_state_is_moved_aside_and_begun_anew(tmp_path: Path, spoil: object, make: Make) -> None:
+@pytest.mark.parametrize("spoil", [lambda path: path.write_text("not a database " * 50), _damaged])
+def test_a_broken_state_is_moved_aside_and_begun_anew(tmp_path: Path, spoil: Any, make: Make) -> None:
     state = tmp_path / "sandbox.sqlite3"
-    spoil(state)  # type: ignore[operator]
+    spoil(state)
     before = state.read_bytes()
     call = make(state=state)
     assert call.submit() and len(call.sandbox.charges) == 1

@@ -188,8 +188,19 @@ def test_the_list_is_narrowed_by_model_status_and_time(make: Make, clock: FakeCl
     first = call.submit()
     clock.now += 6
     second, third = call.submit(DEV3), call.submit("/api/v3/wavespeed-ai/flux-schnell-lora")
-    found = [call.listed(status=status) for status in ("completed", "processing", "created", "failed")]
-    assert found == [[first], [second], [third], []]
-    assert call.listed(model=MODEL) == [second, first]
-    assert call.listed(created_before=call.result(first)["created_at"]) == [first]
-    assert call.listed(created_after="2027-01-15T08:00:05.123456789Z") == [third, second]
+    for wanted, found in (
+        ({"status": "completed"}, [first]), ({"status": "processing"}, [second]), ({"status": "created"}, [third]),
+        ({"model": MODEL}, [second, first]), ({"created_before": "2027-01-15T08:00:00Z"}, [first]),
+        ({"created_after": "2027-01-15T08:00:05.123456789Z"}, [third, second]),
+    ):  # fmt: skip
+        assert call.listed(**wanted) == found
+
+
+def test_after_seven_days_everything_is_gone_but_the_bill(make: Make, clock: FakeClock) -> None:
+    call = make(clock=clock)
+    task = call.submit(DEV3)
+    url = call.result(task, "v3")["outputs"][0]
+    clock.now += 7 * 86400 + 1
+    assert call("GET", f"/api/v3/predictions/{task}/result").status == call("GET", url, key=None).status == 404
+    assert call.listed() == []
+    assert call.bill() == [(task, "deduct", 0.015)]
