@@ -45,17 +45,16 @@ def embed(
         check_text("--only", *only)
         matching = _matching(folder, only)
         names = matching if names is None else names & matching
-    copies = {True: 0, False: 0}
+    written = kept = 0
     left_out: list[str] = []
     for copy in embed_images(folder, output, only=names):
         if copy.problem:
             console.warn(f"{copy.file}: {copy.problem}", "not_embedded")
             left_out.append(copy.file)
             continue
-        copies[copy.new] += 1
+        written, kept = written + copy.new, kept + (not copy.new)
         console.result(str(copy.path))
         console.event(Record("embedded", {"file": str(copy.path), "source": copy.file, "new": copy.new}))
-    written, kept = copies[True], copies[False]
     console.summary.update(embedded=written, kept=kept, failed=len(left_out))
     console.info(f"{counted(written, 'copy', 'copies')} written" + (f", {kept:,} there already" if kept else ""))
     if not left_out:

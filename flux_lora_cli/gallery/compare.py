@@ -10,7 +10,7 @@ from pathlib import Path
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.files import explained, make_folders, read_pieces, write_atomically
 from flux_lora_cli.gallery.page import PAGE, Entry, check_place, url, write_page
-from flux_lora_cli.gallery.pictures import OTHER_FOLDER, Picture, check_apart, place_for, read_pictures, shown
+from flux_lora_cli.gallery.pictures import OTHER_FOLDER, Picture, check_apart, name_of, place_for, read_pictures
 
 #: Where the images of either side lie in the review folder.
 SIDES = ("before", "after")
@@ -36,7 +36,7 @@ def build_review(before: Path, after: Path, output: Path) -> tuple[Path, dict[st
         entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
     counts = Counter(pair.change for pair in pairs)
     summary = " · ".join(f"{number:,} {change.lower()}" for change, number in sorted(counts.items())) or "no images"
-    old, new = (shown(folder.resolve().name) for folder in (before, after))
+    old, new = name_of(before), name_of(after)
     page = write_page(output, f"{old} → {new}", summary, entries, [f"Before: {old}", f"After: {new}"])
     return page, dict(counts)
 

@@ -33,6 +33,7 @@ from flux_lora_cli.gallery.pictures import (
     choose_axes,
     facet,
     facets_of,
+    name_of,
     read_pictures,
     shape_of,
     shown,
@@ -82,7 +83,7 @@ def build_gallery(folders: Sequence[Path], output: Path | None = None) -> Path:
     """
     pictures = [picture for folder in folders for picture in read_pictures(folder)]
     target = output or folders[0]
-    title = ", ".join(shown(folder.resolve().name) for folder in folders[:4]) + (" …" if len(folders) > 4 else "")
+    title = ", ".join(map(name_of, folders[:4])) + (" …" if len(folders) > 4 else "")
     entries = [Entry((p,), (url(_relative(target, p)) if p.file else None,)) for p in pictures]
     return write_page(target, title, _summary(pictures), entries)
 
@@ -289,7 +290,7 @@ def _facts(picture: Picture) -> list[tuple[str, str]]:
         ("Preset", record.preset),
         ("Also", ", ".join(record.aliases)),
         ("Fingerprint", record.fingerprint),
-        ("Folder", picture.folder.resolve().name),
+        ("Folder", name_of(picture.folder)),
         ("Service", picture.manifest.service),
     ]
     return [(name, shown(value)[:2000]) for name, value in facts if value not in (None, "")]

@@ -104,6 +104,11 @@ def shown(value: object) -> str:
     return printable(mask_secrets(str(value)), keep_newlines=True)
 
 
+def name_of(folder: Path) -> str:
+    """The folder's own name, whichever way a path leads to it."""
+    return shown(folder.resolve().name)
+
+
 def read_pictures(folder: Path) -> list[Picture]:
     """Every image and gap of an output folder, in the manifest's order.
 
@@ -199,7 +204,7 @@ def facets_of(pictures: Sequence[Picture]) -> list[Facet]:
         facet("prompt", "Prompt", [p.prompt for p in pictures]),
         facet("output", "Image of job", [p.output.index + 1 if p.output else 1 for p in pictures]),
         facet("preset", "Preset", [p.record.preset for p in pictures]),
-        facet("folder", "Folder", [p.folder.resolve().name for p in pictures]),
+        facet("folder", "Folder", [name_of(p.folder) for p in pictures]),
     ]
     kept: dict[tuple[int, ...], Facet] = {}  # of those that divide the pictures alike, the first
     for each in found:

@@ -19,7 +19,16 @@ from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.files import explained, make_folders, write_atomically
 from flux_lora_cli.gallery.compare import pair_folders
-from flux_lora_cli.gallery.pictures import Picture, caption_of, choose_axes, facets_of, read_pictures, shape_of, shown
+from flux_lora_cli.gallery.pictures import (
+    Picture,
+    caption_of,
+    choose_axes,
+    facets_of,
+    name_of,
+    read_pictures,
+    shape_of,
+    shown,
+)
 from flux_lora_cli.text import counted
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -78,14 +87,14 @@ def make_sheet(folders: Sequence[Path], target: Path, *, show_nsfw: bool = False
         table = [("", row) for row in _chunks(tiles, wide)]
     if any(p.manifest.sandbox for p in pictures):
         notes.append("sandbox")
-    title = ", ".join(folder.resolve().name for folder in folders[:4])
+    title = ", ".join(map(name_of, folders[:4]))
     return _write(target, title, notes, heads, table, _tall(pictures), show_nsfw)
 
 
 def make_pair_sheet(before: Path, after: Path, target: Path, *, show_nsfw: bool = False) -> list[Path]:
     """Write a contact sheet of what differs between two folders, in pairs. Raises as ``make_sheet``."""
     pairs = [pair for pair in pair_folders(before, after) if not pair.same]
-    heads = (f"Before: {before.resolve().name}", f"After: {after.resolve().name}")
+    heads = (f"Before: {name_of(before)}", f"After: {name_of(after)}")
     rows: list[_Row] = [(pair.picture.name, [_Tile(side, detail="not here") for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
     return _write(target, "Before and after", notes, heads, rows, _tall([pair.picture for pair in pairs]), show_nsfw)

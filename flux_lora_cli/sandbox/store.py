@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sqlite3
 import stat
 import threading
@@ -49,7 +48,6 @@ CREATE TABLE IF NOT EXISTS files (
   id TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL, data BLOB, created REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value REAL NOT NULL);
 """
-_NAMES: Final = set(re.findall(r"(?:TABLE|INDEX) IF NOT EXISTS (\w+)", _SCHEMA))
 
 
 class Task(NamedTuple):
@@ -284,9 +282,8 @@ def _connected(path: Path | str) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA synchronous=OFF")
         db.execute("BEGIN IMMEDIATE")  # another process may be creating the very file
-        found = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
         marks = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-        if found and (marks != [_APPLICATION, _LAYOUT] or found != _NAMES):
+        if marks != [_APPLICATION, _LAYOUT] and db.execute("SELECT name FROM sqlite_master").fetchone():
             raise sqlite3.DatabaseError("written by another program or version")
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
