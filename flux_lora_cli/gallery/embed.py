@@ -26,7 +26,16 @@ from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadImage, FolderError, ImageError
 from flux_lora_cli.folder.entries import masked
 from flux_lora_cli.folder.files import explained, make_folders, read_regular_file, write_atomically
-from flux_lora_cli.gallery.pictures import Picture, check_apart, is_image, no_job, place_for, read_pictures, shown
+from flux_lora_cli.gallery.pictures import (
+    OTHER_FOLDER,
+    Picture,
+    check_apart,
+    is_image,
+    no_job,
+    place_for,
+    read_pictures,
+    shown,
+)
 from flux_lora_cli.text import mask_secrets
 
 #: Larger files are not read for a request. Bytes; the tool itself saves none above 100 MB.
@@ -119,8 +128,7 @@ def _write_new(target: Path, relative: str, data: bytes) -> bool:
             write_atomically(path, data, mode=0o644)
             return True
         if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
-            hint = "Nothing is ever overwritten: name another folder with -o."
-            raise FolderError(f"{path} is there already, and is another file", hint)
+            raise FolderError(f"{path} already exists and differs; nothing is ever overwritten", OTHER_FOLDER)
     return False
 
 

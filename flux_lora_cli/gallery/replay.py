@@ -85,7 +85,7 @@ def _from_image(target: Path) -> ReplaySource:
     embedded = read_request(data)
     if embedded is None:
         raise NotFoundError(
-            f"nothing says how {target} was made: it carries no request, and no {MANIFEST_NAME} near it knows it",
+            f"nothing says how {target} was made: it carries no request, and no {MANIFEST_NAME} near it lists it",
             "Name its folder and its job: flux-lora replay DIR JOB",
         )
     inputs = input_names(embedded["input"])

@@ -115,13 +115,13 @@ def _write(
     """Draw and save the table, cut into pages of a readable size. ``heads``: of the columns; none on a wall."""
     kind = _FORMATS.get(target.suffix.lower())
     if kind is None:
-        raise UsageError(f"{target.name}: a sheet's name ends in .png, .jpg or .webp")
+        raise UsageError(f"{target.name}: the name of a sheet must end in .png, .jpg or .webp")
     high = max(1, (_MAX_HEIGHT - 2 * _MARGIN - 110) // (tall + (0 if heads else _CAPTION) + _GAP))
     spans = [slice(start, start + _MAX_COLUMNS) for start in range(0, len(heads) or 1, _MAX_COLUMNS)]
     pages = [(part, span) for part in _chunks(rows, high) or [[]] for span in spans]
     targets = [target, *(target.with_stem(f"{target.stem}-{n}") for n in range(2, len(pages) + 1))]
     if foreign := [path for path in targets if os.path.lexists(path) and not _is_ours(path)]:
-        raise UsageError(f"{foreign[0]} is not a sheet of flux-lora, and is left alone", "Name another file.")
+        raise UsageError(f"{foreign[0]} was not written by flux-lora, and is left alone", "Name another file.")
     exif = Image.Exif()
     exif[_SOFTWARE] = f"{_MARK} {__version__}"
     for number, ((part, span), path) in enumerate(zip(pages, targets, strict=True), 1):

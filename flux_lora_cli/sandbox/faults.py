@@ -24,12 +24,12 @@ KINDS: Final[dict[str, str]] = {
     "STATUS": "refuse with this HTTP status, 400 to 599",
     "reset": "carry out, then reset the connection",
     "stall": "carry out, then say nothing for SECONDS [3600]",
-    "slow": "carry out, and answer SECONDS later [2]",
-    "cut": "carry out, and send half of the answer",
-    "html": "carry out, and answer with a page of HTML",
-    "failed": "let the task fail with CODE [1200] (submit, result)",
-    "stuck": "let the task never end (submit); say that it still runs (result)",
-    "few": "make an output less than asked for (submit, result)",
+    "slow": "carry out, then answer SECONDS later [2]",
+    "cut": "carry out, then send half of the answer",
+    "html": "carry out, then answer with a page of HTML",
+    "failed": "fail the task with CODE [1200] (submit, result)",
+    "stuck": "never end the task (submit); report it as still running (result)",
+    "few": "make one output fewer than asked for (submit, result)",
     "charged-twice": "charge the task twice (submit)",
 }
 _TASKS: Final = ("submit", "result")

@@ -167,7 +167,7 @@ def test_again_is_nothing_new_and_nothing_is_overwritten(run_of: Any, tmp_path: 
     assert [[copy.new for copy in embed_images(run, tmp_path / "out")] for _ in range(2)] == [[True], [False]]
     path = tmp_path / "out/deep/er/x.png"
     path.write_bytes(b"mine")
-    with pytest.raises(FolderError, match="is another file"):
+    with pytest.raises(FolderError, match="already exists"):
         list(embed_images(run, tmp_path / "out"))
     assert path.read_bytes() == b"mine"
     assert [p.name for p in path.parent.iterdir()] == ["x.png"], "no temporary file stays"

@@ -238,7 +238,7 @@ function toast(text) {
 }
 
 async function copy(text, what) {
-  try { await navigator.clipboard.writeText(text); toast(`${what} copied`); } catch { toast("This browser does not let the page copy"); }
+  try { await navigator.clipboard.writeText(text); toast(`${what} copied`); } catch { toast("The browser does not allow copying"); }
 }
 
 /* From a file: page the folder's place is known; elsewhere the command is for inside the page's folder. */
@@ -252,6 +252,7 @@ function replayCommand(item) {
   return ["flux-lora", "replay", ...words.map(quote), ...(item.sandbox ? ["--sandbox"] : [])].join(" ");
 }
 
+/* What can be copied of an image: the key, its name, the text. */
 const copies = (i) => [
   ["r", "replay command", replayCommand(items[i])],
   ["y", "preset YAML", items[i].yaml],
@@ -371,7 +372,7 @@ function drawPanel(two) {
   const yaml = other === null && item.yaml && make("details", {}, make("summary", {}, "As preset YAML"), make("pre", { tabindex: "0", dir: "auto" }, item.yaml));
   return make("div", { class: "panel", tabindex: "0", role: "group", "aria-label": "Details" },
     item.problem && other === null && make("p", { class: "problem", dir: "auto" }, item.problem),
-    other === null && make("p", { class: "says", dir: "auto" }, item.sides.at(-1).prompt || "The prompt is not known."),
+    other === null && make("p", { class: "says", dir: "auto" }, item.sides.at(-1).prompt || "Unknown prompt"),
     make("div", { class: "actions" }, ...actions), two ? differences() : facts(item.sides[0].facts), yaml);
 }
 
@@ -387,7 +388,7 @@ function differences() {
   const names = [...new Set(maps.flatMap((map) => [...map.keys()]))];
   const rows = names.filter((name) => !NEVER_SAME.has(name) && maps[0].get(name) !== maps[1].get(name));
   const cell = (map, name) => make("td", { dir: "auto" }, map.get(name) ?? "–");
-  return make("table", { class: "differences" }, make("caption", { class: "soft" }, rows.length ? "What differs" : "All that is known of the two is the same."),
+  return make("table", { class: "differences" }, make("caption", { class: "soft" }, rows.length ? "What differs" : "No known difference"),
     rows.length && make("thead", {}, make("tr", {}, make("td", {}), ...labels().map((text) => make("th", { scope: "col", dir: "auto" }, text)))),
     make("tbody", {}, ...rows.map((name) => make("tr", {}, make("th", { scope: "row", dir: "auto" }, name), cell(maps[0], name), cell(maps[1], name)))));
 }
@@ -396,7 +397,7 @@ function startComparing(i) {
   comparing = i;
   if (byId("viewer").open) byId("viewer").close();
   document.body.classList.add("comparing");
-  toast("Now open the image to compare it with (Escape: neither)");
+  toast("Now open the image to compare it with, or press Escape to cancel");
 }
 
 /* ---- keyboard and mouse ---- */
@@ -475,9 +476,9 @@ function onClick(event) {
 }
 
 function openHelp() {
-  const keys = [["← → ↑ ↓", "move between images"], ["Enter", "open the image"], ["p", "pick it, or take the pick back"], ["c", "compare it with another"], ["g", "wall or grid"], ["/", "search"],
+  const keys = [["← → ↑ ↓", "move between images"], ["Enter", "open the image"], ["p", "pick it, or undo the pick"], ["c", "compare it with another"], ["g", "wall or grid"], ["/", "search"],
     ["s w b", "two images: side by side, swipe, blink"], ["f", "full size"], ["r y t l", "copy replay command, preset YAML, prompt, link"], ["Esc", "close"]];
-  if (pairs) keys.splice(3, 1, ["u", "show what did not change, too"]);
+  if (pairs) keys.splice(3, 1, ["u", "also show what did not change"]);
   byId("help").replaceChildren(make("div", { class: "viewer-head" }, make("h2", { id: "help-title" }, "Keyboard"), button("✕", () => byId("help").close(), { class: "quiet", "aria-label": "Close" })),
     make("dl", { class: "facts" }, ...keys.flatMap(([key, text]) => [make("dt", {}, ...key.split(" ").map((one) => make("kbd", {}, one))), make("dd", {}, text)])));
   byId("help").showModal();
