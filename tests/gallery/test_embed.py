@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from flux_lora_cli.errors import BadImage, FolderError, ImageError, NotFoundError, UsageError
+from flux_lora_cli.errors import BadImage, FolderError, ImageError, UsageError
 from flux_lora_cli.gallery.embed import SOURCE_TYPE, embed_images, insert, read_request
 from tests.conftest import require_tool
-from tests.gallery.make_run import NASA, RETRO, add_image, draw, job, matrix, one_image, write
+from tests.gallery.make_run import NASA, RETRO, add_image, draw, job, write
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "png": ("PNG", "RGB", {}),
@@ -197,16 +197,6 @@ def test_an_image_that_is_not_as_it_was_is_left_out(run_of: Any, tmp_path: Path,
     assert not copy.path.exists()
 
 
-def test_only_the_jobs_that_were_asked_for(tmp_path: Path) -> None:
-    folder = matrix(tmp_path / "run", side=8)
-    done = embed_images(folder, tmp_path / "out", only=["dawn/plain/1", "reef/both/3"])
-    assert [copy.file for copy in done] == ["dawn-plain-1.png", "reef-both-3.png"]
-    with pytest.raises(NotFoundError) as caught:
-        list(embed_images(folder, tmp_path / "none", only=["dawn/plain/1", "dawn/plan/1"]))
-    assert "did you mean 'dawn/plain/1'?" in caught.value.hint
-    assert not (tmp_path / "none").exists()
-
-
 @pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
 def test_no_copy_holds_a_secret(run_of: Any, tmp_path: Path, kind: str) -> None:
     url = "https://user:hunter2secret@civitai.com/x?token=hunter2secret"
@@ -214,15 +204,6 @@ def test_no_copy_holds_a_secret(run_of: Any, tmp_path: Path, kind: str) -> None:
     assert b"hunter2secret" not in copy.read_bytes()
     assert "hunter2secret".encode("utf-16-be") not in copy.read_bytes()
     assert embedded(copy)["input"]["loras"][0]["path"] == "https://***@civitai.com/x?token=***"
-
-
-def test_the_input_image_comes_along(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    (folder / "inputs").mkdir(parents=True)
-    (folder / "inputs/abc.png").write_bytes(draw(2, 8, 8))
-    one_image(folder, job("i2i", image="inputs/abc.png"))
-    copy_of(folder, tmp_path / "out")
-    assert (tmp_path / "out/inputs/abc.png").read_bytes() == draw(2, 8, 8)
 
 
 @settings(max_examples=80, deadline=None)
