@@ -239,8 +239,8 @@ def wrap(text: str, font: Any, width: int, lines: int) -> list[str]:
         fits = bisect_right(range(1, len(rest)), width, key=lambda n: font.getlength(rest[:n] + "…"))
         if len(done) == lines - 1:
             return [*done, rest[:fits].rstrip() + "…"]
-        space = rest.rfind(" ", 1, fits + 2)
-        end = space if space > 0 else max(1, fits)
+        space, after_mark = rest.rfind(" ", 1, fits + 2), max(rest.rfind(mark, 1, fits) + 1 for mark in "-/")
+        end = space if space > 0 else after_mark or max(1, fits)
         done.append(rest[:end])
         rest = rest[end:].lstrip()
     return done
