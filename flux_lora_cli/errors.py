@@ -41,6 +41,14 @@ class ExitCode(IntEnum):
     TERMINATED = 143, "terminated (SIGTERM); state is saved"
 
 
+#: Of several reasons for an exit code the first in this order is reported. [CONTRACT: exit codes]
+PRECEDENCE = (
+    ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.CLOSED_OUTPUT, ExitCode.INTERNAL, ExitCode.FOLDER,
+    ExitCode.BUSY, ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.PRESET, ExitCode.AUTH, ExitCode.BUDGET,
+    ExitCode.UNKNOWN, ExitCode.SERVICE, ExitCode.DEADLINE, ExitCode.INCOMPLETE, ExitCode.NSFW,
+)  # fmt: skip
+
+
 class Advice(str, Enum):
     """What the user may do after an error. None of these pays for something that may still arrive."""
 
@@ -52,13 +60,15 @@ class Advice(str, Enum):
 
 
 class FluxLoraError(Exception):
-    """Base of every deliberate error.
+    """Base of every deliberate error. A leaf names its code, exit code and advice, or inherits them.
 
     Args:
         message: what happened, and to which file, line, job or task.
         hint: what the user can do about it, in words; may be empty.
         advice: the same as a value; the class's own where it is not given.
         tasks: ``(job, task id)`` of paid tasks that are not collected yet; the job is None where unknown.
+        retry_after: seconds that the service asked to wait; None where it did not say.
+        timed_out: the answer was waited for until the end of its time.
 
     Attributes:
         problems: one printable line each, where there are several in one go.
@@ -69,6 +79,13 @@ class FluxLoraError(Exception):
     default_advice: ClassVar[Advice] = Advice.REPORT
     problems: tuple[object, ...] = ()
 
+    def __init_subclass__(
+        cls, code: str | None = None, exit_code: ExitCode | None = None, advice: Advice | None = None
+    ) -> None:
+        cls.code = code or cls.code
+        cls.exit_code = exit_code or cls.exit_code
+        cls.default_advice = advice or cls.default_advice
+
     def __init__(
         self,
         message: str,
@@ -76,39 +93,29 @@ class FluxLoraError(Exception):
         *,
         advice: Advice | None = None,
         tasks: Sequence[tuple[str | None, str]] = (),
+        retry_after: float | None = None,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = message, hint
         self.advice = advice or self.default_advice
         self.tasks = tuple(tasks)
+        self.retry_after, self.timed_out = retry_after, timed_out
 
 
 # ---- what the user said -------------------------------------------------------------------
 
 
-class UsageError(FluxLoraError):
+class UsageError(FluxLoraError, code="usage", exit_code=ExitCode.USAGE, advice=Advice.FIX):
     """An option or argument cannot be meant."""
 
-    exit_code = ExitCode.USAGE
-    code = "usage"
-    default_advice = Advice.FIX
 
-
-class NotFoundError(FluxLoraError):
+class NotFoundError(FluxLoraError, code="not_found", exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
     """A file, folder, job or task named on the command line does not exist."""
 
-    exit_code = ExitCode.NOT_FOUND
-    code = "not_found"
-    default_advice = Advice.FIX
 
-
-class PresetError(FluxLoraError):
+class PresetError(FluxLoraError, code="preset_invalid", exit_code=ExitCode.PRESET, advice=Advice.FIX):
     """A preset is invalid. ``problems`` holds every problem of every file."""
-
-    exit_code = ExitCode.PRESET
-    code = "preset_invalid"
-    default_advice = Advice.FIX
 
     def __init__(self, message: str, hint: str = "", problems: Sequence[object] = ()) -> None:
         super().__init__(message, hint)
@@ -121,298 +128,153 @@ class PresetError(FluxLoraError):
 # ---- key, budget --------------------------------------------------------------------------
 
 
-class AuthError(FluxLoraError):
+class AuthError(FluxLoraError, code="auth", exit_code=ExitCode.AUTH, advice=Advice.FIX):
     """The key is missing or was refused."""
 
-    exit_code = ExitCode.AUTH
-    code = "auth"
-    default_advice = Advice.FIX
 
-
-class MissingKey(AuthError):
+class MissingKey(AuthError, code="key_missing"):
     """There is no key to send."""
 
-    code = "key_missing"
 
-
-class KeyRefused(AuthError):
+class KeyRefused(AuthError, code="key_refused"):
     """The service itself answered 401 or 403 (a firewall's page for one request is ``Rejected``)."""
 
-    code = "key_refused"
 
-
-class BudgetError(FluxLoraError):
+class BudgetError(FluxLoraError, code="budget", exit_code=ExitCode.BUDGET, advice=Advice.FIX):
     """A limit does not allow it, or the price is not known."""
 
-    exit_code = ExitCode.BUDGET
-    code = "budget"
-    default_advice = Advice.FIX
 
-
-class OutOfCredit(BudgetError):
+class OutOfCredit(BudgetError, code="out_of_credit", advice=Advice.RERUN):
     """The account has no credit left (402, or 400 with the words)."""
-
-    code = "out_of_credit"
-    default_advice = Advice.RERUN
 
 
 # ---- the service --------------------------------------------------------------------------
 
 
-class ServiceError(FluxLoraError):
+class ServiceError(FluxLoraError, code="service", exit_code=ExitCode.SERVICE, advice=Advice.RERUN):
     """The service could not be reached, or its answer is of no use."""
 
-    exit_code = ExitCode.SERVICE
-    code = "service"
-    default_advice = Advice.RERUN
 
-
-class NeverSent(ServiceError):
+class NeverSent(ServiceError, code="never_sent"):
     """No byte of the request left: name look-up, refused connection, connect time-out. Safe to repeat."""
 
-    code = "never_sent"
 
-
-class InsecureConnection(ServiceError):
+class InsecureConnection(ServiceError, code="tls", advice=Advice.FIX):
     """TLS verification failed. Never sent, and no use repeating."""
 
-    code = "tls"
-    default_advice = Advice.FIX
 
-
-class ProxyFailed(ServiceError):
+class ProxyFailed(ServiceError, code="proxy", advice=Advice.FIX):
     """The proxy named in the environment is malformed, cannot be reached or refused; nothing was sent."""
 
-    code = "proxy"
-    default_advice = Advice.FIX
+
+class Uncertain(ServiceError, code="uncertain"):
+    """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submission is unknown."""
 
 
-class Uncertain(ServiceError):
-    """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submission is unknown.
-
-    Attributes:
-        timed_out: it was waited for until the end of its time.
-        retry_after: seconds that the service asked to wait (a 503 may); None where it did not say.
-    """
-
-    code = "uncertain"
-
-    def __init__(
-        self, message: str, hint: str = "", *, timed_out: bool = False, retry_after: float | None = None
-    ) -> None:
-        super().__init__(message, hint)
-        self.timed_out = timed_out
-        self.retry_after = retry_after
-
-
-class BadAnswer(ServiceError):
+class BadAnswer(ServiceError, code="bad_answer"):
     """The answer cannot be read as what the API documents. A submission that got it is unknown."""
 
-    code = "bad_answer"
 
-
-class Redirected(ServiceError):
+class Redirected(ServiceError, code="redirected", advice=Advice.FIX):
     """An API call was redirected. Never followed, for the key and the money go with it."""
 
-    code = "redirected"
-    default_advice = Advice.FIX
+
+class RateLimited(ServiceError, code="rate_limited"):
+    """429 or 425: refused, nothing was charged."""
 
 
-class RateLimited(ServiceError):
-    """429 or 425: refused, nothing was charged.
-
-    Attributes:
-        retry_after: seconds, None where the service did not say.
-    """
-
-    code = "rate_limited"
-
-    def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message, hint)
-        self.retry_after = retry_after
-
-
-class Rejected(ServiceError):
+class Rejected(ServiceError, code="rejected", exit_code=ExitCode.INCOMPLETE, advice=Advice.FIX):
     """The service (or a firewall before it) refused this one request: this job fails, nothing was charged."""
 
-    exit_code = ExitCode.INCOMPLETE
-    code = "rejected"
-    default_advice = Advice.FIX
 
-
-class TaskNotFound(ServiceError):
+class TaskNotFound(ServiceError, code="task_not_found", exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
     """The service does not know a task ID (404 on a poll)."""
-
-    exit_code = ExitCode.NOT_FOUND
-    code = "task_not_found"
-    default_advice = Advice.FIX
 
 
 # ---- images -------------------------------------------------------------------------------
 
 
-class ImageError(FluxLoraError):
+class ImageError(FluxLoraError, code="image", exit_code=ExitCode.INCOMPLETE, advice=Advice.RERUN):
     """An output could not be saved as an image."""
 
-    exit_code = ExitCode.INCOMPLETE
-    code = "image"
-    default_advice = Advice.RERUN
 
-
-class BadImage(ImageError):
+class BadImage(ImageError, code="bad_image"):
     """The bytes are not a whole image: cut, text in its place, too large. Worth another try."""
 
-    code = "bad_image"
 
-
-class OutputGone(ImageError):
+class OutputGone(ImageError, code="output_expired"):
     """The output's URL answers 403, 404 or 410."""
 
-    code = "output_expired"
 
-
-class RefusedUrl(ImageError):
+class RefusedUrl(ImageError, code="url_refused"):
     """The output's URL (or a redirect of it) is of a kind that is never fetched. No use repeating."""
-
-    code = "url_refused"
 
 
 # ---- the folder ---------------------------------------------------------------------------
 
 
-class FolderError(FluxLoraError):
+class FolderError(FluxLoraError, code="folder", exit_code=ExitCode.FOLDER, advice=Advice.FIX):
     """The output folder or its ledger cannot be used."""
 
-    exit_code = ExitCode.FOLDER
-    code = "folder"
-    default_advice = Advice.FIX
 
-
-class DiskFull(FolderError):
+class DiskFull(FolderError, code="disk_full"):
     """No space is left."""
 
-    code = "disk_full"
 
-
-class FolderMoved(FolderError):
+class FolderMoved(FolderError, code="folder_moved"):
     """The folder was renamed, deleted or unmounted while it was in use."""
 
-    code = "folder_moved"
 
-
-class LedgerDamaged(FolderError):
+class LedgerDamaged(FolderError, code="ledger_damaged"):
     """The ledger cannot be read, contradicts itself, or holds what this program did not write."""
 
-    code = "ledger_damaged"
 
-
-class LedgerNewer(FolderError):
+class LedgerNewer(FolderError, code="ledger_newer"):
     """The ledger was written by a later version of the tool."""
 
-    code = "ledger_newer"
 
-
-class ManifestDamaged(FolderError):
+class ManifestDamaged(FolderError, code="manifest_damaged"):
     """The manifest cannot be read, where it is needed."""
 
-    code = "manifest_damaged"
 
-
-class OtherService(FolderError):
+class OtherService(FolderError, code="other_service"):
     """The folder belongs to another service than the one asked for."""
 
-    code = "other_service"
 
-
-class OtherFolder(FolderError):
+class OtherFolder(FolderError, code="other_folder"):
     """Ledger and manifest belong to different folders, or the images to none of them."""
 
-    code = "other_folder"
 
-
-class FolderBusy(FluxLoraError):
+class FolderBusy(FluxLoraError, code="folder_busy", exit_code=ExitCode.BUSY, advice=Advice.RERUN):
     """Another batch is using the folder."""
-
-    exit_code = ExitCode.BUSY
-    code = "folder_busy"
-    default_advice = Advice.RERUN
 
 
 # ---- how a run ends -----------------------------------------------------------------------
 
 
-class Incomplete(FluxLoraError):
+class Incomplete(FluxLoraError, code="incomplete", exit_code=ExitCode.INCOMPLETE, advice=Advice.RERUN):
     """Jobs failed or were lost, or images are missing."""
 
-    exit_code = ExitCode.INCOMPLETE
-    code = "incomplete"
-    default_advice = Advice.RERUN
 
-
-class DeadlineError(FluxLoraError):
+class DeadlineError(FluxLoraError, code="deadline", exit_code=ExitCode.DEADLINE, advice=Advice.RERUN):
     """A deadline passed while tasks were still running."""
 
-    exit_code = ExitCode.DEADLINE
-    code = "deadline"
-    default_advice = Advice.RERUN
 
-
-class HeldError(FluxLoraError):
+class HeldError(FluxLoraError, code="held", exit_code=ExitCode.UNKNOWN, advice=Advice.DECIDE):
     """Submissions of unknown outcome were held."""
 
-    exit_code = ExitCode.UNKNOWN
-    code = "held"
-    default_advice = Advice.DECIDE
 
-
-class NsfwFlagged(FluxLoraError):
+class NsfwFlagged(FluxLoraError, code="nsfw", exit_code=ExitCode.NSFW, advice=Advice.FIX):
     """``--fail-on-nsfw``, and the service flagged an image."""
 
-    exit_code = ExitCode.NSFW
-    code = "nsfw"
-    default_advice = Advice.FIX
 
-
-class Interrupted(FluxLoraError):
+class Interrupted(FluxLoraError, code="interrupted", exit_code=ExitCode.INTERRUPTED, advice=Advice.RERUN):
     """Ctrl-C."""
 
-    exit_code = ExitCode.INTERRUPTED
-    code = "interrupted"
-    default_advice = Advice.RERUN
 
-
-class Terminated(FluxLoraError):
+class Terminated(FluxLoraError, code="terminated", exit_code=ExitCode.TERMINATED, advice=Advice.RERUN):
     """SIGTERM or SIGHUP."""
 
-    exit_code = ExitCode.TERMINATED
-    code = "terminated"
-    default_advice = Advice.RERUN
 
-
-class OutputClosed(FluxLoraError):
+class OutputClosed(FluxLoraError, code="output_closed", exit_code=ExitCode.CLOSED_OUTPUT, advice=Advice.RERUN):
     """Whoever read standard output went away."""
-
-    exit_code = ExitCode.CLOSED_OUTPUT
-    code = "output_closed"
-    default_advice = Advice.RERUN
-
-
-#: Of several reasons for an exit code the first in this order is reported. [CONTRACT: exit codes]
-PRECEDENCE = (
-    ExitCode.INTERRUPTED,
-    ExitCode.TERMINATED,
-    ExitCode.CLOSED_OUTPUT,
-    ExitCode.INTERNAL,
-    ExitCode.FOLDER,
-    ExitCode.BUSY,
-    ExitCode.USAGE,
-    ExitCode.NOT_FOUND,
-    ExitCode.PRESET,
-    ExitCode.AUTH,
-    ExitCode.BUDGET,
-    ExitCode.UNKNOWN,
-    ExitCode.SERVICE,
-    ExitCode.DEADLINE,
-    ExitCode.INCOMPLETE,
-    ExitCode.NSFW,
-)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,7 +132,7 @@ def submit_and_wait(
         total = sum(known, Decimal(0)) if len(known) == len(prices) else None
         return confirmed(sum(work.record.images_asked for work in works), total, spend, console)
 
-    status = " ".join(["flux-lora status", *service_words(service)])
+    status = shlex.join(["flux-lora", "status", *service_words(service)])
     with running(service, console, resume=f"{status} shows what was submitted", what="images", shown=wait) as run:
         result = submit_jobs(
             loaded.jobs,
@@ -141,6 +142,7 @@ def submit_and_wait(
             models=models,
             api_version=service.api_version,
             folder=save.output or default_folder(service) if wait else None,
+            reach=service_words(service),
             observer=run.observer,
             accepted=accepted,
             confirm=ask,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from flux_lora_cli.commands.connection import check, default_folder
+from flux_lora_cli.commands.connection import check, default_folder, service_words
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.ids import TaskIds
 from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, command
@@ -53,6 +53,7 @@ def wait(
             save.output or default_folder(service),
             settings,
             api_version=service.api_version,
+            reach=service_words(service),
             observer=run.observer,
             stop=run.stop,
         )

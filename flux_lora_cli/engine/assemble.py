@@ -6,23 +6,21 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flux_lora_cli.engine.audit import claimed_tasks, look_up_refunds
-from flux_lora_cli.engine.budget import Budget, check_budget, lacks_refund, price_kind
-from flux_lora_cli.engine.calls import PASSING, check_wait
-from flux_lora_cli.engine.events import Event, Warned
+from flux_lora_cli.engine.audit import look_up_refunds
+from flux_lora_cli.engine.budget import Budget, check_budget, lacks_refund, plain, price_kind
+from flux_lora_cli.engine.calls import Calls
+from flux_lora_cli.engine.durable import Pool, Store
+from flux_lora_cli.engine.events import Event, Progress, Warned
 from flux_lora_cli.engine.fetch import Fetcher, NameOf
-from flux_lora_cli.engine.limits import LIST, Draw
-from flux_lora_cli.engine.pacing import PollPlanner
+from flux_lora_cli.engine.limits import START
 from flux_lora_cli.engine.run import Run
 from flux_lora_cli.engine.settings import Settings, Stop
-from flux_lora_cli.engine.stores import Store
-from flux_lora_cli.engine.threads import Pool
 from flux_lora_cli.errors import (
     BadAnswer,
     BudgetError,
@@ -30,13 +28,12 @@ from flux_lora_cli.errors import (
     ExitCode,
     FluxLoraError,
     FolderError,
-    RateLimited,
     Rejected,
     Uncertain,
 )
-from flux_lora_cli.folder import month, state
+from flux_lora_cli.folder import month
 from flux_lora_cli.folder.images import ImageStore
-from flux_lora_cli.folder.names import Template
+from flux_lora_cli.folder.names import DEFAULT, TASK_DEFAULT, Template
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
 from flux_lora_cli.text import slug
 
@@ -75,34 +72,20 @@ class Result:
     resubmitted: int = 0
 
 
-@dataclass(frozen=True)
-class World:
-    """What a run touches besides the service; handed in, so that tests can run in simulated time.
+class Session:
+    """One command's way through the engine.
 
     Attributes:
-        claimed: the task IDs of all ledgers at hand; blocking.
-        now: the wall clock, aware.
+        run: once it exists, what an interrupt ends.
     """
 
-    store: Store
-    pool: Pool
-    observer: Callable[[Event], None]
-    claimed: Callable[[], set[str]]
-    draw: Draw
-    now: Callable[[], datetime]
-
-
-@dataclass
-class Session:
-    """One command's way through the engine: the run, once it exists, is what an interrupt ends."""
-
-    client: Client
-    service: str
-    settings: Settings
-    observer: Observer
-    pool: Pool = field(default_factory=Pool)
-    run: Run | None = None
-    ended_by: FluxLoraError | None = None
+    def __init__(self, client: Client, service: str, settings: Settings, observer: Observer) -> None:
+        self.client, self.service, self.settings, self.observer = client, service, settings, observer
+        self.pool = Pool()
+        self.calls = Calls(self.pool, observer)
+        self.run: Run | None = None
+        self.ended_by: FluxLoraError | None = None
+        self._name_of = _namer(settings.filename)
 
     def end(self, task: asyncio.Task[Any], error: FluxLoraError, grace: float) -> None:
         """End the run, or what is done before it begins."""
@@ -112,19 +95,14 @@ class Session:
         else:
             task.cancel()
 
+    @staticmethod
+    def now() -> datetime:
+        """The wall clock."""
+        return datetime.now(UTC)
+
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """The answer to a request that is made before the run begins."""
-        failures = 0
-        while True:
-            try:
-                return await self.pool.call(function, *args)
-            except FluxLoraError as error:
-                failures += 1
-                asked = getattr(error, "retry_after", None)
-                check_wait(asked or 0.0)
-                if not isinstance(error, (*PASSING, RateLimited)) or failures >= 3:
-                    raise
-                await asyncio.sleep(LIST.delay(failures - 1, random.random, asked))
+        return await self.calls.get(function, *args, retry=START)
 
     async def price(self, works: Iterable[Work]) -> Decimal | None:
         """Put a price on each work, by one request for each kind; the sum, None where a price is not known."""
@@ -182,46 +160,74 @@ class Session:
         parts = {month.submission(folder, work.record): work.unit_price or Decimal(0) for work in works}
         return await self.pool.call(month.reserve, service, parts, check)
 
+    async def keep_inputs(self, works: Iterable[Work], images: ImageStore) -> None:
+        """Keep the local images that requests name. Raises FolderError."""
+        kept = {digest: image for work in works for digest, image in work.images.items()}
+        for image in kept.values():
+            await self.pool.call(images.keep_input, image)
+
     async def run_works(
         self,
         works: AsyncIterator[Work],
         store: Store,
-        images: ImageStore | None,
+        images: ImageStore,
         budget: Budget,
-        *,
-        name_of: NameOf,
         shown: str,
-        taken: Iterable[str] = (),
-        model: str | None = None,
         counts: tuple[int, int, int] = (0, 0, 0),
     ) -> Run:
         """Run works to where they can be brought; returns the run that has ended.
 
         Args:
+            shown: how the folder's path is printed.
             counts: jobs asked for, those of them that are done already, and those to submit.
         """
-        note = "pace-" + slug(f"{self.service} {model or 'any'}", 100)
-        planner = PollPlanner.restore(state.read_note(note) or {}, self.settings.poll_interval)
-        fetcher = Fetcher(images, name_of, shown, taken, self.settings.nsfw, self.settings.download)
-        world = World(store, self.pool, self.observer, self._claimed(store), random.random, _now)
-        run = Run(self.client, world, self.settings, budget, planner, fetcher)
+        outputs = (o for record in (store.folder.records.values() if store.folder else ()) for o in record.outputs)
+        taken = [name for output in outputs for name in (output.file, output.writing) if name]
+        run = Run(self, store, budget, Fetcher(images, self.pool, self.settings, self._name_of, shown, taken))
         run.expected, run.done_before, run.turns.to_submit = counts
         if self.ended_by is not None:
             raise asyncio.CancelledError
         self.run = run
-        await run.work_off(works)
+        beside = [asyncio.create_task(_tell_progress(run)), asyncio.create_task(_keep_manifest(run))]
+        try:
+            await run.work_off(works)
+        finally:
+            for task in beside:
+                task.cancel()
         with suppress(FolderError):
             if ExitCode.FOLDER not in run.reasons:
-                await store.write_manifest(self.pool, run.time)
-        state.write_note(note, planner.export())
+                await store.write_manifest()
         return run
 
-    def _claimed(self, store: Store) -> Callable[[], set[str]]:
-        """The task IDs of all ledgers at hand: this run's, the user's, and the folders that it remembers."""
-        folder = store.folder
-        if folder is None:
-            return lambda: claimed_tasks(self.service)
-        return lambda: folder.ledger.task_ids() | claimed_tasks(self.service, besides=folder.path)
+
+async def _keep_manifest(run: Run) -> None:
+    try:
+        await run.store.keep_manifest()
+    except FolderError as error:
+        run.abort(error)
+
+
+async def _tell_progress(run: Run) -> None:
+    """Tell where the run stands, now and then. The time left is this run's own: earlier ones do not count."""
+    while True:
+        await asyncio.sleep(run.settings.progress_every)
+        now, ended = run.time(), run.done + run.failed
+        elapsed, left = now - run.began, run.expected - run.done_before - ended
+        oldest = sorted((since, name) for name, since in run.turns.in_flight.values())[:3]
+        run.emit(
+            Progress(
+                jobs=run.expected,
+                done=run.done_before + run.done,
+                failed=run.failed,
+                in_flight=len(run.turns.in_flight),
+                saving=run.fetcher.fetching,
+                images=run.fetcher.saved,
+                cost_usd=plain(run.turns.budget.spent),
+                elapsed_seconds=round(elapsed, 1),
+                remaining_seconds=round(left * elapsed / ended, 1) if ended else None,
+                oldest=tuple((name, round(now - since, 1)) for since, name in oldest),
+            )
+        )
 
 
 def check_month(
@@ -259,14 +265,32 @@ def drive(session: Session, main: Callable[[], Awaitable[T]], stop: Stop | None)
     return asyncio.run(driven())
 
 
-def namer(template: Template, fallback: Template | None = None) -> NameOf:
-    """Names of images after a template; ``fallback`` for tasks whose request is not known."""
-    day = _now().astimezone().date().isoformat()
+def confirmed_or_not(confirmed: bool) -> None:
+    """Raise BudgetError where the user said no."""
+    if not confirmed:
+        raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
+
+
+def draw_seed() -> int:
+    """A seed as the tool draws it: within 31 bits, which every API version takes. [SERVICE: request parameters]"""
+    return random.SystemRandom().getrandbits(31)
+
+
+async def listed(works: Sequence[Work]) -> AsyncIterator[Work]:
+    """Works that are known beforehand; those that the service has already come first."""
+    for work in sorted(works, key=lambda work: work.record.state is State.PLANNED):
+        yield work
+
+
+def _namer(filename: str | None) -> NameOf:
+    """Names of images after a template (``--filename``); by default by task, where the request is not known."""
+    template = Template.parse(filename or DEFAULT)
+    fallback = template if filename else Template.parse(TASK_DEFAULT)
+    day = datetime.now().astimezone().date().isoformat()
 
     def name_of(record: JobRecord, output: OutputRecord, extension: str) -> str:
         request = record.input or {}
-        chosen = template if record.input is not None or fallback is None else fallback
-        return chosen.render(
+        return (template if record.input is not None else fallback).render(
             {
                 "preset": record.preset,
                 "job": record.id,
@@ -281,18 +305,3 @@ def namer(template: Template, fallback: Template | None = None) -> NameOf:
         )
 
     return name_of
-
-
-def taken_names(records: Iterable[JobRecord]) -> list[str]:
-    """Names in a folder that belong to images already."""
-    return [name for record in records for output in record.outputs for name in (output.file, output.writing) if name]
-
-
-async def listed(works: Sequence[Work]) -> AsyncIterator[Work]:
-    """Works that are known beforehand; those that the service has already come first."""
-    for work in sorted(works, key=lambda work: work.record.state is State.PLANNED):
-        yield work
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ from flux_lora_cli.engine.assemble import (
     Result,
     Session,
     check_month,
+    confirmed_or_not,
+    draw_seed,
     drive,
     listed,
-    namer,
-    taken_names,
 )
 from flux_lora_cli.engine.budget import (
     Budget,
@@ -31,11 +31,11 @@ from flux_lora_cli.engine.budget import (
     price_not_known,
     spent,
 )
+from flux_lora_cli.engine.durable import Store
 from flux_lora_cli.engine.ending import ending
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import (
     BatchPlan,
-    Work,
     lacks_images,
     make_plan,
     parse_adoptions,
@@ -43,29 +43,23 @@ from flux_lora_cli.engine.plan import (
     unpriced,
 )
 from flux_lora_cli.engine.settings import Settings, Stop
-from flux_lora_cli.engine.stores import Store
-from flux_lora_cli.errors import BudgetError, FluxLoraError, FolderError, UsageError
+from flux_lora_cli.errors import BudgetError, ExitCode, FluxLoraError, FolderError, FolderMoved, UsageError
 from flux_lora_cli.folder import month, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
-from flux_lora_cli.folder.names import DEFAULT, Template
 from flux_lora_cli.folder.output import OutputFolder, read_records
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.service.models import Models
+from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
-    from flux_lora_cli.presets.job import Job, LocalImage
+    from flux_lora_cli.presets.job import Job
     from flux_lora_cli.service.client import Client
     from flux_lora_cli.service.models import Version
 
-#: Seeds that the tool draws stay within 31 bits, which every API version takes. [SERVICE: request parameters]
-SEED_BITS = 31
 #: Bytes that an image takes, for the check of free space: a 1024×1024 PNG has 1 to 2 MB.
 TYPICAL_BYTES = 2_000_000
-
-
-def draw_seed() -> int:
-    """A seed as the tool draws it."""
-    return random.SystemRandom().getrandbits(SEED_BITS)
+#: Submitted, or perhaps so, and not seen to end.
+_ON_ITS_WAY = (State.SUBMITTING, State.UNKNOWN, State.SUBMITTED)
 
 
 def run_batch(
@@ -110,30 +104,29 @@ def run_batch(
     """
     settings, jobs = settings or Settings(), list(jobs)
     session = Session(client, service, settings, observer)
-    template = Template.parse(settings.filename or DEFAULT)
+    call = session.pool.call
+    open_folder = partial(
+        OutputFolder.open, folder, service, exclusive=True, sources=sources,
+        fingerprints=_fingerprints(jobs, folder), confirm_orphans=confirm_orphans,
+    )  # fmt: skip
+    plan_jobs = partial(
+        make_plan, jobs, draw_seed=draw_seed, models=models or Models.builtin(), api_version=api_version,
+        retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
+    )  # fmt: skip
 
     async def main() -> Result:
         with ExitStack() as stack:
-            opened = await session.pool.call(
-                partial(
-                    OutputFolder.open, folder, service, exclusive=True, sources=sources,
-                    fingerprints=_fingerprints(jobs, folder), confirm_orphans=confirm_orphans,
-                )
-            )  # fmt: skip
+            opened = await call(open_folder)
             stack.callback(opened.close)
             check_part(opened, shard, engine)
             state.remember_folder(opened.path)
-            if refunded := await session.refunds([] if opened.read_only else opened.records.values()):
-                await session.pool.call(opened.save, [opened.row(record) for record in refunded])
-                await session.pool.call(opened.write_manifest)
-            plan = await session.pool.call(
-                partial(
-                    make_plan, jobs, opened.records, draw_seed, models or Models.builtin(), api_version,
-                    retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
-                )
-            )  # fmt: skip
-            _adopt(plan, adopt, opened)
-            changed = await session.pool.call(partial(_check_images, plan, opened, settings, verify))
+            changed = [] if opened.read_only else await session.refunds(opened.records.values())
+            await call(_write, opened, changed)
+            await call(_take_over_left, opened, jobs, observer)
+            plan = await call(plan_jobs, opened.records)
+            for work, task_id in parse_adoptions(adopt, plan, opened.ledger.task_ids()):
+                work.adopt = task_id
+            changed = await call(_check_images, plan, opened, settings, verify)
             buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
             total = await session.price(buying)
             if settings.max_cost is not None and (earlier := unpriced(opened.records.values())):
@@ -146,20 +139,24 @@ def run_batch(
             observer(event)
             stack.callback(await session.reserve_month(buying, total, opened.path))
             if plan.to_submit:
-                await _before_buying(session, opened, plan, event, confirm)
-            await _record(session, opened, plan, changed)
+                await _before_buying(session, opened, plan, event)
+                confirmed_or_not(await call(confirm, event, plan))
+            # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
+            await session.keep_inputs(plan.to_submit, opened.images)
+            await call(_write, opened, [*plan.changed, *plan.skipped, *changed])
             _tell_earlier(plan, observer, str(folder))
-            todo = _todo(plan)
             done = sum(work.record.state is State.COMPLETED and not lacks_images(work.record) for work in plan.works)
             budget = Budget(settings.max_cost, charged)
             run = await session.run_works(
-                listed(todo), Store(opened), opened.images, budget,
-                name_of=namer(template), shown=str(folder), taken=taken_names(opened.records.values()),
-                model=plan.works[0].record.model if plan.works else None,
-                counts=(len(plan.works), done, len(plan.to_submit)),
+                listed(plan.unfinished), Store(session.pool, opened), opened.images, budget, str(folder),
+                (len(plan.works), done, len(plan.to_submit)),
             )  # fmt: skip
+            gone, left = run.reasons.get(ExitCode.FOLDER), set[str]()
+            if isinstance(gone, FolderMoved):
+                left = await call(_leave, gone, opened, [work.record for work in plan.works])
             if run.submitted and service != SANDBOX:
-                await session.pool.call(month.note_charges, service, opened.ledger, opened.records.values())
+                kept = [record for key, record in opened.records.items() if key not in left]
+                await call(month.note_charges, service, opened.ledger, kept)
             records = [*(work.record for work in plan.works), *plan.skipped]
             code, reasons = ending(
                 records, run.reasons, settings.fail_on_nsfw, absent=run.absent, now=run.now(),
@@ -192,8 +189,10 @@ def plan_batch(
     The cost comes from ``settings.price`` or, marked as such, from the documented price. The error says why a limit
     does not allow the plan.
     """
-    settings = settings or Settings()
+    settings, jobs = settings or Settings(), list(jobs)
     known = read_records(folder, service)
+    for record in _left_for(folder.absolute(), service, jobs, known):
+        known[record.fingerprint or ""] = replace(record, key=record.fingerprint or "")
     plan = make_plan(
         jobs, known, draw_seed, models or Models.builtin(), api_version,
         retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
@@ -231,11 +230,6 @@ def check_part(opened: OutputFolder, shard: tuple[int, int] | None, engine: str 
     opened.ledger.set_meta("part", part)
 
 
-def _adopt(plan: BatchPlan, texts: Sequence[str], opened: OutputFolder) -> None:
-    for work, task_id in parse_adoptions(texts, plan, opened.ledger.task_ids()):
-        work.adopt = task_id
-
-
 def _check_images(plan: BatchPlan, opened: OutputFolder, settings: Settings, every_byte: bool) -> list[JobRecord]:
     """Compare saved images with the disk; the records that changed."""
     changed = []
@@ -243,21 +237,14 @@ def _check_images(plan: BatchPlan, opened: OutputFolder, settings: Settings, eve
         record = work.record
         touched = opened.images.recover(record, every_byte=every_byte) if record.outputs else False
         for output in record.outputs:
-            skip = not settings.download or (settings.nsfw == "skip" and output.nsfw is True)
-            left_out = output.file is None and skip
+            left_out = output.file is None and settings.leaves_out(output)
             touched, output.left_out = touched or left_out != output.left_out, left_out
         if touched:
             changed.append(record)
     return changed
 
 
-async def _before_buying(
-    session: Session,
-    opened: OutputFolder,
-    plan: BatchPlan,
-    event: events.Plan,
-    confirm: Callable[[events.Plan, BatchPlan], bool],
-) -> None:
+async def _before_buying(session: Session, opened: OutputFolder, plan: BatchPlan, event: events.Plan) -> None:
     """What is found before the first submission rather than after it: a folder that cannot be written, no credit."""
     if opened.read_only:
         raise FolderError(
@@ -268,32 +255,20 @@ async def _before_buying(
     if free is not None and free < plan.images_to_submit * TYPICAL_BYTES:
         message = f"{opened.path} has {free // 1_000_000} MB free; {plan.images_to_submit} images may need more"
         session.observer(events.Warned("disk_space", message))
-    try:
+    with suppress(FluxLoraError):  # it only serves a warning
         balance = await session.pool.call(session.client.balance)
-    except FluxLoraError:
-        balance = None  # it only serves a warning
-    if balance is not None and event.cost_usd is not None and balance < plan.total_price:
-        message = f"the account has {dollars(balance)}, and the plan costs {dollars(plan.total_price)}"
-        session.observer(events.Warned("balance", message))
-    if not await session.pool.call(confirm, event, plan):
-        raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
+        if balance is not None and event.cost_usd is not None and balance < plan.total_price:
+            message = f"the account has {dollars(balance)}, and the plan costs {dollars(plan.total_price)}"
+            session.observer(events.Warned("balance", message))
 
 
-async def _record(session: Session, opened: OutputFolder, plan: BatchPlan, changed: list[JobRecord]) -> None:
-    """All that the plan knows, durable before the first submission: seeds, input images, the manifest."""
-    images: dict[str, LocalImage] = {}
-    for work in plan.to_submit:
-        images.update(work.images)
-    for image in images.values():
-        await session.pool.call(opened.images.keep_input, image)
-    records = {record.key: record for record in (*plan.changed, *plan.skipped, *changed)}
-    if not records:
-        return
-    if opened.read_only:
-        return
-    opened.records.update(records)
-    await session.pool.call(opened.save, [opened.row(record) for record in records.values()])
-    await session.pool.call(opened.write_manifest)
+def _write(opened: OutputFolder, changed: Iterable[JobRecord]) -> None:
+    """Make records and the manifest durable."""
+    records = {record.key: record for record in changed}
+    if records and not opened.read_only:
+        opened.records.update(records)
+        opened.save([opened.row(record) for record in records.values()])
+        opened.write_manifest()
 
 
 def _tell_earlier(plan: BatchPlan, observer: Observer, shown: str) -> None:
@@ -312,11 +287,60 @@ def _tell_earlier(plan: BatchPlan, observer: Observer, shown: str) -> None:
                 observer(events.Missing(record.id, record.task_id, output.index, code, message, earlier=True))
 
 
-def _todo(plan: BatchPlan) -> list[Work]:
-    """Works that this run can bring further."""
-    ended = (State.FAILED, State.SKIPPED)
-    return [
-        work
-        for work in (*plan.works, *plan.collected)
-        if work.record.state not in ended and (work.record.state is not State.COMPLETED or lacks_images(work.record))
-    ]
+# ---- tasks of a folder that went away ----
+
+
+def _leave(gone: FolderMoved, opened: OutputFolder, records: Iterable[JobRecord]) -> set[str]:
+    """Keep in the user's own ledger what a folder that went away has paid for and not collected; the keys.
+
+    The next batch into the same path takes it over. Where that ledger cannot be written, the message stays as it is.
+    """
+    left = [record for record in records if record.state in _ON_ITS_WAY or lacks_images(record)]
+    try:
+        ledger = state.open_user_ledger(opened.ledger.service)
+        assert ledger is not None
+        with ledger:
+            ledger.save([ledger.row(_left_by(opened.path, record)) for record in left])
+            ledger.set_meta(_left_key(opened.path), "left")
+    except FluxLoraError:
+        return set()
+    gone.hint += " Or run the same command again as it is: it collects them into a new folder."
+    return {record.key for record in left}
+
+
+def _left_by(path: Path, record: JobRecord) -> JobRecord:
+    stage = record.state if record.task_id is None else State.SUBMITTED
+    return replace(record, key=_left_key(path, record.key), state=stage, outputs=[], error=None)
+
+
+def _left_key(path: Path, fingerprint: str = "") -> str:
+    return f"left:{printable(str(path))}:{fingerprint}"
+
+
+def _left_for(path: Path, service: str, jobs: Iterable[Job], known: Collection[str]) -> list[JobRecord]:
+    """What ``_leave`` kept of jobs that the folder at ``path`` does not know, as that ledger has it."""
+    with suppress(FluxLoraError):
+        ledger = state.open_user_ledger(service, create=False)
+        if ledger is not None:
+            with ledger:
+                if ledger.meta(_left_key(path)) is not None:
+                    new = (job.fingerprint for job in jobs if job.fingerprint not in known)
+                    found = [ledger.find(_left_key(path, key)) for key in dict.fromkeys(new)]
+                    return [record for record in found if record is not None and record.state is not State.SKIPPED]
+    return []
+
+
+def _take_over_left(opened: OutputFolder, jobs: Iterable[Job], observer: Observer) -> None:
+    """Make tasks that were left when this folder went away its own again: to be collected, not bought again."""
+    service = opened.ledger.service
+    left = [] if opened.read_only else _left_for(opened.path, service, jobs, opened.records)
+    if not left:
+        return
+    _write(opened, [replace(each, key=each.fingerprint or "", order=opened.next_order()) for each in left])
+    with suppress(FluxLoraError):
+        ledger = state.open_user_ledger(service)
+        assert ledger is not None
+        with ledger:
+            ledger.save([ledger.row(replace(each, state=State.SKIPPED)) for each in left])
+    message = f"taken over from an earlier run whose folder went away: {counted(len(left), 'paid task')}"
+    observer(events.Warned("taken_over", message))

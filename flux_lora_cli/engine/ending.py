@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from flux_lora_cli.engine.plan import lacks_images
 from flux_lora_cli.errors import (
@@ -31,6 +32,7 @@ from flux_lora_cli.text import counted
 KEPT_DAYS = 7
 #: Names and IDs that a message lists, at most; ``tasks`` of the error has them all.
 MAX_NAMED = 20
+_COUNTED = {State.PLANNED: "pending", State.SUBMITTED: "running", State.FAILED: "failed"}
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,6 @@ class Left:
         return self.late + self.expired + self.lost
 
 
-_COUNTED = {State.PLANNED: "pending", State.SUBMITTED: "running", State.FAILED: "failed"}
-
-
 def _fate(record: JobRecord, error: str, now: datetime | None) -> str:
     if error.startswith("not_delivered"):
         return "lost"
@@ -106,7 +105,8 @@ def ending(
     fail_on_nsfw: bool = False,
     *,
     command: str = "batch",
-    options: Sequence[str] = (),
+    reach: Sequence[str] = (),
+    folder: Path | None = None,
     absent: Collection[str] = (),
     now: datetime | None = None,
     collected: Iterable[JobRecord] = (),
@@ -117,7 +117,8 @@ def ending(
         records: of the jobs that were asked for.
         reasons: errors of the run itself.
         command: ``batch``, ``wait``, or ``submit`` and ``replay``, with or without ``--wait`` behind.
-        options: for the commands that hints name (``-o DIR``, ``--sandbox``).
+        reach: options with which commands that hints name reach the same service (``--sandbox``).
+        folder: where such commands save images.
         absent: keys of held jobs whose task the account's list surely does not have.
         now: the wall clock; without it, no output is taken to be past its time.
         collected: of jobs no longer asked for: named where they are paid for and not there, and not counted.
@@ -134,7 +135,13 @@ def ending(
             told.setdefault(error.exit_code, error)
     decided = exit_code(told)
     for code, error in told.items():
-        _advise(error, left, command, options)
+        if error.advice is not Advice.REPORT:
+            ways = _ways_of_batch(error, left) if command == "batch" else _ways_of_tasks(error, left, command)
+            if left.held and left.held[0] not in error.message:
+                ways.append(f"Of unknown outcome: {_named(left.held)}.")
+            if command != "batch":
+                ways += _commands(left, command, reach, folder)
+            error.hint = " ".join(filter(None, [error.hint, *ways]))
         error.tasks = error.tasks or (left.paid if code is decided else ())
     return decided, told
 
@@ -151,25 +158,6 @@ def _errors(left: Left, fail_on_nsfw: bool, *, awaited: bool) -> Iterable[FluxLo
     counts = [(left.failed, "failed"), (left.missing, "missing"), (left.pending, "not submitted")]
     if undone := ", ".join(f"{number:,} {what}" for number, what in counts if number):
         yield Incomplete(f"not everything is done: {undone}")
-
-
-def _advise(error: FluxLoraError, left: Left, command: str, options: Sequence[str]) -> None:
-    """Put into ``hint`` and ``advice`` what may be done after this error, with what is left."""
-    if error.advice is Advice.REPORT:
-        return
-    if command == "batch":
-        ways = _ways_of_batch(error, left)
-    else:
-        ways = _ways_of_tasks(error, left, command != "wait", options)
-        if left.paid or left.held:
-            # The same command would pay again, so what its error says about repeating it does not hold.
-            error.hint = error.hint if error.advice is Advice.FIX else ""
-            error.advice = Advice.DECIDE if error.exit_code is ExitCode.UNKNOWN else Advice.WAIT
-        elif error.exit_code is ExitCode.INCOMPLETE and command != "wait":
-            error.advice = Advice.FIX
-    if left.held and left.held[0] not in error.message:
-        ways.append(f"Of unknown outcome: {_named(left.held)}.")
-    error.hint = " ".join(filter(None, [error.hint, *ways]))
 
 
 def _ways_of_batch(error: FluxLoraError, left: Left) -> list[str]:
@@ -193,24 +181,38 @@ def _ways_of_batch(error: FluxLoraError, left: Left) -> list[str]:
     return ["Run the same command again: it goes on where this one stopped."]
 
 
-def _ways_of_tasks(error: FluxLoraError, left: Left, buys: bool, options: Sequence[str]) -> list[str]:
-    paid_twice = buys and bool(left.paid or left.held)
+def _ways_of_tasks(error: FluxLoraError, left: Left, command: str) -> list[str]:
+    """What may be done after a command that would pay again, or only waits; corrects the error's own advice."""
+    if left.paid or left.held:
+        # The same command would pay again, so what its error says about repeating it does not hold.
+        error.hint = error.hint if error.advice is Advice.FIX else ""
+        error.advice = Advice.DECIDE if error.exit_code is ExitCode.UNKNOWN else Advice.WAIT
+    elif error.exit_code is ExitCode.INCOMPLETE and command != "wait":
+        error.advice = Advice.FIX
     ways = []
+    paid_twice = command != "wait" and bool(left.paid or left.held)
     if paid_twice:
         ways.append("Do not repeat this command: it would submit, and pay for, everything again.")
-    if left.paid:
-        ids = [task for _, task in left.paid]
-        more = f" … ({len(ids) - MAX_NAMED:,} more)" if len(ids) > MAX_NAMED else ""
-        wait = shlex.join(["flux-lora", "wait", *options, *ids[:MAX_NAMED]])
-        ways.append(f"To collect what is paid for: {wait}{more}")
-    if left.held and buys:
-        ways.append(f"See what became of the rest: {shlex.join(['flux-lora', 'status', *options])}")
     if error.exit_code is ExitCode.INCOMPLETE:
         if left.failed:
             ways.append("Submit only what failed again.")
         ways += _ways_of_lost(left)
     if left.pending and paid_twice:
         ways.append(f"Submit only what is left ({counted(left.pending, 'prompt')} not submitted).")
+    return ways
+
+
+def _commands(left: Left, command: str, reach: Sequence[str], folder: Path | None) -> list[str]:
+    """The commands that find what is of unknown outcome, and collect what is paid for; to be copied."""
+    ways = []
+    if left.held and command != "wait":
+        ways.append(f"See what became of the rest: {shlex.join(['flux-lora', 'status', *reach])}")
+    if left.paid:
+        ids = [task for _, task in left.paid]
+        more = f" … ({len(ids) - MAX_NAMED:,} more)" if len(ids) > MAX_NAMED else ""
+        output = ["-o", str(folder)] if folder is not None else []
+        wait = shlex.join(["flux-lora", "wait", *reach, *output, *ids[:MAX_NAMED]])
+        ways.append(f"To collect what is paid for: {wait}{more}")
     return ways
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import random
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from flux_lora_cli.engine.durable import Flusher, Pool
 from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
+from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD
-from flux_lora_cli.engine.threads import Flusher
+from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import BadImage, FluxLoraError, FolderError, OutputGone, RefusedUrl
 from flux_lora_cli.folder.names import case_key
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts, iso
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, iso
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.plan import Work
@@ -45,28 +47,24 @@ class Fetcher:
     """Saves images into one folder.
 
     Args:
-        images: the folder's images; None where nothing is saved.
+        images: the folder's images, or a place for input images where nothing else is saved.
         name_of: the name that an output should get: (record, output, extension).
         shown: how the folder's path is printed, before a file's.
         taken: names in the folder that belong to other images.
-        nsfw: ``keep``, ``quarantine`` or ``skip``.
 
     Attributes:
         fetching: images on their way; ``saved``: images saved in this run.
     """
 
     def __init__(
-        self, images: ImageStore | None, name_of: NameOf, shown: str, taken: Iterable[str], nsfw: str, download: bool
+        self, images: ImageStore, pool: Pool, settings: Settings, name_of: NameOf, shown: str, taken: Iterable[str]
     ) -> None:
         self.images = images
         self.fetching = self.saved = 0
-        self._name_of = name_of
-        self._shown = shown
+        self._settings, self._name_of, self._shown = settings, name_of, shown
         self._taken = {case_key(name) for name in taken}
-        self._nsfw = nsfw
-        self._download = download
         self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
-        self._sync: Flusher[str] | None = None
+        self._sync: Flusher[str] = Flusher(pool, images.sync)
 
     # ---- input images ----
 
@@ -84,13 +82,10 @@ class Fetcher:
     async def _reference(self, run: Run, work: Work, value: str) -> str:
         if not value.startswith("inputs/"):
             return value
-        digest = PurePosixPath(value).stem
-        local = work.images.get(digest)
-        if local is not None:
-            path, media_type = local.path, local.media_type
-        else:
-            assert self.images is not None
-            path, media_type = str(self.images.input_path(value)), f"image/{PurePosixPath(value).suffix[1:]}"
+        name = PurePosixPath(value)
+        local = work.images.get(name.stem)
+        path = local.path if local is not None else str(self.images.input_path(value))
+        media_type = local.media_type if local is not None else f"image/{name.suffix[1:]}"
         try:
             return await run.calls.get(run.client.upload, path, media_type, why=work.record.name)
         except FluxLoraError as error:
@@ -106,53 +101,27 @@ class Fetcher:
             task: the completed task; None for a job of an earlier run, whose task is polled for fresh URLs.
         """
         record = work.record
-        ended_now = task is not None
-        if task is None:
-            task = await self._poll(run, record)
+        late = task is not None or age(record, run.now()) < RECENT
+        task = task or await _fresh(run, record)
         if task is not None:
-            self._take(record, task)
+            _take(record, task)
             run.emit(Completed(record.id, task.id, len(task.outputs), task.execution_ms))
         sources = dict(enumerate(task.outputs)) if task else {o.index: o.url for o in record.outputs if o.url}
         fetches = []
         for output in record.outputs:
             if output.file is not None:
                 continue
-            output.left_out = not self._wanted(output)
+            output.left_out = self._settings.leaves_out(output)
             if output.left_out:
                 output.error = None
-            elif sources.get(output.index):
-                fetches.append((output, ended_now or _recent(run, record)))
+            elif source := sources.get(output.index):
+                fetches.append((output, source))
             else:
-                await self._not_there(run, record, output)
+                _not_there(run, record, output)
         if not fetches:
             await run.save(record)  # else the first image's name is saved with it
-        for output, late in fetches:
-            await self._fetch(run, work, output, sources[output.index] or "", late)
-
-    def _take(self, record: JobRecord, task: Task) -> None:
-        """Record the outputs that came, and those that were asked for and did not."""
-        known = {output.index: output for output in record.outputs}
-        for index, source in enumerate(task.outputs):
-            output = known.setdefault(index, OutputRecord(index))
-            output.url = source if source.startswith(("http://", "https://")) else None
-            output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
-        for index in range(len(task.outputs), record.images_asked if record.input else 0):
-            known.setdefault(index, OutputRecord(index))
-        record.outputs = [known[index] for index in sorted(known)]
-
-    def _wanted(self, output: OutputRecord) -> bool:
-        return self._download and not (self._nsfw == "skip" and output.nsfw is True)
-
-    async def _not_there(self, run: Run, record: JobRecord, output: OutputRecord) -> None:
-        earlier = output.error is not None
-        if not earlier:
-            came = sum(o.url is not None or o.file is not None for o in record.outputs)
-            sent = (
-                f"sent {came} of {record.images_asked} images" if came < record.images_asked else "named no image here"
-            )
-            output.error = f"not_delivered: the service {sent}"
-        code, message = error_parts(output.error)
-        run.emit(Missing(record.id, record.task_id, output.index, code, message, earlier))
+        for output, source in fetches:
+            await self._fetch(run, work, output, source, late)
 
     async def _fetch(self, run: Run, work: Work, output: OutputRecord, source: str, late: bool) -> None:
         record = work.record
@@ -172,36 +141,37 @@ class Fetcher:
 
     async def _receive(self, run: Run, record: JobRecord, output: OutputRecord, source: str, late: bool) -> Received:
         """The whole image in a temporary file. A broken download goes on where it broke."""
-        assert self.images is not None
         partial = self.images.begin()
         late_until = run.time() + (LATE if late else 0.0)
         failures, refreshed = 0, False
         try:
             for _ in range(MAX_TRIES):
-                size, asked = partial.size, None
+                size = partial.size
                 try:
                     async with self._downloads:
                         return await run.pool.call(_download, run.client, source, partial)
-                except OutputGone as error:
-                    if not refreshed:
-                        refreshed = True
-                        fresh = await self._fresh_url(run, record, output.index)
-                        if fresh is not None and fresh != source:
-                            source = fresh
-                            continue
-                    if run.time() >= late_until:
-                        raise
-                    failure: FluxLoraError = error
-                    delay = 1.0 + DOWNLOAD.delay(failures, run.draw)
-                    failures += 1
                 except (RefusedUrl, FolderError):
                     raise
                 except FluxLoraError as error:
-                    failure, asked = error, getattr(error, "retry_after", None)
+                    failure = error
+                if isinstance(failure, OutputGone):
+                    if not refreshed:
+                        refreshed = True
+                        await asyncio.sleep(run.settings.poll_interval)  # it was polled a moment ago
+                        task = await _fresh(run, record)
+                        fresh = task.outputs[output.index] if task and output.index < len(task.outputs) else source
+                        if fresh != source:
+                            source = fresh
+                            continue
+                    if run.time() >= late_until:
+                        raise failure
+                    delay = 1.0 + DOWNLOAD.delay(failures, random.random)
+                    failures += 1
+                else:
                     failures = 0 if partial.size - size >= PROGRESS else failures + 1
-                    if not DOWNLOAD.more(failures) or (asked or 0) > LATE:
-                        raise
-                    delay = DOWNLOAD.delay(max(0, failures - 1), run.draw, asked)
+                    if not DOWNLOAD.more(failures) or (failure.retry_after or 0.0) > LATE:
+                        raise failure
+                    delay = DOWNLOAD.delay(max(0, failures - 1), random.random, failure.retry_after)
                 which = f"{record.name}: image {output.index}"
                 run.explain(f"{which}: {failure.message}; fetching again in {delay:.1f} s")
                 await asyncio.sleep(delay)
@@ -213,43 +183,18 @@ class Fetcher:
             partial.abandon()  # a thread may still be writing to it
             raise
 
-    async def _fresh_url(self, run: Run, record: JobRecord, index: int) -> str | None:
-        await asyncio.sleep(run.settings.poll_interval)  # it was polled a moment ago
-        task = await self._poll(run, record)
-        return task.outputs[index] if task is not None and index < len(task.outputs) else None
-
-    async def _poll(self, run: Run, record: JobRecord) -> Task | None:
-        """The task as the service has it now; None where that cannot be known."""
-        if record.task_id is None or run.calls.stopped:
-            return None
-        try:
-            task = await run.calls.get(
-                run.client.result,
-                record.task_id,
-                record.api_version or "v2",
-                floor=run.settings.poll_interval,
-                why=record.name,
-            )
-        except FolderError:
-            raise
-        except FluxLoraError:
-            return None
-        return task if task.completed and task.outputs else None
-
-    # ---- names ----
-
     async def _keep(self, run: Run, work: Work, output: OutputRecord, received: Received) -> None:
         """The bytes are whole and on disk: record what they will be called, rename, make that durable, record it."""
-        assert self.images is not None
         record, images = work.record, self.images
         output.temp, output.sha256, output.bytes = received.temp, received.sha256, received.bytes
         output.width, output.height, output.media_type = received.width, received.height, received.media_type
         replacing = output.writing is not None  # an image of ours that was found altered
-        if not replacing:
-            output.writing = self._free_name(record, output, received.extension)
+        if output.writing is None:
+            name = self._name_of(record, output, received.extension)
+            quarantined = output.nsfw is True and self._settings.nsfw == "quarantine"
+            output.writing = self._distinct(f"nsfw/{name}" if quarantined else name)
         while True:
             await run.save(record)
-            assert output.writing is not None
             try:
                 output.mtime_ns = await run.pool.call(_publish, images, received.temp, output.writing, replacing)
                 break
@@ -259,8 +204,6 @@ class Fetcher:
                     output.mtime_ns = (images.stat(output.writing) or (0, None))[1]
                     break
                 output.writing = self._distinct(output.writing)
-        if self._sync is None:
-            self._sync = Flusher(run.pool, images.sync)
         await self._sync.add(output.writing)
         output.file, output.writing, output.temp, output.error = output.writing, None, None, None
         output.saved_at = iso(run.now())
@@ -270,13 +213,8 @@ class Fetcher:
         self.saved += work.counts
         run.emit(image_event(record, output, self._shown))
 
-    def _free_name(self, record: JobRecord, output: OutputRecord, extension: str) -> str:
-        name = self._name_of(record, output, extension)
-        if output.nsfw is True and self._nsfw == "quarantine":
-            name = f"nsfw/{name}"
-        return self._distinct(name)
-
     def _distinct(self, name: str) -> str:
+        """``name``, numbered where it belongs to another image."""
         candidate, number = name, 1
         while (key := case_key(candidate)) in self._taken:
             number += 1
@@ -301,6 +239,40 @@ def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bo
         nsfw=output.nsfw,
         earlier=earlier,
     )
+
+
+async def _fresh(run: Run, record: JobRecord) -> Task | None:
+    """The completed task with fresh URLs; None where it cannot be had."""
+    if record.task_id is None or run.calls.stopped:
+        return None
+    try:
+        task = await poll(run, record)
+    except FluxLoraError:
+        return None
+    return task if task.completed and task.outputs else None
+
+
+def _take(record: JobRecord, task: Task) -> None:
+    """Record the outputs that came, and those that were asked for and did not."""
+    known = {output.index: output for output in record.outputs}
+    for index, source in enumerate(task.outputs):
+        output = known.setdefault(index, OutputRecord(index))
+        output.url = source if source.startswith(("http://", "https://")) else None
+        output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
+    for index in range(len(task.outputs), record.images_asked if record.input else 0):
+        known.setdefault(index, OutputRecord(index))
+    record.outputs = [known[index] for index in sorted(known)]
+
+
+def _not_there(run: Run, record: JobRecord, output: OutputRecord) -> None:
+    """Say that the task has no such output."""
+    earlier = output.error is not None
+    if not earlier:
+        came, asked = sum(o.url is not None or o.file is not None for o in record.outputs), record.images_asked
+        sent = f"sent {came} of {asked} images" if came < asked else "named no image here"
+        output.error = f"not_delivered: the service {sent}"
+    code, message = error_parts(output.error)
+    run.emit(Missing(record.id, record.task_id, output.index, code, message, earlier))
 
 
 def _download(client: Client, source: str, partial: PartialImage) -> Received:
@@ -329,9 +301,3 @@ def _publish(images: ImageStore, temp: str, name: str, replacing: bool) -> int |
     images.publish(temp, name, replace=replacing)
     found = images.stat(name)
     return found[1] if found else None
-
-
-def _recent(run: Run, record: JobRecord) -> bool:
-    if record.intent_at is None:
-        return record.state is State.COMPLETED
-    return (run.now() - datetime.fromisoformat(record.intent_at)).total_seconds() < RECENT

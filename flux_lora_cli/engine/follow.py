@@ -31,31 +31,26 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
     Returns:
         The completed task; None where there is none, and the record says why.
     """
-    record, floor, turns = work.record, run.settings.poll_interval, run.turns
-    if record.key not in turns.in_flight:
-        turns.take_off(record, run.time() - _age(run, record))
+    record, turns, planner = work.record, run.turns, run.planner
+    ours = task is not None  # only such a task's waiting tells how long tasks take
+    turns.take_off(record, run.time() - age(record, run.now()))
     submitted_at = turns.in_flight[record.key][1]
-    fresh = task is not None  # only such a task's waiting tells of the service's queue
     deadline = submitted_at + run.settings.task_timeout
-    polls, gap = 0, 0.0
+    when = planner.first_poll(submitted_at, run.time()) if ours else run.time()
+    polls = 0
     polled_at: float | None = None
     unknown_since: float | None = None
-    when = run.time()
-    if task is not None:
-        when = run.planner.first_poll(submitted_at, when, len(turns.in_flight), turns.to_submit, turns.paced)
     while task is None or not task.terminal:
         await asyncio.sleep(min(when, max(deadline, run.time())) - run.time())
         try:
-            task = await run.calls.get(
-                run.client.result, record.task_id, record.api_version or "v2", floor=floor, why=record.name
-            )
+            task = await poll(run, record)
         except TaskNotFound:
-            now = run.time()
+            now, task = run.time(), None
             unknown_since = now if unknown_since is None else unknown_since
             if now - unknown_since >= (LOST_AFTER if work.known else NO_SUCH_TASK_AFTER):
                 await _lost(run, work)
                 return None
-            when, task = now + max(floor, 5.0 if work.known else 1.0), None
+            when = now + max(planner.floor, 5.0 if work.known else 1.0)
             continue
         except DeadlineError as error:  # the service asks to come back later: the next run polls it again
             run.stop_submissions(error)
@@ -63,22 +58,25 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
         except FluxLoraError as error:
             await _not_polled(run, work, error)
             return None
-        now = run.time()
-        gap, before, polled_at = (0.0 if polled_at is None else now - polled_at), polled_at, now
-        polls += 1
-        unknown_since = None
+        now, before = run.time(), polled_at
+        polled_at, unknown_since, polls = now, None, polls + 1
         if task.terminal:
-            run.planner.observe(submitted_at if fresh else None, now, before, task.execution_ms)
+            if ours:
+                planner.observe(submitted_at, now, before, task.execution_ms)
         elif now >= deadline:
             await _overdue(run, work, task)
             return None
         else:
             record.task_status = task.status
-            when = run.planner.next_poll(
-                submitted_at, now, polls, len(turns.in_flight), turns.to_submit, gap, turns.paced
-            )
+            when = planner.next_poll(now, polls)
             run.explain(f"{record.name}: {task.status}; next poll in {when - now:.1f} s")
     return await _ended(run, work, task)
+
+
+async def poll(run: Run, record: JobRecord) -> Task:
+    """The task as the service has it now."""
+    version, floor = record.api_version or "v2", run.settings.poll_interval
+    return await run.calls.get(run.client.result, record.task_id, version, floor=floor, why=record.name)
 
 
 async def fail(run: Run, work: Work, code: str, message: str) -> None:
@@ -119,9 +117,8 @@ async def _lost(run: Run, work: Work) -> None:
         await fail(run, work, "lost", f"the service does not know task {record.task_id} (polled for a minute)")
     else:
         work.no_such_task = True
-        run.note(
-            TaskNotFound(f"there is no task {record.task_id}", "Check the ID, and the key: tasks are an account's.")
-        )
+        hint = "Check the ID, and the key: tasks are an account's."
+        run.note(TaskNotFound(f"there is no task {record.task_id}", hint))
 
 
 async def _not_polled(run: Run, work: Work, error: FluxLoraError) -> None:
@@ -150,8 +147,8 @@ async def _overdue(run: Run, work: Work, task: Task) -> None:
     run.emit(Overdue(record.id, record.task_id, message))
 
 
-def _age(run: Run, record: JobRecord) -> float:
-    """Seconds since an earlier run submitted the task; 0 where that is not known, or the clock jumped."""
+def age(record: JobRecord, now: datetime) -> float:
+    """Seconds since the record's last intent to submit; 0 where that is not known, or a clock jumped."""
     if record.intent_at is None:
         return 0.0
-    return max(0.0, (run.now() - datetime.fromisoformat(record.intent_at)).total_seconds())
+    return max(0.0, (now - datetime.fromisoformat(record.intent_at)).total_seconds())

@@ -1,4 +1,4 @@
-"""When a request may leave, and when a failed one is repeated: retries, outages, the rate, the submission window.
+"""When a request may leave, when a failed one is repeated, and when a task is polled.
 
 Times are monotonic seconds and come in as arguments; so do random draws (callables that give a float in [0, 1)).
 """
@@ -6,6 +6,7 @@ Times are monotonic seconds and come in as arguments; so do random draws (callab
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,38 +17,39 @@ Draw = Callable[[], float]
 HERD_SPREAD = 8.0
 
 
-def full_jitter(attempt: int, base: float, cap: float, draw: Draw) -> float:
-    """Seconds to wait after failure number ``attempt`` (from 0).
-
-    "Full jitter" needs the fewest calls under contention. [AWS Architecture Blog, "Exponential Backoff And Jitter"]
-    """
-    return draw() * min(cap, base * 2.0 ** min(attempt, 62))
-
-
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often one request is tried (the first time included), and how long the pauses are, in seconds."""
+    """How often one request is tried (the first time included), and how long the pauses are, in seconds.
+
+    Attributes:
+        patient: an outage is waited out, and a 429, which is no failure, obeyed for as long as it takes.
+    """
 
     tries: int
     base: float = 1.0
     cap: float = 20.0
+    patient: bool = True
 
     def more(self, failures: int) -> bool:
         """Whether another try is allowed after so many failures in a row."""
         return failures < self.tries
 
     def delay(self, attempt: int, draw: Draw, retry_after: float | None = None) -> float:
-        """Seconds to wait after failure number ``attempt`` (from 0); a Retry-After is never undercut."""
-        backoff = full_jitter(attempt, self.base, self.cap, draw)
+        """Seconds to wait after failure number ``attempt`` (from 0); a Retry-After is never undercut.
+
+        "Full jitter" needs the fewest calls under contention. [AWS Architecture Blog, "Exponential Backoff And
+        Jitter"]
+        """
+        backoff = draw() * min(self.cap, self.base * 2.0 ** min(attempt, 62))
         return backoff if retry_after is None else max(backoff, max(0.0, retry_after) + draw() * HERD_SPREAD)
 
 
 #: A submission of which no byte left. Three tries and 20 s are the AWS SDKs' "standard" retry mode.
 NEVER_SENT = Retry(tries=3)
-#: A poll, in a row. Ten tries of up to 20 s span the restart of a service (a minute or two).
+#: What a command asks before its run begins: somebody may be waiting for the answer.
+START = Retry(tries=3, patient=False)
+#: Any other GET, in a row. Ten tries of up to 20 s span the restart of a service (a minute or two).
 POLL = Retry(tries=10)
-#: A page of the predictions list, the price, the balance.
-LIST = POLL
 #: An image. The URL stays good for days, so what five tries do not fetch, the next run does.
 DOWNLOAD = Retry(tries=5)
 
@@ -65,10 +67,10 @@ class Outage:
     PROBE_EVERY, GIVE_UP_AFTER = 20.0, 600.0
 
     def __init__(self) -> None:
+        self.probing = False
         self._tokens = self.TOKENS
         self._last_sent = -math.inf
         self._down_since: float | None = None  # first failure since the last success
-        self.probing = False
 
     def success(self) -> None:
         """An answer came that shows the service to be up (a 4xx, too)."""
@@ -108,8 +110,8 @@ class RateGate:
 
     #: Seconds by which a request may be early: what a busy event loop loses is caught up, without a burst.
     LAG = 0.15
-    #: Images per second. Where there was no limit, the first 429 leaves at least START; no row of them goes below
-    #: FLOOR (6 per minute: the smallest account may do 10).
+    #: Images per second: what the first 429 leaves where there was no limit; and below which no row of them goes
+    #: (6 per minute: the smallest account may do 10).
     START, FLOOR = 5.0, 0.1
     #: A window is as many accepted images as the rate gives in a second, and at least this many.
     MIN_WINDOW = 5
@@ -119,18 +121,14 @@ class RateGate:
     def __init__(self, limit: float | None = None) -> None:
         self.limit = self.rate = limit
         self._empty_at = self._resume = -math.inf  # when the bucket is empty; the end of the pause
-        self._refusals = 0  # in a row
-        self._window = 0
-        self._second: tuple[float, int] = (-math.inf, 0)  # its start, images taken in it
+        self._refusals = self._window = 0  # refusals in a row; images accepted in this window
 
-    def ready_at(self, now: float, images: int = 1) -> float:
+    def ready_at(self, now: float) -> float:
         """The earliest time at which a request may leave. One for many images waits no longer: it pays afterwards."""
         return max(now, self._resume, self._empty_at - self.LAG)
 
     def take(self, now: float, images: int = 1) -> None:
         """A request for so many images leaves."""
-        start, count = self._second
-        self._second = (start, count + images) if now - start < 1.0 else (now, images)
         if self.rate is not None:
             self._empty_at = max(self._empty_at, now) + images / self.rate
 
@@ -142,7 +140,7 @@ class RateGate:
         """
         together = now < self._resume
         if not together:
-            current = max(2 * self.START, float(self._second[1])) if self.rate is None else self.rate
+            current = 2 * self.START if self.rate is None else self.rate
             self.rate = max(min(self.FLOOR, self.limit or self.FLOOR), current / 2)
             self._window, self._empty_at = 0, -math.inf
             self._refusals += 1
@@ -196,3 +194,45 @@ class SubmitWindow:
         if rate is not None:
             wanted = min(wanted, rate)
         return max(1, min(self.MAX, vacancies, math.ceil(wanted * latency)))
+
+
+class PollPlanner:
+    """Places the polls of a task: the first when recent tasks suggest that it is ready, later ones ever further apart.
+
+    Args:
+        floor: least seconds between two polls of one task. The first poll may come sooner after its submission.
+    """
+
+    #: Seconds after the submission while no task was seen to end; and that two polls are apart at most.
+    FIRST, MAX_GAP = 0.5, 30.0
+    #: Every gap of a task is this much longer than the one before it.
+    GROWTH = 1.1
+    #: Tasks that the estimate rests on, and the share of them that ended before the first poll of a new one comes:
+    #: a low one, for half of all tasks end before the median.
+    RECENT, EARLIER = 32, 0.1
+
+    def __init__(self, floor: float = 2.0) -> None:
+        self.floor = floor
+        self._took: deque[float] = deque(maxlen=self.RECENT)
+
+    def first_poll(self, submitted_at: float, now: float) -> float:
+        """The time of the first poll of a task."""
+        took = sorted(self._took)
+        usual = took[int(self.EARLIER * (len(took) - 1))] if took else min(self.floor, self.FIRST)
+        return max(now, submitted_at + usual)
+
+    def next_poll(self, now: float, polls: int) -> float:
+        """The time of the next poll of a task that is not finished ``now``, after so many polls."""
+        return now + max(self.floor, min(self.MAX_GAP, self.floor * self.GROWTH ** min(polls - 1, 100)))
+
+    def observe(self, submitted_at: float, seen_at: float, polled_before_at: float | None, took_ms: int | None) -> None:
+        """A task was seen finished. What it took is taken rather too short: polls that come early correct it.
+
+        Args:
+            polled_before_at: when it was last seen unfinished; None if the first poll saw it finished.
+            took_ms: what the service reports; its queue does not count in it.
+        """
+        longest = max(0.0, seen_at - submitted_at)
+        shortest = 0.0 if polled_before_at is None else polled_before_at - submitted_at
+        reported = took_ms / 1000.0 if took_ms is not None and took_ms > 0 else (shortest + longest) / 2
+        self._took.append(min(longest, max(shortest, reported)))

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from flux_lora_cli.engine.budget import plain
@@ -86,6 +85,13 @@ class BatchPlan:
         return self.those(State.PLANNED)
 
     @property
+    def unfinished(self) -> list[Work]:
+        """Works that a run can bring further."""
+        ended = (State.FAILED, State.SKIPPED, State.COMPLETED)
+        works = (*self.works, *self.collected)
+        return [work for work in works if work.record.state not in ended or lacks_images(work.record)]
+
+    @property
     def images_to_submit(self) -> int:
         return sum(work.record.images_asked for work in self.to_submit)
 
@@ -122,7 +128,6 @@ def make_plan(
         skipped: jobs that are left out (``skip: true``): recorded, and not submitted.
     """
     plan = BatchPlan()
-    update = partial(_update, draw_seed=draw_seed, models=models, api_version=api_version)
     order = itertools.count(max((record.order for record in known.values()), default=-1) + 1)
     by_key: dict[str, Work] = {}
     before: dict[str, tuple[object, ...]] = {}
@@ -130,6 +135,12 @@ def make_plan(
     def record_of(job: Job) -> JobRecord:
         key = job.fingerprint
         return known.get(key) or JobRecord(key, order=next(order), fingerprint=key, model=job.model)
+
+    def make_request(record: JobRecord, job: Job) -> None:
+        kept = (record.input or {}).get("seed")
+        seed = job.seed if job.seed is not None else kept if isinstance(kept, int) and kept >= 0 else draw_seed()
+        record.state = State.PLANNED
+        record.model, record.api_version, record.input = request_of(job, models, api_version, seed)
 
     for job in jobs:
         key = job.fingerprint
@@ -142,16 +153,21 @@ def make_plan(
             continue
         record = record_of(job)
         before[key] = _described(record)
-        update(record, job, retry=retry_failed)
-        by_key[key] = work = Work(record, images=job.images, where=job.where)
-        if record.state is State.PLANNED:
+        _describe(record, job)
+        if record.state is State.FAILED and retry_failed:
+            _retire(record)
+        work = Work(record, images=job.images, where=job.where)
+        if record.state in (State.PLANNED, State.SKIPPED):
+            make_request(record, job)
             model = models.find(job.model, api_version, allow_unknown=True)
             work.documented_price = model.price_of(record.input or {})
+        by_key[key] = work
         plan.works.append(work)
     for job in skipped:
-        record = by_key[job.fingerprint].record if job.fingerprint in by_key else record_of(job)
+        record = record_of(job)
         if record.key not in by_key and record.state in (State.PLANNED, State.SKIPPED):
-            update(record, job, retry=False)
+            _describe(record, job)
+            make_request(record, job)
             record.state = State.SKIPPED
             plan.skipped.append(record)
     records = [work.record for work in plan.works]
@@ -164,31 +180,14 @@ def make_plan(
     return plan
 
 
+def _describe(record: JobRecord, job: Job) -> None:
+    record.id, record.preset, record.aliases, record.axes = job.id, job.preset, (), job.axes
+    record.seed_drawn = job.seed is None
+
+
 def _described(record: JobRecord) -> tuple[object, ...]:
     """What a plan changes of a record that is not planned; the request of one that is, is made anew."""
     return record.id, record.preset, record.aliases, record.axes, record.state
-
-
-def _update(
-    record: JobRecord,
-    job: Job,
-    *,
-    draw_seed: Callable[[], int],
-    models: Models,
-    api_version: Version | None,
-    retry: bool,
-) -> None:
-    """Bring a record in line with its job."""
-    record.id, record.preset, record.aliases, record.axes = job.id, job.preset, (), job.axes
-    record.seed_drawn = job.seed is None
-    if record.state is State.FAILED and retry:
-        _retire(record)
-    if record.state is State.SKIPPED:
-        record.state = State.PLANNED
-    if record.state is State.PLANNED:
-        kept = (record.input or {}).get("seed")
-        seed = job.seed if job.seed is not None else kept if isinstance(kept, int) and kept >= 0 else draw_seed()
-        record.model, record.api_version, record.input = request_of(job, models, api_version, seed)
 
 
 def _retire(record: JobRecord) -> None:

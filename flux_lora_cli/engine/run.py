@@ -14,21 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from flux_lora_cli.engine.background import keep_manifest, tell_progress
 from flux_lora_cli.engine.budget import Budget
-from flux_lora_cli.engine.calls import Calls, CallsStopped
+from flux_lora_cli.engine.calls import CallsStopped, SubmissionsStopped, Turns
+from flux_lora_cli.engine.durable import Store
 from flux_lora_cli.engine.events import Adopted, Explained, Held, Submitted, Unknown, Warned
-from flux_lora_cli.engine.fetch import Fetcher
 from flux_lora_cli.engine.follow import fail, follow
-from flux_lora_cli.engine.limits import NEVER_SENT
-from flux_lora_cli.engine.pacing import PollPlanner
+from flux_lora_cli.engine.limits import NEVER_SENT, PollPlanner
 from flux_lora_cli.engine.search import Search
-from flux_lora_cli.engine.threads import Flusher
-from flux_lora_cli.engine.turns import SubmissionsStopped, Turns
 from flux_lora_cli.errors import (
     BadAnswer,
     DeadlineError,
@@ -48,10 +45,9 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.folder.records import JobRecord, PastTask, State, iso
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.assemble import World
+    from flux_lora_cli.engine.assemble import Session
+    from flux_lora_cli.engine.fetch import Fetcher
     from flux_lora_cli.engine.plan import Work
-    from flux_lora_cli.engine.settings import Settings
-    from flux_lora_cli.service.client import Client
     from flux_lora_cli.service.wire import Task
 
 #: So many submissions refused alike and none accepted end the run. [CONTRACT: waiting]
@@ -72,23 +68,23 @@ class Run:
         reasons: why the run does not end well, beyond what the records say; the first error of each kind.
         submitted: submissions that were accepted; ``resubmitted``: those sent once more, as asked.
         absent: keys of held jobs whose task the account's list surely does not have.
+        expected: jobs asked for; ``done_before``: those that earlier runs completed.
     """
 
-    def __init__(
-        self, client: Client, world: World, settings: Settings, budget: Budget, planner: PollPlanner, fetcher: Fetcher
-    ) -> None:
-        self.client, self.settings, self.planner, self.fetcher = client, settings, planner, fetcher
-        self.emit, self.draw, self.now = world.observer, world.draw, world.now
-        self.store, self.pool = world.store, world.pool
+    def __init__(self, session: Session, store: Store, budget: Budget, fetcher: Fetcher) -> None:
+        self.client, self.settings, self.pool = session.client, session.settings, session.pool
+        self.calls, self.emit, self.now = session.calls, session.observer, session.now
+        self.store, self.save, self.fetcher = store, store.save, fetcher
         self.reasons: dict[ExitCode, FluxLoraError] = {}
         self.submitted = self.resubmitted = 0
         self.absent: set[str] = set()
-        self.calls = Calls(world.pool, world.observer, world.draw, client.balance, self.stop_calls)
         self.turns = Turns(
-            settings.concurrency, settings.rate, budget, self.calls, world.observer, world.draw, self.stop_submissions
-        )
-        self.search = Search(client, self.calls, world)
-        self._saves: Flusher[Any] = Flusher(world.pool, world.store.write)
+            self.settings.concurrency, self.settings.rate, budget, self.calls, self.emit, self.client.balance,
+            self.stop_submissions,
+        )  # fmt: skip
+        self.planner = PollPlanner(self.settings.poll_interval)
+        self.search = Search(session, store)
+        self.calls.on_fatal = self.stop_calls
         self._task_ids: set[str] = set()
         self._refusals: list[str] = []
         self._jobs: set[asyncio.Task[None]] = set()
@@ -129,7 +125,7 @@ class Run:
                 self.calls.failed(error)
                 if not NEVER_SENT.more(never_sent) and not self.calls.outage.probing:
                     raise
-                delay = NEVER_SENT.delay(never_sent - 1, self.draw)
+                delay = NEVER_SENT.delay(never_sent - 1, random.random)
                 self.explain(f"{record.name}: {error.message}; submitting again in {delay:.1f} s")
                 await asyncio.sleep(delay)
             except RateLimited as error:
@@ -174,8 +170,7 @@ class Run:
             if task.id in self._task_ids:
                 raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
         except NOT_TAKEN:
-            self.turns.budget.release(work.unit_price)
-            self.turns.land(record)
+            self.turns.refused(record, work.unit_price)
             record.state, record.price, record.refunded, record.intent_at, record.error, record.history = before
             record.attempts -= 1
             await self.save(record)
@@ -208,8 +203,7 @@ class Run:
         if record.state is State.SUBMITTING:  # an earlier run was cut off before the answer came
             record.state = State.UNKNOWN
             await self.save(record)
-        if record.key not in self.turns.in_flight:
-            self.turns.take_off(record, self.time())
+        self.turns.take_off(record, self.time())
         verdict = await self.search.find(record, self.settings.on_unknown)
         if verdict.task_id is not None:
             await self.adopt(record, verdict.task_id, "predictions")
@@ -264,9 +258,7 @@ class Run:
 
     async def work_off(self, works: AsyncIterator[Work]) -> None:
         """Bring all works as far as this run can; at most a few times ``concurrency`` of them exist at once."""
-        places = asyncio.Semaphore(2 * self.settings.concurrency + AHEAD)
-        background = [asyncio.create_task(tell_progress(self)), asyncio.create_task(keep_manifest(self))]
-        feeding = asyncio.create_task(self._feed(works, places))
+        feeding = asyncio.create_task(self._feed(works))
         aborted = asyncio.create_task(self._aborted.wait())
         try:
             await asyncio.wait((feeding, aborted), return_when=asyncio.FIRST_COMPLETED)
@@ -277,16 +269,17 @@ class Run:
             if self._posts:
                 await asyncio.wait(self._posts, timeout=self._grace)
             with contextlib.suppress(FolderError):
-                await self._saves.drain()
+                await self.store.drain()
         finally:
-            for task in (*background, aborted, feeding, *self._jobs, *self._posts):
+            for task in (aborted, feeding, *self._jobs, *self._posts):
                 task.cancel()
         if feeding.done() and not feeding.cancelled():
             feeding.result()
         if self._bug is not None:
             raise self._bug
 
-    async def _feed(self, works: AsyncIterator[Work], places: asyncio.Semaphore) -> None:
+    async def _feed(self, works: AsyncIterator[Work]) -> None:
+        places = asyncio.Semaphore(2 * self.settings.concurrency + AHEAD)
         async for work in works:
             await places.acquire()
             job = asyncio.create_task(self._guarded(work))
@@ -332,17 +325,11 @@ class Run:
         self.turns.close(reason or ServiceError("the run was ended"))
         if reason is not None:
             self.note(reason)
-        if isinstance(reason, DeadlineError) and self.calls.failing is not None:
-            self.note(
-                ServiceError(f"the service did not answer as it should until the end: {self.calls.failing.message}")
-            )
+        if isinstance(reason, DeadlineError) and (failing := self.calls.failing) is not None:
+            self.note(ServiceError(f"the service did not answer as it should until the end: {failing.message}"))
         if not self._aborted.is_set():
             self._grace = grace
             self._aborted.set()
-
-    async def save(self, record: JobRecord) -> None:
-        """Return when the record, as it is now, is durable. Raises FolderError where it cannot be."""
-        await self._saves.add(self.store.row(record))
 
     def _posted(self, post: asyncio.Task[Task | None]) -> None:
         self._posts.discard(post)

@@ -6,21 +6,23 @@ One reading of the list, page by page, serves all jobs that wait for one.
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.engine.calls import PASSING, Calls, CallsStopped
+from flux_lora_cli.engine.audit import claimed_tasks
+from flux_lora_cli.engine.calls import CallsStopped
+from flux_lora_cli.engine.durable import Store
 from flux_lora_cli.engine.events import Waiting
-from flux_lora_cli.engine.limits import LIST
+from flux_lora_cli.engine.follow import age
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, Findings, find_task
 from flux_lora_cli.errors import BadAnswer, FluxLoraError
 from flux_lora_cli.folder.records import JobRecord
 from flux_lora_cli.service.envelope import NoSuchList
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.assemble import World
-    from flux_lora_cli.service.client import Client
+    from flux_lora_cli.engine.assemble import Session
 
 #: Seconds for which the list is read after a submission's time-out. [CONTRACT: money and identity]
 SEARCH_FOR = 120.0
@@ -55,16 +57,14 @@ class _Wanted:
     record: JobRecord
     deadline: float
     verdict: asyncio.Future[Verdict]
-    found: Findings = field(default_factory=lambda: Findings((), ()))
+    found: Findings = field(default_factory=Findings)
 
 
 class Search:
-    """Looks for tasks of submissions of unknown outcome."""
+    """Looks for tasks of submissions of unknown outcome; those that a ledger at hand has claimed are left out."""
 
-    def __init__(self, client: Client, calls: Calls, world: World) -> None:
-        self._client = client
-        self._calls = calls
-        self._world = world
+    def __init__(self, session: Session, store: Store) -> None:
+        self._session, self._store = session, store
         self._wanted: list[_Wanted] = []
         self._reader: asyncio.Task[None] | None = None
         self._page_sizes = list(PAGE_SIZES)
@@ -77,10 +77,11 @@ class Search:
         """
         if on_unknown == "hold":
             return Verdict("not looked for, as asked (--on-unknown hold)")
-        if self._calls.stopped:
+        if self._session.calls.stopped:
             raise CallsStopped
         loop = asyncio.get_running_loop()
-        wanted = _Wanted(record, loop.time() + self._seconds_left(record), loop.create_future())
+        seconds = max(0.0, SUBMIT_TIMEOUT + SEARCH_FOR - age(record, self._session.now()))
+        wanted = _Wanted(record, loop.time() + seconds, loop.create_future())
         self._wanted.append(wanted)
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
@@ -98,41 +99,25 @@ class Search:
                 wanted.verdict.set_exception(CallsStopped())
         self._wanted = []
 
-    def _seconds_left(self, record: JobRecord) -> float:
-        """For how long the record's task may still turn up in the list."""
-        whole = SUBMIT_TIMEOUT + SEARCH_FOR
-        if record.intent_at is None:
-            return whole
-        age = (self._world.now() - datetime.fromisoformat(record.intent_at)).total_seconds()
-        return whole if age < 0 else max(0.0, whole - age)
-
-    # ---- reading the list ----
-
     async def _read(self) -> None:
-        passes = failures = 0
+        """Read the list again and again, for as long as somebody waits."""
+        passes = 0
         await asyncio.sleep(0)  # those that begin in the same turn share the first reading
         while self._wanted:
             began = asyncio.get_running_loop().time()
             try:
                 whole = await self._read_pages(list(self._wanted))
+                await self._judge(began, whole)
             except CallsStopped:
                 return
-            except BadAnswer as error:
-                if len(self._page_sizes) > 1:
+            except NoSuchList as error:
+                why = f"the account's predictions cannot be listed ({error.message}), so nothing could be checked"
+                self._end(Verdict(why, resubmit=True))
+            except FluxLoraError as error:
+                if isinstance(error, BadAnswer) and len(self._page_sizes) > 1:
                     self._page_sizes.pop(0)
                     continue
-                self._unreadable(error, began)
-            except NoSuchList as error:
-                for wanted in list(self._wanted):
-                    why = f"the account's predictions cannot be listed ({error.message}), so nothing could be checked"
-                    self._decide(wanted, Verdict(why, resubmit=True))
-            except FluxLoraError as error:
-                failures += 1
-                if not isinstance(error, PASSING) or not LIST.more(failures):
-                    self._unreadable(error, began)
-            else:
-                failures = 0
-                await self._judge(began, whole)
+                self._end(Verdict(f"the account's predictions cannot be read: {error.message}"), began)
             passes += 1
             await self._pause(passes)
 
@@ -142,12 +127,13 @@ class Search:
         A short page is not the end: a service may give fewer entries than asked. The end is a page with nothing new,
         or one that reaches back past the earliest intent.
         """
-        since = self._since(wanted)
+        since = _since(wanted)
         for each in wanted:
-            each.found = Findings((), ())
+            each.found = Findings()
         seen: set[str] = set()
         for page in range(1, MAX_PAGES + 1):
-            tasks = await self._calls.get(self._client.predictions, page, self._page_sizes[0], since, why="search")
+            list_page = self._session.client.predictions
+            tasks = await self._session.calls.get(list_page, page, self._page_sizes[0], since, why="search")
             new = [task for task in tasks if task.id not in seen]
             if not new:
                 return True
@@ -159,53 +145,62 @@ class Search:
                 return True
         return False
 
-    def _since(self, wanted: list[_Wanted]) -> datetime | None:
-        """Nothing older can be one of those looked for, by the service's clock; None where that is not known."""
-        times = []
-        for each in wanted:
-            if each.record.intent_at is None or each.record.service_clock is None:
-                return None
-            ahead = timedelta(seconds=each.record.service_clock)
-            times.append(datetime.fromisoformat(each.record.intent_at) + ahead)
-        return min(times) - CLOCK_SLACK - timedelta(minutes=1)
-
     async def _judge(self, began: float, whole: bool) -> None:
-        claimed = await self._world.pool.call(self._world.claimed)
+        claimed = await self._session.pool.call(self._claimed)
         for wanted in list(self._wanted):
             found = wanted.found.without(claimed)
             if len(found.matches) == 1:
                 claimed.add(found.matches[0])
                 self._decide(wanted, Verdict("found", task_id=found.matches[0]))
             elif began >= wanted.deadline:
-                self._decide(wanted, self._not_found(found, whole))
+                self._decide(wanted, _not_found(found, whole))
 
-    def _not_found(self, found: Findings, whole: bool) -> Verdict:
-        candidates = (*found.matches, *found.candidates)
-        if candidates:  # sending again could pay twice, so that is no way out, whether asked for or not
-            return Verdict("the account has tasks that may be it, and nothing tells which", candidates=candidates)
-        if not whole:
-            return Verdict("the account's list of predictions is too long to be read to its end")
-        return Verdict("not found among the account's recent predictions", absent=True, resubmit=True)
-
-    def _unreadable(self, error: FluxLoraError, began: float) -> None:
-        for wanted in list(self._wanted):
-            if began >= wanted.deadline:
-                self._decide(wanted, Verdict(f"the account's predictions cannot be read: {error.message}"))
+    def _claimed(self) -> set[str]:
+        """The task IDs of all ledgers at hand: this run's, the user's, and the folders that it remembers; blocking."""
+        folder = self._store.folder
+        if folder is None:
+            return claimed_tasks(self._session.service)
+        return folder.ledger.task_ids() | claimed_tasks(self._session.service, besides=folder.path)
 
     def _decide(self, wanted: _Wanted, verdict: Verdict) -> None:
         self._wanted.remove(wanted)
         if not wanted.verdict.done():
             wanted.verdict.set_result(verdict)
 
+    def _end(self, verdict: Verdict, began: float = math.inf) -> None:
+        """One verdict for all whose time was up when a reading began."""
+        for wanted in list(self._wanted):
+            if began >= wanted.deadline:
+                self._decide(wanted, verdict)
+
     async def _pause(self, passes: int) -> None:
         if not self._wanted:
             return
-        now = asyncio.get_running_loop().time()
-        first = max(0.0, min(each.deadline for each in self._wanted) - now)
-        last = max(0.0, max(each.deadline for each in self._wanted) - now)
+        now, deadlines = asyncio.get_running_loop().time(), [each.deadline for each in self._wanted]
+        first, last = (max(0.0, deadline - now) for deadline in (min(deadlines), max(deadlines)))
         interval = INTERVALS[min(passes, len(INTERVALS)) - 1]
         if passes == 3:
             names = ", ".join(each.record.name for each in self._wanted[:3])
             message = f"looking for {len(self._wanted)} submissions of unknown outcome ({names}) for {last:.0f} s more"
-            self._world.observer(Waiting("reconcile", round(last, 1), message))
+            self._session.observer(Waiting("reconcile", round(last, 1), message))
         await asyncio.sleep(min(interval, first) if first > 0 else interval)
+
+
+def _not_found(found: Findings, whole: bool) -> Verdict:
+    candidates = (*found.matches, *found.candidates)
+    if candidates:  # sending again could pay twice, so that is no way out, whether asked for or not
+        return Verdict("the account has tasks that may be it, and nothing tells which", candidates=candidates)
+    if not whole:
+        return Verdict("the account's list of predictions is too long to be read to its end")
+    return Verdict("not found among the account's recent predictions", absent=True, resubmit=True)
+
+
+def _since(wanted: list[_Wanted]) -> datetime | None:
+    """Nothing older can be one of those looked for, by the service's clock; None where that is not known."""
+    times = []
+    for each in wanted:
+        if each.record.intent_at is None or each.record.service_clock is None:
+            return None
+        ahead = timedelta(seconds=each.record.service_clock)
+        times.append(datetime.fromisoformat(each.record.intent_at) + ahead)
+    return min(times) - CLOCK_SLACK - timedelta(minutes=1)

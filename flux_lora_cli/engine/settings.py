@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Literal
 
 from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.folder.records import OutputRecord
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Settings:
     follow: bool = True
     progress_every: float = 30.0
     explain: bool = False
+
+    def leaves_out(self, output: OutputRecord) -> bool:
+        """Whether an image is not asked for."""
+        return not self.download or (self.nsfw == "skip" and output.nsfw is True)
 
 
 class Stop:

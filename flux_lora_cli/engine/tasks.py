@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine import events
-from flux_lora_cli.engine.assemble import Observer, Result, Session, drive, listed, namer, taken_names
-from flux_lora_cli.engine.batch import draw_seed
+from flux_lora_cli.engine.assemble import Observer, Result, Session, confirmed_or_not, draw_seed, drive, listed
 from flux_lora_cli.engine.budget import Budget, check_budget
+from flux_lora_cli.engine.durable import Store
 from flux_lora_cli.engine.ending import ending
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
-from flux_lora_cli.engine.plan import Work, lacks_images, request_of
+from flux_lora_cli.engine.plan import Work, request_of
 from flux_lora_cli.engine.settings import Settings, Stop
-from flux_lora_cli.engine.stores import Store
-from flux_lora_cli.errors import BudgetError, FluxLoraError, TaskNotFound
+from flux_lora_cli.errors import FluxLoraError, TaskNotFound
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.ledger import Ledger
-from flux_lora_cli.folder.names import DEFAULT, TASK_DEFAULT, Template
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord, State
 from flux_lora_cli.service.models import Models
@@ -46,6 +44,7 @@ def submit_jobs(
     models: Models | None = None,
     api_version: Version | None = None,
     folder: Path | None = None,
+    reach: Sequence[str] = (),
     observer: Observer = lambda event: None,
     accepted: Callable[[JobRecord], None] = lambda record: None,
     confirm: Callable[[list[Work]], bool] = lambda works: True,
@@ -57,6 +56,7 @@ def submit_jobs(
 
     Args:
         folder: also wait for the tasks, and save their images there.
+        reach: options with which another command reaches the same service, for those that hints name.
         accepted: told of each task, in the order of the jobs.
 
     Raises:
@@ -65,47 +65,38 @@ def submit_jobs(
     """
     settings = replace(settings or Settings(), follow=folder is not None)
     session = Session(client, service, settings, observer)
-    template = Template.parse(settings.filename or DEFAULT)
+    call = session.pool.call
     tables = models or Models.builtin()
 
     async def main() -> Result:
         with ExitStack() as stack:
-            ledger = await session.pool.call(state.open_user_ledger, service)
+            ledger = await call(state.open_user_ledger, service)
             assert ledger is not None
             stack.callback(ledger.close)
             opened = None
             if folder is not None:
-                opened = await session.pool.call(partial(OutputFolder.open, folder, service, exclusive=False))
+                opened = await call(partial(OutputFolder.open, folder, service, exclusive=False))
                 stack.callback(opened.close)
             works = [_planned(job, tables, api_version) for job in jobs]
             total = await session.price(works)
             if (error := check_budget(settings.max_cost, total)) is not None:
                 raise error
             if settings.max_month is not None:
-                refunded = await session.refunds(await session.pool.call(lambda: list(ledger.records())))
-                await session.pool.call(ledger.save, [ledger.row(record) for record in refunded])
+                refunded = await session.refunds(await call(lambda: list(ledger.records())))
+                await call(ledger.save, [ledger.row(record) for record in refunded])
             stack.callback(await session.reserve_month(works, total, None))
-            if not await session.pool.call(confirm, works):
-                raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
+            confirmed_or_not(await call(confirm, works))
             images = opened.images if opened is not None else ImageStore(ledger.path.parent)
-            for work in works:
-                for image in work.images.values():
-                    await session.pool.call(images.keep_input, image)
-            in_order = _InOrder(works, accepted, session.observer)
-            session.observer = in_order
-            budget = Budget(settings.max_cost)
-            run = await session.run_works(
-                listed(works), Store(opened, ledger), images, budget,
-                name_of=namer(template), shown=str(folder), model=works[0].record.model if works else None,
-                taken=taken_names(opened.records.values()) if opened is not None else (),
-                counts=(len(works), 0, len(works)),
-            )  # fmt: skip
+            await session.keep_inputs(works, images)
+            session.observer = in_order = _InOrder(works, accepted, observer)
+            budget, counts = Budget(settings.max_cost), (len(works), 0, len(works))
+            store = Store(session.pool, opened, ledger)
+            run = await session.run_works(listed(works), store, images, budget, str(folder), counts)
             in_order.tell()
             records = [work.record for work in works]
-            command = "submit" if folder is None else "submit --wait"
             code, reasons = ending(
-                records, run.reasons, settings.fail_on_nsfw,
-                command=command, options=_options(service, folder), absent=run.absent, now=run.now(),
+                records, run.reasons, settings.fail_on_nsfw, command="submit" if folder is None else "submit --wait",
+                reach=reach, folder=folder, absent=run.absent, now=run.now(),
             )  # fmt: skip
             charged = budget.spent if total is not None else None
             return Result(code, reasons, records, None, total, charged, run.submitted, run.resubmitted)
@@ -121,6 +112,7 @@ def wait_for(
     settings: Settings | None = None,
     *,
     api_version: Version | None = None,
+    reach: Sequence[str] = (),
     observer: Observer = lambda event: None,
     stop: Stop | None = None,
 ) -> Result:
@@ -128,14 +120,13 @@ def wait_for(
 
     Args:
         task_ids: may come slowly (a pipe): each is waited for as soon as it is there.
+        reach: as of ``submit_jobs``.
 
     Raises:
         FolderError: the output folder cannot be used.
     """
     settings = settings or Settings()
     session = Session(client, service, settings, observer)
-    template = Template.parse(settings.filename or DEFAULT)
-    fallback = template if settings.filename else Template.parse(TASK_DEFAULT)
 
     async def main() -> Result:
         with ExitStack() as stack:
@@ -149,14 +140,12 @@ def wait_for(
             state.remember_folder(opened.path)
             waited: dict[str, Work] = {}
             works = _asked_for(session, iter(task_ids), opened, ledger, api_version, waited)
-            run = await session.run_works(
-                works, Store(opened), opened.images, Budget(None),
-                name_of=namer(template, fallback), shown=str(folder), taken=taken_names(opened.records.values()),
-            )  # fmt: skip
+            store = Store(session.pool, opened)
+            run = await session.run_works(works, store, opened.images, Budget(None), str(folder))
             records = [work.record for work in waited.values() if not work.no_such_task]
             code, reasons = ending(
                 records, run.reasons, settings.fail_on_nsfw,
-                command="wait", options=_options(service, folder), now=run.now(),
+                command="wait", reach=reach, folder=folder, now=run.now(),
             )  # fmt: skip
             return Result(code, reasons, records)
 
@@ -206,11 +195,6 @@ def _planned(job: Job, models: Models, api_version: Version | None) -> Work:
     return Work(record, images=job.images, where=job.where)
 
 
-def _options(service: str, folder: Path | None) -> list[str]:
-    """For the commands that hints name."""
-    return [*(["--sandbox"] if service == "sandbox" else []), *(["-o", str(folder)] if folder is not None else [])]
-
-
 async def _asked_for(
     session: Session,
     task_ids: Iterator[str],
@@ -221,9 +205,10 @@ async def _asked_for(
 ) -> AsyncIterator[Work]:
     """A work for each ID that is not done yet; what is, is told."""
     by_task = {record.task_id: record for record in opened.records.values() if record.task_id}
+    call = session.pool.call
     while True:
         try:
-            task_id = await session.pool.call(next, task_ids)
+            task_id = await call(next, task_ids)
         except StopAsyncIteration:
             return
         if task_id in waited:
@@ -231,21 +216,21 @@ async def _asked_for(
         record = by_task.get(task_id)
         known = record is not None
         if record is None:
-            found = await session.pool.call(ledger.find, task_id) if ledger is not None else None
+            found = await call(ledger.find, task_id) if ledger is not None else None
             known = found is not None
             record = _adopted(found, task_id, opened.next_order())
         record.api_version = record.api_version or api_version
         waited[task_id] = work = Work(record, known=known)
         assert session.run is not None
         session.run.expected += 1
-        if await session.pool.call(opened.images.recover, record):
+        if await call(opened.images.recover, record):
             await session.run.save(record)
         for output in record.outputs:
             if output.file is not None:
                 session.observer(image_event(record, output, str(opened.path), earlier=True))
         if record.state is State.FAILED:
             record.state = State.SUBMITTED  # asked anew: it costs a poll, and "lost" may not be the last word
-        if record.state is not State.COMPLETED or lacks_images(record):
+        if record.state is not State.COMPLETED or record.missing:  # what had expired, too: the address may be fresh
             yield work
         else:
             session.run.done += 1

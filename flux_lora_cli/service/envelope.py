@@ -118,7 +118,7 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
     if status == 401 or (status == 403 and own and kind not in ("bill", "models")):
         raise KeyRefused(f"{host} refused the API key{said}", _CHECK_KEY)
     if status in (425, 429):
-        raise RateLimited(f"{host} says that requests come too fast{said}", "Wait, or lower --rate.", wait)
+        raise RateLimited(f"{host} says that requests come too fast{said}", "Wait, or lower --rate.", retry_after=wait)
     if 300 <= status < 400:
         where = show_host(answer.headers.get("location", ""))
         hint = "Check --base-url / WAVESPEED_BASE_URL; a sign-in page of the network can cause this, too."

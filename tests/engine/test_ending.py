@@ -6,6 +6,7 @@ import itertools
 import re
 import shlex
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,9 @@ def end(
     names: list[str], *reasons: FluxLoraError, command: str = "batch"
 ) -> tuple[ExitCode, dict[ExitCode, FluxLoraError]]:
     records = [LEFT[name][0] for name in names]
-    return ending(records, {r.exit_code: r for r in reasons}, True, command=command, options=["-o", "a b"], now=NOON)
+    told = {reason.exit_code: reason for reason in reasons}
+    reach = ["--base-url", "http://localhost:1"]
+    return ending(records, told, True, command=command, reach=reach, folder=Path("a b"), now=NOON)
 
 
 # ---- codes ----
@@ -132,7 +135,7 @@ def check_advice(kind: type[FluxLoraError], left: str, command: str) -> None:
             assert not AGAIN.search(words.replace("pay for, everything again", ""))
             assert "Do not repeat this command" in words
         if command != "batch" and paid:
-            assert f"flux-lora wait -o 'a b' {paid[0][1]}" in words
+            assert words.endswith(f"flux-lora wait --base-url http://localhost:1 -o 'a b' {paid[0][1]}")
         if held:
             assert left in words or left in error.message
         if command == "batch":

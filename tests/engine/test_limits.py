@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_lora_cli.engine.limits import DOWNLOAD, LIST, NEVER_SENT, POLL, Outage, RateGate, Retry, SubmitWindow
+from flux_lora_cli.engine.limits import DOWNLOAD, NEVER_SENT, POLL, Outage, PollPlanner, RateGate, Retry, SubmitWindow
 
 
 def half() -> float:
@@ -26,7 +27,7 @@ def worst_slot(times: Sequence[float]) -> float:
 # ---- retries ----
 
 
-@pytest.mark.parametrize(("retry", "tries"), [(NEVER_SENT, 3), (POLL, 10), (LIST, 10), (DOWNLOAD, 5)])
+@pytest.mark.parametrize(("retry", "tries"), [(NEVER_SENT, 3), (POLL, 10), (DOWNLOAD, 5)])
 def test_every_policy_ends(retry: Retry, tries: int) -> None:
     assert [retry.more(n) for n in (1, tries - 1, tries)] == [True, True, False]
     assert retry.delay(100, lambda: 0.9999) < 20
@@ -115,13 +116,13 @@ def test_ten_minutes_of_503_cost_fewer_than_60_requests() -> None:
 @pytest.mark.parametrize(("rate", "images"), [(10 / 60, 1), (500 / 60, 1), (5000 / 60, 1), (500 / 60, 4)])
 def test_the_limit_is_used_and_not_overshot(rate: float, images: int) -> None:
     gate, now, times = RateGate(rate), 0.0, []
-    while (now := gate.ready_at(now, images)) < 120.0:
+    while (now := gate.ready_at(now)) < 120.0:
         gate.take(now, images)
         gate.accepted(now, images)
         times.append(now)
     assert rate * 120 * 0.99 <= len(times) * images <= rate * (120 + RateGate.LAG) + images
     gate.take(1000.0, images)  # a pause is not saved up for a burst
-    assert gate.ready_at(1000.0, images) > 1000.0 or rate * RateGate.LAG > images
+    assert gate.ready_at(1000.0) > 1000.0 or rate * RateGate.LAG > images
     for start in (0.0, 13.0, 60.0):
         window = sum(images for time in times if start <= time < start + 60)
         assert window <= rate * (60 + RateGate.LAG) + images
@@ -238,3 +239,49 @@ def test_no_more_submissions_are_in_flight_than_the_rate_needs(
     for _ in range(30 if latency else 0):
         window.observe(latency or 0.0)
     assert window.allowed(rate, vacancies) == allowed
+
+
+# ---- polls ----
+
+
+def polled(took: float, planner: PollPlanner, reports: bool = True) -> list[float]:
+    """When a task that takes so long is polled, until it is seen finished."""
+    times = [planner.first_poll(0.0, 0.01)]
+    while times[-1] < took:
+        times.append(planner.next_poll(times[-1], len(times)))
+    before = times[-2] if len(times) > 1 else None
+    planner.observe(0.0, times[-1], before, round(took * 1000) if reports else None)
+    return times
+
+
+@pytest.mark.parametrize("reports", [True, False])
+@pytest.mark.parametrize(
+    ("low", "high", "floor"), [(2.0, 6.0, 2.0), (0.5, 1.5, 0.1), (20.0, 40.0, 2.0), (3.0, 3.0, 2.0)]
+)
+def test_few_polls_see_the_end_of_a_task_soon(low: float, high: float, floor: float, reports: bool) -> None:
+    rng, planner = random.Random(1), PollPlanner(floor)
+    took = [rng.uniform(low, high) for _ in range(200)]
+    polls = [polled(seconds, planner, reports) for seconds in took][20:]
+    late = [times[-1] - seconds for times, seconds in zip(polls, took[20:], strict=True)]
+    assert sum(map(len, polls)) / len(polls) <= 8
+    assert sum(late) / len(late) <= max(floor, 0.1 * high)
+
+
+@given(st.floats(0.05, 60.0), st.floats(0.0, 7200.0), st.lists(st.floats(0.0, 1e5), max_size=5))
+def test_gaps_grow_from_the_floor_to_half_a_minute(floor: float, took: float, earlier: list[float]) -> None:
+    planner = PollPlanner(floor)
+    for seconds in earlier:
+        planner.observe(0.0, seconds, None, None)
+    gaps = [b - a for a, b in itertools.pairwise(polled(took, planner))]
+    assert all(gap >= floor - 1e-6 for gap in gaps)
+    assert all(b >= a - 1e-6 for a, b in itertools.pairwise(gaps))
+    assert max(gaps, default=0.0) <= max(planner.MAX_GAP, floor) + 1e-6
+
+
+def test_a_burst_of_slow_tasks_is_forgotten_and_clocks_do_no_harm() -> None:
+    planner = PollPlanner(2.0)
+    for seconds in [600.0] * 40 + [4.0] * 40:
+        planner.observe(0.0, seconds, None, None)
+    assert planner.first_poll(0.0, 0.1) <= 4.0
+    planner.observe(100.0, 0.0, 50.0, -5)
+    assert planner.first_poll(0.0, 7.0) == 7.0
