@@ -1,0 +1,118 @@
+"""What a command leaves for later: the command that it prints, outputs that had expired, a folder that went away."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.money.conftest import BATCH, MakeStage
+from tests.support import truth
+from tests.support.stage import Stage
+
+HERE = "--base-url {url} --api-version v2"
+
+
+def printed(err: str, name: str) -> str:
+    """The command of ours that a message ends with, without the program's name."""
+    found = re.search(rf"flux-lora ({name} .*)$", err, re.MULTILINE)
+    assert found is not None, err
+    return found[1]
+
+
+@pytest.mark.parametrize("command", ["submit --wait -o 'my out' 'a cat'", "wait -o 'my out' {task}"])
+def test_the_command_that_a_deadline_prints_collects_the_task(stages: MakeStage, command: str) -> None:
+    stage = stages(0, service_time=2.0, scale=1.0)
+    task = "" if command.startswith("submit") else stage.run("submit 'a cat'").out.strip()
+    here = HERE.format(url=stage.fake.base_url)
+    env = {"WAVESPEED_BASE_URL": None}
+    late = stage.run(f"{command.format(task=task)} {here} --timeout 0.5s", env=env)
+    assert late.code == 9, late.err
+    again = printed(late.err, "wait")
+    assert here.split() == [word for word in shlex.split(again) if word in here.split()]
+    done = stage.run(shlex.split(again), env=env)
+    assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
+
+
+def test_where_the_outcome_is_unknown_the_printed_command_shows_it(stages: MakeStage) -> None:
+    stage = stages(0, scale=200.0)
+    stage.wrong("submit:reset-after list:no-inputs")
+    here, env = HERE.format(url=stage.fake.base_url), {"WAVESPEED_BASE_URL": None}
+    held = stage.run(f"submit --wait 'a cat' -o out {here}", env=env)
+    assert held.code == 13, held.err
+    stage.fake.mend()
+    shown = stage.run(shlex.split(printed(held.err, "status")), env=env)
+    assert (shown.code, stage.fake.charges[0] in shown.out) == (0, True), shown.err
+
+
+def test_a_later_wait_asks_once_more_for_what_had_expired(stages: MakeStage) -> None:
+    stage = stages(0, scale=200.0)
+    task = stage.run("submit 'a cat'").out.strip()
+    stage.wrong("image:404")
+    for _ in range(2):
+        assert stage.run(f"wait {task} -o out").code == 6
+    stage.fake.mend()
+    done = stage.run(f"wait {task} -o out")
+    assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
+
+
+GONE: dict[str, Callable[[Stage], Any]] = {
+    "deleted": lambda stage: shutil.rmtree(stage.out),
+    "renamed": lambda stage: stage.out.rename(stage.folder / "moved"),
+    "emptied": lambda stage: [path.unlink() for path in stage.out.iterdir() if path.is_file()],
+}
+
+
+def without_folder(stage: Stage, how: str, command: str = BATCH) -> None:
+    """A batch whose folder goes away while its tasks run."""
+    process = stage.start(command, scale=1)
+    stage.until(lambda: stage.fake.charged >= 2)
+    time.sleep(0.3)
+    GONE[how](stage)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 7, err
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_a_rerun_after_the_folder_went_away_collects_what_was_paid(stages: MakeStage, how: str) -> None:
+    stage = stages(2, service_time=1.0)
+    without_folder(stage, how)
+    plan = stage.run(f"{BATCH} --dry-run")
+    assert "2 in flight, 0 to submit" in plan.out
+    other = stage.run("batch jobs.jsonl -o other --dry-run")
+    assert "2 to submit" in other.out
+    done = stage.run(BATCH)
+    assert done.code == 0, done.err
+    assert "2 paid tasks" in done.err
+    stage.all_done(2)
+    shutil.rmtree(stage.out)  # a new folder is a new purchase
+    assert stage.run(BATCH).code == 0
+    assert stage.fake.charged == 4
+
+
+def test_a_lost_answer_is_looked_for_after_the_folder_went_away(stages: MakeStage) -> None:
+    stage = stages(2, service_time=1.0)
+    stage.wrong("submit:reset-after:nth=2")
+    without_folder(stage, "deleted", f"{BATCH} --on-unknown hold")
+    stage.fake.mend()
+    assert stage.run(BATCH).code == 0
+    stage.all_done(2)
+    assert len(truth.saved(stage.out)) == 2
+
+
+def test_where_the_state_cannot_be_written_the_message_alone_names_the_tasks(stages: MakeStage) -> None:
+    stage = stages(2, service_time=1.0)
+    stage.state.write_text("in the way")
+    process = stage.start(BATCH, scale=1)
+    stage.until(lambda: stage.fake.charged >= 2)
+    time.sleep(0.3)
+    shutil.rmtree(stage.out)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 7, err
+    assert all(task in err for task in stage.fake.charges)
+    assert "collects them" not in err
