@@ -6,19 +6,20 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli.engine.audit import look_up_refunds
-from flux_lora_cli.engine.budget import Budget, check_budget, lacks_refund, plain, price_kind
+from flux_lora_cli.engine.budget import Budget, check_budget, lacks_refund, plain, price_kind, price_not_known
 from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Pool, Store
 from flux_lora_cli.engine.events import Event, Progress, Warned
 from flux_lora_cli.engine.fetch import Fetcher, NameOf
 from flux_lora_cli.engine.limits import START
+from flux_lora_cli.engine.plan import Work
 from flux_lora_cli.engine.run import Run
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import (
@@ -38,7 +39,7 @@ from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
 from flux_lora_cli.text import slug
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.plan import BatchPlan, Work
+    from flux_lora_cli.engine.plan import BatchPlan
     from flux_lora_cli.service.client import Client
 
 T = TypeVar("T")
@@ -119,6 +120,17 @@ class Session:
             work.unit_price, work.price_source = price, "service" if known[kind] is not None else "--price"
             total = None if total is None or price is None else total + price
         return total
+
+    async def price_earlier(self, records: Iterable[JobRecord]) -> list[JobRecord]:
+        """Count what was submitted at an unknown price at today's; those records. Raises BudgetError: not known."""
+        works = [Work(record, counts=False) for record in records if record.cost is None]
+        if await self.price(works) is None:
+            raise price_not_known()
+        for work in works:
+            record, price = work.record, work.unit_price
+            record.price = price if record.price is None else record.price
+            record.history = tuple(replace(past, cost=price) if past.cost is None else past for past in record.history)
+        return [work.record for work in works]
 
     async def _ask_price(self, record: JobRecord) -> Decimal | None:
         try:

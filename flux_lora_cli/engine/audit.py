@@ -15,11 +15,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.engine.bill import Books, Finding, PaidTask, amount, judge, note_refunds, refund_of, sum_of
-from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.engine.bill import Books, Finding, PaidTask, amount, judge, refund_of, sum_of
+from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds
 from flux_lora_cli.engine.limits import Retry
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
-from flux_lora_cli.errors import FluxLoraError, NotFoundError, ServiceError
+from flux_lora_cli.errors import FluxLoraError, NeverSent, NotFoundError, RateLimited, ServiceError, Uncertain
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME
@@ -47,8 +47,8 @@ class Report:
 
     tasks: int = 0
     findings: list[Finding] = field(default_factory=list)
-    charged: Decimal = Decimal(0)
-    refunded: Decimal = Decimal(0)
+    charged: Decimal = ZERO
+    refunded: Decimal = ZERO
     refunds: dict[str, Decimal] = field(default_factory=dict)
     unread: int = 0
 
@@ -57,8 +57,7 @@ class Auditor:
     """Reads the bill. ``progress`` is told how many tasks were looked up."""
 
     def __init__(self, client: Client, progress: Callable[[int], None] = lambda tasks: None) -> None:
-        self._client = client
-        self._progress = progress
+        self._client, self._progress = client, progress
         self.report = Report()
 
     def audit(self, all_books: Sequence[Books], service: str, *, since: datetime | None = None) -> Report:
@@ -72,7 +71,7 @@ class Auditor:
             KeyRefused, …
         """
         report, copies = self.report, dict[str, list[PaidTask]]()
-        for task in (task for books in all_books for task in PaidTask.all_of(books)):
+        for task in (task for books in all_books for task in books.tasks()):
             copies.setdefault(task.id, []).append(task)
         report.tasks = len(copies)
         findings, found = list[Finding](), False
@@ -109,7 +108,7 @@ class Auditor:
     ) -> Iterator[Finding]:
         """Submissions of unknown outcome, and charges that nobody knows."""
         unknown = [(b, r) for b in all_books for r in b.records if r.state in (State.UNKNOWN, State.SUBMITTING)]
-        spans = [window for _, record in unknown for window in _window(record)]
+        spans = [span for _, record in unknown if (span := _span(record)) is not None]
         if since is not None:
             spans.append((since, datetime.now(UTC) + UNSURE_SLACK))
         strangers: dict[str, BillItem] = {}
@@ -122,9 +121,8 @@ class Auditor:
                 searched = end
         named: set[str] = set()
         for books, record in unknown:
-            candidates = bill_candidates(record, strangers.values(), known)
-            named.update(candidates)
-            if candidates:
+            if candidates := bill_candidates(record, strangers.values(), known):
+                named.update(candidates)
                 message = f"its outcome is unknown, and may be {' or '.join(candidates)}"
                 yield Finding("candidate", message, candidates[0], record, books, candidates)
             else:
@@ -142,16 +140,15 @@ class Auditor:
     ) -> Iterator[BillItem]:
         """The entries of a search, each once, though new ones move the pages."""
         seen: set[str] = set()
-        number = failures = 0
-        more = True
+        number, failures, more = 0, 0, True
         while more and number < _MAX_PAGES:
             try:
                 page = self._client.bill(number + 1, _PAGE, task_ids, start, end)
-            except FluxLoraError as error:
+            except (NeverSent, Uncertain, RateLimited) as error:
                 failures += 1
-                if error.code not in ("never_sent", "uncertain", "rate_limited") or not _RETRY.more(failures):
+                if not _RETRY.more(failures):
                     raise
-                time.sleep(_RETRY.delay(failures - 1, random.random, getattr(error, "retry_after", None)))
+                time.sleep(_RETRY.delay(failures - 1, random.random, error.retry_after))
                 continue
             number, failures, more = number + 1, 0, page.has_more and bool(page.items)
             self.report.unread += page.unread
@@ -161,13 +158,14 @@ class Auditor:
                     yield item
 
 
-def _window(record: JobRecord) -> Iterator[tuple[datetime, datetime]]:
-    """When a submission of unknown outcome may have been charged; nothing where that is not known."""
+def _span(record: JobRecord) -> tuple[datetime, datetime] | None:
+    """When a submission of unknown outcome may have been charged; None where that is not known."""
     at = parse_time(record.intent_at)
-    if at is not None:
-        at += timedelta(seconds=record.service_clock or 0.0)
-        slack = UNSURE_SLACK if record.service_clock is None else CLOCK_SLACK
-        yield at - slack, at + timedelta(seconds=SUBMIT_TIMEOUT) + slack
+    if at is None:
+        return None
+    at += timedelta(seconds=record.service_clock or 0.0)
+    slack = UNSURE_SLACK if record.service_clock is None else CLOCK_SLACK
+    return at - slack, at + timedelta(seconds=SUBMIT_TIMEOUT) + slack
 
 
 # ---- folders -----------------------------------------------------------------------------------
@@ -228,15 +226,12 @@ def record_refunds(all_books: Iterable[Books], refunds: dict[str, Decimal], serv
     number = 0
     for books in all_books:
         changed = sum(note_refunds(record, refunds) for record in books.records)
-        if not changed:
-            continue
         number += changed
-        if books.path is not None:
+        if changed and books.path is not None:
             with OutputFolder.open(books.path, service, exclusive=False) as folder:
-                theirs = [r for r in folder.records.values() if note_refunds(r, refunds)]
-                folder.save([folder.row(record) for record in theirs])
+                folder.save([folder.row(r) for r in folder.records.values() if note_refunds(r, refunds)])
                 folder.write_manifest()
-        elif (ledger := state.open_user_ledger(service)) is not None:
+        elif changed and (ledger := state.open_user_ledger(service)) is not None:
             with ledger:
                 ledger.save([ledger.row(r) for r in list(ledger.records()) if note_refunds(r, refunds)])
     return number
@@ -249,6 +244,6 @@ def look_up_refunds(client: Client, records: Sequence[JobRecord]) -> list[JobRec
         ServiceError, KeyRefused: the bill cannot be read; then failed tasks count in full.
     """
     auditor = Auditor(client)
-    for _ in auditor.by_task({task.id: [task] for task in PaidTask.all_of(Books(None, list(records)))}):
+    for _ in auditor.by_task({task.id: [task] for task in Books(None, list(records)).tasks()}):
         pass
     return [record for record in records if note_refunds(record, auditor.report.refunds)]

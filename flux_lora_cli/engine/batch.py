@@ -27,8 +27,6 @@ from flux_lora_cli.engine.budget import (
     check_budget,
     dollars,
     price_documented,
-    price_earlier,
-    price_not_known,
     spent,
 )
 from flux_lora_cli.engine.durable import Store
@@ -40,7 +38,6 @@ from flux_lora_cli.engine.plan import (
     make_plan,
     parse_adoptions,
     plan_event,
-    unpriced,
 )
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import BudgetError, ExitCode, FluxLoraError, FolderError, FolderMoved, UsageError
@@ -129,11 +126,8 @@ def run_batch(
             changed = await call(_check_images, plan, opened, settings, verify)
             buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
             total = await session.price(buying)
-            if settings.max_cost is not None and (earlier := unpriced(opened.records.values())):
-                if await session.price(earlier) is None:
-                    raise price_not_known()
-                price_earlier(earlier)
-                changed += [work.record for work in earlier]
+            if settings.max_cost is not None:
+                changed += await session.price_earlier(opened.records.values())
             charged = spent(opened.records.values())
             event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=False)
             observer(event)

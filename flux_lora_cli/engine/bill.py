@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, get_args
 
-from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.engine.budget import ZERO, dollars, purchases
 from flux_lora_cli.errors import ExitCode
 from flux_lora_cli.folder.records import JobRecord, State
 from flux_lora_cli.service.wire import BillItem, parse_time
@@ -42,15 +42,21 @@ class Books:
         """What messages call it."""
         return "submit" if self.path is None else str(self.path)
 
+    def tasks(self) -> Iterator[PaidTask]:
+        """Every task that these records claim, those of their history too."""
+        for record in self.records:
+            for task in purchases(record):
+                if task.task_id is None:
+                    continue
+                earlier, failed = task.task_id != record.task_id, task.error is not None
+                completed = not failed if earlier else record.state is State.COMPLETED
+                at = parse_time(task.intent_at if earlier else record.task_created_at or record.intent_at)
+                yield PaidTask(self, record, task.task_id, task.cost, failed, completed, at)
+
 
 @dataclass(frozen=True, slots=True)
 class PaidTask:
-    """A task of a record: its present one, or one of its history.
-
-    Attributes:
-        quoted: USD that were expected for it; None where that is not known.
-        at: when it was submitted.
-    """
+    """A task of a record. ``quoted``: USD that were expected for it, None where not known; ``at``: its submission."""
 
     books: Books
     record: JobRecord
@@ -59,19 +65,6 @@ class PaidTask:
     failed: bool
     completed: bool
     at: datetime | None
-
-    @classmethod
-    def all_of(cls, books: Books) -> Iterator[PaidTask]:
-        """Every task that these records claim."""
-        for record in books.records:
-            for past in record.history:
-                if past.task_id is not None:
-                    failed = past.error is not None
-                    yield cls(books, record, past.task_id, past.cost, failed, not failed, parse_time(past.intent_at))
-            if record.task_id is not None:
-                at = parse_time(record.task_created_at) or parse_time(record.intent_at)
-                failed, completed = record.state is State.FAILED, record.state is State.COMPLETED
-                yield cls(books, record, record.task_id, record.price, failed, completed, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +101,7 @@ def judge(task: PaidTask, items: Sequence[BillItem], now: datetime) -> Iterator[
         if item.kind not in ("deduct", "refund"):
             yield found("other_entry", f"the bill has an entry of kind '{item.kind}': {item.shown}")
     quote = f", quoted {dollars(task.quoted)}" if task.quoted is not None else ""
-    unclear = [item.shown for item in items if amount(item, task.quoted) is None]
-    if unclear:
+    if unclear := [item.shown for item in items if amount(item, task.quoted) is None]:
         yield found("unclear_price", f"the bill says {', '.join(unclear)}{quote}")
         return
     charges = [item for item in items if item.kind == "deduct"]
@@ -141,31 +133,15 @@ def amount(item: BillItem, quoted: Decimal | None) -> Decimal | None:
     value = abs(item.price)
     if not quoted:
         return value if value <= _MAX_UNQUOTED else None
-    if value >= quoted * _UNIT_RATIO or 0 < value * _UNIT_RATIO <= quoted:
-        return None
-    return value
+    return None if value >= quoted * _UNIT_RATIO or 0 < value * _UNIT_RATIO <= quoted else value
 
 
 def sum_of(items: Iterable[BillItem], quoted: Decimal | None, kind: str) -> Decimal:
-    return sum((amount(item, quoted) or Decimal(0) for item in items if item.kind == kind), Decimal(0))
+    return sum((amount(item, quoted) or ZERO for item in items if item.kind == kind), ZERO)
 
 
 def refund_of(quoted: Decimal | None, items: Sequence[BillItem]) -> Decimal:
     """USD of a task's price that were given back: what is left of its charges counts first, and never more than it."""
     charged, back = (sum_of(items, quoted, kind) for kind in ("deduct", "refund"))
     price = quoted if quoted is not None else charged
-    return min(back, max(price - max(charged - back, Decimal(0)), Decimal(0)))
-
-
-def note_refunds(record: JobRecord, refunds: dict[str, Decimal]) -> bool:
-    """Put refunds (task → USD) into a record, never more than a task's price; whether it changed."""
-    before = record.refunded, record.history
-    if record.price is not None and record.task_id in refunds:
-        record.refunded = max(record.refunded, min(refunds[record.task_id], record.price))
-    record.history = tuple(
-        replace(past, refunded=max(past.refunded, min(refunds[past.task_id], past.cost)))
-        if past.cost is not None and past.task_id in refunds
-        else past
-        for past in record.history
-    )
-    return (record.refunded, record.history) != before
+    return min(back, max(price - max(charged - back, ZERO), ZERO))

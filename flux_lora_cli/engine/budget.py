@@ -1,4 +1,4 @@
-"""Money: limits, amounts in words, and which requests cost the same."""
+"""Money: limits, amounts in words, what was bought, and which requests cost the same."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.errors import Advice, BudgetError
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.records import JobRecord, PastTask, State
 from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.plan import BatchPlan, Work
+    from flux_lora_cli.engine.plan import BatchPlan
+
+ZERO = Decimal(0)
 
 
 class Budget:
@@ -24,26 +26,26 @@ class Budget:
         spent: USD charged so far; failed and unknown tasks count in full, refunds do not.
     """
 
-    def __init__(self, limit: Decimal | None, spent: Decimal = Decimal(0)) -> None:
+    def __init__(self, limit: Decimal | None, spent: Decimal = ZERO) -> None:
         self.limit, self.spent = limit, spent
 
     def reserve(self, amount: Decimal | None) -> bool:
         """Set ``amount`` aside; False where the limit does not allow it (an unknown amount never is)."""
         if self.limit is not None and (amount is None or self.spent + amount > self.limit):
             return False
-        self.spent += amount or Decimal(0)
+        self.spent += amount or ZERO
         return True
 
     def release(self, amount: Decimal | None) -> None:
         """Give back what a refused submission had set aside."""
-        self.spent -= amount or Decimal(0)
+        self.spent -= amount or ZERO
 
     def refusal(self, amount: Decimal | None, left: int) -> BudgetError:
         """Why ``reserve`` said no to ``amount``; ``left`` jobs are not submitted for it."""
         if amount is None:
             return price_not_known()
         return BudgetError(
-            f"the budget is used up: {dollars(self.spent)} of {dollars(self.limit or Decimal(0))} are charged or"
+            f"the budget is used up: {dollars(self.spent)} of {dollars(self.limit or ZERO)} are charged or"
             f" reserved, and the next job costs {dollars(amount)}; {counted(left, 'job')} not submitted",
             "To submit the rest, raise --max-cost.",
             advice=Advice.RERUN,
@@ -51,7 +53,7 @@ class Budget:
 
 
 def check_budget(
-    limit: Decimal | None, planned: Decimal | None, charged: Decimal = Decimal(0), option: str = "--max-cost"
+    limit: Decimal | None, planned: Decimal | None, charged: Decimal = ZERO, option: str = "--max-cost"
 ) -> BudgetError | None:
     """Why a limit does not allow a plan; None where it does.
 
@@ -77,36 +79,49 @@ def price_not_known(option: str = "--max-cost") -> BudgetError:
     return BudgetError(f"the price is not known, so {option} cannot be kept", "Name it with --price USD (per image).")
 
 
+# ---- what was bought ----
+
+
+def present_task(record: JobRecord) -> PastTask:
+    """The present task of a job, or its submission without one, as it goes into the history."""
+    return PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
+
+
+def purchases(record: JobRecord) -> list[PastTask]:
+    """What a job was charged for, or may have been, oldest first; ``error`` only of what has failed."""
+    present = replace(present_task(record), error=record.error if record.state is State.FAILED else None)
+    return [*record.history, *([present] if record.attempts or record.task_id is not None else [])]
+
+
 def spent(records: Iterable[JobRecord]) -> Decimal:
     """USD that records were charged, or may have been, less refunds; without what has no known price."""
-    total = Decimal(0)
-    for record in records:
-        parts = [(task.cost, task.refunded) for task in record.history]
-        if record.attempts or record.task_id is not None:
-            parts.append((record.price, record.refunded))
-        total += sum((cost - refunded for cost, refunded in parts if cost is not None), Decimal(0))
-    return total
+    bought = (task for record in records for task in purchases(record))
+    return sum((task.cost - task.refunded for task in bought if task.cost is not None), ZERO)
 
 
 def lacks_refund(record: JobRecord) -> bool:
     """Whether a task of this job failed, and counts, for the bill was not seen to show its refund."""
-    tasks = [(task.task_id, task.error, task.cost, task.refunded) for task in record.history]
-    if record.state is State.FAILED:
-        tasks.append((record.task_id, record.error, record.price, record.refunded))
-    return any(task_id and error and cost and refunded < cost for task_id, error, cost, refunded in tasks)
+    return any(task.task_id and task.error and task.cost and task.refunded < task.cost for task in purchases(record))
 
 
-def price_earlier(works: Iterable[Work]) -> None:
-    """Count what was submitted at an unknown price at today's: the ``unit_price`` of each work (not None)."""
-    for work in works:
-        record, price = work.record, work.unit_price
-        record.price = price if record.price is None else record.price
-        record.history = tuple(replace(past, cost=price) if past.cost is None else past for past in record.history)
+def note_refunds(record: JobRecord, refunds: dict[str, Decimal]) -> bool:
+    """Put refunds (task → USD) into a record, never more than a task's price; whether it changed."""
+
+    def noted(task: PastTask) -> PastTask:
+        refund = refunds.get(task.task_id or "", ZERO)
+        return task if task.cost is None else replace(task, refunded=max(task.refunded, min(refund, task.cost)))
+
+    before = record.refunded, record.history
+    record.refunded, record.history = noted(present_task(record)).refunded, tuple(map(noted, record.history))
+    return (record.refunded, record.history) != before
+
+
+# ---- prices ----
 
 
 def price_documented(plan: BatchPlan, per_image: Decimal | None) -> Decimal | None:
     """USD of the plan's submissions without asking anybody: at ``--price``, else as documented; None: not known."""
-    total: Decimal | None = Decimal(0)
+    total: Decimal | None = ZERO
     for work in plan.to_submit:
         if per_image is not None:
             work.unit_price, work.price_source = per_image * work.record.images_asked, "--price"
@@ -114,6 +129,19 @@ def price_documented(plan: BatchPlan, per_image: Decimal | None) -> Decimal | No
             work.unit_price, work.price_source = work.documented_price, "documented"
         total = None if total is None or work.unit_price is None else total + work.unit_price
     return total
+
+
+def price_kind(record: JobRecord) -> str:
+    """Requests of one kind cost the same, so that one question serves them all."""
+    request = {key: value for key, value in (record.input or {}).items() if key not in ("prompt", "seed")}
+    for key in ("image", "mask_image"):
+        request[key] = bool(request.get(key))
+    for key in ("images", "loras"):
+        request[key] = len(request.get(key) or ())
+    return json.dumps([record.model, record.api_version, request], sort_keys=True, default=str)
+
+
+# ---- amounts in words ----
 
 
 def plain(amount: Decimal) -> str:
@@ -126,15 +154,3 @@ def dollars(amount: Decimal) -> str:
     """Money for people: ``$14.40``, ``$0.015``, ``$6``."""
     text = plain(amount)
     return f"${text}0" if len(text.partition(".")[2]) == 1 else f"${text}"
-
-
-def price_kind(record: JobRecord) -> str:
-    """Requests of one kind cost the same, so that one question serves them all."""
-    request = dict(record.input or {})
-    for key in ("prompt", "seed"):
-        request.pop(key, None)
-    for key in ("image", "mask_image"):
-        request[key] = bool(request.get(key))
-    for key in ("images", "loras"):
-        request[key] = len(request.get(key) or ())
-    return json.dumps([record.model, record.api_version, request], sort_keys=True, default=str)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from flux_lora_cli.engine.budget import plain
+from flux_lora_cli.engine.budget import plain, present_task
 from flux_lora_cli.engine.events import Plan
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
-from flux_lora_cli.folder.records import JobRecord, PastTask, State
+from flux_lora_cli.folder.records import JobRecord, State
 from flux_lora_cli.presets.job import Job, LocalImage, Where
 from flux_lora_cli.service.models import Models, Version
 from flux_lora_cli.service.wire import is_task_id
@@ -193,8 +193,7 @@ def _described(record: JobRecord) -> tuple[object, ...]:
 def _retire(record: JobRecord) -> None:
     """A failed job is planned anew; what its task was, cost and told stays in its history."""
     if record.attempts or record.task_id is not None:
-        past = PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
-        record.history = (*record.history, past)
+        record.history = (*record.history, present_task(record))
     record.state, record.error, record.task_error, record.outputs = State.PLANNED, None, "", []
     record.price = record.refunded = Decimal(0)
     record.task_id = record.task_status = record.task_model = record.task_created_at = None
@@ -237,30 +236,21 @@ def parse_adoptions(texts: Collection[str], plan: BatchPlan, claimed: Collection
         NotFoundError: no such job.
     """
     by_name = {name: work for work in plan.works for name in (work.record.id, *work.record.aliases)} if texts else {}
-    adoptions: dict[str, tuple[Work, str]] = {}
+    adopted: dict[str, Work] = {}  # by the task
     for text in texts:
         name, _, task_id = text.rpartition("=")
         if not name or not is_task_id(task_id):
             raise UsageError(f"--adopt {text!r}: not of the form JOB=ID", "Give a job's ID and a task's ID.")
-        work = by_name.get(name)
-        if work is None:
+        if (work := by_name.get(name)) is None:
             raise NotFoundError(f"--adopt {text!r}: there is no job {name!r} in this batch")
-        record = work.record
-        if record.task_id == task_id:
+        if work.record.task_id == task_id:
             continue  # the command that adopted it, run again
-        if record.state not in UNKNOWN:
-            message = f"--adopt {text!r}: {name} is {record.state.value}"
+        if work.record.state not in UNKNOWN:
+            message = f"--adopt {text!r}: {name} is {work.record.state.value}"
             raise UsageError(message, "Only a job of unknown outcome takes a task.")
-        taken_by = next((key for key, (_, taken) in adoptions.items() if taken == task_id), None)
-        if task_id in claimed or taken_by not in (None, record.key):
+        if task_id in claimed or adopted.setdefault(task_id, work) is not work:
             raise UsageError(f"--adopt {text!r}: task {task_id} belongs to another job already")
-        adoptions[record.key] = (work, task_id)
-    return list(adoptions.values())
-
-
-def unpriced(records: Iterable[JobRecord]) -> list[Work]:
-    """Works for what was submitted at a price that is not known: under a limit they have to be priced first."""
-    return [Work(record, counts=False) for record in records if record.cost is None]
+    return [(work, task_id) for task_id, work in adopted.items()]
 
 
 def plan_event(

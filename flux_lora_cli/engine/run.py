@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from flux_lora_cli.engine.budget import Budget
+from flux_lora_cli.engine.budget import Budget, present_task
 from flux_lora_cli.engine.calls import CallsStopped, SubmissionsStopped, Turns
 from flux_lora_cli.engine.durable import Store
 from flux_lora_cli.engine.events import Adopted, Explained, Held, Submitted, Unknown, Warned
@@ -42,7 +42,7 @@ from flux_lora_cli.errors import (
     Rejected,
     ServiceError,
 )
-from flux_lora_cli.folder.records import JobRecord, PastTask, State, iso
+from flux_lora_cli.folder.records import JobRecord, State, iso
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Session
@@ -158,8 +158,7 @@ class Run:
         before = (record.state, record.price, record.refunded, record.intent_at, record.error, record.history)
         try:
             if record.state is State.UNKNOWN:  # sent once more: the first submission may have been charged, too
-                past = PastTask(None, record.error, record.price, record.refunded, record.intent_at)
-                record.history = (*record.history, past)
+                record.history = (*record.history, present_task(record))
             record.state, record.error, record.attempts = State.SUBMITTING, None, record.attempts + 1
             record.intent_at, record.service_clock = iso(self.now()), self.client.clock_ahead
             record.price, record.refunded = work.unit_price, Decimal(0)

@@ -15,11 +15,9 @@ from flux_lora_cli.engine.budget import (
     dollars,
     lacks_refund,
     plain,
-    price_earlier,
     price_kind,
     spent,
 )
-from flux_lora_cli.engine.plan import unpriced
 from flux_lora_cli.errors import Advice
 from flux_lora_cli.folder.records import JobRecord, PastTask, State
 
@@ -95,14 +93,6 @@ FAILED = PastTask("t", "failed: x", D("0.01"), D("0.004"))
 def test_what_was_spent_and_may_be_refunded(fields: dict[str, Any], cost: str, lacks: bool) -> None:
     assert spent([record(**fields), record()]) == D(cost)
     assert lacks_refund(record(**fields)) is lacks
-
-
-def test_what_was_bought_at_an_unknown_price_counts_at_todays() -> None:
-    lost = record(state=State.UNKNOWN, attempts=2, history=(PastTask("t"), PastTask("u", cost=D("0.01"))))
-    (work,) = unpriced([lost, record(attempts=1, price=D("0.015")), record()])
-    work.unit_price = D("0.02")
-    price_earlier([work])
-    assert lost.cost == D("0.05")
 
 
 LORAS = [{"path": "a/b", "scale": 1}]
