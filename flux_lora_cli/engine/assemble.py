@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flux_lora_cli.engine.audit import look_up_refunds
 from flux_lora_cli.engine.budget import Budget, check_budget, lacks_refund, plain, price_kind, price_not_known
 from flux_lora_cli.engine.calls import Calls
-from flux_lora_cli.engine.durable import Pool, Store
+from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Event, Progress, Warned
 from flux_lora_cli.engine.fetch import Fetcher, NameOf
 from flux_lora_cli.engine.limits import START
@@ -82,8 +82,7 @@ class Session:
 
     def __init__(self, client: Client, service: str, settings: Settings, observer: Observer) -> None:
         self.client, self.service, self.settings, self.observer = client, service, settings, observer
-        self.pool = Pool()
-        self.calls = Calls(self.pool, observer)
+        self.calls = Calls(observer)
         self.run: Run | None = None
         self.ended_by: FluxLoraError | None = None
         self._name_of = _namer(settings.filename)
@@ -147,7 +146,7 @@ class Session:
         limited = self.settings.max_cost is not None or self.settings.max_month is not None
         failed = [record for record in records if lacks_refund(record)] if limited else []
         try:
-            return await self.pool.call(look_up_refunds, self.client, failed) if failed else []
+            return await in_thread(look_up_refunds, self.client, failed) if failed else []
         except FluxLoraError as error:
             message = f"the bill cannot be read, so failed tasks count in full: {error.message}"
             self.observer(Warned("refunds", message))
@@ -170,13 +169,13 @@ class Session:
                 raise error
 
         parts = {month.submission(folder, work.record): work.unit_price or Decimal(0) for work in works}
-        return await self.pool.call(month.reserve, service, parts, check)
+        return await in_thread(month.reserve, service, parts, check)
 
     async def keep_inputs(self, works: Iterable[Work], images: ImageStore) -> None:
         """Keep the local images that requests name. Raises FolderError."""
         kept = {digest: image for work in works for digest, image in work.images.items()}
         for image in kept.values():
-            await self.pool.call(images.keep_input, image)
+            await in_thread(images.keep_input, image)
 
     async def run_works(
         self,
@@ -195,7 +194,7 @@ class Session:
         """
         outputs = (o for record in (store.folder.records.values() if store.folder else ()) for o in record.outputs)
         taken = [name for output in outputs for name in (output.file, output.writing) if name]
-        run = Run(self, store, budget, Fetcher(images, self.pool, self.settings, self._name_of, shown, taken))
+        run = Run(self, store, budget, Fetcher(images, self.settings, self._name_of, shown, taken))
         run.expected, run.done_before, run.turns.to_submit = counts
         if self.ended_by is not None:
             raise asyncio.CancelledError

@@ -29,7 +29,7 @@ from flux_lora_cli.engine.budget import (
     price_documented,
     spent,
 )
-from flux_lora_cli.engine.durable import Store
+from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import ending
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import (
@@ -101,7 +101,6 @@ def run_batch(
     """
     settings, jobs = settings or Settings(), list(jobs)
     session = Session(client, service, settings, observer)
-    call = session.pool.call
     open_folder = partial(
         OutputFolder.open, folder, service, exclusive=True, sources=sources,
         fingerprints=_fingerprints(jobs, folder), confirm_orphans=confirm_orphans,
@@ -113,17 +112,17 @@ def run_batch(
 
     async def main() -> Result:
         with ExitStack() as stack:
-            opened = await call(open_folder)
+            opened = await in_thread(open_folder)
             stack.callback(opened.close)
             check_part(opened, shard, engine)
             state.remember_folder(opened.path)
             changed = [] if opened.read_only else await session.refunds(opened.records.values())
-            await call(_write, opened, changed)
-            await call(_take_over_left, opened, jobs, observer)
-            plan = await call(plan_jobs, opened.records)
+            await in_thread(_write, opened, changed)
+            await in_thread(_take_over_left, opened, jobs, observer)
+            plan = await in_thread(plan_jobs, opened.records)
             for work, task_id in parse_adoptions(adopt, plan, opened.ledger.task_ids()):
                 work.adopt = task_id
-            changed = await call(_check_images, plan, opened, settings, verify)
+            changed = await in_thread(_check_images, plan, opened, settings, verify)
             buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
             total = await session.price(buying)
             if settings.max_cost is not None:
@@ -134,23 +133,23 @@ def run_batch(
             stack.callback(await session.reserve_month(buying, total, opened.path))
             if plan.to_submit:
                 await _before_buying(session, opened, plan, event)
-                confirmed_or_not(await call(confirm, event, plan))
+                confirmed_or_not(await in_thread(confirm, event, plan))
             # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
             await session.keep_inputs(plan.to_submit, opened.images)
-            await call(_write, opened, [*plan.changed, *plan.skipped, *changed])
+            await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
             _tell_earlier(plan, observer, str(folder))
             done = sum(work.record.state is State.COMPLETED and not lacks_images(work.record) for work in plan.works)
             budget = Budget(settings.max_cost, charged)
             run = await session.run_works(
-                listed(plan.unfinished), Store(session.pool, opened), opened.images, budget, str(folder),
+                listed(plan.unfinished), Store(opened), opened.images, budget, str(folder),
                 (len(plan.works), done, len(plan.to_submit)),
             )  # fmt: skip
-            gone, left = run.reasons.get(ExitCode.FOLDER), set[str]()
-            if isinstance(gone, FolderMoved):
-                left = await call(_leave, gone, opened, [work.record for work in plan.works])
+            left = set[str]()
+            if (error := run.reasons.get(ExitCode.FOLDER)) is not None:
+                left = await in_thread(_leave, error, opened, [work.record for work in plan.works])
             if run.submitted and service != SANDBOX:
                 kept = [record for key, record in opened.records.items() if key not in left]
-                await call(month.note_charges, service, opened.ledger, kept)
+                await in_thread(month.note_charges, service, opened.ledger, kept)
             records = [*(work.record for work in plan.works), *plan.skipped]
             code, reasons = ending(
                 records, run.reasons, settings.fail_on_nsfw, absent=run.absent, now=run.now(),
@@ -244,13 +243,13 @@ async def _before_buying(session: Session, opened: OutputFolder, plan: BatchPlan
         raise FolderError(
             f"{opened.path} cannot be written, and the plan has images to make", "Choose another with -o."
         )
-    await session.pool.call(opened.images.check_writable)
+    await in_thread(opened.images.check_writable)
     free = opened.images.free_bytes()
     if free is not None and free < plan.images_to_submit * TYPICAL_BYTES:
         message = f"{opened.path} has {free // 1_000_000} MB free; {plan.images_to_submit} images may need more"
         session.observer(events.Warned("disk_space", message))
     with suppress(FluxLoraError):  # it only serves a warning
-        balance = await session.pool.call(session.client.balance)
+        balance = await in_thread(session.client.balance)
         if balance is not None and event.cost_usd is not None and balance < plan.total_price:
             message = f"the account has {dollars(balance)}, and the plan costs {dollars(plan.total_price)}"
             session.observer(events.Warned("balance", message))
@@ -284,12 +283,16 @@ def _tell_earlier(plan: BatchPlan, observer: Observer, shown: str) -> None:
 # ---- tasks of a folder that went away ----
 
 
-def _leave(gone: FolderMoved, opened: OutputFolder, records: Iterable[JobRecord]) -> set[str]:
-    """Keep in the user's own ledger what a folder that went away has paid for and not collected; the keys.
+def _leave(error: FluxLoraError, opened: OutputFolder, records: Iterable[JobRecord]) -> set[str]:
+    """Where the folder is gone: keep in the user's own ledger what it has paid for and not collected; the keys.
 
     The next batch into the same path takes it over. Where that ledger cannot be written, the message stays as it is.
     """
-    left = [record for record in records if record.state in _ON_ITS_WAY or lacks_images(record)]
+    try:
+        opened.ledger.check_place()
+        return set()
+    except FolderMoved:
+        left = [record for record in records if record.state in _ON_ITS_WAY or lacks_images(record)]
     try:
         ledger = state.open_user_ledger(opened.ledger.service)
         assert ledger is not None
@@ -298,7 +301,7 @@ def _leave(gone: FolderMoved, opened: OutputFolder, records: Iterable[JobRecord]
             ledger.set_meta(_left_key(opened.path), "left")
     except FluxLoraError:
         return set()
-    gone.hint += " Or run the same command again as it is: it collects them into a new folder."
+    error.hint = "Put it back, or run the same command again as it is: it collects the paid tasks into a new folder."
     return {record.key for record in left}
 
 

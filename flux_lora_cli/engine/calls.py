@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from flux_lora_cli.engine.budget import Budget
-from flux_lora_cli.engine.durable import Pool
+from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Event, Explained, Waiting
-from flux_lora_cli.engine.limits import POLL, Outage, RateGate, Retry, SubmitWindow
+from flux_lora_cli.engine.limits import POLL, Outage, RateGate, Retry
 from flux_lora_cli.errors import (
     BadAnswer,
     DeadlineError,
@@ -55,13 +55,13 @@ class Calls:
         on_fatal: told of an error after which none should be sent.
     """
 
-    def __init__(self, pool: Pool, observer: Callable[[Event], None]) -> None:
+    def __init__(self, observer: Callable[[Event], None]) -> None:
         self.outage = Outage()
         self.stopped = False
         self.failing: FluxLoraError | None = None
         self.on_fatal: Callable[[FluxLoraError], None] = lambda error: None
         self._in_row = 0
-        self._pool, self._emit = pool, observer
+        self._emit = observer
         self._requests = asyncio.Semaphore(MAX_REQUESTS)
         self._ended = asyncio.Event()  # an outage ended, or calls stopped
 
@@ -114,7 +114,7 @@ class Calls:
     async def send(self, function: Callable[..., T], *args: Any) -> T:
         """One try of one request."""
         async with self._requests:
-            return await self._pool.call(function, *args)
+            return await in_thread(function, *args)
 
     async def service_up(self) -> None:
         """Wait while the service is taken to be down; one caller at a time is let through as a probe."""
@@ -182,7 +182,7 @@ class Turns:
         self.to_submit = 0
         self.budget = budget
         self._concurrency = concurrency
-        self._gate, self._window = RateGate(rate), SubmitWindow()
+        self._gate = RateGate(rate)
         self._calls, self._emit, self._probe, self._on_refusal = calls, observer, probe, on_refusal
         self._door = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -206,7 +206,7 @@ class Turns:
                 now = _time()
                 vacancies = self._concurrency - len(self.in_flight)
                 ready = max(self._not_before, self._gate.ready_at(now))
-                if vacancies <= 0 or self._sending >= self._window.allowed(self._gate.rate, vacancies):
+                if vacancies <= 0 or self._sending >= self._gate.in_flight(vacancies):
                     await _wait(self._changed)
                 elif ready > now:
                     await _wait(self._changed, ready - now)
@@ -236,9 +236,9 @@ class Turns:
     def accepted(self, record: JobRecord) -> None:
         """A submission was accepted."""
         now = _time()
-        if record.key in self.in_flight:  # an abort lands it before its answer comes
-            self._window.observe(now - self.in_flight[record.key][1])  # from its turn on: the intent's commit counts
-        self._gate.accepted(now, record.images_asked)
+        _, since = self.in_flight.get(record.key, ("", None))  # an abort lands it before its answer comes
+        latency = None if since is None else now - since  # from its turn on: the intent's commit counts
+        self._gate.accepted(now, record.images_asked, latency)
         self._lost_in_row = 0
         self.to_submit -= 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,52 +16,39 @@ from flux_lora_cli.folder.records import JobRecord
 
 T = TypeVar("T")
 
-#: Threads at most. They grow only as calls pile up: 5,000 images a minute at 0.3 s a call need about 50.
-MAX_THREADS = 80
 #: Seconds between two looks at whether the manifest is due.
 MANIFEST_CHECK = 0.25
 
 
-class Pool:
-    """Runs blocking calls in at most MAX_THREADS threads.
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """The result of a blocking call. If the caller is cancelled, the call goes on and its result is dropped.
 
-    Not ``concurrent.futures``: its threads are waited for when the interpreter exits, so that one hung request would
-    hold the exit. These are daemons; what they bring after the loop has ended is dropped.
+    Each has a daemon thread of its own: the interpreter waits for those of ``concurrent.futures`` when it exits, so
+    that one hung request would hold the exit.
     """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
 
-    def __init__(self) -> None:
-        self._tasks: queue.SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]]
-        self._tasks = queue.SimpleQueue()
-        self._threads = self._busy = 0
+    def settle(result: Any, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
-    async def call(self, function: Callable[..., T], *args: Any) -> T:
-        """The result of ``function(*args)``. If the caller is cancelled, the call goes on and its result is dropped."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._busy += 1
-        if self._busy > self._threads < MAX_THREADS:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"flux-lora-{self._threads}", daemon=True).start()
-        self._tasks.put((future, function, args))
-        return await future
+    def work() -> None:
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = function(*args)
+        except BaseException as caught:  # it is raised again where the result is awaited
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, result, error)
 
-    def _work(self) -> None:
-        while True:
-            future, function, args = self._tasks.get()
-            result: Any = None
-            error: BaseException | None = None
-            try:
-                result = function(*args)
-            except BaseException as caught:  # it is raised again where the result is awaited
-                error = caught
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                future.get_loop().call_soon_threadsafe(self._done, future, result, error)
-            del future, function, args, result, error
-
-    def _done(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-        self._busy -= 1
-        if isinstance(error, StopIteration):  # which a future cannot carry
-            error = StopAsyncIteration()
-        settle(future, result, error)
+    threading.Thread(target=work, daemon=True).start()
+    return await future
 
 
 class Flusher(Generic[T]):
@@ -75,49 +61,35 @@ class Flusher(Generic[T]):
 
     SPACING = 0.025
 
-    def __init__(self, pool: Pool, flush: Callable[[list[T]], object]) -> None:
-        self._pool, self._flush = pool, flush
-        self._waiting: list[tuple[T, asyncio.Future[None]]] = []
-        self._flushing: asyncio.Task[None] | None = None
+    def __init__(self, flush: Callable[[list[T]], object]) -> None:
+        self._flush = flush
+        self._waiting: list[T] = []
+        self._last: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None  # takes what is waiting
         self._not_before = 0.0
 
     async def add(self, item: T) -> None:
         """Wait until ``item`` is durable. Raises what the flush raised."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, done))
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._run())
-        await done
+        self._waiting.append(item)
+        if self._next is None:
+            self._next = asyncio.create_task(self._run(self._last))
+            self._next.add_done_callback(lambda flush: flush.cancelled() or flush.exception())  # all may have gone
+        await asyncio.shield(self._next)
 
     async def drain(self) -> None:
         """Wait until nothing is on its way any more."""
-        if self._flushing is not None:
-            await asyncio.wait((self._flushing,))
+        if (flush := self._next or self._last) is not None:
+            await asyncio.wait((flush,))
 
-    async def _run(self) -> None:
+    async def _run(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait((before,))
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            await asyncio.sleep(max(0.0, self._not_before - loop.time()))
-            self._not_before = loop.time() + self.SPACING
-            batch, self._waiting = self._waiting, []
-            error: Exception | None = None
-            try:
-                await self._pool.call(self._flush, [item for item, _ in batch])
-            except Exception as caught:
-                error = caught
-            for _, done in batch:
-                settle(done, None, error)
-        self._flushing = None
-
-
-def settle(future: asyncio.Future[T], result: T, error: BaseException | None = None) -> None:
-    """Give a future its result or its error, unless whoever waited has gone."""
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+        await asyncio.sleep(max(0.0, self._not_before - loop.time()))
+        self._not_before = loop.time() + self.SPACING
+        items, self._waiting = self._waiting, []
+        self._last, self._next = self._next, None
+        await in_thread(self._flush, items)
 
 
 class Store:
@@ -129,11 +101,10 @@ class Store:
             folder gets copies keyed by the task's ID.
     """
 
-    def __init__(self, pool: Pool, folder: OutputFolder | None, ledger: Ledger | None = None) -> None:
+    def __init__(self, folder: OutputFolder | None, ledger: Ledger | None = None) -> None:
         self.folder, self.ledger = folder, ledger
-        self._pool = pool
         self._cadence = Cadence()
-        self._flusher: Flusher[tuple[Any, Any]] = Flusher(pool, self._write)
+        self._flusher: Flusher[tuple[Any, Any]] = Flusher(self._write)
         self.drain = self._flusher.drain
 
     async def save(self, record: JobRecord) -> None:
@@ -178,5 +149,5 @@ class Store:
         time = asyncio.get_running_loop().time
         began = time()
         self._cadence.writing()
-        await self._pool.call(self.folder.write_manifest)
+        await in_thread(self.folder.write_manifest)
         self._cadence.wrote(began, time())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from flux_lora_cli.engine.durable import Flusher, Pool
+from flux_lora_cli.engine.durable import Flusher, in_thread
 from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD
@@ -57,14 +57,14 @@ class Fetcher:
     """
 
     def __init__(
-        self, images: ImageStore, pool: Pool, settings: Settings, name_of: NameOf, shown: str, taken: Iterable[str]
+        self, images: ImageStore, settings: Settings, name_of: NameOf, shown: str, taken: Iterable[str]
     ) -> None:
         self.images = images
         self.fetching = self.saved = 0
         self._settings, self._name_of, self._shown = settings, name_of, shown
         self._taken = {case_key(name) for name in taken}
         self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
-        self._sync: Flusher[str] = Flusher(pool, images.sync)
+        self._sync: Flusher[str] = Flusher(images.sync)
 
     # ---- input images ----
 
@@ -149,7 +149,7 @@ class Fetcher:
                 size = partial.size
                 try:
                     async with self._downloads:
-                        return await run.pool.call(_download, run.client, source, partial)
+                        return await in_thread(_download, run.client, source, partial)
                 except (RefusedUrl, FolderError):
                     raise
                 except FluxLoraError as error:
@@ -196,10 +196,10 @@ class Fetcher:
         while True:
             await run.save(record)
             try:
-                output.mtime_ns = await run.pool.call(_publish, images, received.temp, output.writing, replacing)
+                output.mtime_ns = await in_thread(_publish, images, received.temp, output.writing, replacing)
                 break
             except FileExistsError:
-                if await run.pool.call(images.sha256, output.writing) == output.sha256:
+                if await in_thread(images.sha256, output.writing) == output.sha256:
                     images.discard(received.temp)  # a kill came after the rename: it is the same image
                     output.mtime_ns = (images.stat(output.writing) or (0, None))[1]
                     break

@@ -102,7 +102,8 @@ class RateGate:
     """Images per second: the user's limit as the ceiling, halved on every 429, climbing slowly back.
 
     A leaky bucket (generic cell rate algorithm, ITU-T I.371): over any T seconds at most ``rate × (T + LAG)`` images
-    and one request more leave. Without a limit nothing is held back until the first 429.
+    and one request more leave. Without a limit nothing is held back until the first 429. No more submissions are in
+    flight than the rate needs, for a kill leaves each of them unknown.
 
     Args:
         limit: images per second; None where the user set no limit.
@@ -117,9 +118,13 @@ class RateGate:
     MIN_WINDOW = 5
     #: Seconds of pause after a 429 without Retry-After, doubling up to the cap; account limits are per minute.
     PAUSE, PAUSE_CAP = 5.0, 60.0
+    #: Seconds that a submission takes while none was seen; in which all vacancies are filled, and a few of them.
+    GUESS, FILL, REFILL = 0.2, 1.0, 0.25
+    FEW, MAX = 8, 32
 
     def __init__(self, limit: float | None = None) -> None:
         self.limit = self.rate = limit
+        self._latency: float | None = None
         self._empty_at = self._resume = -math.inf  # when the bucket is empty; the end of the pause
         self._refusals = self._window = 0  # refusals in a row; images accepted in this window
 
@@ -131,6 +136,13 @@ class RateGate:
         """A request for so many images leaves."""
         if self.rate is not None:
             self._empty_at = max(self._empty_at, now) + images / self.rate
+
+    def in_flight(self, vacancies: int) -> int:
+        """How many submissions may be in flight; ``vacancies``: tasks that could be in flight and are not."""
+        latency = self.GUESS if self._latency is None else self._latency
+        wanted = max(vacancies / self.FILL, min(vacancies, self.FEW) / self.REFILL)
+        wanted = wanted if self.rate is None else min(wanted, self.rate)
+        return max(1, min(self.MAX, vacancies, math.ceil(wanted * latency)))
 
     def refused(self, now: float, retry_after: float | None, draw: Draw) -> float:
         """A request was answered with 429: halve the rate; returns when submissions resume.
@@ -150,8 +162,10 @@ class RateGate:
             self._resume = now + least + draw() * max(HERD_SPREAD, pause)
         return self._resume
 
-    def accepted(self, now: float, images: int = 1) -> None:
-        """A request was accepted. A full window of them earns one image more per window."""
+    def accepted(self, now: float, images: int = 1, latency: float | None = None) -> None:
+        """A request was accepted, after so many seconds. A full window of them earns one image more per window."""
+        if latency is not None:
+            self._latency = latency if self._latency is None else self._latency + 0.2 * (latency - self._latency)
         if now >= self._resume:
             self._refusals = 0
         if self.rate is None or self.rate == self.limit:
@@ -161,39 +175,6 @@ class RateGate:
         if self._window >= window:
             self._window = 0
             self.rate = min(self.rate * (window + 1) / window, self.limit or math.inf)
-
-
-class SubmitWindow:
-    """How many submissions may be in flight at once: no more than the rate needs.
-
-    A kill leaves each of them unknown. Measured: eight in flight left two unknowns per kill, one fewer than one.
-    """
-
-    #: Seconds that a submission takes while none was seen; from the decision until it leaves (the intent's commit).
-    GUESS, COMMIT = 0.2, 0.01
-    #: Seconds in which all vacancies are filled, and in which a few of them are.
-    FILL, REFILL = 1.0, 0.25
-    FEW, MAX = 8, 32
-
-    def __init__(self) -> None:
-        self._latency: float | None = None
-
-    def observe(self, latency: float) -> None:
-        """A submission was answered after so many seconds."""
-        self._latency = latency if self._latency is None else self._latency + 0.2 * (latency - self._latency)
-
-    def allowed(self, rate: float | None, vacancies: int) -> int:
-        """How many may be in flight.
-
-        Args:
-            rate: images per second that are allowed; None without a limit.
-            vacancies: tasks that could be in flight and are not.
-        """
-        latency = (self.GUESS if self._latency is None else self._latency) + self.COMMIT
-        wanted = max(vacancies / self.FILL, min(vacancies, self.FEW) / self.REFILL)
-        if rate is not None:
-            wanted = min(wanted, rate)
-        return max(1, min(self.MAX, vacancies, math.ceil(wanted * latency)))
 
 
 class PollPlanner:

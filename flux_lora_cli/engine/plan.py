@@ -13,7 +13,7 @@ from flux_lora_cli.engine.events import Plan
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.records import JobRecord, State
-from flux_lora_cli.presets.job import Job, LocalImage, Where
+from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.service.models import Models, Version
 from flux_lora_cli.service.wire import is_task_id
 
@@ -21,7 +21,6 @@ from flux_lora_cli.service.wire import is_task_id
 TYPICAL_SECONDS = 4.0
 #: Codes of outputs that never come, however often they are asked for.
 GONE = ("output_expired", "not_delivered")
-NOWHERE = Where("")
 #: What an earlier run submitted, with unknown outcome.
 UNKNOWN = (State.UNKNOWN, State.SUBMITTING)
 
@@ -36,7 +35,6 @@ class Work:
         unit_price: USD for the whole request; None where no price is known. ``price_source``: who said so
             (``service``, ``--price``, ``documented``).
         documented_price: USD by the model's documentation: for estimates only.
-        where: the place in a preset that a message names.
         adopt: a task that the user named as this job's (``--adopt``).
         known: a ledger knows the task, so it is asked for longer before it is called lost.
         no_such_task: the service does not know it, and nobody else does.
@@ -49,7 +47,6 @@ class Work:
     unit_price: Decimal | None = None
     price_source: str | None = None
     documented_price: Decimal | None = None
-    where: Where = NOWHERE
     adopt: str | None = None
     known: bool = True
     no_such_task: bool = False
@@ -66,7 +63,6 @@ class BatchPlan:
         skipped: records of jobs that are left out.
         duplicates: (ID of the duplicate, ID of the job that it repeats).
         changed: of the jobs asked for, the records that are not as the folder knew them.
-        expanded: jobs as expanded, duplicates included.
     """
 
     works: list[Work] = field(default_factory=list)
@@ -74,7 +70,6 @@ class BatchPlan:
     skipped: list[JobRecord] = field(default_factory=list)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     changed: list[JobRecord] = field(default_factory=list)
-    expanded: int = 0
 
     def those(self, *states: State) -> list[Work]:
         """Of the jobs asked for, those in one of these states."""
@@ -146,7 +141,6 @@ def make_plan(
         key = job.fingerprint
         if shard is not None and not in_shard(key, shard):
             continue
-        plan.expanded += 1
         if (first := by_key.get(key)) is not None:
             plan.duplicates.append((job.id, first.record.id or key))
             first.record.aliases = (*first.record.aliases, job.id)
@@ -156,7 +150,7 @@ def make_plan(
         _describe(record, job)
         if record.state is State.FAILED and retry_failed:
             _retire(record)
-        work = Work(record, images=job.images, where=job.where)
+        work = Work(record, images=job.images)
         if record.state in (State.PLANNED, State.SKIPPED):
             make_request(record, job)
             model = models.find(job.model, api_version, allow_unknown=True)

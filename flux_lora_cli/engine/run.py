@@ -72,7 +72,7 @@ class Run:
     """
 
     def __init__(self, session: Session, store: Store, budget: Budget, fetcher: Fetcher) -> None:
-        self.client, self.settings, self.pool = session.client, session.settings, session.pool
+        self.client, self.settings = session.client, session.settings
         self.calls, self.emit, self.now = session.calls, session.observer, session.now
         self.store, self.save, self.fetcher = store, store.save, fetcher
         self.reasons: dict[ExitCode, FluxLoraError] = {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.audit import claimed_tasks
 from flux_lora_cli.engine.calls import CallsStopped
-from flux_lora_cli.engine.durable import Store
+from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Waiting
 from flux_lora_cli.engine.follow import age
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, Findings, find_task
@@ -146,7 +146,7 @@ class Search:
         return False
 
     async def _judge(self, began: float, whole: bool) -> None:
-        claimed = await self._session.pool.call(self._claimed)
+        claimed = await in_thread(self._claimed)
         for wanted in list(self._wanted):
             found = wanted.found.without(claimed)
             if len(found.matches) == 1:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flux_lora_cli.engine import events
 from flux_lora_cli.engine.assemble import Observer, Result, Session, confirmed_or_not, draw_seed, drive, listed
 from flux_lora_cli.engine.budget import Budget, check_budget
-from flux_lora_cli.engine.durable import Store
+from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import ending
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
@@ -65,32 +65,31 @@ def submit_jobs(
     """
     settings = replace(settings or Settings(), follow=folder is not None)
     session = Session(client, service, settings, observer)
-    call = session.pool.call
     tables = models or Models.builtin()
 
     async def main() -> Result:
         with ExitStack() as stack:
-            ledger = await call(state.open_user_ledger, service)
+            ledger = await in_thread(state.open_user_ledger, service)
             assert ledger is not None
             stack.callback(ledger.close)
             opened = None
             if folder is not None:
-                opened = await call(partial(OutputFolder.open, folder, service, exclusive=False))
+                opened = await in_thread(partial(OutputFolder.open, folder, service, exclusive=False))
                 stack.callback(opened.close)
             works = [_planned(job, tables, api_version) for job in jobs]
             total = await session.price(works)
             if (error := check_budget(settings.max_cost, total)) is not None:
                 raise error
             if settings.max_month is not None:
-                refunded = await session.refunds(await call(lambda: list(ledger.records())))
-                await call(ledger.save, [ledger.row(record) for record in refunded])
+                refunded = await session.refunds(await in_thread(lambda: list(ledger.records())))
+                await in_thread(ledger.save, [ledger.row(record) for record in refunded])
             stack.callback(await session.reserve_month(works, total, None))
-            confirmed_or_not(await call(confirm, works))
+            confirmed_or_not(await in_thread(confirm, works))
             images = opened.images if opened is not None else ImageStore(ledger.path.parent)
             await session.keep_inputs(works, images)
             session.observer = in_order = _InOrder(works, accepted, observer)
             budget, counts = Budget(settings.max_cost), (len(works), 0, len(works))
-            store = Store(session.pool, opened, ledger)
+            store = Store(opened, ledger)
             run = await session.run_works(listed(works), store, images, budget, str(folder), counts)
             in_order.tell()
             records = [work.record for work in works]
@@ -130,17 +129,17 @@ def wait_for(
 
     async def main() -> Result:
         with ExitStack() as stack:
-            opened = await session.pool.call(partial(OutputFolder.open, folder, service, exclusive=False))
+            opened = await in_thread(partial(OutputFolder.open, folder, service, exclusive=False))
             stack.callback(opened.close)
             ledger = None
             with suppress(FluxLoraError):  # it only helps: names, and requests for the manifest
-                ledger = await session.pool.call(partial(state.open_user_ledger, service, create=False))
+                ledger = await in_thread(partial(state.open_user_ledger, service, create=False))
                 if ledger is not None:
                     stack.callback(ledger.close)
             state.remember_folder(opened.path)
             waited: dict[str, Work] = {}
             works = _asked_for(session, iter(task_ids), opened, ledger, api_version, waited)
-            store = Store(session.pool, opened)
+            store = Store(opened)
             run = await session.run_works(works, store, opened.images, Budget(None), str(folder))
             records = [work.record for work in waited.values() if not work.no_such_task]
             code, reasons = ending(
@@ -192,7 +191,7 @@ def _planned(job: Job, models: Models, api_version: Version | None) -> Work:
     seed = job.seed if job.seed is not None else draw_seed()
     record.model, record.api_version, record.input = request_of(job, models, api_version, seed)
     record.axes, record.seed_drawn = job.axes, job.seed is None
-    return Work(record, images=job.images, where=job.where)
+    return Work(record, images=job.images)
 
 
 async def _asked_for(
@@ -205,25 +204,20 @@ async def _asked_for(
 ) -> AsyncIterator[Work]:
     """A work for each ID that is not done yet; what is, is told."""
     by_task = {record.task_id: record for record in opened.records.values() if record.task_id}
-    call = session.pool.call
-    while True:
-        try:
-            task_id = await call(next, task_ids)
-        except StopAsyncIteration:
-            return
+    while (task_id := await in_thread(next, task_ids, None)) is not None:
         if task_id in waited:
             continue
         record = by_task.get(task_id)
         known = record is not None
         if record is None:
-            found = await call(ledger.find, task_id) if ledger is not None else None
+            found = await in_thread(ledger.find, task_id) if ledger is not None else None
             known = found is not None
             record = _adopted(found, task_id, opened.next_order())
         record.api_version = record.api_version or api_version
         waited[task_id] = work = Work(record, known=known)
         assert session.run is not None
         session.run.expected += 1
-        if await call(opened.images.recover, record):
+        if await in_thread(opened.images.recover, record):
             await session.run.save(record)
         for output in record.outputs:
             if output.file is not None:

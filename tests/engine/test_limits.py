@@ -1,4 +1,4 @@
-"""Retries, outages, the rate and the submission window, in simulated time."""
+"""Retries, outages, the rate and polls, in simulated time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_lora_cli.engine.limits import DOWNLOAD, NEVER_SENT, POLL, Outage, PollPlanner, RateGate, Retry, SubmitWindow
+from flux_lora_cli.engine.limits import DOWNLOAD, NEVER_SENT, POLL, Outage, PollPlanner, RateGate, Retry
 
 
 def half() -> float:
@@ -216,29 +216,26 @@ def test_200_clients_at_one_server_do_not_come_back_as_a_herd(seed: int, retry_a
     assert worst_slot(retries) <= 0.05
 
 
-# ---- the window ----
-
-
 @pytest.mark.parametrize(
     ("latency", "rate", "vacancies", "allowed"),
     [
-        (None, None, 1000, SubmitWindow.MAX),
-        (0.1, 10 / 60, 16, 1),
-        (0.1, 30.0, 100, 4),
-        (0.1, None, 0, 1),
-        (0.1, None, 1, 1),
-        (0.1, None, 2000, SubmitWindow.MAX),
-        (0.004, None, 48, 1),  # a near service needs one at a time,
-        (0.004, 5000 / 60, 1000, 2),  # and two at the highest tier
+        (None, None, 1000, RateGate.MAX),
+        (0.11, 10 / 60, 16, 1),
+        (0.11, 30.0, 100, 4),
+        (0.11, None, 0, 1),
+        (0.11, None, 1, 1),
+        (0.11, None, 2000, RateGate.MAX),
+        (0.014, None, 48, 1),  # a near service needs one at a time,
+        (0.014, 5000 / 60, 1000, 2),  # and two at the highest tier
     ],
 )
 def test_no_more_submissions_are_in_flight_than_the_rate_needs(
     latency: float | None, rate: float | None, vacancies: int, allowed: int
 ) -> None:
-    window = SubmitWindow()
+    gate = RateGate(rate)
     for _ in range(30 if latency else 0):
-        window.observe(latency or 0.0)
-    assert window.allowed(rate, vacancies) == allowed
+        gate.accepted(0.0, latency=latency)
+    assert gate.in_flight(vacancies) == allowed
 
 
 # ---- polls ----

@@ -6,12 +6,11 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.money.conftest import BATCH, MakeStage
+from tests.money.test_reruns import VANISHED
 from tests.support import truth
 from tests.support.stage import Stage
 
@@ -61,24 +60,17 @@ def test_a_later_wait_asks_once_more_for_what_had_expired(stages: MakeStage) -> 
     assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
 
 
-GONE: dict[str, Callable[[Stage], Any]] = {
-    "deleted": lambda stage: shutil.rmtree(stage.out),
-    "renamed": lambda stage: stage.out.rename(stage.folder / "moved"),
-    "emptied": lambda stage: [path.unlink() for path in stage.out.iterdir() if path.is_file()],
-}
-
-
 def without_folder(stage: Stage, how: str, command: str = BATCH) -> None:
     """A batch whose folder goes away while its tasks run."""
     process = stage.start(command, scale=1)
     stage.until(lambda: stage.fake.charged >= 2)
     time.sleep(0.3)
-    GONE[how](stage)
+    VANISHED[how](stage)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 7, err
 
 
-@pytest.mark.parametrize("how", GONE)
+@pytest.mark.parametrize("how", VANISHED)
 def test_a_rerun_after_the_folder_went_away_collects_what_was_paid(stages: MakeStage, how: str) -> None:
     stage = stages(2, service_time=1.0)
     without_folder(stage, how)
@@ -115,4 +107,4 @@ def test_where_the_state_cannot_be_written_the_message_alone_names_the_tasks(sta
     _, err = process.communicate(timeout=60)
     assert process.returncode == 7, err
     assert all(task in err for task in stage.fake.charges)
-    assert "collects them" not in err
+    assert "run the same command again as it is" not in err

@@ -89,7 +89,7 @@ CUTS = [
     Cut("where no task can be polled, no more are bought", "engine/follow.py",
         "if run.turns.stuck(record):", "if run.turns.stuck(record) and False:", _SPENDING + "refused_for_good"),
     Cut("what was paid for when the folder went away is not bought again", "engine/batch.py",
-        "            await call(_take_over_left, opened, jobs, observer)\n", "",
+        "            await in_thread(_take_over_left, opened, jobs, observer)\n", "",
         "tests/money/test_later.py -k (collects_what_was_paid and deleted)"),
     Cut("fewer images than asked for are missing", "engine/fetch.py",
         "for index in range(len(task.outputs), record.images_asked", "for index in range(0, 0", _ROWS + "few-outputs"),
