@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli.engine.audit import look_up_refunds
-from flux_lora_cli.engine.budget import Budget, check_budget, lacks_refund, plain, price_kind, price_not_known
+from flux_lora_cli.engine.budget import ZERO, Budget, check_budget, lacks_refund, plain, price_kind, price_not_known
 from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread
+from flux_lora_cli.engine.ending import ending
 from flux_lora_cli.engine.events import Event, Progress, Warned
 from flux_lora_cli.engine.fetch import Fetcher, NameOf
 from flux_lora_cli.engine.limits import START
@@ -106,7 +107,7 @@ class Session:
 
     async def price(self, works: Iterable[Work]) -> Decimal | None:
         """Put a price on each work, by one request for each kind; the sum, None where a price is not known."""
-        total: Decimal | None = Decimal(0)
+        total: Decimal | None = ZERO
         known: dict[str, Decimal | None] = {}
         for work in works:
             record = work.record
@@ -168,7 +169,7 @@ class Session:
             if (error := check_month(settings, service, total, folder)) is not None:
                 raise error
 
-        parts = {month.submission(folder, work.record): work.unit_price or Decimal(0) for work in works}
+        parts = {month.submission(folder, work.record): work.unit_price or ZERO for work in works}
         return await in_thread(month.reserve, service, parts, check)
 
     async def keep_inputs(self, works: Iterable[Work], images: ImageStore) -> None:
@@ -210,6 +211,31 @@ class Session:
                 await store.write_manifest()
         return run
 
+    def result(
+        self,
+        run: Run,
+        records: list[JobRecord],
+        *,
+        command: str = "batch",
+        reach: Sequence[str] = (),
+        folder: Path | None = None,
+        plan: BatchPlan | None = None,
+        estimated: Decimal | None = None,
+        before: Decimal = ZERO,
+    ) -> Result:
+        """How a run has ended.
+
+        Args:
+            command, reach, folder: as of ``ending``.
+            estimated: USD that the plan costs; ``before``: what had been charged before it.
+        """
+        code, reasons = ending(
+            records, run.reasons, self.settings.fail_on_nsfw, command=command, reach=reach, folder=folder,
+            absent=run.absent, now=self.now(), collected=[work.record for work in plan.collected] if plan else (),
+        )  # fmt: skip
+        charged = run.turns.budget.spent - before if estimated is not None else None
+        return Result(code, reasons, records, plan, estimated, charged, run.submitted, run.resubmitted)
+
 
 async def _keep_manifest(run: Run) -> None:
     try:
@@ -249,7 +275,7 @@ def check_month(
         return None
     charged = month.charged(service, settings.price, folder)
     planned = None if charged is None else planned
-    return check_budget(settings.max_month, planned, charged or Decimal(0), "--max-month")
+    return check_budget(settings.max_month, planned, charged or ZERO, "--max-month")
 
 
 def drive(session: Session, main: Callable[[], Awaitable[T]], stop: Stop | None) -> T:

@@ -30,7 +30,6 @@ from flux_lora_cli.engine.budget import (
     spent,
 )
 from flux_lora_cli.engine.durable import Store, in_thread
-from flux_lora_cli.engine.ending import ending
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import (
     BatchPlan,
@@ -151,14 +150,7 @@ def run_batch(
                 kept = [record for key, record in opened.records.items() if key not in left]
                 await in_thread(month.note_charges, service, opened.ledger, kept)
             records = [*(work.record for work in plan.works), *plan.skipped]
-            code, reasons = ending(
-                records, run.reasons, settings.fail_on_nsfw, absent=run.absent, now=run.now(),
-                collected=[work.record for work in plan.collected],
-            )  # fmt: skip
-            return Result(
-                code, reasons, records, plan, total, budget.spent - charged if total is not None else None,
-                run.submitted, run.resubmitted,
-            )  # fmt: skip
+            return session.result(run, records, plan=plan, estimated=total, before=charged)
 
     return drive(session, main, stop)
 

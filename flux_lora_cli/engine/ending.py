@@ -136,12 +136,13 @@ def ending(
     decided = exit_code(told)
     for code, error in told.items():
         if error.advice is not Advice.REPORT:
-            ways = _ways_of_batch(error, left) if command == "batch" else _ways_of_tasks(error, left, command)
-            if left.held and left.held[0] not in error.message:
-                ways.append(f"Of unknown outcome: {_named(left.held)}.")
-            if command != "batch":
-                ways += _commands(left, command, reach, folder)
-            error.hint = " ".join(filter(None, [error.hint, *ways]))
+            held = bool(left.held) and left.held[0] not in error.message
+            if command == "batch":
+                ways = _ways_of_batch(error, left)
+            else:
+                ways = _ways_of_tasks(error, left, command, reach, folder)
+            unknown = f"Of unknown outcome: {_named(left.held)}." if held else ""
+            error.hint = " ".join(filter(None, [error.hint, unknown, *ways]))
         error.tasks = error.tasks or (left.paid if code is decided else ())
     return decided, told
 
@@ -181,8 +182,11 @@ def _ways_of_batch(error: FluxLoraError, left: Left) -> list[str]:
     return ["Run the same command again: it goes on where this one stopped."]
 
 
-def _ways_of_tasks(error: FluxLoraError, left: Left, command: str) -> list[str]:
-    """What may be done after a command that would pay again, or only waits; corrects the error's own advice."""
+def _ways_of_tasks(
+    error: FluxLoraError, left: Left, command: str, reach: Sequence[str], folder: Path | None
+) -> list[str]:
+    """What may be done after a command that would pay again, or only waits; commands to be copied come last."""
+    paid_twice = command != "wait" and bool(left.paid or left.held)
     if left.paid or left.held:
         # The same command would pay again, so what its error says about repeating it does not hold.
         error.hint = error.hint if error.advice is Advice.FIX else ""
@@ -190,21 +194,14 @@ def _ways_of_tasks(error: FluxLoraError, left: Left, command: str) -> list[str]:
     elif error.exit_code is ExitCode.INCOMPLETE and command != "wait":
         error.advice = Advice.FIX
     ways = []
-    paid_twice = command != "wait" and bool(left.paid or left.held)
     if paid_twice:
         ways.append("Do not repeat this command: it would submit, and pay for, everything again.")
+    if error.exit_code is ExitCode.INCOMPLETE and left.failed:
+        ways.append("Submit only what failed again.")
     if error.exit_code is ExitCode.INCOMPLETE:
-        if left.failed:
-            ways.append("Submit only what failed again.")
         ways += _ways_of_lost(left)
     if left.pending and paid_twice:
         ways.append(f"Submit only what is left ({counted(left.pending, 'prompt')} not submitted).")
-    return ways
-
-
-def _commands(left: Left, command: str, reach: Sequence[str], folder: Path | None) -> list[str]:
-    """The commands that find what is of unknown outcome, and collect what is paid for; to be copied."""
-    ways = []
     if left.held and command != "wait":
         ways.append(f"See what became of the rest: {shlex.join(['flux-lora', 'status', *reach])}")
     if left.paid:

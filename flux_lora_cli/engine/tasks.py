@@ -15,7 +15,6 @@ from flux_lora_cli.engine import events
 from flux_lora_cli.engine.assemble import Observer, Result, Session, confirmed_or_not, draw_seed, drive, listed
 from flux_lora_cli.engine.budget import Budget, check_budget
 from flux_lora_cli.engine.durable import Store, in_thread
-from flux_lora_cli.engine.ending import ending
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
 from flux_lora_cli.engine.plan import Work, request_of
@@ -93,12 +92,8 @@ def submit_jobs(
             run = await session.run_works(listed(works), store, images, budget, str(folder), counts)
             in_order.tell()
             records = [work.record for work in works]
-            code, reasons = ending(
-                records, run.reasons, settings.fail_on_nsfw, command="submit" if folder is None else "submit --wait",
-                reach=reach, folder=folder, absent=run.absent, now=run.now(),
-            )  # fmt: skip
-            charged = budget.spent if total is not None else None
-            return Result(code, reasons, records, None, total, charged, run.submitted, run.resubmitted)
+            command = "submit" if folder is None else "submit --wait"
+            return session.result(run, records, command=command, reach=reach, folder=folder, estimated=total)
 
     return drive(session, main, stop)
 
@@ -142,11 +137,7 @@ def wait_for(
             store = Store(opened)
             run = await session.run_works(works, store, opened.images, Budget(None), str(folder))
             records = [work.record for work in waited.values() if not work.no_such_task]
-            code, reasons = ending(
-                records, run.reasons, settings.fail_on_nsfw,
-                command="wait", reach=reach, folder=folder, now=run.now(),
-            )  # fmt: skip
-            return Result(code, reasons, records)
+            return session.result(run, records, command="wait", reach=reach, folder=folder)
 
     return drive(session, main, stop)
 
