@@ -121,7 +121,7 @@ class Auditor:
                 searched = end
         named: set[str] = set()
         for books, record in unknown:
-            if candidates := bill_candidates(record, strangers.values(), known):
+            if candidates := bill_candidates(record, strangers.values()):
                 named.update(candidates)
                 message = f"its outcome is unknown, and may be {' or '.join(candidates)}"
                 yield Finding("candidate", message, candidates[0], record, books, candidates)

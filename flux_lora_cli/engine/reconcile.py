@@ -62,14 +62,12 @@ def find_task(record: JobRecord, tasks: Iterable[Task], claimed: Collection[str]
     return Findings(*(_distinct(task for task, ours in found if ours is wanted) for wanted in (True, None)))
 
 
-def bill_candidates(record: JobRecord, charges: Iterable[BillItem], known_ids: Collection[str]) -> tuple[str, ...]:
-    """IDs of tasks that were charged for about when ``record`` was submitted, and that no ledger knows."""
+def bill_candidates(record: JobRecord, charges: Iterable[BillItem]) -> tuple[str, ...]:
+    """IDs of tasks that were charged for about when ``record`` was submitted."""
     return _distinct(
         charge.task_id
         for charge in charges
         if charge.task_id is not None
-        and charge.task_id not in known_ids
-        and charge.kind != "refund"
         and _same_model(record.model, charge.model)
         and _in_time(record, charge.created_at) is not False
     )
