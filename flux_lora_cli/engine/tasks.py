@@ -86,11 +86,14 @@ def submit_jobs(
             confirmed_or_not(await in_thread(confirm, works))
             images = opened.images if opened is not None else ImageStore(ledger.path.parent)
             await session.keep_inputs(works, images)
-            session.observer = in_order = _InOrder(works, accepted, observer)
+            waiting = [work.record for work in works]
+            session.observer = _in_order(waiting, accepted, observer)
             budget, counts = Budget(settings.max_cost), (len(works), 0, len(works))
             store = Store(opened, ledger)
             run = await session.run_works(listed(works), store, images, budget, str(folder), counts)
-            in_order.tell()
+            for record in waiting:  # behind one that was never accepted
+                if record.task_id is not None:
+                    accepted(record)
             records = [work.record for work in works]
             command = "submit" if folder is None else "submit --wait"
             return session.result(run, records, command=command, reach=reach, folder=folder, estimated=total)
@@ -228,26 +231,21 @@ def _adopted(found: JobRecord | None, task_id: str, order: int) -> JobRecord:
     return replace(found, key=f"task:{task_id}", order=order, state=State.SUBMITTED, error=None, outputs=[])
 
 
-class _InOrder:
-    """Tells of accepted tasks in the order of the jobs, each as soon as it and all before it are settled."""
+def _in_order(waiting: list[JobRecord], accepted: Callable[[JobRecord], None], observer: Observer) -> Observer:
+    """An observer that also tells of accepted tasks, in the order of ``waiting``, which it empties as they settle."""
 
-    def __init__(self, works: list[Work], accepted: Callable[[JobRecord], None], observer: Observer) -> None:
-        self._records = [work.record for work in works]
-        self._accepted = accepted
-        self._observer = observer
+    def observe(event: events.Event) -> None:
+        observer(event)
+        if not isinstance(event, (events.Submitted, events.Adopted, events.Failed, events.Held)):
+            return
+        while waiting and _settled(waiting[0]):
+            record = waiting.pop(0)
+            if record.task_id is not None:
+                accepted(record)
 
-    def __call__(self, event: events.Event) -> None:
-        self._observer(event)
-        if isinstance(event, (events.Submitted, events.Adopted, events.Failed, events.Held)):
-            self.tell()
+    return observe
 
-    def tell(self) -> None:
-        """Tell of those whose turn it is."""
-        while self._records:
-            record = self._records[0]
-            held = record.state is State.UNKNOWN and (record.error or "").startswith("held")
-            if record.task_id is None and record.state is not State.FAILED and not held:
-                return
-            self._records.pop(0)
-            if record.task_id is not None and record.state is not State.SUBMITTING:
-                self._accepted(record)
+
+def _settled(record: JobRecord) -> bool:
+    held = record.state is State.UNKNOWN and (record.error or "").startswith("held")
+    return record.task_id is not None or record.state is State.FAILED or held
