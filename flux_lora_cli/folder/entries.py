@@ -1,25 +1,42 @@
-"""A record as JSON: the manifest's entry of a job, and beside it, for the ledger, what only we need.
+"""Records as JSON and back: the manifest's entry of a job, and beside it, for the ledger, what only we need.
 
-The entry is what is shown and shared: secrets inside URLs are masked in it.
+The entry is what is shown and shared: secrets inside URLs are masked in it. What is read may come from anywhere, so
+everything is checked, by the tables that also write it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import fields
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask
+from flux_lora_cli.folder.files import is_safe_path
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
 from flux_lora_cli.text import mask_secrets
 
-#: Characters of a name, message or URL that are kept; what is longer could not be read back.
+#: Characters of a name, message or URL that are kept; what is longer is not read back.
 MAX_TEXT = 65_536
+_MAX_DEPTH = 100
+_MAX_WHOLE, _MAX_COST = 2**63 - 1, Decimal(10) ** 12
 
-_MASKED = re.compile(r"://\*\*\*@|=\*\*\*")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+# No name of an image: what Windows forbids, a dot file, an end in a dot or a space, what the tool uses itself.
+_NOT_AN_IMAGE = re.compile(
+    r'[<>:"|?*]|(?:^|/)\.|[ .](?:/|$)|^(?:manifest\.json|index\.html|ledger\.sqlite3.*|inputs/.*)$', re.IGNORECASE
+)
+
+
+class EntryError(ValueError):
+    """What was read is not what it should be. The text says where."""
+
+
+# ---- JSON -----------------------------------------------------------------------------------
 
 _readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
 _ascii = json.JSONEncoder(allow_nan=False, check_circular=False).encode
@@ -29,32 +46,37 @@ def dumps(value: object) -> str:
     """One line of JSON; text as it is, but for what UTF-8 cannot carry (half a surrogate pair)."""
     text = _readable(value)
     try:
-        if not text.isascii():
-            text.encode()
+        text.encode()
     except UnicodeEncodeError:
         return _ascii(value)
     return text
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a number of JSON")
+    return number
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def loads(text: str) -> Any:
+    """JSON, strictly. Raises EntryError."""
+    try:
+        return _decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise EntryError(f"it is not valid JSON: {str(error)[:100]}") from None
+
+
 def masked(value: Any) -> Any:
     """``value`` with the secrets inside the URLs of every text masked."""
-    kind = type(value)
-    if kind is str:
+    if isinstance(value, str):
         return mask_secrets(value)
-    if kind is int or kind is bool or kind is float or value is None:
-        return value
     if isinstance(value, Mapping):
         return {key: masked(item) for key, item in value.items()}
     return [masked(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def is_masked(value: Any) -> bool:
-    """Whether a request came from a manifest, with a secret masked: it names the job, but cannot be sent."""
-    if isinstance(value, str):
-        return _MASKED.search(value) is not None
-    if isinstance(value, Mapping):
-        return any(map(is_masked, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(is_masked, value))
 
 
 @lru_cache(maxsize=256)
@@ -63,94 +85,240 @@ def decimal_text(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize() + 0, "f")
 
 
-def entry(record: JobRecord) -> dict[str, Any]:
-    """The manifest's entry of a job. ``axes`` and ``refunded_usd`` only where there are any."""
-    document: dict[str, Any] = {
-        "id": _shown(record.id),
-        "aliases": list(record.aliases),
-        "preset": record.preset,
-        "fingerprint": record.fingerprint,
-        "state": record.state.value,
-        "request": {"model": record.model, "input": masked(record.input)},
-        "task": {
-            "id": record.task_id,
-            "model": record.task_model,
-            "status": _shown(record.task_status),
-            "created_at": _shown(record.task_created_at),
-            "execution_ms": record.execution_ms if 0 <= (record.execution_ms or 0) < 2**63 else None,
-            "error": _shown(record.task_error),
-            "matched_by": record.matched_by,
-        },
-        "outputs": [_output_entry(output) for output in record.outputs],
-        "attempts": record.attempts,
-        "cost_usd": decimal_text(record.cost),
-        "error": _shown(record.error),
-        "history": [_past_entry(past) for past in record.history],
-    }
-    if record.axes:
-        document["axes"] = dict(record.axes)
-    if record.refunded:
-        document["refunded_usd"] = decimal_text(record.refunded)
-    return document
+# ---- kinds of values: how each is read (and what is then wrong with it) and written ------------
+
+
+class Kind(NamedTuple):
+    """A kind of value in the JSON. ``read`` gets its place, too, for the EntryError."""
+
+    read: Callable[[Any, str], Any]
+    write: Callable[[Any], Any] = lambda value: value
+    required: bool = False
+
+
+#: Names in the JSON, each with the field of the record and its kind. A null is the field's default.
+Table = Mapping[str, tuple[str, Kind]]
+
+
+def _fields(**kinds: Kind) -> Table:
+    """Fields that have the same name in the JSON."""
+    return {name: (name, kind) for name, kind in kinds.items()}
+
+
+def read_fields(table: Table, value: Any, at: str) -> dict[str, Any]:
+    """The fields that an object gives. Raises EntryError."""
+    if not isinstance(value, dict):
+        raise EntryError(f"{at} is not an object")
+    found = {}
+    for name, (field, kind) in table.items():
+        if (item := value.get(name)) is not None:
+            found[field] = kind.read(item, f"{at}.{name}")
+        elif kind.required:
+            raise EntryError(f"{at}.{name} is missing")
+    return found
+
+
+def write_fields(table: Table, record: object) -> dict[str, Any]:
+    """The object that shows the fields of a record."""
+    return {name: kind.write(getattr(record, field)) for name, (field, kind) in table.items()}
+
+
+def _checked(
+    wanted: type | tuple[type, ...], what: str, is_right: Callable[[Any], object]
+) -> Callable[[Any, str], Any]:
+    def read(value: Any, at: str) -> Any:
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool) or not is_right(value):
+            raise EntryError(f"{at} is not {what}")
+        return _once(value)
+
+    return read
+
+
+def _once(value: Any) -> Any:
+    """A short text, which many records have alike, is kept once."""
+    return intern(value) if isinstance(value, str) and len(value) <= 32 else value
 
 
 def _shown(text: str | None) -> str | None:
     return None if text is None else mask_secrets(text[:MAX_TEXT])[:MAX_TEXT]
 
 
-def _kept_url(output: OutputRecord) -> str | None:
+def _kept_url(url: str | None) -> str | None:
     """None for a whole image in base64: the task's result has it."""
-    return None if output.url is None or len(output.url) > MAX_TEXT // 2 else output.url
+    return None if url is None or len(url) > MAX_TEXT // 2 else url
 
 
-def _output_entry(output: OutputRecord) -> dict[str, Any]:
-    return {
-        "index": output.index,
-        "url": masked(_kept_url(output)),
-        "nsfw": output.nsfw,
-        "file": output.file,
-        "sha256": output.sha256,
-        "bytes": output.bytes,
-        "width": output.width,
-        "height": output.height,
-        "media_type": output.media_type,
-        "saved_at": output.saved_at,
-        "error": _shown(output.error),
-    }
+def _money(value: Any, at: str) -> Decimal:
+    amount = _amount(value) if isinstance(value, str) and len(value) <= 256 else None
+    if amount is None:
+        raise EntryError(f"{at} is not an amount")
+    return amount
 
 
-def _past_entry(past: PastTask) -> dict[str, Any]:
-    return {
-        "task_id": past.task_id,
-        "error": _shown(past.error),
-        "cost_usd": decimal_text(past.cost),
-        "refunded_usd": decimal_text(past.refunded),
-        "submitted_at": past.intent_at,
-    }
+@lru_cache(maxsize=1024)
+def _amount(text: str) -> Decimal | None:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and 0 <= amount <= _MAX_COST else None
 
 
-_PRIVATE = ("api_version", "intent_at", "service_clock")
-_PRIVATE_OUTPUT = {
-    f.name: f.default for f in fields(OutputRecord) if f.name in ("mtime_ns", "writing", "temp", "left_out")
+def _state(value: Any, at: str) -> State:
+    try:
+        return State(value)
+    except ValueError:
+        raise EntryError(f"{at} is not one of {', '.join(state.value for state in State)}") from None
+
+
+def _shared(value: Any, at: str, left: int) -> Any:
+    if not left:
+        raise EntryError(f"{at} is nested too deeply")
+    if isinstance(value, dict):
+        return {intern(name): _shared(item, at, left - 1) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_shared(item, at, left - 1) for item in value]
+    return _once(value)
+
+
+def many(make: Callable[..., Any], table: Table, gather: Callable[[Any], Any] = list) -> Kind:
+    """A list of objects, each a ``make`` of its fields."""
+
+    def read(value: Any, at: str) -> Any:
+        return gather(make(**read_fields(table, item, f"{at}[{n}]")) for n, item in enumerate(_list(value, at)))
+
+    return Kind(read, lambda items: [write_fields(table, item) for item in items])
+
+
+_text = _checked(str, f"a text of at most {MAX_TEXT:,} characters", lambda text: len(text) <= MAX_TEXT)
+_list = _checked(list, "a list", lambda value: True)
+_object = _checked(dict, "an object", lambda value: True)
+
+TEXT = Kind(_text, _shown)
+REQUIRED_TEXT = Kind(_text, required=True)
+_URL = Kind(_text, lambda url: _shown(_kept_url(url)))
+_ID = Kind(_checked(str, "a task ID", _TASK_ID.fullmatch))
+_SHA256 = Kind(_checked(str, "a SHA-256", _HASH.fullmatch))
+_FILE = Kind(_checked(str, "the name of an image in this folder",
+                      lambda name: is_safe_path(name) and not _NOT_AN_IMAGE.search(name)))  # fmt: skip
+_MONEY = Kind(_money, decimal_text)
+_WHOLE = Kind(_checked(int, "a whole number", lambda number: 0 <= number <= _MAX_WHOLE),
+              lambda number: number if 0 <= (number or 0) <= _MAX_WHOLE else None)  # fmt: skip
+_NUMBER = Kind(_checked((int, float), "a number", lambda number: True))
+FLAG = Kind(_checked(bool, "true, false or null", lambda value: True))
+_STATE = Kind(_state, lambda state: state.value, required=True)
+_INPUT = Kind(lambda value, at: _shared(_object(value, at), at, _MAX_DEPTH), masked)
+_NAMES = Kind(lambda value, at: tuple(_text(name, at) for name in _list(value, at)), list)
+_AXES = Kind(lambda value, at: {intern(name): _text(choice, at) for name, choice in _object(value, at).items()}, dict)
+
+# ---- the manifest's entry -------------------------------------------------------------------
+
+_OUTPUT = _fields(
+    index=_WHOLE._replace(required=True), url=_URL, nsfw=FLAG, file=_FILE, sha256=_SHA256, bytes=_WHOLE, width=_WHOLE,
+    height=_WHOLE, media_type=TEXT, saved_at=TEXT, error=TEXT,
+)  # fmt: skip
+_PAST: Table = {
+    **_fields(task_id=_ID, error=TEXT),
+    "cost_usd": ("cost", _MONEY),
+    "refunded_usd": ("refunded", _MONEY),
+    "submitted_at": ("intent_at", TEXT),
 }
+_JOB = _fields(id=TEXT, aliases=_NAMES, preset=TEXT, fingerprint=_SHA256, state=_STATE)
+_REQUEST = _fields(model=TEXT, input=_INPUT)
+_TASK: Table = {
+    "id": ("task_id", _ID),
+    "model": ("task_model", TEXT),
+    "status": ("task_status", TEXT),
+    "created_at": ("task_created_at", TEXT),
+    "execution_ms": ("execution_ms", _WHOLE),
+    "error": ("task_error", TEXT),
+    "matched_by": ("matched_by", TEXT),
+}
+_RESULT: Table = {
+    **_fields(outputs=many(OutputRecord, _OUTPUT)._replace(required=True), attempts=_WHOLE),
+    "cost_usd": ("cost", _MONEY),
+    **_fields(error=TEXT, history=many(PastTask, _PAST, tuple)),
+}
+#: Written only where there are any.
+_RARE: Table = {"axes": ("axes", _AXES), "refunded_usd": ("refunded", _MONEY)}
+
+
+def entry(record: JobRecord) -> dict[str, Any]:
+    """The manifest's entry of a job."""
+    rare = write_fields(_RARE, record)
+    return {
+        **write_fields(_JOB, record),
+        "request": write_fields(_REQUEST, record),
+        "task": write_fields(_TASK, record),
+        **write_fields(_RESULT, record),
+        **{name: value for name, value in rare.items() if value not in ({}, "0")},
+    }
+
+
+def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> JobRecord:
+    """The record of an entry. What a manifest does not hold (times of intents and of files) is None.
+
+    The key is the fingerprint, or ``task:ID`` without one. Paths lie inside the folder as far as their text tells;
+    links are for ``files.inside`` to check, and hashes for whoever uses the file.
+
+    Args:
+        at: its place, for messages: ``jobs[3]``.
+        key: where the ledger has one of its own for it.
+
+    Raises EntryError: something is not as the format says. Nothing is left out, for such a job would be paid again.
+    """
+    fields = read_fields({**_JOB, **_RESULT, **_RARE}, value, at)
+    fields |= read_fields(_REQUEST, value.get("request"), f"{at}.request")
+    fields |= read_fields(_TASK, value.get("task"), f"{at}.task")
+    cost, task_id, fingerprint = fields.pop("cost", None), fields.get("task_id"), fields.get("fingerprint")
+    if key is None and fingerprint is None and task_id is None:
+        raise EntryError(f"{at} has neither a fingerprint nor a task")
+    record = JobRecord(key or fingerprint or f"task:{task_id}", order=order, **fields)
+    if len({output.index for output in record.outputs}) != len(record.outputs):
+        raise EntryError(f"{at}.outputs has one index twice")
+    if cost is not None and (record.attempts or task_id):
+        earlier = sum((past.cost - past.refunded for past in record.history if past.cost is not None), Decimal(0))
+        record.price = max(cost - earlier, Decimal(0)) + record.refunded
+    return record
+
+
+# ---- what the ledger keeps beside it ----------------------------------------------------------
+
+_PRIVATE = _fields(api_version=TEXT, intent_at=TEXT, service_clock=_NUMBER, price=_MONEY, input=_INPUT)
+_PRIVATE_OUTPUT = _fields(mtime_ns=_NUMBER, writing=_FILE, temp=TEXT, left_out=FLAG, url=TEXT)
 
 
 def private(record: JobRecord) -> dict[str, Any]:
     """What the ledger keeps beside the entry: the real request, times, prices, files on their way."""
-    document: dict[str, Any] = {name: value for name in _PRIVATE if (value := getattr(record, name)) is not None}
-    if record.price is not None:
-        document["price"] = decimal_text(record.price)
-    if masked(record.input) != record.input:
-        document["input"] = record.input
-    outputs = [_private_output(output) for output in record.outputs]
-    if any(outputs):
-        document["outputs"] = outputs
-    return document
+    return _some(
+        api_version=record.api_version,
+        intent_at=record.intent_at,
+        service_clock=record.service_clock,
+        price=decimal_text(record.price),
+        input=_secret(record.input),
+        outputs=[
+            _some(
+                mtime_ns=o.mtime_ns, writing=o.writing, temp=o.temp, left_out=o.left_out, url=_secret(_kept_url(o.url))
+            )
+            for o in record.outputs
+        ],
+    )
 
 
-def _private_output(output: OutputRecord) -> dict[str, Any]:
-    document = {name: value for name, default in _PRIVATE_OUTPUT.items() if (value := getattr(output, name)) != default}
-    url = _kept_url(output)
-    if masked(url) != url:
-        document["url"] = url
-    return document
+def _secret(value: Any) -> Any:
+    """What the entry shows masked; None for anything else."""
+    return value if masked(value) != value else None
+
+
+def _some(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def add_private(record: JobRecord, value: Any, at: str) -> None:
+    """Add to a record what the ledger kept beside its entry. Raises EntryError."""
+    record.price = None
+    for field, kept in read_fields(_PRIVATE, value, at).items():
+        setattr(record, field, kept)
+    for output, more in zip(record.outputs, _list(value.get("outputs", []), at), strict=False):
+        for field, kept in read_fields(_PRIVATE_OUTPUT, more, f"{at}.outputs").items():
+            setattr(output, field, kept)

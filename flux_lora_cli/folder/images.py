@@ -8,13 +8,13 @@ import stat as stat_module
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flux_lora_cli.errors import FolderError, NotFoundError
 from flux_lora_cli.folder import files
 from flux_lora_cli.folder.files import explained
-from flux_lora_cli.folder.imagefile import MAX_BYTES, ImageWalker
+from flux_lora_cli.folder.imagefile import MAX_BYTES, ImageInfo, ImageWalker
 from flux_lora_cli.folder.records import JobRecord, OutputRecord
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.text import printable
@@ -24,21 +24,13 @@ INPUTS = "inputs"
 _STALE = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A whole image that is on disk under a temporary name.
-
-    ``temp`` is its name, relative to the folder; the other fields are those of ``imagefile.ImageInfo``.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Received(ImageInfo):
+    """A whole image on disk; ``temp`` is its name relative to the folder."""
 
     temp: str
     sha256: str
     bytes: int
-    width: int | None
-    height: int | None
-    media_type: str
-    extension: str
-    warning: str = ""
 
 
 class PartialImage:
@@ -78,10 +70,7 @@ class PartialImage:
             # Some file systems (NFS, quotas) report a failed write only here.
             descriptor, self._file = self._file, None
             os.close(descriptor)
-        return Received(
-            self._path.name, self._hash.hexdigest(), self.size, info.width, info.height, info.media_type,
-            info.extension, info.warning,
-        )  # fmt: skip
+        return Received(**asdict(info), temp=self._path.name, sha256=self._hash.hexdigest(), bytes=self.size)
 
     def restart(self) -> None:
         """Begin anew: what has come is of no use."""
@@ -117,23 +106,11 @@ class ImageStore:
         """Really write into the folder, which is made if need be. Raises DiskFull, FolderError."""
         if os.path.lexists(self.folder) and not self.folder.is_dir():
             raise FolderError(f"{printable(str(self.folder))} is not a folder", "Choose a folder with -o.")
-        try:
-            files.make_folders(self.folder)
-        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-            where = printable(str(self.folder))
-            raise FolderError(f"cannot make the folder {where}: {error.strerror}", "Choose another with -o.") from error
-        except OSError as error:
-            raise files.folder_error(error, self.folder) from error
+        files.make_folders(self.folder)
+        probe = self.folder / files.temp_name()
         with explained(self.folder):
-            probe = self.folder / files.temp_name()
-            descriptor = files.create(probe)
-            try:
-                files.write_all(descriptor, bytes(4096))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-                with suppress(OSError):
-                    probe.unlink()
+            files.write_atomically(probe, bytes(4096))
+            probe.unlink()
 
     def free_bytes(self) -> int | None:
         """Bytes that we may still write; None where the system does not tell."""
@@ -148,15 +125,12 @@ class ImageStore:
         return PartialImage(self.folder / files.temp_name(), self._limit_bytes)
 
     def publish(self, temp: str, name: str, *, replace: bool = False) -> None:
-        """Give a finished image its name; durable after ``sync``.
+        """Give a finished image its name (``replace``: over a damaged one of ours); durable after ``sync``.
 
-        Args:
-            replace: over an image of ours that was found damaged.
-
-        Raises:
-            FileExistsError: something has that name. DiskFull, FolderError: it cannot be done.
+        Raises FileExistsError: something has that name; FolderError: it cannot be done.
         """
-        source, target = self._path(temp), self._path(name, make=True)
+        source, target = self._path(temp), self._path(name)
+        self._make_folders(target.parent)
         with explained(target):
             if replace:
                 source.replace(target)
@@ -171,11 +145,10 @@ class ImageStore:
 
     def stat(self, name: str) -> tuple[int, int] | None:
         """Size in bytes and modification time in ns; None where there is no such regular file."""
-        try:
+        with suppress(OSError, FolderError):
             found = self._path(name).lstat()
-        except (OSError, FolderError):
-            return None
-        return (found.st_size, found.st_mtime_ns) if stat_module.S_ISREG(found.st_mode) else None
+            return (found.st_size, found.st_mtime_ns) if stat_module.S_ISREG(found.st_mode) else None
+        return None
 
     def sha256(self, name: str) -> str | None:
         """SHA-256 in lower-case hex; None where there is no such regular file, or it cannot be read."""
@@ -193,58 +166,45 @@ class ImageStore:
             with suppress(OSError, FolderError):
                 self._path(temp).unlink()
 
-    def sweep(self, keep: Iterable[str] = ()) -> None:
+    def sweep(self, keep: Iterable[str | None] = ()) -> None:
         """Remove temporary files that a killed run left, but for ``keep``. Never raises."""
-        kept, before = set(keep), time.time() - _STALE
-        with suppress(OSError), os.scandir(self.folder) as found:
-            for file in found:
-                if (
-                    files.is_temp(file.name)
-                    and file.name not in kept
-                    and file.stat(follow_symlinks=False).st_mtime < before
-                ):
-                    Path(file.path).unlink()
+        kept, before = set(keep), time.time_ns() - int(_STALE * 1e9)
+        with suppress(OSError):
+            for name in [path.name for path in self.folder.iterdir()]:
+                found = self.stat(name) if files.is_temp(name) and name not in kept else None
+                if found is not None and found[1] < before:
+                    self.discard(name)
 
     def all_files(self) -> Iterator[str]:
         """The path of every file in the folder. Links are named, not followed."""
-        pending = [""]
-        while pending:
-            prefix = pending.pop()
-            try:
-                entries = sorted(os.scandir(self.folder / prefix), key=lambda entry: entry.name)
-            except OSError:
-                continue
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{prefix}{entry.name}/")
-                else:
-                    yield prefix + entry.name
+        for place, folders, names in os.walk(self.folder):
+            folders.sort()
+            prefix = Path(place).relative_to(self.folder).as_posix() + "/"
+            links = [name for name in folders if Path(place, name).is_symlink()]
+            yield from (prefix.removeprefix("./") + name for name in sorted(names + links))
 
     # ---- input images ----
 
     def keep_input(self, image: LocalImage) -> str:
         """Keep a local input image once; its path (``inputs/SHA256.ext``).
 
-        Raises:
-            NotFoundError: it cannot be read, or is not what it was when the preset was read.
-            DiskFull, FolderError: the copy cannot be written.
+        Raises NotFoundError: it cannot be read, or is not what it was when the preset was read; FolderError.
         """
         name = f"{INPUTS}/{image.sha256}.{image.extension}"
         if self.sha256(name) == image.sha256:
             return name
         partial = self.begin()
         try:
-            try:
-                for piece in files.read_pieces(image.path, follow=True):
-                    partial.write(piece)
-            except OSError as error:
-                reason = error.strerror or "it cannot be read"
-                raise NotFoundError(f"cannot read {printable(image.path)}: {printable(reason)}") from None
+            for piece in files.read_pieces(image.path, follow=True):
+                partial.write(piece)
             received = partial.finish()
             if received.sha256 != image.sha256:
                 raise NotFoundError(f"{printable(image.path)} changed while it was read", "Run the same command again.")
             # A file of that name with another content is a damaged copy of ours: the name is its hash.
             self.publish(received.temp, name, replace=True)
+        except OSError as error:  # of the original: ours are explained
+            reason = printable(error.strerror or "it cannot be read")
+            raise NotFoundError(f"cannot read {printable(image.path)}: {reason}") from None
         finally:
             partial.discard()
         self.sync([name])
@@ -259,16 +219,11 @@ class ImageStore:
     # ---- after a kill ----
 
     def recover(self, record: JobRecord, *, every_byte: bool = False) -> bool:
-        """Bring a record's outputs in line with what is on disk; whether the record changed.
+        """Bring a record's outputs in line with what is on disk; whether the record changed. Raises FolderError.
 
         A finished image that had no name yet gets it. Of an image that is gone or altered, ``file`` becomes None, so
-        that it is fetched again; ``writing`` of an altered one keeps its name, which the new copy may replace.
-
-        Args:
-            every_byte: read each image, also where size and modification time are as they were.
-
-        Raises:
-            DiskFull, FolderError.
+        that it is fetched again; ``writing`` of an altered one keeps its name, which the new copy may replace. With
+        ``every_byte``, images are read also where size and modification time are as they were.
         """
         changed = False
         for output in record.outputs:
@@ -293,41 +248,42 @@ class ImageStore:
 
     def _resolve(self, output: OutputRecord) -> None:
         """A kill came between "complete under this temporary name" and "saved under this name"."""
-        temp, wanted, sha256 = output.temp, output.writing, output.sha256
+        temp, wanted = output.temp, output.writing
         output.temp = output.writing = None
-        if wanted is not None and sha256 is not None and not self.read_only:
-            whole = temp is not None and files.is_temp(temp) and self.sha256(temp) == sha256
-            for name in files.other_names(wanted):
-                if self.sha256(name) == sha256 or (whole and temp is not None and self._published(temp, name)):
-                    self.sync([name])
-                    found = self.stat(name)
-                    output.file, output.mtime_ns = name, found[1] if found else None
-                    break
-                if not whole:
-                    break
+        if temp is not None and wanted is not None and output.sha256 is not None and not self.read_only:
+            name = self.place(temp, wanted, output.sha256)
+            if name is not None:
+                self.sync([name])
+                output.file, output.mtime_ns = name, (self.stat(name) or (0, None))[1]
         if output.file is None:
             forget_file(output)
         self.discard(temp)
 
-    def _published(self, temp: str, name: str) -> bool:
-        try:
-            self.publish(temp, name)
-        except FileExistsError:
-            return False
-        return True
+    def place(self, temp: str, wanted: str, sha256: str) -> str | None:
+        """Give a temporary file the first name like ``wanted`` that is free, or that has its content already.
+
+        None where neither the temporary file nor one of that name has the content. Raises FolderError.
+        """
+        whole = files.is_temp(temp) and self.sha256(temp) == sha256
+        for name in files.other_names(wanted):
+            if self.sha256(name) == sha256:
+                return name
+            if not whole:
+                return None
+            with suppress(FileExistsError):
+                self.publish(temp, name)
+                return name
+        return None
 
     # ---- paths ----
 
-    def _path(self, name: str, *, make: bool = False) -> Path:
+    def _path(self, name: str) -> Path:
         path = files.inside(self.folder, name)
         if path is None:
             raise FolderError(
                 f"{printable(name)[:200]} would lie outside the folder {printable(str(self.folder))}",
                 "Remove the link that leads out of it, or choose another folder with -o.",
             )
-        if make and path.parent != self.folder:
-            with explained(path.parent):
-                self._make_folders(path.parent)
         return path
 
     def _make_folders(self, folder: Path) -> None:
@@ -335,11 +291,12 @@ class ImageStore:
         if folder == self.folder or folder.is_dir():
             return
         self._make_folders(folder.parent)
-        with suppress(FileExistsError):
-            folder.mkdir()
-        if not folder.is_dir():
-            raise FolderError(f"{printable(str(folder))} is in the way of a folder", "Move it away.")
-        files.sync_folder(folder.parent)
+        with explained(folder):
+            with suppress(FileExistsError):
+                folder.mkdir()
+            if not folder.is_dir():
+                raise FolderError(f"{printable(str(folder))} is in the way of a folder", "Move it away.")
+            files.sync_folder(folder.parent)
 
 
 def forget_file(output: OutputRecord) -> None:

@@ -8,9 +8,10 @@ and refused, for a ledger that forgets is a job paid twice.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,12 +19,10 @@ from typing import Any, TypeVar
 
 from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherService
 from flux_lora_cli.folder import ledgerfile
-from flux_lora_cli.folder.entries import dumps, entry, private
-from flux_lora_cli.folder.files import OTHER_FOLDER, moved
-from flux_lora_cli.folder.holder import Holder
-from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, SELECT, UPSERT, Row, checksum, damaged, translated
+from flux_lora_cli.folder.entries import EntryError, add_private, dumps, entry, loads, private, record_of
+from flux_lora_cli.folder.files import moved
+from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Holder, Row, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import tally
-from flux_lora_cli.folder.reading import EntryError, add_private, loads, record_of
 from flux_lora_cli.folder.records import JobRecord, iso
 from flux_lora_cli.text import printable
 
@@ -32,8 +31,11 @@ __all__ = ["LEDGER_NAME", "Ledger", "Row"]
 #: Attempts of ``ledgerfile.BUSY_SECONDS`` each while another process keeps the ledger locked.
 _OPEN_ATTEMPTS, _SAVE_ATTEMPTS = 2, 5
 _CHUNK = 256
-_ENDED = ("completed", "failed", "skipped")
 _PRUNE_AT_ONCE = 500
+_SELECT = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - constants, here and below
+_UPSERT = f"""INSERT INTO jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+{", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])}"""  # noqa: S608
+_ENDED = "tally LIKE 'completed %' OR tally LIKE 'failed %' OR tally LIKE 'skipped %'"
 
 T = TypeVar("T")
 
@@ -57,53 +59,40 @@ class Ledger:
         read_only: bool = False,
         created_at: str | None = None,
         max_records: int | None = None,
-        way_out: str = OTHER_FOLDER,
     ) -> Ledger:
-        """Open the ledger in a file.
+        """Open the ledger in a file, whose folder exists.
 
         Args:
-            path: its folder exists.
             service: whom it has to belong to; None for any (only one that is there).
             create: make one where there is none.
             created_at: for one that is made here; now where it is None.
             max_records: beyond so many, the oldest jobs that have ended are forgotten.
-            way_out: what a message about a file that cannot be used proposes.
 
-        Raises:
-            NotFoundError: no ledger, and not to be made.
-            OtherService, LedgerDamaged, LedgerNewer, DiskFull, FolderError: it cannot be used.
+        Raises NotFoundError: no ledger, and not to be made; FolderError and its leaves: it cannot be used.
         """
-        created = not ledgerfile.is_there(path, way_out)
+        created = not ledgerfile.is_there(path)
         if created:
             if not create or read_only or service is None:
                 raise NotFoundError(f"there is no {path.name} in {printable(str(path.parent))}")
-            now = created_at or iso(datetime.now(UTC))
-            ledgerfile.create(path, {"service": service, "created_at": now, "jobs": "0"}, way_out)
-        with translated(path, way_out):
+            created_at = created_at or iso(datetime.now(UTC))
+            ledgerfile.create(path, {"service": service, "created_at": created_at, "jobs": "0"})
+        with translated(path):
             database = _retried(lambda: ledgerfile.connect(path, read_only=read_only), _OPEN_ATTEMPTS)
-        try:
-            with translated(path, way_out):
-                ledger = cls(path, database, created=created, max_records=max_records, way_out=way_out)
-        except BaseException:
-            database.close()
-            raise
+            try:
+                ledger = cls(path, database, created, max_records)
+                if service not in (None, ledger.service):
+                    raise of_another_service(path.parent, ledger.service, str(service))
+            except BaseException:
+                database.close()
+                raise
         ledgerfile.note_open(ledger._identity, 1)
-        if service is not None and ledger.service != service:
-            ledger.close()
-            raise OtherService(
-                f"{printable(str(path.parent))} belongs to {printable(ledger.service)}, and this run is for {service}",
-                "Choose another folder with -o: the jobs of a folder all come from one service.",
-            )
         return ledger
 
-    def __init__(
-        self, path: Path, database: sqlite3.Connection, *, created: bool, max_records: int | None, way_out: str
-    ) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, created: bool, max_records: int | None) -> None:
         self.path = path
         self.created = created
         self._database = database
         self._max_records = max_records
-        self._way_out = way_out
         self._lock = threading.RLock()
         self._holder: Holder | None = None
         self._closed = False
@@ -121,28 +110,23 @@ class Ledger:
 
     def records(self) -> Iterator[JobRecord]:
         """Every record, in order. Raises LedgerDamaged."""
-        for row in self._rows():
-            yield self._record(row)
+        return map(self._record, self._rows())
 
     def find(self, key_or_task_id: str) -> JobRecord | None:
         """The record of a key or of a job's present task. Raises LedgerDamaged."""
-        rows = self._all(f"{SELECT} WHERE key = ?", (key_or_task_id,)) or self._all(
-            f"{SELECT} WHERE task_id = ? ORDER BY n DESC LIMIT 1", (key_or_task_id,)
-        )
-        return self._record(Row(*rows[0])) if rows else None
+        for wanted in ("key = ?", "task_id = ? ORDER BY n DESC LIMIT 1"):
+            for row in self._all(f"{_SELECT} WHERE {wanted}", (key_or_task_id,)):
+                return self._record(Row(*row))
+        return None
 
     def recent(self, number: int) -> list[JobRecord]:
         """The records that were added last, newest first. Raises LedgerDamaged."""
-        return [self._record(Row(*row)) for row in self._all(f"{SELECT} ORDER BY n DESC LIMIT ?", (number,))]
+        return [self._record(Row(*row)) for row in self._all(f"{_SELECT} ORDER BY n DESC LIMIT ?", (number,))]
 
     def task_ids(self) -> set[str]:
         """Every task that it has claimed, those of earlier attempts too."""
-        found: set[str] = set()
-        for task_id, past in self._all("SELECT task_id, past_tasks FROM jobs"):
-            found.update(past.split())
-            if task_id is not None:
-                found.add(task_id)
-        return found
+        rows = self._all("SELECT task_id, past_tasks FROM jobs")
+        return {task for task_id, past in rows for task in (task_id, *past.split()) if task is not None}
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """The tally and the manifest's entry of every record, in order, a few at a time. Raises LedgerDamaged."""
@@ -152,17 +136,20 @@ class Ledger:
 
     def meta(self, name: str) -> str | None:
         """A word about the folder. Raises LedgerDamaged."""
-        rows = self._all("SELECT value, checksum FROM meta WHERE name = ?", (name,))
-        if not rows:
-            return None
-        if rows[0][1] != checksum(name, rows[0][0]):
-            raise damaged(self.path, "a row does not match its checksum")
-        return str(rows[0][0])
+        for value, kept in self._all("SELECT value, checksum FROM meta WHERE name = ?", (name,)):
+            if kept != checksum(name, value):
+                raise damaged(self.path, "a row does not match its checksum")
+            return str(value)
+        return None
 
     @property
     def holder(self) -> Holder | None:
         """The batch that holds the folder, or held it when it was killed."""
         return Holder.read(self.meta("holder"))
+
+    def sources(self) -> list[tuple[str, str]]:
+        """Path and SHA-256 of the preset files that its jobs came from."""
+        return [(path, digest) for path, digest in json.loads(self.meta("sources") or "[]")]
 
     def forgotten_cost(self, month: str) -> Decimal:
         """USD of the records of a month (``2025-11``) that were forgotten (``max_records``)."""
@@ -172,13 +159,8 @@ class Ledger:
 
     def row(self, record: JobRecord) -> Row:
         """The record as it is now; touches no file."""
-        head = (
-            record.key,
-            record.order,
-            record.task_id,
-            " ".join(past.task_id for past in record.history if past.task_id),
-            tally(record),
-        )
+        past_tasks = " ".join(past.task_id for past in record.history if past.task_id)
+        head = record.key, record.order, record.task_id, past_tasks, tally(record)
         bodies = dumps(entry(record)), dumps(private(record))
         return Row(*head, checksum(*head, *bodies), *bodies)
 
@@ -187,18 +169,15 @@ class Ledger:
 
         Without ``take_hold``, a row that another process has changed since it was read here stays as that one left it.
 
-        Raises:
-            FolderBusy: another batch took the folder over.
-            FolderMoved: the file is not where it was; what was written is in the moved one.
-            DiskFull, FolderError, LedgerDamaged: nothing was written.
+        Raises FolderBusy: another batch took the folder over; FolderMoved: the file is not where it was, and what was
+        written is in the moved one; FolderError: nothing was written.
         """
         wanted = {row.key: row for row in rows}
         with self._transaction():
-            self._check_hold()
-            known = self._checksums(wanted)
+            known = dict(self._chunks("SELECT key, checksum FROM jobs WHERE key IN", list(wanted)))
             if self._holder is None:
                 wanted = {k: row for k, row in wanted.items() if self._seen.get(k, known.get(k)) == known.get(k)}
-            self._database.executemany(UPSERT, wanted.values())
+            self._database.executemany(_UPSERT, wanted.values())
             if added := len(wanted.keys() - known.keys()):
                 count = int(self.meta("jobs") or 0) + added
                 self._put("jobs", str(count - self._forget_oldest(count)))
@@ -209,25 +188,22 @@ class Ledger:
     def set_meta(self, name: str, value: str) -> None:
         """Remember a word, durably. Raises as ``save``."""
         with self._transaction():
-            self._check_hold()
             self._put(name, value)
 
     def take_hold(self) -> None:
         """Become the one batch of this folder. Raises FolderBusy: another is at work on it."""
+        mine = Holder.here(iso(datetime.now(UTC)))
         with self._transaction(_OPEN_ATTEMPTS):
             holder = self.holder
             if holder is not None and holder.alive:
                 raise holder.busy(self.path.parent)
-            mine = Holder.here(iso(datetime.now(UTC)))
             self._put("holder", mine.text())
         self._holder = mine
 
     def check_place(self) -> None:
         """Raise FolderMoved unless the ledger is still where it was opened."""
-        try:
+        with translated(self.path):
             info = self.path.stat()
-        except OSError:
-            raise moved(self.path.parent) from None
         if (info.st_dev, info.st_ino) != self._identity:
             raise moved(self.path.parent)
 
@@ -239,9 +215,7 @@ class Ledger:
             self._closed = True
             if self._holder is not None:
                 with contextlib.suppress(FolderError, FolderBusy), self._transaction(1):
-                    self._check_hold()
                     self._database.execute("DELETE FROM meta WHERE name = 'holder'")
-                self._holder = None
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("PRAGMA journal_mode = DELETE").fetchall()  # removes the empty journal
             self._database.close()
@@ -257,9 +231,14 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self, attempts: int = _SAVE_ATTEMPTS) -> Iterator[None]:
-        with self._lock, translated(self.path, self._way_out):
+        """A transaction of whoever holds the folder, if this process ever did. Raises FolderBusy."""
+        with self._lock, translated(self.path):
             _retried(lambda: self._database.execute("BEGIN IMMEDIATE"), attempts)
             try:
+                if self._holder is not None:
+                    holder = self.holder
+                    if holder is None or holder.token != self._holder.token:
+                        raise (holder or self._holder).busy(self.path.parent)
                 yield
                 _retried(lambda: self._database.execute("COMMIT"), _SAVE_ATTEMPTS)
             except BaseException:
@@ -267,56 +246,38 @@ class Ledger:
                     self._database.execute("ROLLBACK")
                 raise
 
-    def _check_hold(self) -> None:
-        if self._holder is None:
-            return
-        holder = self.holder
-        if holder is None or holder.token != self._holder.token:
-            raise (holder or self._holder).busy(self.path.parent)
-
-    def _checksums(self, keys: Iterable[str]) -> dict[str, int]:
-        listed = list(keys)
-        found: dict[str, int] = {}
-        for start in range(0, len(listed), _CHUNK):
-            some = listed[start : start + _CHUNK]
-            marks = ", ".join("?" * len(some))
-            found.update(self._database.execute(f"SELECT key, checksum FROM jobs WHERE key IN ({marks})", some))  # noqa: S608
-        return found
-
     def _forget_oldest(self, count: int) -> int:
         """Keep a ledger without an end in bounds, and what was paid as a sum per month; how many were forgotten."""
         if self._max_records is None or count < self._max_records + _PRUNE_AT_ONCE:
             return 0
-        states = " OR ".join(f"tally LIKE '{state} %'" for state in _ENDED)
-        oldest = self._database.execute(
-            f"SELECT n, tally, private FROM jobs WHERE {states} ORDER BY n LIMIT ?",  # noqa: S608
+        oldest = self._all(
+            f"SELECT n, tally, private FROM jobs WHERE {_ENDED} ORDER BY n LIMIT ?",  # noqa: S608
             (count - self._max_records,),
-        ).fetchall()
+        )
         for _, tally_, private_ in oldest:
             cost, intent_at = tally_.rpartition(" ")[2], loads(private_).get("intent_at")
-            if cost not in ("-", "0") and intent_at:
-                month = f"forgotten {intent_at[:7]}"
-                self._put(month, str(Decimal(self.meta(month) or 0) + Decimal(cost)))
+            if cost != "-" and intent_at:
+                month = intent_at[:7]
+                self._put(f"forgotten {month}", str(self.forgotten_cost(month) + Decimal(cost)))
         self._database.executemany("DELETE FROM jobs WHERE n = ?", [(n,) for n, *_ in oldest])
         return len(oldest)
 
     def _put(self, name: str, value: str) -> None:
         self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, checksum(name, value)))
 
-    def _all(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, translated(self.path, self._way_out):
+    def _all(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, translated(self.path):
             return _retried(lambda: self._database.execute(query, values).fetchall(), _OPEN_ATTEMPTS)
+
+    def _chunks(self, query: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query that ends in ``IN``, a few values at a time."""
+        for start in range(0, len(values), _CHUNK):
+            some = values[start : start + _CHUNK]
+            yield from self._all(f"{query} ({', '.join('?' * len(some))}) ORDER BY position, n", some)
 
     def _rows(self) -> Iterator[Row]:
         numbers = [n for (n,) in self._all("SELECT n FROM jobs ORDER BY position, n")]
-        for start in range(0, len(numbers), _CHUNK):
-            some = numbers[start : start + _CHUNK]
-            marks = ", ".join("?" * len(some))
-            query = f"SELECT n, {COLUMNS} FROM jobs WHERE n IN ({marks})"  # noqa: S608
-            found = {row[0]: row[1:] for row in self._all(query, tuple(some))}
-            for n in some:
-                if n in found:  # forgotten meanwhile, otherwise
-                    yield Row(*found[n])
+        return (Row(*row) for row in self._chunks(f"{_SELECT} WHERE n IN", numbers))
 
     def _verify(self, row: Row) -> None:
         if row.checksum != checksum(*row[:5], row.entry, row.private):
@@ -329,11 +290,17 @@ class Ledger:
             add_private(record, loads(row.private), "a row")
         except EntryError as error:
             raise damaged(self.path, str(error)) from None
-        if record.task_id != row.task_id:
-            raise damaged(self.path, "a row contradicts itself")
         if self._holder is None:
             self._seen[row.key] = row.checksum
         return record
+
+
+def of_another_service(folder: Path, owner: str, wanted: str) -> OtherService:
+    """The error for a folder of another service."""
+    return OtherService(
+        f"{printable(str(folder))} belongs to {printable(owner)}, and this run is for {wanted}",
+        "Choose another folder with -o: the jobs of a folder all come from one service.",
+    )
 
 
 def _retried(action: Callable[[], T], attempts: int) -> T:

@@ -1,19 +1,23 @@
-"""The ledger's file: creating one whole, opening one that can be trusted, what SQLite's errors mean."""
+"""The ledger's file: creating one whole, opening one that can be trusted, what SQLite's errors mean, who holds it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import secrets
 import shutil
+import socket
 import sqlite3
 import stat
 import zlib
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from flux_lora_cli.errors import DiskFull, FluxLoraError, FolderError, LedgerDamaged, LedgerNewer
+from flux_lora_cli.errors import DiskFull, FluxLoraError, FolderBusy, FolderError, LedgerDamaged, LedgerNewer
 from flux_lora_cli.folder import files
 from flux_lora_cli.text import printable
 
@@ -22,11 +26,10 @@ LEDGER_NAME = "ledger.sqlite3"
 VERSION = 1
 #: "FLUX" in PRAGMA application_id: other programs' databases are not taken for ours.
 APPLICATION_ID = 0x464C5558
-#: Largest ledger that is opened: some 8 times that of 100,000 jobs.
-MAX_BYTES = 1 << 30
+#: Largest ledger that is opened: some 8 times that of 100,000 jobs; and largest value in it. Bytes.
+MAX_BYTES, _MAX_VALUE = 1 << 30, 64 << 20
 #: Seconds for which SQLite waits for another process in one attempt; Ctrl-C is heard between two.
 BUSY_SECONDS = 0.9
-_MAX_VALUE = 64 << 20  # bytes of one value
 
 JOBS = """CREATE TABLE jobs (
   n INTEGER PRIMARY KEY,
@@ -49,6 +52,10 @@ _SCHEMA = {
     ("table", "meta", "meta", META),
 }
 
+# Ledgers that this process has open, by device and inode. Opening and closing such a file by other means than SQLite
+# drops SQLite's locks on it (POSIX).
+_open_here: dict[tuple[int, int], int] = {}
+
 
 class Row(NamedTuple):
     """A record as it was when ``Ledger.row`` was called, ready to be saved from any thread."""
@@ -63,21 +70,20 @@ class Row(NamedTuple):
     private: str
 
 
-COLUMNS = "key, position, task_id, past_tasks, tally, checksum, entry, private"
-UPSERT = f"""INSERT INTO jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET position = excluded.position, task_id = excluded.task_id,
-  past_tasks = excluded.past_tasks, tally = excluded.tally, checksum = excluded.checksum, entry = excluded.entry,
-  private = excluded.private"""  # noqa: S608 - constants
-SELECT = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608
-
-# Ledgers that this process has open, by device and inode. Opening and closing such a file by other means than SQLite
-# drops SQLite's locks on it (POSIX).
-_open_here: dict[tuple[int, int], int] = {}
+COLUMNS = ", ".join(Row._fields)
 
 
 def checksum(*values: object) -> int:
     """CRC-32 of a row's values: SQLite finds a page that does not fit its tree, but not a flipped bit in a value."""
     return zlib.crc32("\0".join(map(str, values)).encode("utf-8", "surrogatepass"))
+
+
+def note_open(identity: tuple[int, int], by: int) -> None:
+    """Count the connections of this process to a file."""
+    _open_here[identity] = _open_here.get(identity, 0) + by
+
+
+# ---- errors ---------------------------------------------------------------------------------
 
 
 def damaged(path: Path, what: str) -> LedgerDamaged:
@@ -91,22 +97,20 @@ def damaged(path: Path, what: str) -> LedgerDamaged:
 
 
 @contextlib.contextmanager
-def translated(path: Path, way_out: str) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """Turn what sqlite3 and the system raise inside into errors of the folder."""
     try:
-        yield
+        with files.explained(path):
+            yield
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise meaning(path, error, way_out) from error
+        raise _meaning(path, error) from error
     except UnicodeDecodeError as error:  # of an error message that quotes a damaged schema
         raise damaged(path, "text in it cannot be read") from error
-    except OSError as error:
-        raise files.folder_error(error, path, way_out) from error
 
 
-def meaning(path: Path, error: Exception, way_out: str) -> FluxLoraError:
-    """What an error of SQLite means for the user."""
+def _meaning(path: Path, error: Exception) -> FluxLoraError:
     code = getattr(error, "sqlite_errorcode", 0) or 0
-    where, words, primary = printable(str(path)), printable(str(error)), code & 0xFF
+    where, primary = printable(str(path)), code & 0xFF
     vague = primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
     if code == sqlite3.SQLITE_READONLY_DBMOVED or (vague and not path.parent.is_dir()):
         return files.moved(path.parent)
@@ -116,14 +120,14 @@ def meaning(path: Path, error: Exception, way_out: str) -> FluxLoraError:
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return FolderError(
-            f"another program keeps the ledger {where} locked",
-            f"Close it (a database browser?) and run again, or {way_out}.",
+            f"another program keeps the ledger {where} locked", "Close it (a database browser?), then run again."
         )
     if vague or primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOLFS):
         return FolderError(
-            f"the ledger {where} cannot be used: {words}", f"Check the folder's permissions and its disk, or {way_out}."
+            f"the ledger {where} cannot be used: {printable(str(error))}",
+            "Check the folder's permissions and its disk, or choose another folder with -o.",
         )
-    return damaged(path, words)
+    return damaged(path, str(error))
 
 
 def _no_space(folder: Path) -> bool:
@@ -133,73 +137,63 @@ def _no_space(folder: Path) -> bool:
         return False
 
 
-def is_there(path: Path, way_out: str) -> bool:
-    """Whether there is a ledger; looks at what can be told before SQLite touches it.
+# ---- the file -------------------------------------------------------------------------------
 
-    Raises:
-        LedgerDamaged, FolderError: what lies there must not be opened.
-    """
+
+def is_there(path: Path) -> bool:
+    """Whether there is a ledger that SQLite may open. Raises LedgerDamaged, FolderError: what lies there it may not."""
+    with files.explained(path):
+        _regular(path.with_name(path.name + "-journal"))
+        log = _regular(path.with_name(path.name + "-wal"))
+        if log is not None and log.st_size:
+            raise damaged(path, f"{path.name}-wal beside it is not of this program")
+        info = _regular(path)
+        if info is None:
+            return False
+        if _open_here.get((info.st_dev, info.st_ino), 0) <= 0:
+            with files.open_regular(path, follow=False) as file:
+                header = file.read(100)
+            # A write-ahead log (bytes 18 and 19) would come to lie beside it. [SQLite, "Database File Format"]
+            if len(header) < 100 or not header.startswith(b"SQLite format 3\0") or header[18:20] != b"\x01\x01":
+                raise damaged(path, "it is not a database that this program made")
+        return True
+
+
+def _regular(path: Path) -> os.stat_result | None:
     try:
         info = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise files.folder_error(error, path, way_out) from None
+        return None
     if not stat.S_ISREG(info.st_mode):
-        raise FolderError(f"{printable(str(path))} is not a regular file", f"Remove it, or {way_out}.")
+        raise FolderError(
+            f"{printable(str(path))} is not a regular file", "Remove it, or choose another folder with -o."
+        )
     if info.st_size > MAX_BYTES:
         raise damaged(path, "it is too large")
-    for suffix in ("-journal", "-wal"):
-        _check_side_file(path.with_name(path.name + suffix), path)
-    if not _open_here.get((info.st_dev, info.st_ino)):
-        try:
-            with files.open_regular(path, follow=False) as file:
-                header = file.read(100)
-        except OSError as error:
-            raise files.folder_error(error, path, way_out) from None
-        if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-            raise damaged(path, "it is not an SQLite database")
-        if header[18:20] != b"\x01\x01":  # a write-ahead log would come to lie beside it
-            raise damaged(path, "it is a database, but not one that this program made")
-    return True
+    return info
 
 
-def _check_side_file(side: Path, path: Path) -> None:
-    try:
-        info = side.lstat()
-    except OSError:
-        return
-    if not stat.S_ISREG(info.st_mode):
-        raise FolderError(f"{printable(str(side))} is not a regular file", "Remove it.")
-    if info.st_size > MAX_BYTES or (info.st_size and side.name.endswith("-wal")):
-        raise damaged(path, f"{side.name} beside it is not of this program")
-
-
-def create(path: Path, meta: dict[str, str], way_out: str) -> None:
+def create(path: Path, meta: dict[str, str]) -> None:
     """Make a ledger under its final name in one step, so that half a one is never found.
 
     Where another process is faster, its ledger stays. Raises FolderError.
     """
     temporary = path.with_name(files.temp_name())
     try:
-        with files.explained(path, way_out):
+        with translated(path):
             os.close(files.create(temporary, 0o600))
-        with (
-            translated(path, way_out),
-            contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as database,
-        ):
-            database.executescript(
-                "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL; BEGIN;"
-                f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {JOBS}; {BY_TASK}; {META};"
-            )
-            for name, value in meta.items():
-                database.execute("INSERT INTO meta VALUES (?, ?, ?)", (name, value, checksum(name, value)))
-            database.execute("COMMIT")
-        with files.explained(path, way_out), contextlib.suppress(FileExistsError):
+            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as database:
+                database.executescript(
+                    f"PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL; BEGIN; {JOBS}; {BY_TASK}; {META};"
+                    f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+                )
+                rows = [(name, value, checksum(name, value)) for name, value in meta.items()]
+                database.executemany("INSERT INTO meta VALUES (?, ?, ?)", rows)
+                database.execute("COMMIT")
             if not path.exists():  # the journal of a ledger that was deleted would be played into the new one
                 path.with_name(path.name + "-journal").unlink(missing_ok=True)
-            files.rename_new(temporary, path)
-        with files.explained(path, way_out):
+            with contextlib.suppress(FileExistsError):
+                files.rename_new(temporary, path)
             files.sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -209,29 +203,17 @@ def create(path: Path, meta: dict[str, str], way_out: str) -> None:
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """A connection, checked: ours, of a version that we read, whole, and with nothing foreign in it.
 
-    Raises:
-        sqlite3.Error, LedgerDamaged, LedgerNewer, FolderError.
+    Raises sqlite3.Error, LedgerDamaged, LedgerNewer, FolderError.
     """
-    mode = "mode=rw"  # to read as well: SQLite may have to roll back what a kill left
-    if read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        mode = "mode=ro"
-        if _on_read_only_mount(path):  # nobody can write, and some such file systems have no locks
-            if _size(path.with_name(path.name + "-journal")):
-                raise FolderError(
-                    f"the ledger {printable(str(path))} lies on a read-only disk, and its last run was killed",
-                    "Copy the folder to a disk that can be written, and name the copy with -o.",
-                )
-            mode += "&immutable=1"
     database = sqlite3.connect(
-        f"file:{quote(os.fsencode(path.absolute()))}?{mode}",
+        f"file:{quote(os.fsencode(path.absolute()))}?{_mode(path, read_only)}",
         uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=16,
     )  # fmt: skip
     try:
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
         database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        database.execute("PRAGMA trusted_schema = OFF")
-        database.execute("PRAGMA cell_size_check = ON")
-        database.execute("PRAGMA temp_store = MEMORY")
+        for setting in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
+            database.execute(f"PRAGMA {setting}")
         _check(path, database)
         if read_only:
             database.execute("PRAGMA query_only = ON")
@@ -243,6 +225,27 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _mode(path: Path, read_only: bool) -> str:
+    if not read_only or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return "mode=rw"  # to read as well: SQLite may have to roll back what a kill left
+    if not on_read_only_mount(path):
+        return "mode=ro"
+    if _regular(path.with_name(path.name + "-journal")):
+        raise FolderError(
+            f"the ledger {printable(str(path))} lies on a read-only disk, and its last run was killed",
+            "Copy the folder to a disk that can be written, and name the copy with -o.",
+        )
+    return "mode=ro&immutable=1"  # nobody can write, and some such file systems have no locks
+
+
+def on_read_only_mount(path: Path) -> bool:
+    """Whether a path lies on a file system that is mounted read-only."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except (OSError, AttributeError):
+        return False
 
 
 def _check(path: Path, database: sqlite3.Connection) -> None:
@@ -266,22 +269,75 @@ def _check(path: Path, database: sqlite3.Connection) -> None:
         raise damaged(path, " ".join(str(problems[0][0]).split()))
 
 
-def _on_read_only_mount(path: Path) -> bool:
+# ---- who holds a folder: a word in its ledger, which stays true whatever happens to lock files ----
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds a folder.
+
+    Attributes:
+        token: of this one opening.
+        started: what tells the process from a later one of the same ID, "" where the system does not say.
+        since: UTC ISO time.
+    """
+
+    token: str
+    pid: int
+    host: str
+    started: str
+    since: str
+
+    @classmethod
+    def here(cls, since: str) -> Holder:
+        """This process."""
+        return cls(secrets.token_hex(16), os.getpid(), socket.gethostname(), _started(os.getpid()) or "", since)
+
+    @classmethod
+    def read(cls, text: str | None) -> Holder | None:
+        """A holder as ``text`` wrote it; None where it is not one."""
+        try:
+            holder = cls(**json.loads(text or ""))
+            return holder if 0 < holder.pid < 2**31 else None
+        except (ValueError, TypeError, RecursionError):
+            return None
+
+    def text(self) -> str:
+        """The holder as JSON."""
+        return json.dumps(asdict(self))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs. Of another machine that cannot be told: it then counts as ended.
+
+        Such a one notices at its next save that it is not the holder any more, and stops.
+        """
+        if self.host != socket.gethostname() or os.name == "nt":  # there a living process keeps its lock file
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass
+        started = _started(self.pid)
+        return started is None or started == self.started
+
+    def busy(self, folder: Path) -> FolderBusy:
+        """The error for whoever else wants the folder."""
+        return FolderBusy(
+            f"{printable(str(folder))} is in use by process {self.pid} on {printable(str(self.host))[:80]},"
+            f" since {printable(str(self.since))[:30]}",
+            "Wait until it has ended, then run the same command again.",
+        )
+
+
+def _started(pid: int) -> str | None:
+    """Boot and start time of a process, "" of one that has ended; None where the system does not tell. [proc(5)]"""
     try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except (OSError, AttributeError):
-        return False
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0
-
-
-def note_open(identity: tuple[int, int], by: int) -> None:
-    """Count the connections of this process to a file."""
-    _open_here[identity] = _open_here.get(identity, 0) + by
-    if _open_here[identity] <= 0:
-        del _open_here[identity]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # The name in parentheses may hold anything; state and start time are the 3rd and 22nd fields.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return "" if fields[0] in (b"Z", b"X") else f"{boot}:{int(fields[19])}"
+    except (OSError, ValueError, IndexError):
+        return None

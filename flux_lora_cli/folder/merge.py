@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,13 +11,11 @@ from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, OtherService, UsageError
 from flux_lora_cli.folder import files
-from flux_lora_cli.folder.combine import join, worth
-from flux_lora_cli.folder.files import explained
 from flux_lora_cli.folder.images import forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
-from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest, scan, summary
+from flux_lora_cli.folder.manifest import read_manifest, summary
 from flux_lora_cli.folder.output import OutputFolder
-from flux_lora_cli.folder.records import JobRecord, OutputRecord
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, join, worth
 from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.text import printable
 
@@ -55,14 +52,8 @@ def merge_folders(
 
     Images are copied and checked on the way, not linked: an edit in one folder must not change the other.
 
-    Args:
-        progress: called after each job.
-
-    Raises:
-        NotFoundError: a source is not a folder of results.
-        UsageError: there is nothing to merge.
-        OtherService: they are not all of one service.
-        FolderError and its leaves, FolderBusy: a folder cannot be used.
+    ``progress`` is called after each job. Raises NotFoundError: a source is not a folder of results; UsageError: there
+    is nothing to merge; OtherService: they are not all of one service; FolderError, FolderBusy: one cannot be used.
     """
     with contextlib.ExitStack() as stack:
         opened = [_Source(folder, stack) for folder in _distinct(sources, target)]
@@ -85,13 +76,11 @@ def _distinct(sources: Sequence[Path], target: Path) -> list[Path]:
     for folder in sources:
         if not folder.is_dir():
             raise NotFoundError(f"there is no folder {printable(str(folder))}")
-    found: dict[Path, Path] = {}
-    for folder in sources:
-        found.setdefault(folder.resolve(), folder)
+    found = {folder.resolve(): folder for folder in reversed(sources)}
     found.pop(target.resolve(), None)  # what is in the merged folder is there already
     if not found:
         raise UsageError("there is nothing to merge", "Name the folders to join, and another one with -o.")
-    return list(found.values())
+    return [*reversed(found.values())]
 
 
 class _Source:
@@ -99,18 +88,14 @@ class _Source:
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.folder = folder
-        self.presets: list[tuple[str, str]] = []
-        with contextlib.suppress(NotFoundError):
-            head, _ = scan(folder / MANIFEST_NAME, tolerant=True)
-            self.presets = [(source.path, source.sha256) for source in head.sources]
         if os.path.lexists(folder / LEDGER_NAME):
             ledger = stack.enter_context(Ledger.open(folder / LEDGER_NAME, None, create=False, read_only=True))
-            self.service = ledger.service
-            self.records: Iterator[JobRecord] = ledger.records()
+            self.service, self.records = ledger.service, ledger.records()
+            self.presets = ledger.sources()
         else:
             manifest = read_manifest(folder)
-            self.service = manifest.service
-            self.records = iter(manifest.records)
+            self.service, self.records = manifest.service, iter(manifest.records)
+            self.presets = [(source.path, source.sha256) for source in manifest.sources]
 
 
 class _Merge:
@@ -136,8 +121,7 @@ class _Merge:
         return self.report
 
     def _numbered(self, number: int) -> Iterator[tuple[int, int, JobRecord]]:
-        for record in self._sources[number].records:
-            yield record.order, number, record
+        return ((record.order, number, record) for record in self._sources[number].records)
 
     def _take(self, source: Path, record: JobRecord) -> None:
         known = self._target.records.get(record.key)
@@ -145,9 +129,8 @@ class _Merge:
             self._note(replace(self._with_files(source, record), order=self._target.next_order()))
             self.report.added += 1
             return
-        other = self._with_files(source, record) if worth(record) > worth(known) else record
-        joined = join(known, other)
-        if len(joined.history) > len(known.history) and len(joined.history) > len(record.history):
+        joined = join(known, self._with_files(source, record) if worth(record) > worth(known) else record)
+        if len(joined.history) > max(len(known.history), len(record.history)):
             self.report.twice.append(record.name)
         if joined != known:
             self._note(joined)
@@ -158,16 +141,15 @@ class _Merge:
 
     def _commit(self) -> None:
         self._target.images.sync(self._copied)
+        self._target.save([self._target.row(record) for record in self._changed.values()])
         self._copied.clear()
-        if self._changed:
-            self._target.save([self._target.row(record) for record in self._changed.values()])
-            self._changed.clear()
+        self._changed.clear()
 
     # ---- files ----
 
     def _with_files(self, source: Path, record: JobRecord) -> JobRecord:
         for name in input_files(record):
-            if self._copy(source, name, name.rpartition("/")[2].partition(".")[0], renamable=False) is None:
+            if self._copy(source, name, name.rpartition("/")[2].partition(".")[0]) != name:
                 self.report.unsound.append(f"{source}/{name}")
         return replace(record, outputs=[self._with_file(source, replace(output)) for output in record.outputs])
 
@@ -175,7 +157,7 @@ class _Merge:
         output.writing = output.temp = None
         if output.file is None:
             return output
-        name = self._copy(source, output.file, output.sha256, renamable=True)
+        name = self._copy(source, output.file, output.sha256)
         if name is None:
             self.report.unsound.append(f"{source}/{output.file}")
             forget_file(output)
@@ -183,49 +165,29 @@ class _Merge:
         self.report.images += 1
         if name != output.file:
             self.report.renamed.append((f"{source}/{output.file}", name))
-        found = self._target.images.stat(name)
-        output.file, output.mtime_ns = name, found[1] if found else None
+        output.file, output.mtime_ns = name, (self._target.images.stat(name) or (0, None))[1]
         return output
 
-    def _copy(self, source: Path, relative: str, sha256: str | None, *, renamable: bool) -> str | None:
+    def _copy(self, source: Path, relative: str, sha256: str | None) -> str | None:
         """The name under which the target has the file; None where the source's is not what it should be."""
-        images, temp = self._target.images, None
-        try:
-            for name in files.other_names(relative) if renamable else (relative,):
-                if sha256 is not None and images.sha256(name) == sha256:  # an earlier run copied it
-                    self._copied.add(name)
-                    return name
-                temp = temp or self._fetch(source, relative, sha256)
-                if temp is None:
-                    return None
-                with contextlib.suppress(FileExistsError):
-                    images.publish(temp, name, replace=not renamable)
-                    self._copied.add(name)
-                    return name
-            return None
-        finally:
-            images.discard(temp)
-
-    def _fetch(self, source: Path, relative: str, sha256: str | None) -> str | None:
-        """Copy to a temporary file, durably; None where the source's file is not what it should be."""
-        origin = files.inside(source, relative)
+        images, origin = self._target.images, files.inside(source, relative)
         if origin is None or sha256 is None:
             return None
-        temp, digest = files.temp_name(), hashlib.sha256()
-        path = self._target.path / temp
-        with explained(path):
-            descriptor = files.create(path)
+        temp = files.temp_name()
         try:
-            with contextlib.suppress(OSError):  # of the source: the hash will not match
-                for piece in files.read_pieces(origin):
-                    digest.update(piece)
-                    with explained(path):
-                        files.write_all(descriptor, piece)
-            with explained(path):
-                os.fsync(descriptor)
+            if images.sha256(relative) != sha256:  # otherwise, an earlier run copied it
+                path = self._target.path / temp
+                with files.explained(path):
+                    files.write_atomically(path, lambda file: file.writelines(_readable(origin)), mode=0o666)
+            name = images.place(temp, relative, sha256)
         finally:
-            os.close(descriptor)
-        if digest.hexdigest() == sha256:
-            return temp
-        self._target.images.discard(temp)
-        return None
+            images.discard(temp)
+        if name is not None:
+            self._copied.add(name)
+        return name
+
+
+def _readable(path: Path) -> Iterator[bytes]:
+    """A file as far as it can be read: its hash will tell."""
+    with contextlib.suppress(OSError):
+        yield from files.read_pieces(path)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.folder import files, state
-from flux_lora_cli.folder.holder import Holder
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.ledgerfile import Holder
 from flux_lora_cli.folder.records import JobRecord, State, iso
 from flux_lora_cli.text import slug
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
-from flux_lora_cli.folder.records import JobRecord, State, error_parts
+from flux_lora_cli.folder.records import JobRecord, error_parts
 from flux_lora_cli.text import printable
 
 _INPUT = re.compile(r"inputs/([0-9a-f]{64})\.[A-Za-z0-9]+")
@@ -46,60 +46,52 @@ class Finding:
 
 
 def verify_folder(path: Path, found: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
-    """Read every byte of every saved file and of every input image, and compare.
+    """Read every byte of every saved file and of every input image; what is not OK, foreign files last.
 
     Args:
         found: told of each file as it is read, those that are OK too.
 
-    Returns:
-        What is not OK; foreign files last.
-
-    Raises:
-        NotFoundError: there is no folder, or neither manifest nor ledger in it.
-        ManifestDamaged, LedgerDamaged, FolderError.
+    Raises NotFoundError: there is no folder, or neither manifest nor ledger in it; FolderError.
     """
-    images = ImageStore(path, read_only=True)
-    findings: list[Finding] = []
-    known: set[str] = set()
-
-    def tell(finding: Finding) -> None:
+    findings = []
+    for finding in _findings(path):
         found(finding)
         if finding.kind != "ok":
             findings.append(finding)
+    return findings
 
-    def compare(name: str, size: int | None, sha256: str | None, job: str | None, index: int | None) -> None:
-        if name not in known:
-            known.add(name)
-            tell(Finding(_state_of(images, name, size, sha256), name, job, index))
 
+def _findings(path: Path) -> Iterator[Finding]:
+    images = ImageStore(path, read_only=True)
+    known: set[str] = set()
     for record in _records(path):
         for output in record.outputs:
-            if output.file is not None:
-                compare(output.file, output.bytes, output.sha256, record.name, output.index)
-            elif record.state is State.COMPLETED and output.error is not None and not output.left_out:
-                tell(Finding("never_saved", None, record.name, output.index, error_parts(output.error)[1]))
+            if output.file is not None and output.file not in known:
+                known.add(output.file)
+                kind = _state_of(images, output.file, output.bytes, output.sha256)
+                yield Finding(kind, output.file, record.name, output.index)
+            elif output in record.missing and output.error is not None:
+                yield Finding("never_saved", None, record.name, output.index, error_parts(output.error)[1])
         for name in input_files(record):
-            compare(name, None, name[7:71], None, None)
+            if name not in known:
+                known.add(name)
+                yield Finding(_state_of(images, name, None, name[7:71]), name)
     for name in images.all_files():
         if name in known or name in _OWN or any(part.startswith(".") for part in name.split("/")):
             continue
-        if match := _INPUT.fullmatch(name):
-            compare(name, None, match[1], None, None)
-        else:
-            tell(Finding("foreign", name))
-    return findings
+        is_input = _INPUT.fullmatch(name)
+        yield Finding(_state_of(images, name, None, is_input[1]) if is_input else "foreign", name)
 
 
 def _state_of(images: ImageStore, name: str, size: int | None, sha256: str | None) -> str:
     if not os.path.lexists(images.folder / name):
         return "missing"
     found = images.stat(name)
-    if found is None or (size is not None and found[0] != size):
-        return "altered"
-    return "ok" if images.sha256(name) == sha256 else "altered"
+    is_right = found is not None and size in (None, found[0]) and images.sha256(name) == sha256
+    return "ok" if is_right else "altered"
 
 
-def _records(path: Path) -> Iterable[JobRecord]:
+def _records(path: Path) -> list[JobRecord]:
     """As the manifest has them; by the ledger where there is no manifest."""
     if not path.is_dir():
         raise NotFoundError(f"there is no folder {printable(str(path))}")

@@ -22,9 +22,9 @@ from urllib.parse import quote
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.folder.entries import decimal_text, is_masked, masked
+from flux_lora_cli.folder.entries import decimal_text, masked
 from flux_lora_cli.folder.files import explained, make_folders, open_regular, write_atomically
-from flux_lora_cli.folder.records import PastTask
+from flux_lora_cli.folder.records import PastTask, is_masked
 from flux_lora_cli.gallery.pictures import (
     OTHER_FOLDER,
     PARAMETERS,

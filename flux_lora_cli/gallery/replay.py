@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.errors import BadImage, FluxLoraError, FolderError, NotFoundError, UsageError
-from flux_lora_cli.folder.entries import is_masked
 from flux_lora_cli.folder.files import inside, read_regular_file
 from flux_lora_cli.folder.ledger import Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest
-from flux_lora_cli.folder.records import JobRecord
+from flux_lora_cli.folder.records import JobRecord, is_masked
 from flux_lora_cli.gallery.embed import READ_LIMIT, input_names, read_request
 from flux_lora_cli.gallery.pictures import no_job
 from flux_lora_cli.presets.job import Job, LocalImage

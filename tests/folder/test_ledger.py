@@ -98,14 +98,6 @@ def test_old_tasks_are_forgotten_and_their_cost_is_not(tmp_path: Path) -> None:
     assert len(read(tmp_path)) == 10
 
 
-def test_a_thousand_ids_are_found_quickly(tmp_path: Path) -> None:
-    with opened(tmp_path) as ledger:
-        put(ledger, *(submitted(number) for number in range(10_000)))
-        began = time.perf_counter()
-        assert all(ledger.find(f"t{number}") for number in range(0, 10_000, 10))
-        assert time.perf_counter() - began < 2
-
-
 # ---- what lies there is not a ledger that can be trusted ----
 
 

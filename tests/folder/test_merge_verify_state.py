@@ -12,11 +12,10 @@ import pytest
 
 from flux_lora_cli import errors
 from flux_lora_cli.folder import state
-from flux_lora_cli.folder.combine import join
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
 from flux_lora_cli.folder.merge import merge_folders
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, join
 from flux_lora_cli.folder.verify import Finding, verify_folder
 from tests.folder.samples import SERVICE, completed, make_folder, planned, png, python, reopened, submitted
 
@@ -245,14 +244,6 @@ def test_a_hostile_note_is_ignored(here: Path, content: bytes) -> None:
     assert state.remembered_folders() == []
     state.remember_folder(Path("/a"))
     assert state.remembered_folders() == [Path("/a")]
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
-def test_a_note_that_is_not_a_file_is_ignored(here: Path, make: Callable[[Path], None]) -> None:
-    here.mkdir()
-    make(here / "pace.json")
-    assert state.read_note("pace") is None
-    state.write_note("pace", {"x": 1})
 
 
 def test_notes_have_safe_names(here: Path) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from flux_lora_cli import errors
-from flux_lora_cli.folder.holder import Holder
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.ledgerfile import Holder
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
 from flux_lora_cli.folder.output import LOCK_NAME, OutputFolder, read_records
 from flux_lora_cli.folder.records import JobRecord, PastTask, State
@@ -67,12 +67,6 @@ def test_sources_of_all_runs_are_kept(tmp_path: Path) -> None:
         with OutputFolder.open(tmp_path, SERVICE, exclusive=True, sources=[source]) as folder:
             folder.write_manifest()
     assert {s.path: s.sha256[0] for s in read_manifest(tmp_path).sources} == {"a.yaml": "3", "b.yaml": "2"}
-
-
-def test_orders_go_on(tmp_path: Path) -> None:
-    make_folder(tmp_path, [completed(7)])
-    with OutputFolder.open(tmp_path, SERVICE, exclusive=True) as folder:
-        assert [folder.next_order(), folder.next_order()] == [8, 9]
 
 
 # ---- vouching ----
@@ -192,12 +186,6 @@ def test_the_ledger_or_manifest_of_another_folder_is_refused(tmp_path: Path, for
         read_records(one, SERVICE)
     assert _files(one) == before
     assert names(one) == [LEDGER_NAME, MANIFEST_NAME]
-
-
-def test_a_copy_of_a_folder_is_a_folder(tmp_path: Path) -> None:
-    make_folder(tmp_path / "one", [completed(1, "x.png")])
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
-    assert reopened(tmp_path / "two")["job-1"].state is State.COMPLETED
 
 
 def damage(path: Path, how: str) -> None:
@@ -487,7 +475,7 @@ def test_what_is_told_is_on_disk_before(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     log = tmp_path / "log"
-    calls = "trace=pwrite64,write,fsync,fdatasync,rename,renameat2,ftruncate,unlink"
+    calls = "trace=pwrite64,write,fsync,fdatasync,rename,linkat,ftruncate,unlink"
     command = [strace, "-f", "-qq", "-y", "-o", str(log), "-e", calls, *process.args]  # type: ignore[misc]
     subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True)
     lines = [line for line in log.read_text(errors="replace").splitlines() if " = -1 " not in line]
@@ -506,7 +494,7 @@ def test_what_is_told_is_on_disk_before(tmp_path: Path) -> None:
     assert journal[-1] in ("fsync", "fdatasync")  # the commit itself is the end of the journal
     assert steps(1, ".part")[-1] == "fsync"
     published = lines[marks[2] + 1 : marks[3]]
-    renamed = next(n for n, line in enumerate(published) if "rename" in line)
+    renamed = next(n for n, line in enumerate(published) if " linkat(" in line)
     assert any("fsync" in line and line.rstrip().endswith("= 0") and "/o/a>" in line for line in published[renamed:])
     written = lines[marks[3] + 1 : marks[4]]
     renamed = next(n for n, line in enumerate(written) if "rename" in line)
