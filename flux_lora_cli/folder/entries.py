@@ -1,7 +1,7 @@
-"""Records as JSON and back: the manifest's entry of a job, and beside it, for the ledger, what only we need.
+"""Records as JSON and back: the manifest's entry of a job, and what the ledger alone keeps beside it.
 
-The entry is what is shown and shared: secrets inside URLs are masked in it. What is read may come from anywhere, so
-everything is checked, by the tables that also write it.
+One table tells how each object is written and how it is read. What is read may come from anywhere, so all of it is
+checked. The entry is what is shown and shared: secrets inside URLs are masked in it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from sys import intern
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from flux_lora_cli.folder.files import is_safe_path
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
@@ -23,7 +23,6 @@ from flux_lora_cli.text import mask_secrets
 MAX_TEXT = 65_536
 _MAX_DEPTH = 100
 _MAX_WHOLE, _MAX_COST = 2**63 - 1, Decimal(10) ** 12
-
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # No name of an image: what Windows forbids, a dot file, an end in a dot or a space, what the tool uses itself.
@@ -39,7 +38,6 @@ class EntryError(ValueError):
 # ---- JSON -----------------------------------------------------------------------------------
 
 _readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
-_ascii = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 
 def dumps(value: object) -> str:
@@ -48,8 +46,16 @@ def dumps(value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return _ascii(value)
+        return json.dumps(value, allow_nan=False)
     return text
+
+
+def loads(text: str) -> Any:
+    """JSON, strictly. Raises EntryError."""
+    try:
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise EntryError(f"it is not valid JSON: {str(error)[:100]}") from None
 
 
 def _finite(text: str) -> float:
@@ -57,17 +63,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is not a number of JSON")
     return number
-
-
-_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
-
-
-def loads(text: str) -> Any:
-    """JSON, strictly. Raises EntryError."""
-    try:
-        return _decoder.decode(text)
-    except (ValueError, RecursionError) as error:
-        raise EntryError(f"it is not valid JSON: {str(error)[:100]}") from None
 
 
 def masked(value: Any) -> Any:
@@ -85,19 +80,24 @@ def decimal_text(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize() + 0, "f")
 
 
-# ---- kinds of values: how each is read (and what is then wrong with it) and written ------------
+# ---- tables ---------------------------------------------------------------------------------
 
 
 class Kind(NamedTuple):
-    """A kind of value in the JSON. ``read`` gets its place, too, for the EntryError."""
+    """A kind of value: how it is read (with its place, for the EntryError) and written.
+
+    ``required``: it may not be missing or null; ``rare``: it is written only where there is something to write.
+    """
 
     read: Callable[[Any, str], Any]
     write: Callable[[Any], Any] = lambda value: value
     required: bool = False
+    rare: bool = False
 
 
-#: Names in the JSON, each with the field of the record and its kind. A null is the field's default.
-Table = Mapping[str, tuple[str, Kind]]
+#: Names in the JSON, each with the field of the record and its kind, or with the table of an object inside. A null is
+#: the field's default.
+Table = Mapping[str, Union["tuple[str, Kind]", "Table"]]
 
 
 def _fields(**kinds: Kind) -> Table:
@@ -107,25 +107,47 @@ def _fields(**kinds: Kind) -> Table:
 
 def read_fields(table: Table, value: Any, at: str) -> dict[str, Any]:
     """The fields that an object gives. Raises EntryError."""
-    if not isinstance(value, dict):
-        raise EntryError(f"{at} is not an object")
-    found = {}
-    for name, (field, kind) in table.items():
-        if (item := value.get(name)) is not None:
-            found[field] = kind.read(item, f"{at}.{name}")
-        elif kind.required:
+    found: dict[str, Any] = {}
+    value = _object(value, at)
+    for name, column in table.items():
+        item = value.get(name)
+        if isinstance(column, Mapping):
+            found |= read_fields(column, item, f"{at}.{name}")
+        elif item is not None:
+            found[column[0]] = column[1].read(item, f"{at}.{name}")
+        elif column[1].required:
             raise EntryError(f"{at}.{name} is missing")
     return found
 
 
 def write_fields(table: Table, record: object) -> dict[str, Any]:
     """The object that shows the fields of a record."""
-    return {name: kind.write(getattr(record, field)) for name, (field, kind) in table.items()}
+    return dict(_written(table, record))
 
 
-def _checked(
-    wanted: type | tuple[type, ...], what: str, is_right: Callable[[Any], object]
-) -> Callable[[Any, str], Any]:
+def _written(table: Table, record: object) -> Iterator[tuple[str, Any]]:
+    for name, column in table.items():
+        if isinstance(column, Mapping):
+            yield name, write_fields(column, record)
+        else:
+            value = column[1].write(getattr(record, column[0]))
+            if not column[1].rare or (value is not None and value is not False and value != {}):
+                yield name, value
+
+
+def many(make: Callable[..., Any], table: Table, gather: Callable[[Any], Any] = list) -> Kind:
+    """A list of objects, each a ``make`` of its fields."""
+
+    def read(value: Any, at: str) -> Any:
+        return gather(make(**read_fields(table, item, f"{at}[{n}]")) for n, item in enumerate(_list(value, at)))
+
+    return Kind(read, lambda items: [write_fields(table, item) for item in items])
+
+
+# ---- kinds ----------------------------------------------------------------------------------
+
+
+def _checked(wanted: type | tuple[type, ...], what: str, is_right: Callable[[Any], object] = lambda value: True) -> Any:
     def read(value: Any, at: str) -> Any:
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool) or not is_right(value):
             raise EntryError(f"{at} is not {what}")
@@ -139,39 +161,7 @@ def _once(value: Any) -> Any:
     return intern(value) if isinstance(value, str) and len(value) <= 32 else value
 
 
-def _shown(text: str | None) -> str | None:
-    return None if text is None else mask_secrets(text[:MAX_TEXT])[:MAX_TEXT]
-
-
-def _kept_url(url: str | None) -> str | None:
-    """None for a whole image in base64: the task's result has it."""
-    return None if url is None or len(url) > MAX_TEXT // 2 else url
-
-
-def _money(value: Any, at: str) -> Decimal:
-    amount = _amount(value) if isinstance(value, str) and len(value) <= 256 else None
-    if amount is None:
-        raise EntryError(f"{at} is not an amount")
-    return amount
-
-
-@lru_cache(maxsize=1024)
-def _amount(text: str) -> Decimal | None:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and 0 <= amount <= _MAX_COST else None
-
-
-def _state(value: Any, at: str) -> State:
-    try:
-        return State(value)
-    except ValueError:
-        raise EntryError(f"{at} is not one of {', '.join(state.value for state in State)}") from None
-
-
-def _shared(value: Any, at: str, left: int) -> Any:
+def _shared(value: Any, at: str, left: int = _MAX_DEPTH) -> Any:
     if not left:
         raise EntryError(f"{at} is nested too deeply")
     if isinstance(value, dict):
@@ -181,35 +171,61 @@ def _shared(value: Any, at: str, left: int) -> Any:
     return _once(value)
 
 
-def many(make: Callable[..., Any], table: Table, gather: Callable[[Any], Any] = list) -> Kind:
-    """A list of objects, each a ``make`` of its fields."""
+def _amount(value: Any, at: str) -> Decimal:
+    amount = _decimal(value) if isinstance(value, str) and len(value) <= 256 else None
+    if amount is None:
+        raise EntryError(f"{at} is not an amount")
+    return amount
 
-    def read(value: Any, at: str) -> Any:
-        return gather(make(**read_fields(table, item, f"{at}[{n}]")) for n, item in enumerate(_list(value, at)))
 
-    return Kind(read, lambda items: [write_fields(table, item) for item in items])
+@lru_cache(maxsize=1024)
+def _decimal(text: str) -> Decimal | None:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and 0 <= amount <= _MAX_COST else None
+
+
+def _shown(text: str | None) -> str | None:
+    return None if text is None else mask_secrets(text[:MAX_TEXT])[:MAX_TEXT]
+
+
+def _kept_url(url: str | None) -> str | None:
+    """None for a whole image in base64: the task's result has it."""
+    return None if url is None or len(url) > MAX_TEXT // 2 else url
+
+
+def _secret(value: Any) -> Any:
+    """What the entry shows masked; None for anything else."""
+    return value if masked(value) != value else None
 
 
 _text = _checked(str, f"a text of at most {MAX_TEXT:,} characters", lambda text: len(text) <= MAX_TEXT)
-_list = _checked(list, "a list", lambda value: True)
-_object = _checked(dict, "an object", lambda value: True)
+_list = _checked(list, "a list")
+_object = _checked(dict, "an object")
+_state = _checked(
+    str, f"one of {', '.join(state.value for state in State)}", {state.value for state in State}.__contains__
+)
 
 TEXT = Kind(_text, _shown)
 REQUIRED_TEXT = Kind(_text, required=True)
+FLAG = Kind(_checked(bool, "true, false or null"))
+_RARE_TEXT = Kind(_text, rare=True)
 _URL = Kind(_text, lambda url: _shown(_kept_url(url)))
 _ID = Kind(_checked(str, "a task ID", _TASK_ID.fullmatch))
 _SHA256 = Kind(_checked(str, "a SHA-256", _HASH.fullmatch))
 _FILE = Kind(_checked(str, "the name of an image in this folder",
                       lambda name: is_safe_path(name) and not _NOT_AN_IMAGE.search(name)))  # fmt: skip
-_MONEY = Kind(_money, decimal_text)
+_MONEY = Kind(_amount, decimal_text)
 _WHOLE = Kind(_checked(int, "a whole number", lambda number: 0 <= number <= _MAX_WHOLE),
               lambda number: number if 0 <= (number or 0) <= _MAX_WHOLE else None)  # fmt: skip
-_NUMBER = Kind(_checked((int, float), "a number", lambda number: True))
-FLAG = Kind(_checked(bool, "true, false or null", lambda value: True))
-_STATE = Kind(_state, lambda state: state.value, required=True)
-_INPUT = Kind(lambda value, at: _shared(_object(value, at), at, _MAX_DEPTH), masked)
+_RARE_NUMBER = Kind(_checked((int, float), "a number"), rare=True)
+_STATE = Kind(lambda value, at: State(_state(value, at)), lambda state: state.value, required=True)
+_INPUT = Kind(lambda value, at: _shared(_object(value, at), at), masked)
 _NAMES = Kind(lambda value, at: tuple(_text(name, at) for name in _list(value, at)), list)
-_AXES = Kind(lambda value, at: {intern(name): _text(choice, at) for name, choice in _object(value, at).items()}, dict)
+_AXES = Kind(lambda value, at: {intern(name): _text(choice, at) for name, choice in _object(value, at).items()}, dict,
+             rare=True)  # fmt: skip
 
 # ---- the manifest's entry -------------------------------------------------------------------
 
@@ -223,8 +239,6 @@ _PAST: Table = {
     "refunded_usd": ("refunded", _MONEY),
     "submitted_at": ("intent_at", TEXT),
 }
-_JOB = _fields(id=TEXT, aliases=_NAMES, preset=TEXT, fingerprint=_SHA256, state=_STATE)
-_REQUEST = _fields(model=TEXT, input=_INPUT)
 _TASK: Table = {
     "id": ("task_id", _ID),
     "model": ("task_model", TEXT),
@@ -234,29 +248,39 @@ _TASK: Table = {
     "error": ("task_error", TEXT),
     "matched_by": ("matched_by", TEXT),
 }
-_RESULT: Table = {
+_JOB: Table = {
+    **_fields(id=TEXT, aliases=_NAMES, preset=TEXT, fingerprint=_SHA256, state=_STATE),
+    "request": _fields(model=TEXT, input=_INPUT),
+    "task": _TASK,
     **_fields(outputs=many(OutputRecord, _OUTPUT)._replace(required=True), attempts=_WHOLE),
     "cost_usd": ("cost", _MONEY),
-    **_fields(error=TEXT, history=many(PastTask, _PAST, tuple)),
+    **_fields(error=TEXT, history=many(PastTask, _PAST, tuple), axes=_AXES),
+    "refunded_usd": ("refunded", _MONEY._replace(write=lambda usd: decimal_text(usd or None), rare=True)),
+    "submitted_at": ("intent_at", _RARE_TEXT),
 }
-#: Written only where there are any.
-_RARE: Table = {"axes": ("axes", _AXES), "refunded_usd": ("refunded", _MONEY)}
+#: What the ledger keeps beside it: the real request, where it was sent, the price, files on their way.
+_PRIVATE_OUTPUT: Table = {
+    **_fields(mtime_ns=_RARE_NUMBER, writing=_FILE._replace(rare=True), temp=_RARE_TEXT),
+    **_fields(left_out=FLAG._replace(rare=True), url=Kind(_text, lambda url: _secret(_kept_url(url)), rare=True)),
+}
+_PRIVATE: Table = {
+    **_fields(api_version=_RARE_TEXT, service_clock=_RARE_NUMBER, price=_MONEY._replace(rare=True)),
+    **_fields(input=_INPUT._replace(write=_secret, rare=True), outputs=many(dict, _PRIVATE_OUTPUT)),
+}
 
 
 def entry(record: JobRecord) -> dict[str, Any]:
     """The manifest's entry of a job."""
-    rare = write_fields(_RARE, record)
-    return {
-        **write_fields(_JOB, record),
-        "request": write_fields(_REQUEST, record),
-        "task": write_fields(_TASK, record),
-        **write_fields(_RESULT, record),
-        **{name: value for name, value in rare.items() if value not in ({}, "0")},
-    }
+    return write_fields(_JOB, record)
+
+
+def private(record: JobRecord) -> dict[str, Any]:
+    """What the ledger keeps beside the entry."""
+    return write_fields(_PRIVATE, record)
 
 
 def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> JobRecord:
-    """The record of an entry. What a manifest does not hold (times of intents and of files) is None.
+    """The record of an entry.
 
     The key is the fingerprint, or ``task:ID`` without one. Paths lie inside the folder as far as their text tells;
     links are for ``files.inside`` to check, and hashes for whoever uses the file.
@@ -267,9 +291,7 @@ def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> Jo
 
     Raises EntryError: something is not as the format says. Nothing is left out, for such a job would be paid again.
     """
-    fields = read_fields({**_JOB, **_RESULT, **_RARE}, value, at)
-    fields |= read_fields(_REQUEST, value.get("request"), f"{at}.request")
-    fields |= read_fields(_TASK, value.get("task"), f"{at}.task")
+    fields = read_fields(_JOB, value, at)
     cost, task_id, fingerprint = fields.pop("cost", None), fields.get("task_id"), fields.get("fingerprint")
     if key is None and fingerprint is None and task_id is None:
         raise EntryError(f"{at} has neither a fingerprint nor a task")
@@ -282,43 +304,14 @@ def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> Jo
     return record
 
 
-# ---- what the ledger keeps beside it ----------------------------------------------------------
-
-_PRIVATE = _fields(api_version=TEXT, intent_at=TEXT, service_clock=_NUMBER, price=_MONEY, input=_INPUT)
-_PRIVATE_OUTPUT = _fields(mtime_ns=_NUMBER, writing=_FILE, temp=TEXT, left_out=FLAG, url=TEXT)
-
-
-def private(record: JobRecord) -> dict[str, Any]:
-    """What the ledger keeps beside the entry: the real request, times, prices, files on their way."""
-    return _some(
-        api_version=record.api_version,
-        intent_at=record.intent_at,
-        service_clock=record.service_clock,
-        price=decimal_text(record.price),
-        input=_secret(record.input),
-        outputs=[
-            _some(
-                mtime_ns=o.mtime_ns, writing=o.writing, temp=o.temp, left_out=o.left_out, url=_secret(_kept_url(o.url))
-            )
-            for o in record.outputs
-        ],
-    )
-
-
-def _secret(value: Any) -> Any:
-    """What the entry shows masked; None for anything else."""
-    return value if masked(value) != value else None
-
-
-def _some(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None and value is not False}
-
-
 def add_private(record: JobRecord, value: Any, at: str) -> None:
     """Add to a record what the ledger kept beside its entry. Raises EntryError."""
-    record.price = None
-    for field, kept in read_fields(_PRIVATE, value, at).items():
-        setattr(record, field, kept)
-    for output, more in zip(record.outputs, _list(value.get("outputs", []), at), strict=False):
-        for field, kept in read_fields(_PRIVATE_OUTPUT, more, f"{at}.outputs").items():
-            setattr(output, field, kept)
+    fields = {"price": None, **read_fields(_PRIVATE, value, at)}
+    for output, more in zip(record.outputs, fields.pop("outputs", ()), strict=False):
+        _set(output, more)
+    _set(record, fields)
+
+
+def _set(record: object, fields: Mapping[str, Any]) -> None:
+    for field, value in fields.items():
+        setattr(record, field, value)

@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,12 +26,12 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 UNSUPPORTED = frozenset(
     {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EMLINK, errno.ENOLCK}
 )
+LOCK_NAME = ".flux-lora.lock"
 TEMP_PREFIX, TEMP_SUFFIX = ".flux-lora-", ".part"
 PIECE = 1 << 20
 
 # O_NONBLOCK: a FIFO opens at once, and is then refused; of regular files it changes nothing.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _RUN, _numbers = secrets.token_hex(8), itertools.count()
 # Back-slashes, controls, half surrogates; a drive; an empty, "." or ".." part.
 _UNSAFE_PATH = re.compile("[\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]|^.:|(?:^|/)\\.{0,2}(?:/|$)")
@@ -114,16 +115,15 @@ def is_temp(name: str) -> bool:
 # ---- writing --------------------------------------------------------------------------------
 
 
-def create(path: Path | str, mode: int = 0o666) -> int:
-    """A descriptor of a new file. Raises OSError, also where the name is taken, even by a dangling link."""
-    return os.open(path, _CREATE, mode)
+def create(path: Path | str, mode: int = 0o666) -> FileIO:
+    """A new file. Raises OSError, also where the name is taken, even by a dangling link."""
+    return FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
 
 
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write every byte; the system may take fewer at a time."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Never raises."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], mode: int = 0o600) -> None:
@@ -134,7 +134,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], 
     """
     temporary = path.with_name(temp_name())
     try:
-        with os.fdopen(create(temporary, mode), "wb") as file:
+        with create(temporary, mode) as raw, BufferedWriter(raw) as file:
             if callable(content):
                 content(file)
             else:
@@ -143,8 +143,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], 
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        remove(temporary)
     sync_folder(path.parent)
 
 
@@ -233,6 +232,42 @@ def moved(folder: Path) -> FolderMoved:
     )
 
 
+def busy(folder: Path, holder: str) -> FolderBusy:
+    """The error for whoever wants a folder that another has."""
+    return FolderBusy(
+        f"{printable(str(folder))} is in use by {printable(holder)}",
+        "Wait until it has ended, then run the same command again.",
+    )
+
+
+@contextmanager
+def held(folder: Path, patience: float) -> Iterator[None]:
+    """Hold a folder by a lock on itself, which nobody can remove and no kill leaves behind.
+
+    Where folders cannot be locked (Windows, NFS), by a lock file in it. Raises FolderBusy, FolderError.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        with explained(folder / LOCK_NAME):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise busy(folder, "another process") from None
+        except OSError:
+            os.close(descriptor)
+        else:
+            try:
+                yield
+            finally:
+                os.close(descriptor)
+            return
+    with locked(folder / LOCK_NAME, patience):
+        yield
+
+
 @contextmanager
 def locked(path: Path, patience: float) -> Iterator[None]:
     """Hold a lock file, which the kernel lets go of however its holder dies, and remove it in the end.
@@ -247,10 +282,7 @@ def locked(path: Path, patience: float) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise FolderBusy(
-                f"{printable(str(path.parent))} is in use by another process",
-                "Wait until it has ended, then run the same command again.",
-            ) from None
+            raise busy(path.parent, "another process") from None
         except NotImplementedError:
             pass
         except OSError as error:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import BufferedWriter
 from pathlib import Path
+from typing import BinaryIO
 
-from flux_lora_cli.errors import FolderError, NotFoundError
+from flux_lora_cli.errors import BadImage, FolderError, NotFoundError
 from flux_lora_cli.folder import files
 from flux_lora_cli.folder.files import explained
-from flux_lora_cli.folder.imagefile import MAX_BYTES, ImageInfo, ImageWalker
+from flux_lora_cli.folder.imagefile import HEAD, MAX_BYTES, ImageInfo, check_head, inspect_image
 from flux_lora_cli.folder.records import JobRecord, OutputRecord
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.text import printable
@@ -34,7 +36,7 @@ class Received(ImageInfo):
 
 
 class PartialImage:
-    """One image on its way to disk, checked and hashed while it passes. ``size`` bytes have come so far.
+    """One image on its way to disk, hashed while it passes. ``size`` bytes have come so far.
 
     Its file is made with the first bytes. ``write`` and ``finish`` raise BadImage (it is not an image, or is cut
     short), DiskFull, FolderError.
@@ -43,33 +45,40 @@ class PartialImage:
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self._path = path
         self._limit_bytes = limit_bytes
-        self._file: int | None = None
+        self._file: BinaryIO | None = None
         self._begin()
 
     def _begin(self) -> None:
         self.size = 0
-        self._walker = ImageWalker(self._limit_bytes)
+        self._head = b""
         self._hash = hashlib.sha256()
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        self._walker.feed(chunk)
+        self._head = (self._head + chunk[:HEAD])[:HEAD]
+        if self.size < HEAD <= self.size + len(chunk):
+            check_head(self._head)
+        self.size += len(chunk)
+        if self.size > self._limit_bytes:
+            raise BadImage(f"the file is larger than {self._limit_bytes / 1e6:g} MB")
         with explained(self._path):
             if self._file is None:
-                self._file = files.create(self._path)
-            files.write_all(self._file, chunk)
+                self._file = BufferedWriter(files.create(self._path))
+            self._file.write(chunk)
         self._hash.update(chunk)
-        self.size += len(chunk)
 
     def finish(self) -> Received:
-        """Check the image's end and flush it to disk."""
-        info = self._walker.finish()
-        assert self._file is not None
+        """Check the whole image and flush it to disk."""
+        if self._file is None:
+            raise BadImage("the file is cut short after 0 bytes")
         with explained(self._path):
+            self._file.flush()
+            with files.open_regular(self._path) as file:
+                info = inspect_image(file)
             os.fsync(self._file)
             # Some file systems (NFS, quotas) report a failed write only here.
-            descriptor, self._file = self._file, None
-            os.close(descriptor)
+            file, self._file = self._file, None
+            file.close()
         return Received(**asdict(info), temp=self._path.name, sha256=self._hash.hexdigest(), bytes=self.size)
 
     def restart(self) -> None:
@@ -81,14 +90,13 @@ class PartialImage:
         """Remove it, whatever has become of it. Never raises."""
         with suppress(OSError):
             if self._file is not None:
-                os.close(self._file)
+                self._file.close()
         self._file = None
         self.abandon()
 
     def abandon(self) -> None:
-        """Remove its name while another thread may still write to it (which keeps the descriptor). Never raises."""
-        with suppress(OSError):
-            self._path.unlink()
+        """Remove its name while another thread may still write to it. Never raises."""
+        files.remove(self._path)
 
 
 class ImageStore:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import secrets
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherService
-from flux_lora_cli.folder import ledgerfile
+from flux_lora_cli.folder import files, ledgerfile
 from flux_lora_cli.folder.entries import EntryError, add_private, dumps, entry, loads, private, record_of
-from flux_lora_cli.folder.files import moved
-from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Holder, Row, checksum, damaged, translated
+from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Row, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import tally
 from flux_lora_cli.folder.records import JobRecord, iso
 from flux_lora_cli.text import printable
@@ -31,11 +32,12 @@ __all__ = ["LEDGER_NAME", "Ledger", "Row"]
 #: Attempts of ``ledgerfile.BUSY_SECONDS`` each while another process keeps the ledger locked.
 _OPEN_ATTEMPTS, _SAVE_ATTEMPTS = 2, 5
 _CHUNK = 256
-_PRUNE_AT_ONCE = 500
 _SELECT = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - constants, here and below
 _UPSERT = f"""INSERT INTO jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
 {", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])}"""  # noqa: S608
-_ENDED = "tally LIKE 'completed %' OR tally LIKE 'failed %' OR tally LIKE 'skipped %'"
+_FORGET = """DELETE FROM jobs WHERE n IN (SELECT n FROM jobs
+WHERE (tally LIKE 'completed %' OR tally LIKE 'failed %' OR tally LIKE 'skipped %')
+AND coalesce(json_extract(entry, '$.submitted_at'), '') < ? ORDER BY n LIMIT ?)"""
 
 T = TypeVar("T")
 
@@ -44,7 +46,6 @@ class Ledger:
     """A ledger that is open. ``open`` makes one; safe to use from several threads.
 
     Attributes:
-        created: there was none before.
         service: origin of the base URL, or ``sandbox``.
         created_at: when its folder was made; ledger and manifest of one folder agree in it.
     """
@@ -58,7 +59,6 @@ class Ledger:
         create: bool = True,
         read_only: bool = False,
         created_at: str | None = None,
-        max_records: int | None = None,
     ) -> Ledger:
         """Open the ledger in a file, whose folder exists.
 
@@ -66,12 +66,10 @@ class Ledger:
             service: whom it has to belong to; None for any (only one that is there).
             create: make one where there is none.
             created_at: for one that is made here; now where it is None.
-            max_records: beyond so many, the oldest jobs that have ended are forgotten.
 
         Raises NotFoundError: no ledger, and not to be made; FolderError and its leaves: it cannot be used.
         """
-        created = not ledgerfile.is_there(path)
-        if created:
+        if not ledgerfile.is_there(path):
             if not create or read_only or service is None:
                 raise NotFoundError(f"there is no {path.name} in {printable(str(path.parent))}")
             created_at = created_at or iso(datetime.now(UTC))
@@ -79,22 +77,19 @@ class Ledger:
         with translated(path):
             database = _retried(lambda: ledgerfile.connect(path, read_only=read_only), _OPEN_ATTEMPTS)
             try:
-                ledger = cls(path, database, created, max_records)
+                ledger = cls(path, database)
                 if service not in (None, ledger.service):
                     raise of_another_service(path.parent, ledger.service, str(service))
             except BaseException:
                 database.close()
                 raise
-        ledgerfile.note_open(ledger._identity, 1)
         return ledger
 
-    def __init__(self, path: Path, database: sqlite3.Connection, created: bool, max_records: int | None) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
         self.path = path
-        self.created = created
         self._database = database
-        self._max_records = max_records
         self._lock = threading.RLock()
-        self._holder: Holder | None = None
+        self._holder: str | None = None
         self._closed = False
         self._seen: dict[str, int] = {}  # checksums of the rows that were read or written here, by key
         info = path.stat()
@@ -142,18 +137,9 @@ class Ledger:
             return str(value)
         return None
 
-    @property
-    def holder(self) -> Holder | None:
-        """The batch that holds the folder, or held it when it was killed."""
-        return Holder.read(self.meta("holder"))
-
     def sources(self) -> list[tuple[str, str]]:
         """Path and SHA-256 of the preset files that its jobs came from."""
         return [(path, digest) for path, digest in json.loads(self.meta("sources") or "[]")]
-
-    def forgotten_cost(self, month: str) -> Decimal:
-        """USD of the records of a month (``2025-11``) that were forgotten (``max_records``)."""
-        return Decimal(self.meta(f"forgotten {month}") or 0)
 
     # ---- writing ----
 
@@ -178,9 +164,7 @@ class Ledger:
             if self._holder is None:
                 wanted = {k: row for k, row in wanted.items() if self._seen.get(k, known.get(k)) == known.get(k)}
             self._database.executemany(_UPSERT, wanted.values())
-            if added := len(wanted.keys() - known.keys()):
-                count = int(self.meta("jobs") or 0) + added
-                self._put("jobs", str(count - self._forget_oldest(count)))
+            self._put("jobs", str(int(self.meta("jobs") or 0) + len(wanted.keys() - known.keys())))
         if self._holder is None:
             self._seen.update((key, row.checksum) for key, row in wanted.items())
         self.check_place()
@@ -190,22 +174,38 @@ class Ledger:
         with self._transaction():
             self._put(name, value)
 
+    def forget(self, keep: int, before: str) -> None:
+        """Remove the oldest records that have ended and were submitted before a time (ISO), if there are over ``keep``.
+
+        Raises as ``save``.
+        """
+        if int(self.meta("jobs") or 0) <= keep:
+            return
+        with self._transaction():
+            count = int(self.meta("jobs") or 0)
+            removed = self._database.execute(_FORGET, (before, count - keep)).rowcount
+            self._put("jobs", str(count - removed))
+
     def take_hold(self) -> None:
-        """Become the one batch of this folder. Raises FolderBusy: another is at work on it."""
-        mine = Holder.here(iso(datetime.now(UTC)))
-        with self._transaction(_OPEN_ATTEMPTS):
-            holder = self.holder
-            if holder is not None and holder.alive:
-                raise holder.busy(self.path.parent)
-            self._put("holder", mine.text())
-        self._holder = mine
+        """Become the one batch of this folder: whoever was it writes no more. Raises as ``save``."""
+        holder = (
+            f"{secrets.token_hex(16)} process {os.getpid()} on {socket.gethostname()}, since {iso(datetime.now(UTC))}"
+        )
+        with self._transaction():
+            self._put("holder", holder)
+        self._holder = holder
+
+    def busy(self) -> FolderBusy:
+        """The error for whoever else wants the folder."""
+        holder = (self.meta("holder") or "").partition(" ")[2] or "another process"
+        return files.busy(self.path.parent, holder[:200])
 
     def check_place(self) -> None:
         """Raise FolderMoved unless the ledger is still where it was opened."""
         with translated(self.path):
             info = self.path.stat()
         if (info.st_dev, info.st_ino) != self._identity:
-            raise moved(self.path.parent)
+            raise files.moved(self.path.parent)
 
     def close(self) -> None:
         """Let go of the folder, and leave no side file. Never raises: where it cannot, the next opening tidies up."""
@@ -219,7 +219,6 @@ class Ledger:
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("PRAGMA journal_mode = DELETE").fetchall()  # removes the empty journal
             self._database.close()
-            ledgerfile.note_open(self._identity, -1)
 
     def __enter__(self) -> Ledger:
         return self
@@ -235,32 +234,14 @@ class Ledger:
         with self._lock, translated(self.path):
             _retried(lambda: self._database.execute("BEGIN IMMEDIATE"), attempts)
             try:
-                if self._holder is not None:
-                    holder = self.holder
-                    if holder is None or holder.token != self._holder.token:
-                        raise (holder or self._holder).busy(self.path.parent)
+                if self._holder is not None and self.meta("holder") != self._holder:
+                    raise self.busy()
                 yield
                 _retried(lambda: self._database.execute("COMMIT"), _SAVE_ATTEMPTS)
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 raise
-
-    def _forget_oldest(self, count: int) -> int:
-        """Keep a ledger without an end in bounds, and what was paid as a sum per month; how many were forgotten."""
-        if self._max_records is None or count < self._max_records + _PRUNE_AT_ONCE:
-            return 0
-        oldest = self._all(
-            f"SELECT n, tally, private FROM jobs WHERE {_ENDED} ORDER BY n LIMIT ?",  # noqa: S608
-            (count - self._max_records,),
-        )
-        for _, tally_, private_ in oldest:
-            cost, intent_at = tally_.rpartition(" ")[2], loads(private_).get("intent_at")
-            if cost != "-" and intent_at:
-                month = intent_at[:7]
-                self._put(f"forgotten {month}", str(self.forgotten_cost(month) + Decimal(cost)))
-        self._database.executemany("DELETE FROM jobs WHERE n = ?", [(n,) for n, *_ in oldest])
-        return len(oldest)
 
     def _put(self, name: str, value: str) -> None:
         self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, checksum(name, value)))

@@ -1,23 +1,19 @@
-"""The ledger's file: creating one whole, opening one that can be trusted, what SQLite's errors mean, who holds it."""
+"""The ledger's file: creating one whole, opening one that can be trusted, what SQLite's errors mean."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import shutil
-import socket
 import sqlite3
 import stat
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from flux_lora_cli.errors import DiskFull, FluxLoraError, FolderBusy, FolderError, LedgerDamaged, LedgerNewer
+from flux_lora_cli.errors import DiskFull, FluxLoraError, FolderError, LedgerDamaged, LedgerNewer
 from flux_lora_cli.folder import files
 from flux_lora_cli.text import printable
 
@@ -52,10 +48,6 @@ _SCHEMA = {
     ("table", "meta", "meta", META),
 }
 
-# Ledgers that this process has open, by device and inode. Opening and closing such a file by other means than SQLite
-# drops SQLite's locks on it (POSIX).
-_open_here: dict[tuple[int, int], int] = {}
-
 
 class Row(NamedTuple):
     """A record as it was when ``Ledger.row`` was called, ready to be saved from any thread."""
@@ -76,11 +68,6 @@ COLUMNS = ", ".join(Row._fields)
 def checksum(*values: object) -> int:
     """CRC-32 of a row's values: SQLite finds a page that does not fit its tree, but not a flipped bit in a value."""
     return zlib.crc32("\0".join(map(str, values)).encode("utf-8", "surrogatepass"))
-
-
-def note_open(identity: tuple[int, int], by: int) -> None:
-    """Count the connections of this process to a file."""
-    _open_here[identity] = _open_here.get(identity, 0) + by
 
 
 # ---- errors ---------------------------------------------------------------------------------
@@ -144,22 +131,13 @@ def is_there(path: Path) -> bool:
     """Whether there is a ledger that SQLite may open. Raises LedgerDamaged, FolderError: what lies there it may not."""
     with files.explained(path):
         _regular(path.with_name(path.name + "-journal"))
-        log = _regular(path.with_name(path.name + "-wal"))
-        if log is not None and log.st_size:
+        if _regular(path.with_name(path.name + "-wal")):
             raise damaged(path, f"{path.name}-wal beside it is not of this program")
-        info = _regular(path)
-        if info is None:
-            return False
-        if _open_here.get((info.st_dev, info.st_ino), 0) <= 0:
-            with files.open_regular(path, follow=False) as file:
-                header = file.read(100)
-            # A write-ahead log (bytes 18 and 19) would come to lie beside it. [SQLite, "Database File Format"]
-            if len(header) < 100 or not header.startswith(b"SQLite format 3\0") or header[18:20] != b"\x01\x01":
-                raise damaged(path, "it is not a database that this program made")
-        return True
+        return _regular(path) is not None
 
 
-def _regular(path: Path) -> os.stat_result | None:
+def _regular(path: Path) -> int | None:
+    """Bytes of a file; None where there is none. Opening anything else might never end."""
     try:
         info = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -170,7 +148,7 @@ def _regular(path: Path) -> os.stat_result | None:
         )
     if info.st_size > MAX_BYTES:
         raise damaged(path, "it is too large")
-    return info
+    return info.st_size
 
 
 def create(path: Path, meta: dict[str, str]) -> None:
@@ -181,7 +159,7 @@ def create(path: Path, meta: dict[str, str]) -> None:
     temporary = path.with_name(files.temp_name())
     try:
         with translated(path):
-            os.close(files.create(temporary, 0o600))
+            files.create(temporary, 0o600).close()
             with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as database:
                 database.executescript(
                     f"PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL; BEGIN; {JOBS}; {BY_TASK}; {META};"
@@ -196,8 +174,7 @@ def create(path: Path, meta: dict[str, str]) -> None:
                 files.rename_new(temporary, path)
             files.sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        files.remove(temporary)
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -267,77 +244,3 @@ def _check(path: Path, database: sqlite3.Connection) -> None:
     problems = database.execute("PRAGMA integrity_check(1)").fetchall()
     if problems != [("ok",)]:
         raise damaged(path, " ".join(str(problems[0][0]).split()))
-
-
-# ---- who holds a folder: a word in its ledger, which stays true whatever happens to lock files ----
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process that holds a folder.
-
-    Attributes:
-        token: of this one opening.
-        started: what tells the process from a later one of the same ID, "" where the system does not say.
-        since: UTC ISO time.
-    """
-
-    token: str
-    pid: int
-    host: str
-    started: str
-    since: str
-
-    @classmethod
-    def here(cls, since: str) -> Holder:
-        """This process."""
-        return cls(secrets.token_hex(16), os.getpid(), socket.gethostname(), _started(os.getpid()) or "", since)
-
-    @classmethod
-    def read(cls, text: str | None) -> Holder | None:
-        """A holder as ``text`` wrote it; None where it is not one."""
-        try:
-            holder = cls(**json.loads(text or ""))
-            return holder if 0 < holder.pid < 2**31 else None
-        except (ValueError, TypeError, RecursionError):
-            return None
-
-    def text(self) -> str:
-        """The holder as JSON."""
-        return json.dumps(asdict(self))
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process still runs. Of another machine that cannot be told: it then counts as ended.
-
-        Such a one notices at its next save that it is not the holder any more, and stops.
-        """
-        if self.host != socket.gethostname() or os.name == "nt":  # there a living process keeps its lock file
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            pass
-        started = _started(self.pid)
-        return started is None or started == self.started
-
-    def busy(self, folder: Path) -> FolderBusy:
-        """The error for whoever else wants the folder."""
-        return FolderBusy(
-            f"{printable(str(folder))} is in use by process {self.pid} on {printable(str(self.host))[:80]},"
-            f" since {printable(str(self.since))[:30]}",
-            "Wait until it has ended, then run the same command again.",
-        )
-
-
-def _started(pid: int) -> str | None:
-    """Boot and start time of a process, "" of one that has ended; None where the system does not tell. [proc(5)]"""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # The name in parentheses may hold anything; state and start time are the 3rd and 22nd fields.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return "" if fields[0] in (b"Z", b"X") else f"{boot}:{int(fields[19])}"
-    except (OSError, ValueError, IndexError):
-        return None

@@ -15,7 +15,7 @@ from flux_lora_cli.folder.images import forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import read_manifest, summary
 from flux_lora_cli.folder.output import OutputFolder
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, join, worth
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, is_better, join
 from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.text import printable
 
@@ -129,7 +129,7 @@ class _Merge:
             self._note(replace(self._with_files(source, record), order=self._target.next_order()))
             self.report.added += 1
             return
-        joined = join(known, self._with_files(source, record) if worth(record) > worth(known) else record)
+        joined = join(known, self._with_files(source, record) if is_better(record, known) else record)
         if len(joined.history) > max(len(known.history), len(record.history)):
             self.report.twice.append(record.name)
         if joined != known:

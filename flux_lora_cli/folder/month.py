@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import ExitStack, suppress
 from decimal import Decimal
 from pathlib import Path
 
-from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.errors import FluxLoraError, FolderBusy
 from flux_lora_cli.folder import files, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
-from flux_lora_cli.folder.ledgerfile import Holder
-from flux_lora_cli.folder.records import JobRecord, State, iso
+from flux_lora_cli.folder.records import JobRecord, State
 from flux_lora_cli.text import slug
 
 _MAX_RESERVATION = 64 << 20  # bytes
@@ -45,10 +44,9 @@ def charged(service: str, per_image: Decimal | None, folder: Path | None) -> Dec
     """
     reserved = dict(_reserved(service))  # before the ledgers, for what is charged meanwhile moves from here to there
     noted = _noted(service)
-    total, tasks = Decimal(0), dict[str, Decimal | None]()
-    for place, identity, forgotten, records in _books(service, folder):
+    tasks = dict[str, Decimal | None]()
+    for place, identity, records in _books(service, folder):
         noted.pop(identity, None)
-        total += forgotten
         for record in records:
             for name, task_id, net in _submissions(place, record):
                 reserved.pop(name, None)
@@ -56,21 +54,21 @@ def charged(service: str, per_image: Decimal | None, folder: Path | None) -> Dec
                 known = tasks.get(task_id or name, net)  # ``wait`` and ``merge`` copy records
                 tasks[task_id or name] = min((usd for usd in (net, known) if usd is not None), default=None)
     counted = [*tasks.values(), *reserved.values(), *map(Decimal, noted.values())]
-    return None if None in counted else sum(filter(None, counted), total)
+    return None if None in counted else sum(filter(None, counted), Decimal(0))
 
 
 def reserve(service: str, parts: Mapping[str, Decimal], check: Callable[[], None]) -> Callable[[], None]:
     """Set submissions (name: USD) aside, unless ``check`` raises; returns what ends that. Raises FolderError."""
     place = _place(service)
-    with state.lock(f"month-{place.name}", patience=60.0):
+    with state.lock(f"month-{place.name}", patience=60.0), ExitStack() as undo:
         check()
-        holder = Holder.here(iso(datetime.now(UTC)))
-        path = place / f"{holder.token}.json"
-        content = {"holder": holder.text(), "parts": {name: str(usd) for name, usd in parts.items()}}
+        path = place / f"{secrets.token_hex(16)}.json"
+        files.make_folders(place)
+        undo.enter_context(files.locked(path.with_suffix(".lock"), 0))
         with files.explained(path):
-            files.make_folders(place)
-            files.write_atomically(path, json.dumps(content).encode())
-    return lambda: path.unlink(missing_ok=True)
+            files.write_atomically(path, json.dumps({name: str(usd) for name, usd in parts.items()}).encode())
+        undo.callback(files.remove, path)
+        return undo.pop_all().close
 
 
 def note_charges(service: str, ledger: Ledger, records: Iterable[JobRecord]) -> None:
@@ -78,25 +76,25 @@ def note_charges(service: str, ledger: Ledger, records: Iterable[JobRecord]) -> 
     nets = [net for record in records for *_, net in _submissions(None, record) if net is not None]
     with suppress(FluxLoraError, OSError), state.lock("charged", 0.5):
         folders = {**_noted(service), ledger.created_at: str(sum(nets, Decimal(0)))}
-        state.write_note(f"charged-{_place(service).name}", {"month": _month(), "folders": folders})
+        state.write_note(f"charged-{_place(service).name}", {"month": state.month(), "folders": folders})
 
 
 def _noted(service: str) -> dict[str, str]:
     note = state.read_note(f"charged-{_place(service).name}")
-    return dict(note.get("folders") or {}) if isinstance(note, dict) and note.get("month") == _month() else {}
+    return dict(note.get("folders") or {}) if isinstance(note, dict) and note.get("month") == state.month() else {}
 
 
-def _books(service: str, folder: Path | None) -> Iterator[tuple[Path | None, str, Decimal, list[JobRecord]]]:
-    """(folder, its identity, USD of what it forgot, records) of each that can be read."""
+def _books(service: str, folder: Path | None) -> Iterator[tuple[Path | None, str, list[JobRecord]]]:
+    """(folder, its identity, records) of the user's own ledger (None) and of each folder that can be read."""
     own = state.open_user_ledger(service, create=False)
     if own is not None:
         with own:
-            yield None, own.created_at, own.forgotten_cost(_month()), list(own.records())
+            yield None, own.created_at, list(own.records())
     for path in {Path(os.path.realpath(path)) for path in (*state.remembered_folders(), folder) if path is not None}:
         with suppress(FluxLoraError, OSError):
-            with Ledger.open(path / LEDGER_NAME, None, create=False, read_only=True) as ledger:
-                records = list(ledger.records()) if ledger.service == service else []
-            yield path, ledger.created_at, Decimal(0), records
+            with Ledger.open(path / LEDGER_NAME, service, create=False, read_only=True) as ledger:
+                records = list(ledger.records())
+            yield path, ledger.created_at, records
 
 
 def _submissions(folder: Path | None, record: JobRecord) -> Iterator[tuple[str, str | None, Decimal | None]]:
@@ -105,25 +103,21 @@ def _submissions(folder: Path | None, record: JobRecord) -> Iterator[tuple[str, 
     if record.attempts and record.state not in (State.PLANNED, State.SKIPPED):
         sent.append((record.task_id, record.price, record.refunded, record.intent_at or record.task_created_at))
     for number, (task_id, cost, refunded, at) in enumerate(sent):
-        if at is None or at.startswith(_month()):
+        if at is None or at.startswith(state.month()):
             yield submission(folder, record, number), task_id, None if cost is None else cost - refunded
 
 
 def _reserved(service: str) -> Iterator[tuple[str, Decimal]]:
     """What living runs have set aside, by name."""
     for path in _place(service).glob("*.json"):
-        with suppress(OSError, ValueError, TypeError, KeyError, ArithmeticError):
-            content = json.loads(files.read_regular_file(path, _MAX_RESERVATION))
-            holder = Holder.read(content["holder"])
-            if holder is not None and holder.alive:
-                yield from [(name, Decimal(usd)) for name, usd in content["parts"].items()]
-            else:
-                path.unlink()
+        try:
+            with files.locked(path.with_suffix(".lock"), 0):
+                files.remove(path)  # its run has ended
+        except FolderBusy:
+            with suppress(OSError, ValueError, AttributeError, ArithmeticError):
+                parts = json.loads(files.read_regular_file(path, _MAX_RESERVATION))
+                yield from [(name, Decimal(usd)) for name, usd in parts.items()]
 
 
 def _place(service: str) -> Path:
     return state.state_dir() / "month" / slug(service, 100)
-
-
-def _month() -> str:
-    return f"{datetime.now(UTC):%Y-%m}"

@@ -12,16 +12,16 @@ from itertools import islice
 from pathlib import Path
 
 from flux_lora_cli.errors import FolderBusy, FolderError, ManifestDamaged, NotFoundError, OtherFolder
-from flux_lora_cli.folder.files import explained, locked
+from flux_lora_cli.folder.files import explained, held, locked
 from flux_lora_cli.folder.images import ImageStore, forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger, of_another_service
 from flux_lora_cli.folder.ledgerfile import on_read_only_mount
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, Source, read_manifest, scan, write_manifest
 from flux_lora_cli.folder.names import FINGERPRINT_DIGITS, IMAGE_ENDINGS
-from flux_lora_cli.folder.records import JobRecord, caught_up, iso, newer
+from flux_lora_cli.folder.records import JobRecord, adds_to, iso, join
 from flux_lora_cli.text import counted, printable
 
-LOCK_NAME, WRITE_LOCK_NAME = ".flux-lora.lock", ".flux-lora-write.lock"
+WRITE_LOCK_NAME = ".flux-lora-write.lock"
 #: Seconds that a batch tries before it calls the folder busy; it has to say so within 2 s.
 BATCH_PATIENCE = 0.5
 #: Seconds that a write of the manifest waits for another: one of 100,000 jobs takes about two.
@@ -71,7 +71,7 @@ class OutputFolder:
             if not images.read_only:
                 images.check_writable()
             if exclusive:
-                _lock(undo, path)
+                _hold(undo, path)
             head, entries = _shown(path, service)
             if head is None and not os.path.lexists(path / LEDGER_NAME):
                 _check_orphans(images, fingerprints, confirm_orphans)
@@ -140,9 +140,9 @@ class OutputFolder:
         with suppress(ManifestDamaged):  # the ledger knows of the jobs that cannot be read
             for shown in entries:
                 mine = self.records.get(shown.key)
-                if mine is None or newer(shown, mine):
+                if mine is None or adds_to(mine, shown):
                     self._confirm_files(shown)
-                    record = shown if mine is None else caught_up(mine, shown)
+                    record = shown if mine is None else join(mine, shown)
                     record.order = self.next_order() if mine is None else mine.order
                     self.records[record.key] = record
                     self.rebuilt.append(record)
@@ -216,14 +216,13 @@ def _cannot_be_written(path: Path) -> bool:
     return on_read_only_mount(path) or not os.access(path, os.W_OK | os.X_OK)
 
 
-def _lock(undo: ExitStack, path: Path) -> None:
+def _hold(undo: ExitStack, path: Path) -> None:
     try:
-        undo.enter_context(locked(path / LOCK_NAME, BATCH_PATIENCE))
-    except FolderBusy as busy:
-        holder = None
+        undo.enter_context(held(path, BATCH_PATIENCE))
+    except FolderBusy:
         with suppress(FolderError, NotFoundError), Ledger.open(path / LEDGER_NAME, None, read_only=True) as ledger:
-            holder = ledger.holder
-        raise holder.busy(path) if holder is not None else busy from None
+            busy = ledger.busy()
+        raise busy from None
 
 
 def _absolute(path: Path) -> Path:

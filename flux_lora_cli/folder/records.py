@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -175,51 +175,25 @@ def is_masked(value: Any) -> bool:
 
 # ---- two records of one job become one: the better result stays, and every charge counts ----
 
-#: From least to most worth keeping. What may still turn out paid for is kept over what was not.
+#: How far a submission has come; and, of two different ones, which result is worth more. What may still turn out paid
+#: for is kept over what was not.
+_PROGRESS = (
+    State.PLANNED, State.SKIPPED, State.SUBMITTING, State.UNKNOWN, State.SUBMITTED, State.FAILED, State.COMPLETED,
+)  # fmt: skip
 _WORTH = (
     State.PLANNED, State.SKIPPED, State.FAILED, State.SUBMITTING, State.UNKNOWN, State.SUBMITTED, State.COMPLETED,
 )  # fmt: skip
 
 
-def worth(record: JobRecord) -> tuple[int, int]:
-    """A measure to choose between two records of one job: by state, then by images saved."""
-    return _WORTH.index(record.state), sum(output.file is not None for output in record.outputs)
-
-
-def newer(shown: JobRecord, mine: JobRecord) -> bool:
-    """Whether ``shown`` (of a manifest) knows of a purchase, or of a result of it, that ``mine`` does not."""
-    if not _tasks(shown) <= _tasks(mine):
-        return True
-    if shown.task_id == mine.task_id and worth(shown) > worth(mine):
-        return bool(shown.attempts or shown.task_id)
-    return shown.attempts > mine.attempts
-
-
-def caught_up(mine: JobRecord, shown: JobRecord) -> JobRecord:
-    """The record of an older copy of a ledger, brought to where the manifest beside it shows the job (``newer``)."""
-    if mine.task_id is None or mine.task_id in _tasks(shown):
-        return _joined(mine, shown, mine, lesser_counts=False)
-    return join(mine, shown)
-
-
 def join(kept: JobRecord, other: JobRecord) -> JobRecord:
-    """The one record of a job that two folders have; ``kept`` keeps its place and name.
+    """The one record of a job that two folders (or a ledger and a manifest) have; ``kept`` keeps its place and name.
 
-    Tasks of either that are not the present one of the result become history: each was charged.
+    Charges of either that are not the present one of the result become history. Equal to ``kept`` where ``other`` has
+    nothing new.
     """
-    better, lesser = (other, kept) if worth(other) > worth(kept) else (kept, other)
-    return _joined(kept, better, lesser, lesser_counts=True)
-
-
-def _joined(kept: JobRecord, better: JobRecord, lesser: JobRecord, *, lesser_counts: bool) -> JobRecord:
-    other = lesser if better is kept else better
-    one_task = None not in (better.task_id, lesser.task_id)
-    same = better.task_id == lesser.task_id if one_task else better.intent_at == lesser.intent_at
-    charged = bool(lesser.attempts or lesser.task_id) and lesser_counts and not same
-    history = {_charge(past): past for past in (*better.history, _as_past(better))}
-    for past in (*lesser.history, *([_as_past(lesser)] if charged else [])):
-        history.setdefault(_charge(past), past)
-    del history[_charge(_as_past(better))]
+    better, lesser = (other, kept) if is_better(other, kept) else (kept, other)
+    past = [charge for charge in _charges(lesser) if not _in(charge, _charges(better))]
+    same = _in(_present(lesser), [_present(better)])
     names = [*dict.fromkeys(name for name in (kept.id, *kept.aliases, other.id, *other.aliases) if name)]
     return replace(
         better,
@@ -227,28 +201,56 @@ def _joined(kept: JobRecord, better: JobRecord, lesser: JobRecord, *, lesser_cou
         order=kept.order,
         id=names[0] if names else None,
         aliases=tuple(names[1:]),
-        attempts=max(kept.attempts, other.attempts, len(history) + bool(better.attempts)),
-        history=tuple(history.values()),
+        attempts=max(kept.attempts, other.attempts, len(better.history) + len(past) + bool(better.attempts)),
+        history=(*better.history, *past),
         price=lesser.price if same and better.price is None else better.price,
         refunded=max(better.refunded, lesser.refunded) if same else better.refunded,
-        intent_at=better.intent_at or (None if charged else lesser.intent_at),
+        intent_at=better.intent_at or (lesser.intent_at if same else None),
         api_version=better.api_version or lesser.api_version,
         input=_fuller(better.input, lesser.input),
     )
 
 
-def _tasks(record: JobRecord) -> set[str]:
-    return {task for task in (record.task_id, *(past.task_id for past in record.history)) if task is not None}
+def is_better(other: JobRecord, kept: JobRecord) -> bool:
+    """Whether ``other`` is a later state of the job than ``kept``, or a better result of another submission."""
+    theirs, ours = _present(other), _present(kept)
+    if theirs is None:
+        return False
+    if _in(theirs, kept.history) or _in(ours, other.history):
+        return _in(ours, other.history)
+    order = _PROGRESS if _in(theirs, [ours]) else _WORTH
+    worth = [
+        (order.index(record.state), sum(output.file is not None for output in record.outputs))
+        for record in (other, kept)
+    ]
+    return worth[0] > worth[1]
 
 
-def _charge(past: PastTask) -> str:
-    """What tells one charge for a job from another."""
-    return past.task_id or f"intent {past.intent_at}"
+def adds_to(kept: JobRecord, other: JobRecord) -> bool:
+    """Whether ``other`` knows of a purchase, or of a result of one, that ``kept`` does not."""
+    ours = _charges(kept)
+    return is_better(other, kept) or not all(_in(charge, ours) for charge in _charges(other))
 
 
-def _as_past(record: JobRecord) -> PastTask:
-    """The present task of a record, as the history of another has it."""
+def _present(record: JobRecord) -> PastTask | None:
+    """The present charge for a job, as its history will have it; None where there is none."""
+    if record.task_id is None and (not record.attempts or record.state is State.PLANNED):
+        return None
     return PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
+
+
+def _charges(record: JobRecord) -> list[PastTask]:
+    present = _present(record)
+    return [*record.history, *([present] if present else [])]
+
+
+def _in(charge: PastTask | None, charges: Iterable[PastTask | None]) -> bool:
+    """Whether a charge is one of several: known by its task, or by its intent where a task is not known yet."""
+    return charge is not None and any(
+        charge.task_id == each.task_id if charge.task_id and each.task_id else charge.intent_at == each.intent_at
+        for each in charges
+        if each is not None
+    )
 
 
 def _fuller(better: Mapping[str, Any] | None, lesser: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flux_lora_cli.folder import files
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 
 VARIABLE = "FLUX_LORA_STATE_DIR"
-#: Tasks of ``submit`` that are remembered; beyond so many, the oldest that have ended are forgotten.
+#: Tasks of ``submit`` that are remembered; of more, those of earlier months that have ended are forgotten.
 MAX_TASKS = 20_000
 #: Output folders that are remembered, the newest last.
 MAX_FOLDERS = 5_000
@@ -52,8 +53,16 @@ def open_user_ledger(service: str, *, create: bool = True) -> Ledger | None:
         if create:
             files.make_folders(path.parent, 0o700)
         with suppress(NotFoundError):
-            return Ledger.open(path, service, create=create, read_only=read_only, max_records=MAX_TASKS)
+            ledger = Ledger.open(path, service, create=create, read_only=read_only)
+            if create:
+                ledger.forget(MAX_TASKS, month())
+            return ledger
     return None
+
+
+def month() -> str:
+    """The calendar month (UTC): ``2026-11``."""
+    return f"{datetime.now(UTC):%Y-%m}"
 
 
 @contextmanager

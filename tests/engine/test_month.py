@@ -136,7 +136,12 @@ def test_a_submission_is_named_by_its_place_in_the_history(tmp_path: Path) -> No
 
 def test_one_adds_up_while_others_wait() -> None:
     order: list[str] = []
-    other = threading.Thread(target=month.reserve, args=(SERVICE, {"b": D(1)}, lambda: order.append("b")))
+    releases: list[Callable[[], None]] = []
+
+    def reserve() -> None:
+        releases.append(month.reserve(SERVICE, {"b": D(1)}, lambda: order.append("b")))
+
+    other = threading.Thread(target=reserve)
 
     def check() -> None:
         other.start()

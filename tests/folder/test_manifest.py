@@ -48,7 +48,7 @@ def test_the_example_of_the_contract(tmp_path: Path) -> None:
     (job,) = document["jobs"]
     assert list(job) == [
         "id", "aliases", "preset", "fingerprint", "state", "request", "task", "outputs", "attempts", "cost_usd",
-        "error", "history",
+        "error", "history", "submitted_at",
     ]  # fmt: skip
     assert list(job["task"]) == ["id", "model", "status", "created_at", "execution_ms", "error", "matched_by"]
     assert set(job["outputs"][0]) == {
@@ -62,7 +62,7 @@ def test_what_is_shown_comes_back(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path)
     assert (manifest.service, manifest.created_at, manifest.sources) == (SERVICE, NOW, [Source("a", "1" * 64)])
     for read, kept in zip(manifest.records, records, strict=True):
-        kept.intent_at = kept.service_clock = kept.api_version = None
+        kept.service_clock = kept.api_version = None
         for output in kept.outputs:
             output.mtime_ns = output.writing = output.temp = None
             output.left_out = False

@@ -144,7 +144,7 @@ def test_any_values_make_a_safe_path(job: str, preset: str, slug: str, attempt: 
     template = Template.parse("{preset}-{slug}/x{preset}{job}{slug}-{seed}-{fingerprint}-{index}.{ext}")
     path = template.render({**VALUES, "job": job, "preset": preset, "slug": slug}, attempt)
     assert is_safe_path(path)
-    assert path.endswith(f"-7-0123456789ab-1{f'-{attempt}' if attempt > 1 else ''}.png")
+    assert path.endswith(f"-{attempt}.png" if attempt > 1 else ".png")
     for part in path.split("/"):
         assert_safe(part)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,9 +21,8 @@ import pytest
 
 from flux_lora_cli import errors
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
-from flux_lora_cli.folder.ledgerfile import Holder
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
-from flux_lora_cli.folder.output import LOCK_NAME, OutputFolder, read_records
+from flux_lora_cli.folder.output import OutputFolder, read_records
 from flux_lora_cli.folder.records import JobRecord, PastTask, State
 from tests.conftest import require_tool
 from tests.folder.samples import (
@@ -302,11 +304,9 @@ def go_on(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-@pytest.mark.parametrize("lock_file", ["stays", "is removed"])
-def test_a_second_batch_is_told_who_holds_the_folder(tmp_path: Path, lock_file: str) -> None:
+def test_a_second_batch_is_told_who_holds_the_folder_whatever_is_removed(tmp_path: Path) -> None:
     process = held(tmp_path)
-    if lock_file == "is removed":
-        (tmp_path / LOCK_NAME).unlink()
+    assert names(tmp_path) == [LEDGER_NAME, f"{LEDGER_NAME}-journal"]  # no lock file that somebody could remove
     began = time.monotonic()
     with pytest.raises(errors.FolderBusy, match=f"process {process.pid} on {socket.gethostname()}"):
         OutputFolder.open(tmp_path, SERVICE, exclusive=True)
@@ -314,6 +314,20 @@ def test_a_second_batch_is_told_who_holds_the_folder(tmp_path: Path, lock_file: 
     assert go_on(process) == "saved"
     process.communicate("\n")
     assert len(reopened(tmp_path)) == 2
+    assert names(tmp_path) == [LEDGER_NAME]
+
+
+def test_where_folders_cannot_be_locked_a_lock_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl_flock = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "bad file descriptor")  # as NFS has it
+        fcntl_flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with OutputFolder.open(tmp_path, SERVICE, exclusive=True), pytest.raises(errors.FolderBusy, match=str(os.getpid())):
+        OutputFolder.open(tmp_path, SERVICE, exclusive=True)
     assert names(tmp_path) == [LEDGER_NAME]
 
 
@@ -327,35 +341,13 @@ def test_a_killed_batch_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_a_batch_whose_folder_was_taken_over_stops(tmp_path: Path) -> None:
     process = held(tmp_path)
-    (tmp_path / LOCK_NAME).unlink()
-    stale = Holder("x", 1, "elsewhere", "", "2025-11-28T00:00:00Z")
     with Ledger.open(tmp_path / LEDGER_NAME, SERVICE) as ledger:
-        ledger.set_meta("holder", stale.text())
-    with OutputFolder.open(tmp_path, SERVICE, exclusive=True) as folder:
+        ledger.take_hold()
         assert go_on(process) == "FolderBusy"
-        folder.save([folder.row(completed(1))])
+        ledger.save([ledger.row(completed(1))])
         process.communicate("\n")
-        folder.save([folder.row(completed(3))])
+        ledger.save([ledger.row(completed(3))])
     assert [record.state for record in reopened(tmp_path).values()] == [State.COMPLETED, State.COMPLETED]
-
-
-@pytest.mark.parametrize(
-    ("pid", "host", "started", "alive"),
-    [
-        (None, "elsewhere", "", False),
-        (None, socket.gethostname(), "another boot:1", False),
-        (2**22 + 7, socket.gethostname(), "", False),
-    ],
-)
-def test_who_is_alive(pid: int | None, host: str, started: str, alive: bool) -> None:
-    pid = pid or os.getpid()
-    assert Holder("t", pid, host, started, "").alive is alive
-    assert Holder.here("").alive
-
-
-@pytest.mark.parametrize("text", [None, "", "7", "[]", "{}", '{"token": 1}', "[" * 10_000])
-def test_a_holder_that_is_none(text: str | None) -> None:
-    assert Holder.read(text) is None
 
 
 def test_wait_adds_to_a_folder_while_a_batch_runs(tmp_path: Path) -> None:
@@ -399,7 +391,7 @@ def test_no_manifest_is_written_beside_a_ledger_that_was_replaced(tmp_path: Path
     assert (tmp_path / MANIFEST_NAME).read_bytes() == before
 
 
-@pytest.mark.parametrize("name", [LEDGER_NAME, MANIFEST_NAME, LOCK_NAME])
+@pytest.mark.parametrize("name", [LEDGER_NAME, MANIFEST_NAME])
 @pytest.mark.parametrize(
     "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["fifo", "folder", "dev-zero"]
 )
@@ -408,10 +400,8 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str, make: 
     (folder / name).unlink(missing_ok=True)
     make(folder / name)
     began = time.monotonic()
-    with pytest.raises((errors.FolderError, errors.FolderBusy)):
-        OutputFolder.open(folder, SERVICE, exclusive=True).close()
-        assert name == LOCK_NAME
-        raise errors.FolderBusy("the lock file could be used all the same")
+    with pytest.raises(errors.FolderError):
+        OutputFolder.open(folder, SERVICE, exclusive=True)
     assert time.monotonic() - began < 3
 
 
