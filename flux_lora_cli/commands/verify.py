@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from flux_lora_cli.commands.arguments import Folder
 from flux_lora_cli.commands.console import Console
@@ -13,13 +12,13 @@ from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import ImageError
 from flux_lora_cli.text import counted
 
-if TYPE_CHECKING:
-    from flux_lora_cli.folder.verify import Finding
-
 EXAMPLES = """
 flux-lora verify flux-lora-output/nasa
 flux-lora verify flux-lora-output/nasa | cut -f1
 """
+
+#: Findings on files that were saved.
+_CHECKED = ("ok", "missing", "altered")
 
 
 @command
@@ -28,29 +27,30 @@ def verify(folder: Folder, console: Console) -> int:
 
     Prints one line for each file that is not as it was saved: its path, a tab, and "missing" or "altered". Exits with
     6 if there is one, or if an image never came; otherwise with 0. Nothing is sent and nothing is changed. With -v,
-    also names files that the folder does not know.
+    also names files that the folder does not know, and earlier tasks of each job with their errors and costs.
     """
     from flux_lora_cli.folder.verify import verify_folder
 
     progress, counts = meter(console), Counter[str]()
 
-    def tell(finding: Finding) -> None:
+    for finding in verify_folder(folder):
         path = finding.path and str(folder / finding.path)
         counts[finding.kind] += 1
-        progress(f"{counted(counts.total(), 'file')} checked")
+        progress(f"{counted(sum(counts[kind] for kind in _CHECKED), 'file')} checked")
         if finding.kind in ("missing", "altered"):
             console.result(f"{path}\t{finding.kind}")
         elif finding.kind == "never_saved":
             console.complain(f"{finding.job}: image {finding.index} was never saved: {finding.message}")
         elif finding.kind == "foreign":
             console.explain(f"not of this folder: {path}")
+        elif finding.kind == "history":
+            console.explain(f"{finding.job}: {finding.message}")
         if finding.counts:
             data = {"path": path, "finding": finding.kind, "job": finding.job, "index": finding.index}
             console.event(Record("file", data))
 
-    verify_folder(folder, tell)
     wrong = {kind: counts[kind] for kind in ("missing", "altered", "never_saved")}
-    checked = counts["ok"] + counts["missing"] + counts["altered"]
+    checked = sum(counts[kind] for kind in _CHECKED)
     console.summary.update(checked=checked, **wrong, foreign=counts["foreign"])
     if not any(wrong.values()):
         console.info(f"{counted(checked, 'file')} checked: all as they were saved")

@@ -23,7 +23,7 @@ from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherSe
 from flux_lora_cli.folder import files, ledgerfile
 from flux_lora_cli.folder.entries import EntryError, add_private, dumps, entry, loads, private, record_of
 from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Row, checksum, damaged, translated
-from flux_lora_cli.folder.manifest import tally
+from flux_lora_cli.folder.manifest import Manifest, Source, tally
 from flux_lora_cli.folder.records import JobRecord, iso
 from flux_lora_cli.text import printable
 
@@ -137,9 +137,21 @@ class Ledger:
             return str(value)
         return None
 
-    def sources(self) -> list[tuple[str, str]]:
-        """Path and SHA-256 of the preset files that its jobs came from."""
-        return [(path, digest) for path, digest in json.loads(self.meta("sources") or "[]")]
+    def head(self) -> Manifest:
+        """What a manifest says besides its jobs."""
+        sources = [Source(path, digest) for path, digest in json.loads(self.meta("sources") or "[]")]
+        return Manifest(self.service, self.created_at, iso(datetime.now(UTC)), self.service == "sandbox", sources)
+
+    def add_sources(self, added: Sequence[Source]) -> None:
+        """Note the preset files of this run beside those of earlier ones. Raises as ``save``."""
+        known = {source.path: source.sha256 for source in self.head().sources}
+        merged = known | {source.path: source.sha256 for source in added}
+        if merged != known:
+            self.set_meta("sources", json.dumps(list(merged.items())))
+
+    def version(self) -> int:
+        """A number that another one follows when another process writes."""
+        return int(self._all("PRAGMA data_version")[0][0])
 
     # ---- writing ----
 
@@ -274,6 +286,14 @@ class Ledger:
         if self._holder is None:
             self._seen[row.key] = row.checksum
         return record
+
+
+def read_ledger(folder: Path) -> Manifest:
+    """What the ledger of a folder holds, as its manifest shows it. Raises as ``Ledger.open``."""
+    with Ledger.open(folder / LEDGER_NAME, None, create=False, read_only=True) as ledger:
+        manifest = ledger.head()
+        manifest.records.extend(ledger.records())
+    return manifest
 
 
 def of_another_service(folder: Path, owner: str, wanted: str) -> OtherService:

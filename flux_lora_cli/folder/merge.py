@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,15 +11,12 @@ from pathlib import Path
 from flux_lora_cli.errors import NotFoundError, OtherService, UsageError
 from flux_lora_cli.folder import files
 from flux_lora_cli.folder.images import forget_file
-from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
 from flux_lora_cli.folder.manifest import read_manifest, summary
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, is_better, join
 from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.text import printable
-
-#: Records in one commit. A kill loses at most the record of files that are already copied.
-_GROUP = 64
 
 
 @dataclass(slots=True)
@@ -50,26 +46,36 @@ def merge_folders(
 ) -> MergeReport:
     """Take every record of every source, in the order of their positions, into ``target``, which is made if need be.
 
-    Images are copied and checked on the way, not linked: an edit in one folder must not change the other.
+    Images are copied and checked on the way, not linked: an edit in one folder must not change the other. Sources are
+    only read, by their ledgers or, without one, by their manifests. ``progress`` is called after each job.
 
-    ``progress`` is called after each job. Raises NotFoundError: a source is not a folder of results; UsageError: there
-    is nothing to merge; OtherService: they are not all of one service; FolderError, FolderBusy: one cannot be used.
+    Raises NotFoundError: a source is not a folder of results; UsageError: there is nothing to merge; OtherService:
+    they are not all of one service; FolderError, FolderBusy: one cannot be used.
     """
-    with contextlib.ExitStack() as stack:
-        opened = [_Source(folder, stack) for folder in _distinct(sources, target)]
-        for source in opened[1:]:
-            if source.service != opened[0].service:
-                raise OtherService(
-                    f"{printable(str(source.folder))} belongs to {printable(source.service)},"
-                    f" {printable(str(opened[0].folder))} to {printable(opened[0].service)}",
-                    "Merge the folders of one service.",
-                )
-        presets = [pair for source in opened for pair in source.presets]
-        merged = stack.enter_context(OutputFolder.open(target, opened[0].service, exclusive=True, sources=presets))
-        report = _Merge(merged, opened, progress).run()
+    read = [
+        (folder, read_ledger(folder) if os.path.lexists(folder / LEDGER_NAME) else read_manifest(folder))
+        for folder in _distinct(sources, target)
+    ]
+    first, owner = read[0][0], read[0][1].service
+    for folder, manifest in read:
+        if manifest.service != owner:
+            raise OtherService(
+                f"{printable(str(folder))} belongs to {printable(manifest.service)}, {printable(str(first))} to"
+                f" {printable(owner)}",
+                "Merge the folders of one service.",
+            )
+    presets = [(source.path, source.sha256) for _, manifest in read for source in manifest.sources]
+    pairs = [(record, folder) for folder, manifest in read for record in manifest.records]
+    with OutputFolder.open(target, owner, exclusive=True, sources=presets) as merged:
+        merge = _Merge(merged)
+        for record, folder in sorted(pairs, key=lambda pair: pair[0].order):
+            merge.take(folder, record)
+            progress(merge.report)
+        merged.images.sync(merge.copied)
+        merged.save([merged.row(merged.records[key]) for key in merge.changed])
         merged.write_manifest()
-        report.summary = summary(merged.records.values())
-        return report
+        merge.report.summary = summary(merged.records.values())
+        return merge.report
 
 
 def _distinct(sources: Sequence[Path], target: Path) -> list[Path]:
@@ -83,69 +89,33 @@ def _distinct(sources: Sequence[Path], target: Path) -> list[Path]:
     return [*reversed(found.values())]
 
 
-class _Source:
-    """A folder that is joined into another; only read, by its ledger or, without one, by its manifest."""
-
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
-        self.folder = folder
-        if os.path.lexists(folder / LEDGER_NAME):
-            ledger = stack.enter_context(Ledger.open(folder / LEDGER_NAME, None, create=False, read_only=True))
-            self.service, self.records = ledger.service, ledger.records()
-            self.presets = ledger.sources()
-        else:
-            manifest = read_manifest(folder)
-            self.service, self.records = manifest.service, iter(manifest.records)
-            self.presets = [(source.path, source.sha256) for source in manifest.sources]
-
-
 class _Merge:
-    def __init__(
-        self, target: OutputFolder, sources: Sequence[_Source], progress: Callable[[MergeReport], None]
-    ) -> None:
+    """Attributes: changed: keys of records to be saved; copied: names to be made durable before that."""
+
+    def __init__(self, target: OutputFolder) -> None:
         self._target = target
-        self._sources = sources
-        self._progress = progress
-        self._changed: dict[str, JobRecord] = {}
-        self._copied: set[str] = set()  # names to be made durable
+        self.changed: dict[str, None] = {}
+        self.copied: set[str] = set()
         self.report = MergeReport()
 
-    def run(self) -> MergeReport:
-        streams = [self._numbered(number) for number in range(len(self._sources))]
-        for _, number, record in heapq.merge(*streams, key=lambda item: item[:2]):
-            self._take(self._sources[number].folder, record)
-            self.report.jobs += 1
-            self._progress(self.report)
-            if len(self._changed) >= _GROUP:
-                self._commit()
-        self._commit()
-        return self.report
-
-    def _numbered(self, number: int) -> Iterator[tuple[int, int, JobRecord]]:
-        return ((record.order, number, record) for record in self._sources[number].records)
-
-    def _take(self, source: Path, record: JobRecord) -> None:
+    def take(self, source: Path, record: JobRecord) -> None:
+        """Add a source's record and its files."""
+        self.report.jobs += 1
         known = self._target.records.get(record.key)
+        if known is None or is_better(record, known):
+            record = self._with_files(source, record)
         if known is None:
-            self._note(replace(self._with_files(source, record), order=self._target.next_order()))
+            joined = replace(record, order=self._target.next_order())
             self.report.added += 1
-            return
-        joined = join(known, self._with_files(source, record) if is_better(record, known) else record)
-        if len(joined.history) > max(len(known.history), len(record.history)):
-            self.report.twice.append(record.name)
-        if joined != known:
-            self._note(joined)
+        else:
+            joined = join(known, record)
+            if len(joined.history) > max(len(known.history), len(record.history)):
+                self.report.twice.append(record.name)
+            if joined == known:
+                return
             self.report.updated += 1
-
-    def _note(self, record: JobRecord) -> None:
-        self._target.records[record.key] = self._changed[record.key] = record
-
-    def _commit(self) -> None:
-        self._target.images.sync(self._copied)
-        self._target.save([self._target.row(record) for record in self._changed.values()])
-        self._copied.clear()
-        self._changed.clear()
-
-    # ---- files ----
+        self._target.records[record.key] = joined
+        self.changed[record.key] = None
 
     def _with_files(self, source: Path, record: JobRecord) -> JobRecord:
         for name in input_files(record):
@@ -183,7 +153,7 @@ class _Merge:
         finally:
             images.discard(temp)
         if name is not None:
-            self._copied.add(name)
+            self.copied.add(name)
         return name
 
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 from flux_lora_cli.errors import FolderBusy, FolderError, ManifestDamaged, NotFoundError, OtherFolder
-from flux_lora_cli.folder.files import explained, held, locked
+from flux_lora_cli.folder.files import explained, held
 from flux_lora_cli.folder.images import ImageStore, forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger, of_another_service
 from flux_lora_cli.folder.ledgerfile import on_read_only_mount
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, Source, read_manifest, scan, write_manifest
 from flux_lora_cli.folder.names import FINGERPRINT_DIGITS, IMAGE_ENDINGS
-from flux_lora_cli.folder.records import JobRecord, adds_to, iso, join
+from flux_lora_cli.folder.records import JobRecord, adds_to, join
 from flux_lora_cli.text import counted, printable
 
-WRITE_LOCK_NAME = ".flux-lora-write.lock"
 #: Seconds that a batch tries before it calls the folder busy; it has to say so within 2 s.
 BATCH_PATIENCE = 0.5
-#: Seconds that a write of the manifest waits for another: one of 100,000 jobs takes about two.
-WRITE_PATIENCE = 30.0
+_WRITES = 3  # of the manifest in a row, while other processes write to the ledger
 _MAX_FILES = 200_000  # that are looked at for images without a ledger
 
 _HEX = re.compile(rf"(?<![0-9a-f])[0-9a-f]{{{FINGERPRINT_DIGITS}}}(?![0-9a-f])")
@@ -39,7 +35,6 @@ class OutputFolder:
         read_only: nothing can be written, which a finished folder does not need.
         records: all jobs of the folder, by key.
         row, save: the ledger's.
-        rebuilt: jobs that the manifest showed further on than the ledger; they were taken over from it.
     """
 
     @classmethod
@@ -84,7 +79,8 @@ class OutputFolder:
             folder = cls(path, ledger, images)
             folder._take_over(entries)
             if not images.read_only:
-                folder._add_sources(head.sources if head is not None else [], sources)
+                shown = [] if head is None or ledger.head().sources else head.sources
+                ledger.add_sources([*shown, *(Source(path, digest) for path, digest in sources)])
             if exclusive:
                 images.sweep(output.temp for record in folder.records.values() for output in record.outputs)
             folder._undo = undo.pop_all()
@@ -96,7 +92,6 @@ class OutputFolder:
         self.ledger = ledger
         self.row, self.save = ledger.row, ledger.save
         self.images = images
-        self.rebuilt: list[JobRecord] = []
         self.records = {record.key: record for record in ledger.records()}
         self._last_order = max((record.order for record in self.records.values()), default=-1)
         self._undo = ExitStack()
@@ -111,17 +106,13 @@ class OutputFolder:
 
         Nothing is done where the folder is read-only. Raises FolderMoved, DiskFull, FolderError.
         """
-        if self.read_only:
-            return
-        self.ledger.check_place()
-        service, now = self.ledger.service, iso(datetime.now(UTC))
-        sources = [Source(path, digest) for path, digest in self.ledger.sources()]
-        head = Manifest(service, self.ledger.created_at, now, service == "sandbox", sources)
-        try:
-            with locked(self.path / WRITE_LOCK_NAME, WRITE_PATIENCE), explained(self.path / MANIFEST_NAME):
-                write_manifest(self.path, head, self.ledger.entries())
-        except FolderBusy as error:
-            raise FolderError(error.message, error.hint) from error
+        for _ in range(0 if self.read_only else _WRITES):
+            self.ledger.check_place()
+            version = self.ledger.version()
+            with explained(self.path / MANIFEST_NAME):
+                write_manifest(self.path, self.ledger.head(), self.ledger.entries())
+            if self.ledger.version() == version:  # otherwise, what another process wrote meanwhile may be replaced
+                return
 
     def close(self) -> None:
         """Let go of the folder, leaving no side file. Never raises."""
@@ -137,6 +128,7 @@ class OutputFolder:
 
     def _take_over(self, entries: Iterable[JobRecord]) -> None:
         """What the manifest shows as bought and the ledger does not, is bought: an older copy was put back."""
+        taken = []
         with suppress(ManifestDamaged):  # the ledger knows of the jobs that cannot be read
             for shown in entries:
                 mine = self.records.get(shown.key)
@@ -145,9 +137,9 @@ class OutputFolder:
                     record = shown if mine is None else join(mine, shown)
                     record.order = self.next_order() if mine is None else mine.order
                     self.records[record.key] = record
-                    self.rebuilt.append(record)
-        if self.rebuilt and not self.read_only:
-            self.save(map(self.row, self.rebuilt))
+                    taken.append(record)
+        if taken and not self.read_only:
+            self.save(map(self.row, taken))
 
     def _confirm_files(self, record: JobRecord) -> None:
         """A file that a manifest calls saved counts only where every byte of it matches."""
@@ -159,12 +151,6 @@ class OutputFolder:
                 output.bytes, output.mtime_ns = found
             else:
                 forget_file(output)
-
-    def _add_sources(self, shown: Sequence[Source], ours: Sequence[tuple[str, str]]) -> None:
-        known = dict(self.ledger.sources())
-        merged = {source.path: source.sha256 for source in shown} | known | dict(ours)
-        if merged != known:
-            self.ledger.set_meta("sources", json.dumps(list(merged.items())))
 
 
 def read_records(path: Path, service: str) -> dict[str, JobRecord]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError
+from flux_lora_cli.folder.entries import decimal_text
 from flux_lora_cli.folder.images import ImageStore
-from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
-from flux_lora_cli.folder.records import JobRecord, error_parts
+from flux_lora_cli.folder.records import JobRecord, PastTask, error_parts
 from flux_lora_cli.text import printable
 
 _INPUT = re.compile(r"inputs/([0-9a-f]{64})\.[A-Za-z0-9]+")
@@ -22,15 +23,15 @@ _OWN = frozenset({MANIFEST_NAME, "index.html", LEDGER_NAME, f"{LEDGER_NAME}-jour
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What there is to say of one file.
+    """What there is to say of one file or task.
 
     Attributes:
         kind: ``ok``, ``missing``, ``altered``; ``never_saved`` (an image that was asked for and has no file);
-            ``foreign`` (a file that nobody knows).
-        path: relative to the folder; None for ``never_saved``.
+            ``foreign`` (a file that nobody knows); ``history`` (an earlier task of a job).
+        path: relative to the folder; None where it is not about a file.
         job: what messages call the job; None for input images and foreign files.
         index: of the image among the job's; None likewise.
-        message: why an image was never saved.
+        message: why an image was never saved; what became of an earlier task.
     """
 
     kind: str
@@ -45,26 +46,16 @@ class Finding:
         return self.kind in ("missing", "altered", "never_saved")
 
 
-def verify_folder(path: Path, found: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
-    """Read every byte of every saved file and of every input image; what is not OK, foreign files last.
-
-    Args:
-        found: told of each file as it is read, those that are OK too.
+def verify_folder(path: Path) -> Iterator[Finding]:
+    """What there is to say of every saved file and every input image, all of whose bytes are read; foreign files last.
 
     Raises NotFoundError: there is no folder, or neither manifest nor ledger in it; FolderError.
     """
-    findings = []
-    for finding in _findings(path):
-        found(finding)
-        if finding.kind != "ok":
-            findings.append(finding)
-    return findings
-
-
-def _findings(path: Path) -> Iterator[Finding]:
     images = ImageStore(path, read_only=True)
     known: set[str] = set()
     for record in _records(path):
+        for past in record.history:
+            yield Finding("history", None, record.name, None, _told(past))
         for output in record.outputs:
             if output.file is not None and output.file not in known:
                 known.add(output.file)
@@ -81,6 +72,14 @@ def _findings(path: Path) -> Iterator[Finding]:
             continue
         is_input = _INPUT.fullmatch(name)
         yield Finding(_state_of(images, name, None, is_input[1]) if is_input else "foreign", name)
+
+
+def _told(past: PastTask) -> str:
+    """An earlier task in words, with what support needs for a claim."""
+    charged = "an unknown price" if past.cost is None else f"${decimal_text(past.cost)}"
+    refunded = f", ${decimal_text(past.refunded)} refunded" if past.refunded else ""
+    reason = error_parts(past.error, "unknown: its outcome is not known")[1]
+    return f"earlier task {past.task_id or '(ID not known)'}: {reason}; charged {charged}{refunded}"
 
 
 def _state_of(images: ImageStore, name: str, size: int | None, sha256: str | None) -> str:
@@ -100,8 +99,7 @@ def _records(path: Path) -> list[JobRecord]:
     except NotFoundError:
         if not (path / LEDGER_NAME).exists():
             raise
-    with Ledger.open(path / LEDGER_NAME, None, create=False, read_only=True) as ledger:
-        return list(ledger.records())
+    return read_ledger(path).records
 
 
 def input_files(record: JobRecord) -> Iterator[str]:
