@@ -13,13 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from flux_lora_cli.errors import DiskFull, FolderBusy, FolderError, FolderMoved
 from flux_lora_cli.text import printable
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: "This file system cannot do that", as opposed to "the name is taken".
@@ -28,7 +25,6 @@ UNSUPPORTED = frozenset(
 )
 LOCK_NAME = ".flux-lora.lock"
 TEMP_PREFIX, TEMP_SUFFIX = ".flux-lora-", ".part"
-PIECE = 1 << 20
 
 # O_NONBLOCK: a FIFO opens at once, and is then refused; of regular files it changes nothing.
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -55,18 +51,17 @@ def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
 
 def read_regular_file(path: Path | str, limit: int, *, follow: bool = True) -> bytes:
     """The bytes of a regular file. Raises OSError as ``open_regular``, and where it has more than ``limit`` bytes."""
-    data = bytearray()
-    for piece in read_pieces(path, follow=follow):
-        data += piece
-        if len(data) > limit:
-            raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
-    return bytes(data)
+    with open_regular(path, follow=follow) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return data
 
 
 def read_pieces(path: Path | str, *, follow: bool = False) -> Iterator[bytes]:
     """A regular file in pieces of 1 MB. Raises OSError as ``open_regular``."""
     with open_regular(path, follow=follow) as file:
-        while piece := file.read(PIECE):
+        while piece := file.read(1 << 20):
             yield piece
 
 
@@ -85,13 +80,9 @@ def inside(folder: Path, relative: str) -> Path | None:
     """
     if not is_safe_path(relative):
         return None
-    path = folder
-    *parents, name = relative.split("/")
-    for part in parents:
-        path = path / part
-        if path.is_symlink():
-            return None
-    return path / name
+    path = folder / relative
+    between = itertools.takewhile(lambda parent: parent != folder, path.parents)
+    return None if any(parent.is_symlink() for parent in between) else path
 
 
 def other_names(name: str) -> Iterator[str]:
@@ -115,9 +106,9 @@ def is_temp(name: str) -> bool:
 # ---- writing --------------------------------------------------------------------------------
 
 
-def create(path: Path | str, mode: int = 0o666) -> FileIO:
+def create(path: Path | str, mode: int = 0o666) -> BinaryIO:
     """A new file. Raises OSError, also where the name is taken, even by a dangling link."""
-    return FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
+    return BufferedWriter(FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)))
 
 
 def remove(path: Path) -> None:
@@ -134,7 +125,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], 
     """
     temporary = path.with_name(temp_name())
     try:
-        with create(temporary, mode) as raw, BufferedWriter(raw) as file:
+        with create(temporary, mode) as file:
             if callable(content):
                 content(file)
             else:
@@ -176,16 +167,20 @@ def sync_folder(folder: Path | str) -> None:
         os.close(descriptor)
 
 
-def make_folders(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder with its parents, their names durable. Raises DiskFull, FolderError."""
-    if folder.is_dir():
+def make_folders(folder: Path, mode: int = 0o777, *, below: Path | None = None) -> None:
+    """Make a folder with its parents, their names durable. Raises DiskFull, FolderError.
+
+    Args:
+        below: is never made anew: it may have been moved away (FolderMoved).
+    """
+    if folder == below or folder.is_dir():
         return
-    make_folders(folder.parent, mode)
+    make_folders(folder.parent, mode, below=below)
     try:
         folder.mkdir(mode, exist_ok=True)
         sync_folder(folder.parent)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in FULL or (below is not None and error.errno == errno.ENOENT):
             raise folder_error(error, folder) from error
         reason = printable(error.strerror or "something is in the way")
         raise FolderError(
@@ -193,7 +188,7 @@ def make_folders(folder: Path, mode: int = 0o777) -> None:
         ) from error
 
 
-# ---- errors and locks -----------------------------------------------------------------------
+# ---- errors ---------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -232,7 +227,7 @@ def moved(folder: Path) -> FolderMoved:
     )
 
 
-def busy(folder: Path, holder: str) -> FolderBusy:
+def busy(folder: Path, holder: str = "another process") -> FolderBusy:
     """The error for whoever wants a folder that another has."""
     return FolderBusy(
         f"{printable(str(folder))} is in use by {printable(holder)}",
@@ -240,62 +235,54 @@ def busy(folder: Path, holder: str) -> FolderBusy:
     )
 
 
+# ---- locks: the kernel lets go of them however their holder dies ----------------------------
+
+
 @contextmanager
 def held(folder: Path, patience: float) -> Iterator[None]:
-    """Hold a folder by a lock on itself, which nobody can remove and no kill leaves behind.
+    """Hold a folder by a lock on itself, which nobody can remove; where folders have none (NFS), by a lock file in it.
 
-    Where folders cannot be locked (Windows, NFS), by a lock file in it. Raises FolderBusy, FolderError.
+    Raises FolderBusy, FolderError.
     """
-    if sys.platform != "win32":
-        import fcntl
-
-        with explained(folder / LOCK_NAME):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise busy(folder, "another process") from None
-        except OSError:
-            os.close(descriptor)
+    with ExitStack() as stack:
+        if sys.platform == "win32":
+            stack.enter_context(locked(folder / LOCK_NAME, patience))
         else:
+            import fcntl
+
+            with explained(folder / LOCK_NAME):
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
             try:
-                yield
-            finally:
-                os.close(descriptor)
-            return
-    with locked(folder / LOCK_NAME, patience):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise busy(folder) from None
+            except OSError:
+                stack.enter_context(locked(folder / LOCK_NAME, patience))
         yield
 
 
 @contextmanager
 def locked(path: Path, patience: float) -> Iterator[None]:
-    """Hold a lock file, which the kernel lets go of however its holder dies, and remove it in the end.
+    """Hold a lock file, and remove it in the end. On a file system without locks nothing is held.
 
-    On a file system without locks nothing is held; there the ledger alone keeps two batches apart.
     Raises FolderBusy: somebody else still holds it after ``patience`` seconds; FolderError: it cannot be made.
     """
     from filelock import FileLock, Timeout  # here, because few commands lock
 
     lock = FileLock(path, timeout=patience, mode=0o600, thread_local=False, fallback_to_soft=False)
-    with ExitStack() as stack:
-        try:
-            lock.acquire()
-        except Timeout:
-            raise busy(path.parent, "another process") from None
-        except NotImplementedError:
-            pass
-        except OSError as error:
-            if error.errno not in UNSUPPORTED - {errno.EPERM}:
-                raise folder_error(error, path) from error
-        else:
-            stack.callback(_release, lock, path)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise busy(path.parent) from None
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in UNSUPPORTED - {errno.EPERM}:
+            raise folder_error(error, path) from error
+    try:
         yield
-
-
-def _release(lock: BaseFileLock, path: Path) -> None:
-    with suppress(OSError):
-        if sys.platform != "win32":  # an open file cannot be removed there: it stays, unlocked
-            path.unlink()  # before the release: whoever waits for it sees that it is gone, and tries anew
-    with suppress(OSError):
-        lock.release()
+    finally:
+        if lock.is_locked:
+            if sys.platform != "win32":  # an open file cannot be removed there: it stays, unlocked
+                remove(path)  # before the release: whoever waits for it sees that it is gone, and tries anew
+            with suppress(OSError):
+                lock.release()

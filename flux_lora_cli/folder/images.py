@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from io import BufferedWriter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,7 +62,7 @@ class PartialImage:
             raise BadImage(f"the file is larger than {self._limit_bytes / 1e6:g} MB")
         with explained(self._path):
             if self._file is None:
-                self._file = BufferedWriter(files.create(self._path))
+                self._file = files.create(self._path)
             self._file.write(chunk)
         self._hash.update(chunk)
 
@@ -138,7 +137,7 @@ class ImageStore:
         Raises FileExistsError: something has that name; FolderError: it cannot be done.
         """
         source, target = self._path(temp), self._path(name)
-        self._make_folders(target.parent)
+        files.make_folders(target.parent, below=self.folder)
         with explained(target):
             if replace:
                 source.replace(target)
@@ -293,18 +292,6 @@ class ImageStore:
                 "Remove the link that leads out of it, or choose another folder with -o.",
             )
         return path
-
-    def _make_folders(self, folder: Path) -> None:
-        """Make folders below ours, which itself is never made anew: it may have been moved away."""
-        if folder == self.folder or folder.is_dir():
-            return
-        self._make_folders(folder.parent)
-        with explained(folder):
-            with suppress(FileExistsError):
-                folder.mkdir()
-            if not folder.is_dir():
-                raise FolderError(f"{printable(str(folder))} is in the way of a folder", "Move it away.")
-            files.sync_folder(folder.parent)
 
 
 def forget_file(output: OutputRecord) -> None:

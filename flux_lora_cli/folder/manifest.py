@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,7 +32,8 @@ from flux_lora_cli.text import printable
 
 MANIFEST_NAME = "manifest.json"
 VERSION = 1
-#: Seconds between two writes while a run goes on; and how many times longer than a write the pause is, at least.
+#: Seconds between two writes while a run goes on, and how many times longer than a write the pause is, at least.
+#: [CONTRACT: the output folder]
 SECONDS_BETWEEN_WRITES = 5.0
 TIMES_THE_LAST_WRITE = 20.0
 #: Largest manifest that is read, some 8 times that of 100,000 jobs, and largest line. Bytes. One that another program
@@ -43,34 +46,30 @@ _SUMMARY_WIDTH, _MAX_HEAD_LINES = 512, 12
 _COUNTS = ("completed", "failed", "unknown", "pending", "skipped", "images", "missing", "nsfw", "nsfw_unknown")
 
 
-@dataclass(slots=True)
 class Cadence:
-    """When to write the manifest again: at most 5 s behind, or 20 times what the last write took.
+    """When to write the manifest again. All times are seconds of one monotonic clock, handed in."""
 
-    All times are seconds of one monotonic clock, handed in.
-    """
-
-    dirty: bool = False
-    _last_end: float | None = None
-    _last_took: float = 0.0
+    def __init__(self) -> None:
+        self._dirty = False
+        self._next = 0.0
 
     def touch(self) -> None:
         """Something changed."""
-        self.dirty = True
+        self._dirty = True
 
     def writing(self) -> None:
         """A write begins: what changes from now on needs another."""
-        self.dirty = False
+        self._dirty = False
 
     def wrote(self, began: float, ended: float) -> None:
         """A write has ended."""
-        self._last_end, self._last_took = ended, ended - began
+        took = ended - began
+        # A little early: what changed right after the write began is that much older.
+        self._next = ended + max(SECONDS_BETWEEN_WRITES - 2 * took, TIMES_THE_LAST_WRITE * took)
 
     def due(self, now: float) -> bool:
         """Whether to write now; at once before the first write."""
-        # A little early: what changed right after the last write began is that much older.
-        pause = max(SECONDS_BETWEEN_WRITES - 2 * self._last_took, TIMES_THE_LAST_WRITE * self._last_took)
-        return self.dirty and (self._last_end is None or now >= self._last_end + pause)
+        return self._dirty and now >= self._next
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,30 +184,40 @@ def read_manifest(path: Path) -> Manifest:
 
 def scan(path: Path) -> tuple[Manifest, Iterator[JobRecord]]:
     """The head of a manifest, and its records one by one; raises as ``read_manifest``, also while iterating."""
-    try:
+    with _explained(path):
         if path.stat().st_size > MAX_BYTES:
-            raise damaged(path, "it is too large")
+            raise EntryError("it is too large")
         lines = _lines(path)
-        head = [next(lines)]
+        head = [*islice(lines, 1)]
         while head[0].startswith(b'{"version"') and head[-1] not in (_JOBS, b"") and len(head) < _MAX_HEAD_LINES:
             head.append(next(lines))
         if head[-1] == _JOBS:
-            return _head(path, loads(b"".join([*head, b"]}"]).decode())), _records(path, _entries(lines))
-        document = loads(files.read_regular_file(path, MAX_FOREIGN_BYTES).decode("utf-8-sig"))
-        if not isinstance(document, dict) or not isinstance(document.get("jobs"), list):
-            raise EntryError("it has no list of jobs")
-        return _head(path, document), _records(path, document["jobs"])
+            document, jobs = loads(b"".join([*head, b"]}"]).decode()), _entries(lines)
+        else:  # laid out by another program
+            document = loads(files.read_regular_file(path, MAX_FOREIGN_BYTES).decode("utf-8-sig"))
+            if not isinstance(document, dict) or not isinstance(document.get("jobs"), list):
+                raise EntryError("it has no list of jobs")
+            jobs = iter(document["jobs"])
+        return _head(path, document), _records(path, jobs)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"there is no {MANIFEST_NAME} in {printable(str(path.parent))}") from None
-    except OSError as error:
-        raise damaged(path, error.strerror or str(error)) from None
-    except (UnicodeDecodeError, EntryError) as error:
-        raise damaged(path, str(error)) from None
+    except (OSError, UnicodeDecodeError, EntryError) as error:
+        what = getattr(error, "strerror", None) or str(error)
+        raise ManifestDamaged(
+            f"{printable(str(path))} cannot be read, or is damaged: {printable(what)}",
+            "Restore it from a backup. With the ledger beside it, it can be moved away: a run writes it anew.",
+        ) from None
 
 
-def _records(path: Path, entries: Iterable[Any]) -> Iterator[JobRecord]:
+def _records(path: Path, entries: Iterator[Any]) -> Iterator[JobRecord]:
     keys: set[str] = set()
-    try:
+    with _explained(path):
         for number, value in enumerate(entries):
             record = record_of(value, f"jobs[{number}]", number)
             if record.key in keys:
@@ -217,8 +226,6 @@ def _records(path: Path, entries: Iterable[Any]) -> Iterator[JobRecord]:
                 raise EntryError(f"an output of jobs[{number}] leads out of the folder by way of a link")
             keys.add(record.key)
             yield record
-    except (UnicodeDecodeError, EntryError) as error:
-        raise damaged(path, str(error)) from None
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -245,13 +252,5 @@ def _head(path: Path, document: dict[str, Any]) -> Manifest:
             "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
         )
     if version != VERSION:
-        raise damaged(path, "it has no version")
+        raise EntryError("it has no version")
     return Manifest(**read_fields(_HEAD, document, "manifest"))
-
-
-def damaged(path: Path, what: str) -> ManifestDamaged:
-    """The error for a manifest that cannot be used."""
-    return ManifestDamaged(
-        f"{printable(str(path))} cannot be read, or is damaged: {printable(what)}",
-        "Restore it from a backup. With the ledger beside it, it can be moved away: a run writes it anew.",
-    )
