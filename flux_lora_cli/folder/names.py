@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
+from string import Formatter
 from typing import NamedTuple
 
 from flux_lora_cli.errors import UsageError
@@ -26,8 +27,7 @@ IMAGE_ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "avif", "heic", "jxl", "bm
 _MAX_VALUE = 120  # bytes of one field's value
 _MAX_DEPTH = 8
 
-_FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|/|[^{}/]+")
-_SPEC = re.compile(r"([a-z_]+)(?::0?([1-9]))?")
+_WIDTH = re.compile(r"0?[1-9]")
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 # Device names of Windows, with any extension. [Microsoft, "Naming Files, Paths, and Namespaces"]
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM[0-9¹²³]|LPT[0-9¹²³]|CONIN\$|CONOUT\$)\s*(?:\.|$)", re.IGNORECASE)
@@ -41,22 +41,18 @@ class _Field(NamedTuple):
     width: int = 0
 
 
-_Component = list["str | _Field"]
-
-
 class Template:
-    """A checked ``--filename``. Make one with ``parse``."""
+    """A checked ``--filename``. Make one with ``parse``.
 
-    def __init__(self, text: str, folders: list[_Component], stem: _Component) -> None:
+    Attributes:
+        fields: the names of the fields that it uses.
+    """
+
+    def __init__(self, text: str, components: list[list[str | _Field]]) -> None:
         self.text = text
-        self._folders = folders
-        self._stem = stem
-
-    @property
-    def fields(self) -> frozenset[str]:
-        """The names of the fields that it uses."""
-        parts = [part for component in (*self._folders, self._stem) for part in component]
-        return frozenset(part.name for part in parts if isinstance(part, _Field))
+        self._components = components
+        parts = [part for component in components for part in component]
+        self.fields = frozenset(part.name for part in parts if isinstance(part, _Field))
 
     @classmethod
     def parse(cls, text: str, several_presets: bool = False) -> Template:
@@ -68,8 +64,9 @@ class Template:
         Raises:
             UsageError: an unknown field, a place outside the folder, or a template that could give two images one name.
         """
-        *folders, last = _components(text)
-        template = cls(text, folders, _without_extension(text, last))
+        if ending := _IMAGE_ENDING.search(text):
+            raise _wrong(text, f"it ends in {ending[0]}, but the extension follows the content", "End it in .{ext}.")
+        template = cls(text, _components(text))
         by_job = "job" in template.fields and (not several_presets or "preset" in template.fields)
         if not by_job and not template.fields & {"fingerprint", "task"}:
             also = " With several presets, {job} needs {preset}, too." if several_presets else ""
@@ -88,11 +85,13 @@ class Template:
                 and ``job``). ``fingerprint`` is cut to its first 12 digits.
             attempt: 2 and up add that number to the name, for where the one before belongs to another file.
         """
-        folders = [safe_component(_render(component, fields)) for component in self._folders]
+        *folders, stem = [
+            "".join(_value(part, fields) if isinstance(part, _Field) else part for part in component)
+            for component in self._components
+        ]
         # The ending is put on last, so that no cut and no clean-up can take it off.
         ending = (f"-{attempt}" if attempt > 1 else "") + f".{_value(_Field('ext'), fields)}"
-        name = safe_component(_render(self._stem, fields), MAX_COMPONENT - len(ending)) + ending
-        return "/".join((*folders, name))
+        return "/".join([*map(safe_component, folders), safe_component(stem, MAX_COMPONENT - len(ending)) + ending])
 
 
 def safe_component(text: str, limit: int = MAX_COMPONENT) -> str:
@@ -116,51 +115,36 @@ def case_key(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
-def _components(text: str) -> list[_Component]:
+def _components(text: str) -> list[list[str | _Field]]:
+    """The parts of each component, without the final ``.{ext}``, which every name gets."""
     if text.startswith("/") or "\\" in text or text[1:2] == ":":
         raise _wrong(text, "it leads out of the output folder", "Write a relative path with / between folders.")
-    components: list[_Component] = [[]]
-    for found in _FIELD.finditer(text):
-        if found[0] == "/":
-            components.append([])
-        elif found[0] in ("{", "}"):
-            raise _wrong(text, f"there is a single {found[0]}", "Write {{ or }} for a brace that is meant.")
-        elif found[0] in ("{{", "}}"):
-            components[-1].append(found[0][0])
-        else:
-            components[-1].append(found[0] if found[1] is None else _field(text, found[1]))
-    if any(component in ([], ["."], [".."]) for component in components):
+    components: list[list[str | _Field]] = [[]]
+    try:
+        parsed = list(Formatter().parse(text.removesuffix(".{ext}")))
+    except ValueError:
+        raise _wrong(text, "there is a single brace", "Write {{ or }} for a brace that is meant.") from None
+    for literal, name, spec, conversion in parsed:
+        first, *others = literal.split("/")
+        components[-1].append(first)
+        components += [[other] for other in others]
+        if name is not None:
+            components[-1].append(_field(text, name + (f"!{conversion}" if conversion else ""), spec or ""))
+    if any("".join(map(str, component)) in ("", ".", "..") for component in components):
         raise _wrong(text, "it is empty, or has an empty, . or .. folder")
     if len(components) > _MAX_DEPTH:
         raise _wrong(text, f"it has more than {_MAX_DEPTH - 1} folders")
     return components
 
 
-def _field(text: str, inner: str) -> _Field:
-    spec = _SPEC.fullmatch(inner)
-    name = spec[1] if spec else inner
+def _field(text: str, name: str, spec: str) -> _Field:
     if name not in FIELDS:
         near = nearest(name, FIELDS)
         meant = f"Did you mean '{near}'? " if near else ""
-        raise _wrong(text, f"there is no field {{{printable(inner)[:60]}}}", f"{meant}Fields: {', '.join(FIELDS)}.")
-    width = int(spec[2]) if spec and spec[2] else 0
-    if width and name not in ("index", "seed"):
-        raise _wrong(text, f"{{{inner}}}: only index and seed can be padded")
-    return _Field(name, width)
-
-
-def _without_extension(text: str, last: _Component) -> _Component:
-    """The last component without its ``.{ext}``, which every name gets: the extension follows the content."""
-    *stem, end = last
-    if end == _Field("ext") and stem and isinstance(stem[-1], str) and stem[-1].endswith("."):
-        return [*stem[:-1], stem[-1][:-1]]
-    if isinstance(end, str) and (ending := _IMAGE_ENDING.search(end)):
-        raise _wrong(text, f"it ends in {ending[0]}, but the extension follows the content", "End it in .{ext}.")
-    return last
-
-
-def _render(component: _Component, fields: Values) -> str:
-    return "".join(_value(part, fields) if isinstance(part, _Field) else part for part in component)
+        raise _wrong(text, f"there is no field {{{printable(name)[:60]}}}", f"{meant}Fields: {', '.join(FIELDS)}.")
+    if spec and (name not in ("index", "seed") or not _WIDTH.fullmatch(spec)):
+        raise _wrong(text, f"{{{name}:{spec}}}: only index and seed can be padded, as in {{index:03}}")
+    return _Field(name, int(spec or 0))
 
 
 def _value(part: _Field, fields: Values) -> str:

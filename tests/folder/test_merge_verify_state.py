@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from decimal import Decimal
@@ -234,11 +233,11 @@ def test_folders_are_remembered(here: Path) -> None:
     assert state.remembered_folders() == [Path("/b"), Path("/\udcff"), Path("/a")]
     processes = [
         python("from flux_lora_cli.folder import state; state.remember_folder(Path(sys.argv[1]))", f"/{n}")
-        for n in range(4)
+        for n in range(2)
     ]
     for process in processes:
         process.communicate()
-    assert {Path(f"/{n}") for n in range(4)} < set(state.remembered_folders())
+    assert {Path(f"/{n}") for n in range(2)} < set(state.remembered_folders())
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b'[1, null, "\\u0000", {}]', b"x" * (5 << 20)])
@@ -248,45 +247,6 @@ def test_a_hostile_note_is_ignored(here: Path, content: bytes) -> None:
     assert state.remembered_folders() == []
     state.remember_folder(Path("/a"))
     assert state.remembered_folders() == [Path("/a")]
-
-
-def test_notes_have_safe_names(here: Path) -> None:
-    state.write_note("../../x y/ü", [1])
-    assert state.read_note("../../x y/ü") == [1]
-    assert [path.name for path in here.iterdir()] == ["x-y.json"]
-
-
-_HOMELESS = """
-import filelock, json, platformdirs.unix
-from flux_lora_cli.folder import state
-os.environ.pop("HOME")
-os.environ.pop("XDG_STATE_HOME", None)
-os.environ.update([sys.argv[1].split("=")] if sys.argv[1] else [])
-os.chdir(sys.argv[2])
-os.setgroups([]); os.setgid(0); os.setuid(12345)
-state.remember_folder(Path("/a")); state.write_note("x", 1)
-found = [state.remembered_folders(), state.read_note("x")]
-try:
-    state.open_user_ledger(SERVICE)
-except Exception as error:
-    found.append([type(error).__name__, error.hint])
-print(json.dumps(found))
-"""
-
-
-@pytest.mark.parametrize("home", ["", "HOME=/", "HOME=/proc/nothing", "HOME=relative", "HOME=/dev/null"])
-def test_without_a_home_folder(tmp_path: Path, home: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if os.geteuid():
-        pytest.skip("only root can become a user without an entry")
-    monkeypatch.delenv(state.VARIABLE, raising=False)
-    monkeypatch.setenv("HOME", "/")
-    tmp_path.chmod(0o777)
-    out, problem = python(_HOMELESS, home, tmp_path).communicate()
-    assert out, problem
-    folders, note, (kind, hint) = json.loads(out)
-    assert list(tmp_path.iterdir()) == []  # no folder called "~" where it happens to run
-    assert (folders, note, kind) == ([], None, "FolderError")
-    assert state.VARIABLE in hint
 
 
 def test_a_lock_among_the_users_processes(here: Path) -> None:
