@@ -171,20 +171,11 @@ def _shared(value: Any, at: str, left: int = _MAX_DEPTH) -> Any:
     return _once(value)
 
 
-def _amount(value: Any, at: str) -> Decimal:
-    amount = _decimal(value) if isinstance(value, str) and len(value) <= 256 else None
-    if amount is None:
-        raise EntryError(f"{at} is not an amount")
-    return amount
-
-
-@lru_cache(maxsize=1024)
-def _decimal(text: str) -> Decimal | None:
+def _is_amount(text: str) -> bool:
     try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and 0 <= amount <= _MAX_COST else None
+        return len(text) <= 256 and 0 <= Decimal(text) <= _MAX_COST
+    except InvalidOperation:  # of a comparison with NaN, too
+        return False
 
 
 def _shown(text: str | None) -> str | None:
@@ -204,6 +195,7 @@ def _secret(value: Any) -> Any:
 _text = _checked(str, f"a text of at most {MAX_TEXT:,} characters", lambda text: len(text) <= MAX_TEXT)
 _list = _checked(list, "a list")
 _object = _checked(dict, "an object")
+_amount = _checked(str, "an amount", _is_amount)
 _state = _checked(
     str, f"one of {', '.join(state.value for state in State)}", {state.value for state in State}.__contains__
 )
@@ -217,7 +209,7 @@ _ID = Kind(_checked(str, "a task ID", _TASK_ID.fullmatch))
 _SHA256 = Kind(_checked(str, "a SHA-256", _HASH.fullmatch))
 _FILE = Kind(_checked(str, "the name of an image in this folder",
                       lambda name: is_safe_path(name) and not _NOT_AN_IMAGE.search(name)))  # fmt: skip
-_MONEY = Kind(_amount, decimal_text)
+_MONEY = Kind(lambda value, at: Decimal(_amount(value, at)), decimal_text)
 _WHOLE = Kind(_checked(int, "a whole number", lambda number: 0 <= number <= _MAX_WHOLE),
               lambda number: number if 0 <= (number or 0) <= _MAX_WHOLE else None)  # fmt: skip
 _RARE_NUMBER = Kind(_checked((int, float), "a number"), rare=True)
@@ -269,14 +261,14 @@ _PRIVATE: Table = {
 }
 
 
-def entry(record: JobRecord) -> dict[str, Any]:
-    """The manifest's entry of a job."""
-    return write_fields(_JOB, record)
+def entry(record: JobRecord) -> str:
+    """The manifest's entry of a job, as JSON."""
+    return dumps(write_fields(_JOB, record))
 
 
-def private(record: JobRecord) -> dict[str, Any]:
-    """What the ledger keeps beside the entry."""
-    return write_fields(_PRIVATE, record)
+def private(record: JobRecord) -> str:
+    """What the ledger keeps beside the entry, as JSON."""
+    return dumps(write_fields(_PRIVATE, record))
 
 
 def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> JobRecord:

@@ -190,7 +190,22 @@ class ImageStore:
             links = [name for name in folders if Path(place, name).is_symlink()]
             yield from (prefix.removeprefix("./") + name for name in sorted(names + links))
 
-    # ---- input images ----
+    # ---- files from elsewhere ----
+
+    def copy(self, origin: Path, wanted: str, sha256: str, *, replace: bool = False) -> str | None:
+        """Copy a file of a known content in; the name that it got, which is not durable yet.
+
+        None where its content is another, or it cannot be read. Raises DiskFull, FolderError.
+        """
+        if self.sha256(wanted) == sha256:
+            return wanted
+        temp = files.temp_name()
+        try:
+            with explained(self.folder / temp):
+                files.write_atomically(self.folder / temp, lambda file: file.writelines(_readable(origin)), mode=0o666)
+            return self.place(temp, wanted, sha256, replace=replace)
+        finally:
+            self.discard(temp)
 
     def keep_input(self, image: LocalImage) -> str:
         """Keep a local input image once; its path (``inputs/SHA256.ext``).
@@ -198,22 +213,12 @@ class ImageStore:
         Raises NotFoundError: it cannot be read, or is not what it was when the preset was read; FolderError.
         """
         name = f"{INPUTS}/{image.sha256}.{image.extension}"
-        if self.sha256(name) == image.sha256:
-            return name
-        partial = self.begin()
-        try:
-            for piece in files.read_pieces(image.path, follow=True):
-                partial.write(piece)
-            received = partial.finish()
-            if received.sha256 != image.sha256:
-                raise NotFoundError(f"{printable(image.path)} changed while it was read", "Run the same command again.")
-            # A file of that name with another content is a damaged copy of ours: the name is its hash.
-            self.publish(received.temp, name, replace=True)
-        except OSError as error:  # of the original: ours are explained
-            reason = printable(error.strerror or "it cannot be read")
-            raise NotFoundError(f"cannot read {printable(image.path)}: {reason}") from None
-        finally:
-            partial.discard()
+        # A file of that name with another content is a damaged copy of ours: the name is its hash.
+        if self.copy(Path(os.path.realpath(image.path)), name, image.sha256, replace=True) is None:
+            raise NotFoundError(
+                f"{printable(image.path)} cannot be read any more, or changed while it was read",
+                "Run the same command again.",
+            )
         self.sync([name])
         return name
 
@@ -266,7 +271,7 @@ class ImageStore:
             forget_file(output)
         self.discard(temp)
 
-    def place(self, temp: str, wanted: str, sha256: str) -> str | None:
+    def place(self, temp: str, wanted: str, sha256: str, *, replace: bool = False) -> str | None:
         """Give a temporary file the first name like ``wanted`` that is free, or that has its content already.
 
         None where neither the temporary file nor one of that name has the content. Raises FolderError.
@@ -278,7 +283,7 @@ class ImageStore:
             if not whole:
                 return None
             with suppress(FileExistsError):
-                self.publish(temp, name)
+                self.publish(temp, name, replace=replace)
                 return name
         return None
 
@@ -292,6 +297,12 @@ class ImageStore:
                 "Remove the link that leads out of it, or choose another folder with -o.",
             )
         return path
+
+
+def _readable(path: Path) -> Iterator[bytes]:
+    """A file as far as it can be read: its hash will tell."""
+    with suppress(OSError):
+        yield from files.read_pieces(path)
 
 
 def forget_file(output: OutputRecord) -> None:

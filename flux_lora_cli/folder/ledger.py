@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherService
 from flux_lora_cli.folder import files, ledgerfile
-from flux_lora_cli.folder.entries import EntryError, add_private, dumps, entry, loads, private, record_of
+from flux_lora_cli.folder.entries import EntryError, add_private, entry, loads, private, record_of
 from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Row, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import Manifest, Source, tally
 from flux_lora_cli.folder.records import JobRecord, iso
@@ -159,7 +159,7 @@ class Ledger:
         """The record as it is now; touches no file."""
         past_tasks = " ".join(past.task_id for past in record.history if past.task_id)
         head = record.key, record.order, record.task_id, past_tasks, tally(record)
-        bodies = dumps(entry(record)), dumps(private(record))
+        bodies = entry(record), private(record)
         return Row(*head, checksum(*head, *bodies), *bodies)
 
     def save(self, rows: Iterable[Row]) -> None:

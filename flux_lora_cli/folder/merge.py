@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -140,24 +139,10 @@ class _Merge:
 
     def _copy(self, source: Path, relative: str, sha256: str | None) -> str | None:
         """The name under which the target has the file; None where the source's is not what it should be."""
-        images, origin = self._target.images, files.inside(source, relative)
+        origin = files.inside(source, relative)
         if origin is None or sha256 is None:
             return None
-        temp = files.temp_name()
-        try:
-            if images.sha256(relative) != sha256:  # otherwise, an earlier run copied it
-                path = self._target.path / temp
-                with files.explained(path):
-                    files.write_atomically(path, lambda file: file.writelines(_readable(origin)), mode=0o666)
-            name = images.place(temp, relative, sha256)
-        finally:
-            images.discard(temp)
+        name = self._target.images.copy(origin, relative, sha256)
         if name is not None:
             self.copied.add(name)
         return name
-
-
-def _readable(path: Path) -> Iterator[bytes]:
-    """A file as far as it can be read: its hash will tell."""
-    with contextlib.suppress(OSError):
-        yield from files.read_pieces(path)

@@ -48,8 +48,7 @@ class Template:
         fields: the names of the fields that it uses.
     """
 
-    def __init__(self, text: str, components: list[list[str | _Field]]) -> None:
-        self.text = text
+    def __init__(self, components: list[list[str | _Field]]) -> None:
         self._components = components
         parts = [part for component in components for part in component]
         self.fields = frozenset(part.name for part in parts if isinstance(part, _Field))
@@ -66,7 +65,7 @@ class Template:
         """
         if ending := _IMAGE_ENDING.search(text):
             raise _wrong(text, f"it ends in {ending[0]}, but the extension follows the content", "End it in .{ext}.")
-        template = cls(text, _components(text))
+        template = cls(_components(text))
         by_job = "job" in template.fields and (not several_presets or "preset" in template.fields)
         if not by_job and not template.fields & {"fingerprint", "task"}:
             also = " With several presets, {job} needs {preset}, too." if several_presets else ""
@@ -77,20 +76,19 @@ class Template:
             )
         return template
 
-    def render(self, fields: Values, attempt: int = 1) -> str:
+    def render(self, fields: Values) -> str:
         """A relative path, with ``/`` between its components.
 
         Args:
             fields: a value for each field; None where there is none (``task`` then stands in for ``fingerprint``
                 and ``job``). ``fingerprint`` is cut to its first 12 digits.
-            attempt: 2 and up add that number to the name, for where the one before belongs to another file.
         """
         *folders, stem = [
             "".join(_value(part, fields) if isinstance(part, _Field) else part for part in component)
             for component in self._components
         ]
         # The ending is put on last, so that no cut and no clean-up can take it off.
-        ending = (f"-{attempt}" if attempt > 1 else "") + f".{_value(_Field('ext'), fields)}"
+        ending = f".{_value(_Field('ext'), fields)}"
         return "/".join([*map(safe_component, folders), safe_component(stem, MAX_COMPONENT - len(ending)) + ending])
 
 

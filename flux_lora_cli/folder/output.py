@@ -205,7 +205,8 @@ def _cannot_be_written(path: Path) -> bool:
 def _hold(undo: ExitStack, path: Path) -> None:
     try:
         undo.enter_context(held(path, BATCH_PATIENCE))
-    except FolderBusy:
+    except FolderBusy as error:
+        busy = error
         with suppress(FolderError, NotFoundError), Ledger.open(path / LEDGER_NAME, None, read_only=True) as ledger:
             busy = ledger.busy()
         raise busy from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +26,12 @@ _MAX_NOTE = 4 << 20  # bytes
 _WAY_OUT = f"set {VARIABLE} to a folder that can be written."
 
 
-def state_dir(env: Mapping[str, str] | None = None) -> Path:
+def state_dir() -> Path:
     """``FLUX_LORA_STATE_DIR``, else the platform's place for state; absolute, not made here.
 
     Raises FolderError: there is no home folder, or the working directory was deleted.
     """
-    named = (os.environ if env is None else env).get(VARIABLE)
+    named = os.environ.get(VARIABLE)
     path = Path()
     with suppress(OSError, RuntimeError):
         path = Path(named).expanduser().absolute() if named else Path(platformdirs.user_state_dir("flux-lora", False))

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from flux_lora_cli import errors
-from flux_lora_cli.folder.entries import dumps, entry
+from flux_lora_cli.folder.entries import entry
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Cadence, Manifest, Source, read_manifest, tally, write_manifest
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, is_masked
 from tests.folder.samples import NOW, SERVICE, completed, everything, planned, submitted
@@ -28,7 +28,7 @@ def validator() -> Any:
 
 def write(folder: Path, *records: JobRecord, sources: list[Source] | None = None) -> dict[str, Any]:
     head = Manifest(SERVICE, NOW, NOW, sources=sources or [])
-    write_manifest(folder, head, ((tally(record), dumps(entry(record))) for record in records))
+    write_manifest(folder, head, ((tally(record), entry(record)) for record in records))
     document: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     validator().validate(document)
     return document

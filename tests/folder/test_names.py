@@ -81,13 +81,6 @@ def test_a_task_of_unknown_origin_still_gets_a_name_of_its_own() -> None:
     assert Template.parse("{job}-{seed}-{index}").render(values) == "t9-none-0.webp"
 
 
-def test_another_attempt_is_another_name() -> None:
-    template = Template.parse("{preset}/{job}-{index}.{ext}")
-    assert [PurePosixPath(template.render(VALUES, n)).stem[-4:] for n in (1, 2, 3)] == ["-1-1", "-1-2", "-1-3"]
-    long = {**VALUES, "job": "ü" * 500}
-    assert len({template.render(long, n) for n in range(1, 20)}) == 19
-
-
 HOSTILE = [
     "../../etc/passwd", "..\\..\\x", "/etc/passwd", "C:\\x", "C:x", "\\\\server\\share", "a:b", "CON", "con.txt",
     "NUL", "COM1", "COM¹", "LPT9.x", "CONOUT$", "aux ", "x.", "x ", "x. . .", "-rf", "--help", ".hidden", "~root", "",
@@ -133,12 +126,12 @@ def test_any_text_becomes_a_safe_name(text: str, limit: int) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300), st.integers(1, 99))
-def test_any_values_make_a_safe_path(job: str, preset: str, slug: str, attempt: int) -> None:
+@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300))
+def test_any_values_make_a_safe_path(job: str, preset: str, slug: str) -> None:
     template = Template.parse("{preset}-{slug}/x{preset}{job}{slug}-{seed}-{fingerprint}-{index}.{ext}")
-    path = template.render({**VALUES, "job": job, "preset": preset, "slug": slug}, attempt)
+    path = template.render({**VALUES, "job": job, "preset": preset, "slug": slug})
     assert is_safe_path(path)
-    assert path.endswith(f"-{attempt}.png" if attempt > 1 else ".png")
+    assert path.endswith(".png")
     for part in path.split("/"):
         assert_safe(part)
 
