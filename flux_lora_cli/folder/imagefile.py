@@ -152,9 +152,6 @@ class _Reader:
 
 # ---- the walks: each returns width and height when it has seen the end ----
 
-# Colour type to the bit depths that it allows. [PNG 11.2.2]
-_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-
 
 def _walk_png(reader: _Reader) -> _Size:
     reader.take(8)
@@ -169,7 +166,8 @@ def _walk_png(reader: _Reader) -> _Size:
             if name != b"IHDR" or length != 13:
                 raise BadImage("the PNG does not begin with its header")
             header = reader.take(13)
-            size, crc = _png_size(reader, header), crc32(header, crc32(name))
+            size = reader.size(int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big"))
+            crc = crc32(header, crc32(name))
         else:
             crc = reader.checksum(length, crc32(name))
         if int.from_bytes(reader.take(4), "big") != crc:
@@ -186,13 +184,6 @@ def _wrong_checksum(reader: _Reader, name: bytes) -> None:
         raise BadImage(f"a part of the PNG is damaged (checksum of {name.decode()})")
     if len(reader.warnings) < 3:
         reader.warnings.append(f"the checksum of its part {name.decode()}, which no viewer needs, is wrong")
-
-
-def _png_size(reader: _Reader, header: bytes) -> _Size:
-    depth, colour, compression, filtering, interlace = header[8:13]
-    if depth not in _PNG_DEPTHS.get(colour, ()) or compression or filtering or interlace > 1:
-        raise BadImage("the PNG's header is damaged")
-    return reader.size(int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big"))
 
 
 # Start of frame: all of C0 to CF but DHT (C4), JPG (C8) and DAC (CC). [T.81 table B.1]

@@ -14,7 +14,7 @@ import secrets
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherSe
 from flux_lora_cli.folder import files, ledgerfile
 from flux_lora_cli.folder.entries import EntryError, add_private, entry, loads, private, record_of
 from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Row, checksum, damaged, translated
-from flux_lora_cli.folder.manifest import Manifest, Source, tally
+from flux_lora_cli.folder.manifest import Manifest, tally
 from flux_lora_cli.folder.records import JobRecord, iso
 from flux_lora_cli.text import printable
 
@@ -139,15 +139,15 @@ class Ledger:
 
     def head(self) -> Manifest:
         """What a manifest says besides its jobs."""
-        sources = [Source(path, digest) for path, digest in json.loads(self.meta("sources") or "[]")]
+        sources = json.loads(self.meta("sources") or "{}")
         return Manifest(self.service, self.created_at, iso(datetime.now(UTC)), self.service == "sandbox", sources)
 
-    def add_sources(self, added: Sequence[Source]) -> None:
-        """Note the preset files of this run beside those of earlier ones. Raises as ``save``."""
-        known = {source.path: source.sha256 for source in self.head().sources}
-        merged = known | {source.path: source.sha256 for source in added}
+    def add_sources(self, earlier: Mapping[str, str], ours: Mapping[str, str]) -> None:
+        """Note the preset files of this run, and of earlier ones where they are not known. Raises as ``save``."""
+        known = self.head().sources
+        merged = {**earlier, **known, **ours}
         if merged != known:
-            self.set_meta("sources", json.dumps(list(merged.items())))
+            self.set_meta("sources", json.dumps(merged))
 
     def version(self) -> int:
         """A number that another one follows when another process writes."""

@@ -18,6 +18,7 @@ from flux_lora_cli.folder.entries import (
     FLAG,
     REQUIRED_TEXT,
     EntryError,
+    Kind,
     Table,
     decimal_text,
     dumps,
@@ -72,32 +73,33 @@ class Cadence:
         return self._dirty and now >= self._next
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A preset file that jobs came from; ``path`` as the user named it, ``-`` for standard input."""
-
-    path: str
-    sha256: str
-
-
 @dataclass(slots=True)
 class Manifest:
-    """A manifest as it was read; ``records`` in their order, keyed and numbered like the ledger's."""
+    """A manifest as it was read; ``records`` in their order, keyed and numbered like the ledger's.
+
+    Attributes:
+        sources: SHA-256 of the preset files that jobs came from, by path as the user named it (``-``: standard input).
+    """
 
     service: str
     created_at: str
     updated_at: str
     sandbox: bool = False
-    sources: list[Source] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
     records: list[JobRecord] = field(default_factory=list)
 
 
+_SOURCE: Table = {"path": ("path", REQUIRED_TEXT), "sha256": ("sha256", REQUIRED_TEXT)}
+_SOURCES = Kind(
+    lambda value, at: {source["path"]: source["sha256"] for source in many(dict, _SOURCE).read(value, at)},
+    lambda sources: [{"path": path, "sha256": digest} for path, digest in sources.items()],
+)
 _HEAD: Table = {
     "service": ("service", REQUIRED_TEXT),
     "sandbox": ("sandbox", FLAG),
     "created_at": ("created_at", REQUIRED_TEXT),
     "updated_at": ("updated_at", REQUIRED_TEXT),
-    "sources": ("sources", many(Source, {"path": ("path", REQUIRED_TEXT), "sha256": ("sha256", REQUIRED_TEXT)})),
+    "sources": ("sources", _SOURCES),
 }
 
 # ---- the summary ----------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def merge_folders(
                 f" {printable(owner)}",
                 "Merge the folders of one service.",
             )
-    presets = [(source.path, source.sha256) for _, manifest in read for source in manifest.sources]
+    presets = [source for _, manifest in read for source in manifest.sources.items()]
     pairs = [(record, folder) for folder, manifest in read for record in manifest.records]
     with OutputFolder.open(target, owner, exclusive=True, sources=presets) as merged:
         merge = _Merge(merged)

@@ -14,7 +14,7 @@ from flux_lora_cli.folder.files import explained, held
 from flux_lora_cli.folder.images import ImageStore, forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger, of_another_service
 from flux_lora_cli.folder.ledgerfile import on_read_only_mount
-from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, Source, read_manifest, scan, write_manifest
+from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest, scan, write_manifest
 from flux_lora_cli.folder.names import FINGERPRINT_DIGITS, IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, adds_to, join
 from flux_lora_cli.text import counted, printable
@@ -79,8 +79,7 @@ class OutputFolder:
             folder = cls(path, ledger, images)
             folder._take_over(entries)
             if not images.read_only:
-                shown = [] if head is None or ledger.head().sources else head.sources
-                ledger.add_sources([*shown, *(Source(path, digest) for path, digest in sources)])
+                ledger.add_sources(head.sources if head is not None else {}, dict(sources))
             if exclusive:
                 images.sweep(output.temp for record in folder.records.values() for output in record.outputs)
             folder._undo = undo.pop_all()

@@ -14,7 +14,7 @@ import pytest
 
 from flux_lora_cli import errors
 from flux_lora_cli.folder.entries import entry
-from flux_lora_cli.folder.manifest import MANIFEST_NAME, Cadence, Manifest, Source, read_manifest, tally, write_manifest
+from flux_lora_cli.folder.manifest import MANIFEST_NAME, Cadence, Manifest, read_manifest, tally, write_manifest
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, is_masked
 from tests.folder.samples import NOW, SERVICE, completed, everything, planned, submitted
 
@@ -26,8 +26,8 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
 
 
-def write(folder: Path, *records: JobRecord, sources: list[Source] | None = None) -> dict[str, Any]:
-    head = Manifest(SERVICE, NOW, NOW, sources=sources or [])
+def write(folder: Path, *records: JobRecord, sources: dict[str, str] | None = None) -> dict[str, Any]:
+    head = Manifest(SERVICE, NOW, NOW, sources=sources or {})
     write_manifest(folder, head, ((tally(record), entry(record)) for record in records))
     document: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     validator().validate(document)
@@ -35,7 +35,7 @@ def write(folder: Path, *records: JobRecord, sources: list[Source] | None = None
 
 
 def test_the_example_of_the_contract(tmp_path: Path) -> None:
-    document = write(tmp_path, completed(1, "x.png"), sources=[Source("nasa.yaml", "0" * 64)])
+    document = write(tmp_path, completed(1, "x.png"), sources={"nasa.yaml": "0" * 64})
     assert list(document) == [
         "version", "tool", "service", "sandbox", "created_at", "updated_at", "sources", "summary", "jobs",
     ]  # fmt: skip
@@ -56,9 +56,9 @@ def test_the_example_of_the_contract(tmp_path: Path) -> None:
 
 def test_what_is_shown_comes_back(tmp_path: Path) -> None:
     records = [everything(0), planned(1), submitted(2), completed(3, "y.png")]
-    write(tmp_path, *records, sources=[Source("a", "1" * 64)])
+    write(tmp_path, *records, sources={"a": "1" * 64})
     manifest = read_manifest(tmp_path)
-    assert (manifest.service, manifest.created_at, manifest.sources) == (SERVICE, NOW, [Source("a", "1" * 64)])
+    assert (manifest.service, manifest.created_at, manifest.sources) == (SERVICE, NOW, {"a": "1" * 64})
     for read, kept in zip(manifest.records, records, strict=True):
         kept.service_clock = kept.api_version = None
         for output in kept.outputs:
