@@ -135,7 +135,7 @@ class Fetcher:
             await run.save(record)
             run.emit(Missing(record.id, record.task_id, output.index, error.code, error.message))
         else:
-            await self._keep(run, work, output, received)
+            await run.unbroken(self._keep(run, work, output, received))
         finally:
             self.fetching -= 1
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli.engine.budget import Budget, present_task
 from flux_lora_cli.engine.calls import CallsStopped, SubmissionsStopped, Turns
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from flux_lora_cli.engine.fetch import Fetcher
     from flux_lora_cli.engine.plan import Work
     from flux_lora_cli.service.wire import Task
+
+T = TypeVar("T")
 
 #: So many submissions refused alike and none accepted end the run. [CONTRACT: waiting]
 MAX_REFUSED_ALIKE = 10
@@ -88,7 +90,7 @@ class Run:
         self._task_ids: set[str] = set()
         self._refusals: list[str] = []
         self._jobs: set[asyncio.Task[None]] = set()
-        self._posts: set[asyncio.Task[Task | None]] = set()
+        self._unbroken: set[asyncio.Task[Any]] = set()
         self._aborted = asyncio.Event()
         self._grace = 0.0
         self._bug: Exception | None = None
@@ -119,7 +121,7 @@ class Run:
             try:
                 body = await self.fetcher.body(self, work)
                 await self.turns.wait(record, work.unit_price)
-                return await self.post(work, body)
+                return await self.unbroken(self._post(work, body))
             except NeverSent as error:
                 never_sent += 1
                 self.calls.failed(error)
@@ -141,12 +143,12 @@ class Run:
                 await self._refused(work, error)
         return None
 
-    async def post(self, work: Work, body: dict[str, Any]) -> Task | None:
-        """Send one submission. An abort does not tear it from its record: it waits for the answer a moment."""
-        post = asyncio.create_task(self._post(work, body))
-        self._posts.add(post)
-        post.add_done_callback(self._posted)
-        return await asyncio.shield(post)
+    async def unbroken(self, step: Coroutine[Any, Any, T]) -> T:
+        """Do a step of a job. An abort does not tear it apart at once, but waits a moment for its end."""
+        task = asyncio.create_task(step)
+        self._unbroken.add(task)
+        task.add_done_callback(self._step_ended)
+        return await asyncio.shield(task)
 
     async def _post(self, work: Work, body: dict[str, Any]) -> Task | None:
         """Intent saved, POST, ID saved; None where the outcome is unknown.
@@ -222,7 +224,7 @@ class Run:
             body = await self.fetcher.body(self, work)
             await self.turns.wait(work.record, work.unit_price)
             self.resubmitted += 1
-            task = await self.post(work, body)
+            task = await self.unbroken(self._post(work, body))
         except SubmissionsStopped:
             raise
         except NOT_TAKEN as error:
@@ -265,12 +267,12 @@ class Run:
                 await asyncio.wait((*self._jobs, aborted), return_when=asyncio.FIRST_COMPLETED)
             for job in (feeding, *self._jobs):
                 job.cancel()
-            if self._posts:
-                await asyncio.wait(self._posts, timeout=self._grace)
+            if self._unbroken:
+                await asyncio.wait(self._unbroken, timeout=self._grace)
             with contextlib.suppress(FolderError):
                 await self.store.drain()
         finally:
-            for task in (aborted, feeding, *self._jobs, *self._posts):
+            for task in (aborted, feeding, *self._jobs, *self._unbroken):
                 task.cancel()
         if feeding.done() and not feeding.cancelled():
             feeding.result()
@@ -330,9 +332,9 @@ class Run:
             self._grace = grace
             self._aborted.set()
 
-    def _posted(self, post: asyncio.Task[Task | None]) -> None:
-        self._posts.discard(post)
-        if not post.cancelled() and isinstance(error := post.exception(), FolderError):
+    def _step_ended(self, task: asyncio.Task[Any]) -> None:
+        self._unbroken.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), FolderError):
             self.abort(error)  # whose job may have been cancelled meanwhile
 
     def explain(self, message: str) -> None:
