@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat as stat_module
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -45,6 +46,8 @@ class PartialImage:
         self._path = path
         self._limit_bytes = limit_bytes
         self._file: BinaryIO | None = None
+        self._lock = threading.Lock()
+        self._abandoned = False
         self._begin()
 
     def _begin(self) -> None:
@@ -62,7 +65,10 @@ class PartialImage:
             raise BadImage(f"the file is larger than {self._limit_bytes / 1e6:g} MB")
         with explained(self._path):
             if self._file is None:
-                self._file = files.create(self._path)
+                with self._lock:
+                    if self._abandoned:
+                        raise FolderError("nobody waits for this image any more")
+                    self._file = files.create(self._path)
             self._file.write(chunk)
         self._hash.update(chunk)
 
@@ -91,11 +97,13 @@ class PartialImage:
             if self._file is not None:
                 self._file.close()
         self._file = None
-        self.abandon()
+        files.remove(self._path)
 
     def abandon(self) -> None:
-        """Remove its name while another thread may still write to it. Never raises."""
-        files.remove(self._path)
+        """Remove its name for good, while another thread may still write to it or be about to. Never raises."""
+        with self._lock:
+            self._abandoned = True
+            files.remove(self._path)
 
 
 class ImageStore:
