@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
@@ -94,6 +95,8 @@ class OutputFolder:
         self.records = {record.key: record for record in ledger.records()}
         self._last_order = max((record.order for record in self.records.values()), default=-1)
         self._undo = ExitStack()
+        self._writing = threading.Lock()  # while the manifest is written
+        self._closed = False
 
     def next_order(self) -> int:
         """A manifest position after all that this process has given out or read."""
@@ -103,9 +106,14 @@ class OutputFolder:
     def write_manifest(self) -> None:
         """Replace the manifest by what the ledger holds now, those jobs too that others added; blocking.
 
-        Nothing is done where the folder is read-only. Raises FolderMoved, DiskFull, FolderError.
+        Nothing is done where the folder is read-only, or closed by now. Raises FolderMoved, DiskFull, FolderError.
         """
-        for _ in range(0 if self.read_only else _WRITES):
+        with self._writing:
+            if not (self.read_only or self._closed):
+                self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        for _ in range(_WRITES):
             self.ledger.check_place()
             version = self.ledger.version()
             with explained(self.path / MANIFEST_NAME):
@@ -114,7 +122,12 @@ class OutputFolder:
                 return
 
     def close(self) -> None:
-        """Let go of the folder, leaving no side file. Never raises."""
+        """Let go of the folder, leaving no side file. Never raises.
+
+        A manifest that another thread is writing is waited for, and none is begun afterwards.
+        """
+        with self._writing:
+            self._closed = True
         self._undo.close()
 
     def __enter__(self) -> OutputFolder:

@@ -7,9 +7,12 @@ import fcntl
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
+import threading
 import time
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -44,6 +47,23 @@ def test_an_orderly_end_leaves_no_side_file(tmp_path: Path) -> None:
     found = reopened(tmp_path / "a" / "o")
     assert [record.state for record in found.values()] == [State.COMPLETED, State.SUBMITTED]
     assert names(tmp_path / "a" / "o") == [LEDGER_NAME, MANIFEST_NAME, "x.png"]
+
+
+def test_closing_waits_for_a_manifest_that_another_thread_writes(tmp_path: Path) -> None:
+    folder = OutputFolder.open(tmp_path, SERVICE, exclusive=True)
+    writer, closer = threading.Thread(target=folder.write_manifest), threading.Thread(target=folder.close)
+    with closing(sqlite3.connect(tmp_path / LEDGER_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        writer.start()
+        time.sleep(0.1)
+        closer.start()
+        closer.join(0.2)
+        assert closer.is_alive()
+    closer.join()
+    assert names(tmp_path) == [LEDGER_NAME, MANIFEST_NAME]
+    writer.join()
+    folder.write_manifest()  # of a thread that was slower still
+    assert names(tmp_path) == [LEDGER_NAME, MANIFEST_NAME]
 
 
 def test_a_folder_belongs_to_one_service(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from tests.money.conftest import BATCH, MakeStage, unhurried
 from tests.support import truth
+from tests.support.fake import Exchange
 from tests.support.stage import FAST
 
 
@@ -78,6 +81,43 @@ def test_the_second_signal_leaves_at_once(stages: MakeStage) -> None:
     assert process.returncode == 130
     assert seconds < unhurried(0.5)
     stage.finish(3)
+
+
+def test_an_image_that_begins_while_the_run_ends_leaves_no_file(stages: MakeStage) -> None:
+    stage = stages(2)
+    stage.wrong("submit:stall-after=60:nth=2")  # so that the end takes a moment
+
+    def serve_late(exchange: Exchange) -> None:
+        raw = exchange.carried().encoded()
+        stage.running[-1].send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        exchange.send(raw[:-9])
+        exchange.hold()
+
+    stage.fake.on("image", serve_late)
+    process = stage.start(f"{BATCH} --poll-interval 0.1", scale=1)
+    process.communicate(timeout=20)
+    assert (process.returncode, stage.fake.count("image")) == (143, 1)
+    assert truth.leftovers(stage.out) == []
+
+
+def test_an_image_that_is_whole_is_kept_though_the_run_ends(stages: MakeStage) -> None:
+    stage = stages(1)
+
+    def block_the_ledger(exchange: Exchange) -> None:
+        with closing(sqlite3.connect(stage.out / "ledger.sqlite3", isolation_level=None)) as ledger:
+            ledger.execute("BEGIN IMMEDIATE")
+            exchange.answer(exchange.carried())
+            time.sleep(0.2)
+            stage.running[-1].send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+
+    stage.fake.on("image", block_the_ledger)
+    process = stage.start(f"{BATCH} --poll-interval 0.1", scale=1)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, len(out.splitlines())) == (143, 1)
+    stage.check_folder()
+    stage.all_done(1)
 
 
 @pytest.mark.parametrize("milliseconds", [5, 30, 60, 120, 200, 300])
