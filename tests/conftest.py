@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.event_lines import Overheard, check_output
+from tests.support.forks import Command
 
 if TYPE_CHECKING:
     from flux_lora_cli.sandbox import Sandbox
@@ -143,7 +144,7 @@ PROGRAM = (sys.executable, "-m", "flux_lora_cli")
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Run ``flux-lora`` in a process of its own, in the test's folder."""
+    """Run ``flux-lora`` in the test's folder, in a process of its own: a fork, unless a ``program`` is named."""
 
     def run(
         *arguments: object,
@@ -151,22 +152,31 @@ def cli(tmp_path: Path) -> Cli:
         env: dict[str, str] | None = None,
         timeout: float = 60,
         cwd: Path | None = None,
-        program: tuple[str, ...] = PROGRAM,
+        program: tuple[str, ...] | None = None,
     ) -> Finished:
-        done = subprocess.run(
-            [*program, *map(str, arguments)],
-            input=stdin if isinstance(stdin, bytes) else (stdin or "").encode(),
-            capture_output=True,
-            timeout=timeout,
-            cwd=cwd or tmp_path,
-            env={**os.environ, **(env or {})},
-            check=False,
-        )
-        out, err = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
+        words = [str(argument) for argument in arguments]
+        data = stdin if isinstance(stdin, bytes) else (stdin or "").encode()
+        place, whole = cwd or tmp_path, {**os.environ, **(env or {})}
+        if program is None and "COVERAGE_PROCESS_CONFIG" not in os.environ:
+            command = Command(words, cwd=place, env=whole, stdin=data)
+            out, err = command.to_its_end(timeout)
+            code = command.wait()
+        else:
+            done = subprocess.run(
+                [*(program or PROGRAM), *words],
+                input=data,
+                capture_output=True,
+                timeout=timeout,
+                cwd=place,
+                env=whole,
+                check=False,
+            )
+            out, err = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
+            code = done.returncode
+            check_output(words, out, code)
         assert "Traceback" not in err, err
         assert "internal error" not in err, err
-        check_output(arguments, out, done.returncode)
-        return Finished(done.returncode, out, err)
+        return Finished(code, out, err)
 
     return run
 

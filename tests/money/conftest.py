@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def kill_client(stage: Stage, when: str) -> Fault:
     """The server kills its client: on receiving a request, after carrying it out, in the answer, after the answer."""
 
     def kill() -> None:
-        process: subprocess.Popen[str] = stage.running[-1]
+        process = stage.running[-1]
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=10)
 

@@ -15,7 +15,7 @@ import pytest
 from tests.money.conftest import BATCH, MakeStage, unhurried
 from tests.support import truth
 from tests.support.fake import Exchange
-from tests.support.stage import FAST
+from tests.support.forks import FAST
 
 
 def ended_by(process: subprocess.Popen[str], *numbers: int, pause: float = 0.0) -> tuple[float, str]:

@@ -224,7 +224,7 @@ def test_an_empty_folder_with_images_of_ours_is_not_bought_into(stages: MakeStag
 
 def running(stage: Stage, jobs: int, *, command: str = BATCH) -> subprocess.Popen[str]:
     """A batch whose tasks are all in flight."""
-    process: subprocess.Popen[str] = stage.start(command, scale=1)
+    process = stage.start(command, scale=1)
     stage.until(lambda: stage.fake.charged >= jobs)
     time.sleep(0.3)
     return process

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 from decimal import Decimal
 
 import pytest
@@ -186,7 +185,7 @@ def test_the_state_of_submit_survives_a_kill(stages: MakeStage) -> None:
     """What a lost terminal forgot, ``status`` finds: the intents of ``submit`` are durable before its POST."""
     stage = stages(1)
     stage.wrong("submit:stall-after=60")
-    process: subprocess.Popen[str] = stage.start("submit 'a lost cat'", scale=1)
+    process = stage.start("submit 'a lost cat'", scale=1)
     stage.until(lambda: stage.fake.charged == 1)
     process.send_signal(signal.SIGKILL)
     process.communicate()

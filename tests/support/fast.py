@@ -1,16 +1,16 @@
 """``flux-lora`` with a clock that runs faster: waiting for minutes takes seconds, on real sockets.
 
     python tests/support/fast.py SCALE ARGUMENTS…    one command
-    python tests/support/fast.py --serve             commands as lines of JSON on standard input, each in a fork
+    python tests/support/fast.py --serve             commands as lines of JSON on standard input (see ``forks``)
 
 The time of the event loop runs SCALE times as fast, so that every wait of the engine is as much shorter; so are the
-time-outs of requests, down to LEAST_TIMEOUT. The wall clock is not touched. At its end a command writes its peak of
-memory (KiB) to the file that ``FLUX_LORA_TEST_PEAK`` names.
+time-outs of requests, down to LEAST_TIMEOUT. The wall clock is not touched.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -20,6 +20,7 @@ import selectors
 import sys
 import time
 import traceback
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,10 +56,10 @@ def shorten_timeouts(scale: float) -> None:
     client.SLOW_AFTER = client.SLOW_AFTER / scale
 
 
-def note_peak() -> None:
-    """Write the peak of resident memory, of this program alone (rusage would count who started it, too)."""
-    path, status = os.environ.get("FLUX_LORA_TEST_PEAK"), Path("/proc/self/status")
-    if path and status.exists():
+def note_peak(path: str) -> None:
+    """Write the peak of resident memory in KiB, of this program alone (rusage would count who started it, too)."""
+    status = Path("/proc/self/status")
+    if status.exists():
         found = re.search(r"VmHWM:\s*(\d+)", status.read_text())
         Path(path).write_text(found[1] if found else "0")
 
@@ -76,24 +77,38 @@ def run(scale: float, arguments: list[str]) -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
 
 
-def serve() -> None:
-    """Run commands as they are ordered; one line with the exit code for each."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def serve() -> NoReturn:
+    """Run commands as they are ordered; the PID and, at its end, the exit code of each go to the order's FIFO."""
     import flux_lora_cli
+    from flux_lora_cli.commands import app
 
     for module in pkgutil.walk_packages(flux_lora_cli.__path__, "flux_lora_cli."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        app.run(["verify", "/nonexistent"])  # what is only imported once arguments are read
+    gc.freeze()
     for line in sys.stdin:
-        order = json.loads(line)
+        if os.fork() == 0:
+            _watch(json.loads(line))
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    sys.exit()
+
+
+def _watch(order: dict[str, Any]) -> NoReturn:
+    """Start the command, and tell what becomes of it."""
+    try:
         child = os.fork()
         if child == 0:
             _become(order)
-        answers.write(f"{child}\n")
-        answers.flush()
-        _, status = os.waitpid(child, 0)
-        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        answers.flush()
+        with open(order["fifo"], "w", encoding="ascii") as fifo:
+            print(child, file=fifo, flush=True)
+            _, status = os.waitpid(child, 0)
+            print(os.waitstatus_to_exitcode(status), file=fifo, flush=True)
+    finally:
+        os._exit(0)
 
 
 def _become(order: dict[str, Any]) -> NoReturn:
@@ -104,16 +119,19 @@ def _become(order: dict[str, Any]) -> NoReturn:
         os.chdir(order["cwd"])
         os.environ.clear()
         os.environ.update(order["env"])
-        for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-            with open(order[name], mode, encoding="utf-8") as file:
+        time.tzset()
+        streams = (("stdin", "r", "strict"), ("stdout", "w", "strict"), ("stderr", "w", "backslashreplace"))
+        for number, (name, mode, errors) in enumerate(streams):
+            with open(order[name], mode) as file:
                 os.dup2(file.fileno(), number)
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - ends with the fork
+            stream = open(number, mode, 1 if number == 2 else -1, "utf-8", errors, closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
         code = run(float(order["scale"]), order["arguments"])
     except BaseException:
         traceback.print_exc()
         code = 1
     finally:
-        note_peak()
+        note_peak(order["peak"])
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -123,6 +141,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
         serve()
     else:
-        code = run(float(sys.argv[1]), sys.argv[2:])
-        note_peak()
-        sys.exit(code)
+        sys.exit(run(float(sys.argv[1]), sys.argv[2:]))

@@ -2,75 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
 import base64
 import json
 import os
 import re
-import select
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from tests.conftest import KEY, Finished
 from tests.support import truth, wrong
-from tests.support.event_lines import check_output
 from tests.support.fake import Fake
+from tests.support.forks import FAST, Command
 
-FAST = Path(__file__).parent / "fast.py"
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bin")
 #: What may steer a terminal: all control characters but line breaks and tabs, and the marks that reorder text.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-class Starter:
-    """Starts commands in forks of a process that has imported everything; one for each process of pytest."""
-
-    _one: ClassVar[Starter | None] = None
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(FAST), "--serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            env={name: value for name, value in os.environ.items() if not name.startswith("COV_")},
-        )
-        atexit.register(self.close)
-
-    @classmethod
-    def get(cls) -> Starter:
-        if cls._one is None or cls._one._process.poll() is not None:
-            cls._one = cls()
-        return cls._one
-
-    def run(self, order: Mapping[str, Any], timeout: float) -> int:
-        """The exit code. What takes longer than ``timeout`` seconds hangs."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        started = self._process.stdout.readline()
-        assert started, "the program cannot be imported"
-        child = int(started)
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout)
-        if not ready:
-            with suppress(OSError):
-                os.kill(child, signal.SIGKILL)
-            self._process.stdout.readline()
-            raise AssertionError(f"{order['arguments']} hangs: {Path(order['stderr']).read_text()}")
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 class Stage:
@@ -86,7 +38,7 @@ class Stage:
         self.fake = Fake(**options)
         self.out = folder / "out"
         self.state = folder / "state"
-        self.running: list[subprocess.Popen[str]] = []
+        self.running: list[Any] = []
 
     def close(self) -> None:
         for process in self.running:
@@ -134,45 +86,41 @@ class Stage:
         most_megabytes: float | None = None,
     ) -> Finished:
         """Run one command line to its end, and look at what it printed."""
-        arguments = shlex.split(command) if isinstance(command, str) else list(command)
-        streams = {name: self.folder / f".{name}" for name in ("stdin", "stdout", "stderr")}
-        streams["stdin"].write_text(stdin, encoding="utf-8")
-        peak, started = self.folder / ".peak", time.monotonic()
-        order = {
-            "arguments": arguments,
-            "scale": self.scale if scale is None else scale,
-            "cwd": str(self.folder),
-            **{name: str(path) for name, path in streams.items()},
-            "env": {**self.environment(base_url, env), "FLUX_LORA_TEST_PEAK": str(peak)},
-        }
-        code = Starter.get().run(order, timeout)
-        seconds, megabytes = time.monotonic() - started, int(peak.read_text()) / 1024 if peak.exists() else 0.0
-        out, err = (streams[name].read_bytes().decode("utf-8", "surrogateescape") for name in ("stdout", "stderr"))
-        for path in (*streams.values(), peak):
-            path.unlink(missing_ok=True)
-        check_output(arguments, out, code)
-        ended = Finished(code, out, err, seconds)
-        check_text(ended, annotations="github" in arguments)
+        started = self._start(command, self.environment(base_url, env), stdin.encode(), scale)
+        out, err = started.to_its_end(timeout)
+        ended = Finished(started.wait(), out, err, started.seconds)
+        check_text(ended, annotations="github" in started.arguments)
         self.check_secret(ended)
         if most_megabytes is not None:
-            assert megabytes < most_megabytes
+            assert started.megabytes < most_megabytes
         return ended
 
-    def start(self, command: str, *, scale: float | None = None, before: Sequence[str] = (), **options: Any) -> Any:
-        """Start one command in a process of its own, and go on."""
-        process = subprocess.Popen(
-            [*before, sys.executable, str(FAST), str(self.scale if scale is None else scale), *shlex.split(command)],
-            stdin=subprocess.DEVNULL,
-            stdout=options.pop("stdout", subprocess.PIPE),
-            stderr=options.pop("stderr", subprocess.PIPE),
-            text=True,
-            encoding="utf-8",
-            cwd=self.folder,
-            env=self.environment(None, options.pop("env", None)),
-            **options,
-        )
-        self.running.append(process)
-        return process
+    def start(self, command: str, *, scale: float | None = None, before: Sequence[str] = ()) -> Any:
+        """Start one command and go on; by way of another program where one is to come ``before``."""
+        env = self.environment(None, None)
+        if not before:
+            self.running.append(self._start(command, env, b"", scale))
+        else:
+            faster = str(self.scale if scale is None else scale)
+            self.running.append(
+                subprocess.Popen(
+                    [*before, sys.executable, str(FAST), faster, *shlex.split(command)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    cwd=self.folder,
+                    env=env,
+                )
+            )
+        return self.running[-1]
+
+    def _start(
+        self, command: str | Sequence[str], env: Mapping[str, str], stdin: bytes, scale: float | None
+    ) -> Command:
+        arguments = shlex.split(command) if isinstance(command, str) else list(command)
+        scale = self.scale if scale is None else scale
+        return Command(arguments, cwd=self.folder, env=env, stdin=stdin, scale=scale)
 
     # ---- what came of it ----
 
@@ -183,7 +131,7 @@ class Stage:
             assert time.monotonic() < end, "it never came"
             time.sleep(0.002)
 
-    def wait_for_charges(self, number: int, process: subprocess.Popen[str]) -> None:
+    def wait_for_charges(self, number: int, process: Command) -> None:
         """Wait until so many tasks are charged, or the process has ended."""
         self.until(lambda: self.fake.charged >= number or process.poll() is not None)
 
