@@ -50,26 +50,27 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.parametrize("percent", [0, 50, *(pytest.param(n, marks=pytest.mark.slow) for n in (25, 90, 99))])
 def test_a_disk_that_is_full_after_part_of_the_batch(stages: MakeStage, small_disk: Path, percent: int) -> None:
-    stage = on(stages(30, picture_bytes=40_000, service_time=0.15), small_disk)
+    jobs = 12 if percent in (0, 50) else 30
+    stage = on(stages(jobs, picture_bytes=40_000, service_time=0.15), small_disk)
     if percent == 0:
         ballast = fill(small_disk)
         assert stage.run(BATCH).code == 7
         assert stage.fake.count("submit") == 0
     else:
         process = stage.start(f"{BATCH} --concurrency 3", scale=5)
-        stage.until(lambda: stage.fake.charged >= 30 * percent // 100)
+        stage.until(lambda: stage.fake.charged >= jobs * percent // 100)
         ballast = fill(small_disk)
         _, err = process.communicate(timeout=60)
         assert "Traceback" not in err
         assert process.returncode == 7, err
         time.sleep(0.2)
-        assert stage.fake.charged < 30 or percent > 80
+        assert stage.fake.charged < jobs or percent > 80
         truth.manifest(stage.out)
     charged = stage.fake.charged
     again = stage.run(BATCH)
     assert (again.code, stage.fake.charged) == (7, charged), again.err
     ballast.unlink()
-    stage.finish(30)
+    stage.finish(jobs)
 
 
 def test_what_may_be_too_little_room_is_said_and_no_reason_to_refuse(stages: MakeStage, small_disk: Path) -> None:

@@ -40,7 +40,7 @@ def ended_by(process: subprocess.Popen[str], *numbers: int, pause: float = 0.0) 
     ],
 )
 def test_the_first_signal_ends_in_good_order(stages: MakeStage, numbers: list[int], code: int) -> None:
-    stage = stages(40, service_time=1.5)
+    stage = stages(8, service_time=1.5)
     command = f"{BATCH} --concurrency 4"
     process = stage.start(command, scale=1)
     stage.until(lambda: stage.fake.charged >= 4)
@@ -54,7 +54,7 @@ def test_the_first_signal_ends_in_good_order(stages: MakeStage, numbers: list[in
     assert states.count("submitted") + states.count("completed") == stage.fake.charged
     assert truth.leftovers(stage.out) == []
     assert stage.fake.count("submit") == submitted
-    stage.finish(40)
+    stage.finish(8)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -120,7 +120,9 @@ def test_an_image_that_is_whole_is_kept_though_the_run_ends(stages: MakeStage) -
     stage.all_done(1)
 
 
-@pytest.mark.parametrize("milliseconds", [5, 30, 60, 120, 200, 300])
+@pytest.mark.parametrize(
+    "milliseconds", [60, 200, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 30, 120, 300))]
+)
 def test_a_signal_as_early_as_it_can_come(stages: MakeStage, milliseconds: int) -> None:
     stage = stages(2)
     process = subprocess.Popen(
@@ -143,7 +145,7 @@ def test_a_signal_as_early_as_it_can_come(stages: MakeStage, milliseconds: int) 
 
 
 def test_a_reader_that_leaves_ends_the_run_quietly(stages: MakeStage) -> None:
-    stage = stages(30, service_time=0.1)
+    stage = stages(12, service_time=0.1)
     line = shlex.join([sys.executable, str(FAST), "4", *BATCH.split(), "--concurrency", "2"])
     done = subprocess.run(
         ["bash", "-c", f"{line} | head -1; exit ${{PIPESTATUS[0]}}"],
@@ -157,8 +159,8 @@ def test_a_reader_that_leaves_ends_the_run_quietly(stages: MakeStage) -> None:
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert "Broken" not in done.stderr
-    assert stage.fake.charged < 30
-    stage.finish(30)
+    assert stage.fake.charged < 12
+    stage.finish(12)
 
 
 @pytest.mark.parametrize("where", ["full", "closed"])

@@ -31,7 +31,7 @@ def test_a_finished_batch_costs_no_request(stages: MakeStage) -> None:
 
 
 def test_one_edited_job_of_200_is_one_charge(stages: MakeStage) -> None:
-    stage = stages(200)
+    stage = stages(200, service_time=0.0)
     finished(stage, 200)
     stage.jobs([*range(1, 200), 999])
     finished(stage, 201)
@@ -260,8 +260,8 @@ def test_two_that_start_together_pay_once(stages: MakeStage) -> None:
 
 @pytest.mark.parametrize("how", ["lock files", "all but the ledger"])
 def test_a_lock_that_somebody_removes_lets_nobody_buy_twice(stages: MakeStage, how: str) -> None:
-    stage = stages(30, service_time=0.6)
-    first = running(stage, 4, command=f"{BATCH} --concurrency 4")
+    stage = stages(8, service_time=0.6)
+    first = running(stage, 4, command=f"{BATCH} --concurrency 4 --poll-interval 0.2")
     for path in stage.out.iterdir():
         if path.name.startswith("ledger.sqlite3") and not path.name.endswith(".lock"):
             continue
@@ -271,9 +271,9 @@ def test_a_lock_that_somebody_removes_lets_nobody_buy_twice(stages: MakeStage, h
     first.communicate(timeout=60)
     second.communicate(timeout=60)
     assert 11 in (first.returncode, second.returncode)
-    assert stage.fake.charged <= 30
+    assert stage.fake.charged <= 8
     assert max(stage.fake.charged_prompts().values()) == 1
-    stage.finish(30)
+    stage.finish(8)
 
 
 VANISHED: dict[str, Callable[[Stage], object]] = {
@@ -285,8 +285,8 @@ VANISHED: dict[str, Callable[[Stage], object]] = {
 
 @pytest.mark.parametrize("how", VANISHED)
 def test_a_folder_that_goes_away_ends_the_run_and_names_what_is_paid(stages: MakeStage, how: str) -> None:
-    stage = stages(12, service_time=1.5)
-    process = running(stage, 3, command=f"{BATCH} --concurrency 3")
+    stage = stages(6, service_time=0.8)
+    process = running(stage, 3, command=f"{BATCH} --concurrency 3 --poll-interval 0.2")
     VANISHED[how](stage)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 7, err
@@ -296,7 +296,7 @@ def test_a_folder_that_goes_away_ends_the_run_and_names_what_is_paid(stages: Mak
         assert not stage.out.exists() or not (stage.out / "ledger.sqlite3").exists()
     if how == "renamed":
         (stage.folder / "moved").rename(stage.out)
-        stage.finish(12)
+        stage.finish(6)
 
 
 def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage) -> None:

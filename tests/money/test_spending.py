@@ -32,7 +32,7 @@ def test_a_limit_stops_in_time_and_counts_what_was_spent(stages: MakeStage) -> N
 
 def test_a_limit_holds_over_kills(stages: MakeStage) -> None:
     stage = stages(20, service_time=0.3)
-    for times in range(1, 5):
+    for times in range(1, 4):
         process = stage.start(f"{BATCH} --max-cost 0.15 --concurrency 3", scale=5)
         stage.wait_for_charges(3 * times, process)
         process.send_signal(signal.SIGKILL)
@@ -173,9 +173,9 @@ def test_submit_into_wait_with_a_deadline_names_the_tasks(stages: MakeStage) -> 
 
 
 def test_a_submission_that_a_deadline_cut_off_is_held(stages: MakeStage) -> None:
-    stage = stages(1, scale=1.0)
+    stage = stages(1, scale=5.0)
     stage.wrong("submit:stall-after=60")
-    done = stage.run(f"{BATCH} --timeout 1s")
+    done = stage.run(f"{BATCH} --timeout 5s")
     assert done.code == 13, done.err
     assert "cat1" in done.err
     stage.finish(1)
