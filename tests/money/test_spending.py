@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from decimal import Decimal
@@ -55,24 +54,6 @@ def test_a_price_that_contradicts_itself_does_not_lift_the_limit(stages: MakeSta
     stage.wrong(f"price:body={price.replace(':', 'COLON')}")
     stage.run(f"{BATCH} --max-cost 0.02")
     assert stage.fake.charged <= 1
-
-
-def test_a_failed_task_counts_until_its_refund_and_keeps_its_history(stages: MakeStage) -> None:
-    stage = stages(3)
-    stage.wrong("submit:failed:nth=2 bill:503")
-    assert stage.run(f"{BATCH} --concurrency 1 --max-cost 0.045").code == 6
-    failed = next(job for job in truth.manifest(stage.out)["jobs"] if job["state"] == "failed")
-    assert stage.run(BATCH).code == 6  # a mere rerun does not submit it again
-    assert stage.fake.charged == 3
-    refused = stage.run(f"{BATCH} --retry-failed --max-cost 0.045")
-    assert (refused.code, stage.fake.charged) == (8, 3), refused.err
-    stage.fake.mend()  # the bill can be read again, and shows the refund
-    done = stage.run(f"{BATCH} --retry-failed --max-cost 0.045")
-    assert (done.code, stage.fake.charged) == (0, 4), done.err
-    again = next(job for job in truth.manifest(stage.out)["jobs"] if job["id"] == failed["id"])
-    assert again["state"] == "completed"
-    assert failed["task"]["id"] in json.dumps(again["history"])
-    assert "task failed" in json.dumps(again["history"])
 
 
 def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> None:

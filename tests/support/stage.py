@@ -30,12 +30,13 @@ class Stage:
 
     Args:
         scale: how much faster than real the program's waits are.
-        options: of the ``Fake``.
+        fake: another stage's service, which is then not closed.
+        options: of a service of its own.
     """
 
-    def __init__(self, folder: Path, scale: float = 20.0, **options: Any) -> None:
+    def __init__(self, folder: Path, scale: float = 20.0, fake: Fake | None = None, **options: Any) -> None:
         self.folder, self.scale = folder, scale
-        self.fake = Fake(**options)
+        self.fake, self._own = fake or Fake(**options), fake is None
         self.out = folder / "out"
         self.state = folder / "state"
         self.running: list[Any] = []
@@ -45,7 +46,8 @@ class Stage:
             if process.poll() is None:
                 process.kill()
             process.communicate()
-        self.fake.close()
+        if self._own:
+            self.fake.close()
 
     # ---- what is there before ----
 
