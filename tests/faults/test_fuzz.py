@@ -24,7 +24,7 @@ from tests.support.stage import Stage
 
 #: Examples of each kind: ten kinds of 2,000 make the 20,000 that are promised.
 THOROUGH = int(os.environ.get("FLUX_LORA_FUZZ_EXAMPLES") or 2000)
-QUICK = 5
+QUICK = 3
 #: Real seconds, and megabytes, for one command, on a busy machine.
 LONGEST, MOST = 20.0, 300.0
 

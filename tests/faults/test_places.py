@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,24 +45,25 @@ NOBODY = ["setpriv", "--reuid", "12345", "--regid", "0", "--clear-groups"]
 
 
 @pytest.fixture
-def anybody(stage: Stage) -> Stage:
-    """A stage that every user may write to."""
+def anybody() -> Iterator[Stage]:
+    """A stage that every user may write to; not below pytest's folders, which each session closes to others again."""
     require_tool("setpriv")
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    for folder in (stage.folder, *list(stage.folder.parents)[:3]):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         folder.chmod(0o777)
-    for path in stage.folder.iterdir():
-        path.chmod(0o666)
-    probe = subprocess.run(
-        [*NOBODY, *PROGRAM, "--version"], capture_output=True, cwd=stage.folder, env=dict(os.environ)
-    )
-    if probe.returncode:
-        pytest.skip("another user may not read the program here")
-    return stage
+        probe = subprocess.run([*NOBODY, *PROGRAM, "--version"], capture_output=True, cwd=folder, env=dict(os.environ))
+        if probe.returncode:
+            pytest.skip("another user may not read the program here")
+        made = Stage(folder, scale=60)
+        made.jobs(1)
+        (folder / "jobs.jsonl").chmod(0o666)
+        yield made
+        made.close()
 
 
-@pytest.mark.parametrize("home", [None, "/", "/nonexistent"])
+@pytest.mark.parametrize("home", [None, "/", pytest.param("/nonexistent", marks=pytest.mark.slow)])
 def test_a_user_without_home_or_entry(anybody: Stage, home: str | None) -> None:
     """As OpenShift runs containers: work, or exit 7 naming the variable that helps."""
     env = {"HOME": home, "FLUX_LORA_STATE_DIR": None}
@@ -73,18 +76,13 @@ def test_a_user_without_home_or_entry(anybody: Stage, home: str | None) -> None:
         assert anybody.fake.charged == 1
 
 
+#: Settings that do not hide each other together; what one of them alone breaks is easily found.
 ODD: dict[str, dict[str, str | None]] = {
-    "optimized": {"PYTHONOPTIMIZE": "2"},
-    "warnings": {"PYTHONWARNINGS": "error"},
-    "developer": {"PYTHONDEVMODE": "1"},
-    "ascii": {"PYTHONIOENCODING": "ascii"},
-    "no locale": {"LC_ALL": "C", "LANG": None},
-    "utf-8 off": {"PYTHONUTF8": "0"},
-    "columns": {"COLUMNS": "abc", "LINES": "-1", "TERM": "nonsense"},
-    "dumb": {"TERM": "dumb", "CI": "true"},
-    "no temporary folder": {"TMPDIR": "/nonexistent", "TEMP": "/nonexistent"},
-    "no path": {"PATH": ""},
-    "short hashes": {"PYTHONHASHSEED": "0", "PYTHONNODEBUGRANGES": "1"},
+    "for developers": {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error", "PYTHONNODEBUGRANGES": "1"},
+    "without unicode": {"LC_ALL": "C", "LANG": None, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+    "optimized": {"PYTHONOPTIMIZE": "2", "PATH": "", "TMPDIR": "/nonexistent", "TEMP": "/nonexistent"},
+    "odd terminal": {"COLUMNS": "abc", "LINES": "-1", "TERM": "nonsense"},
+    "dumb terminal": {"TERM": "dumb", "CI": "true"},
 }
 
 
@@ -109,7 +107,7 @@ def test_a_working_directory_that_was_deleted(stage: Stage) -> None:
     assert stage.fake.charged <= 1
 
 
-@pytest.mark.parametrize("mask", ["0777", "0077", "0000"])
+@pytest.mark.parametrize("mask", ["0777", "0000", pytest.param("0077", marks=pytest.mark.slow)])
 def test_a_umask(anybody: Stage, mask: str) -> None:
     before = ["sh", "-c", f'umask {mask}; exec {shlex.join(NOBODY)} "$0" "$@"']
     for _ in range(2):
@@ -179,15 +177,31 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", INPUTS)
-def test_what_is_no_file_hangs_nothing(stage: Stage, name: str, kind: str) -> None:
+#: All of these are tried on every input in the slow tests; in others only FIFOs are.
+THOROUGH = ("ledger.sqlite3", "preset")
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One job was run, and one prompt was submitted."""
+    made = Stage(tmp_path_factory.mktemp("settled"), scale=60)
+    made.jobs(1)
+    (made.folder / "q.yaml").write_text("version: 1\njobs: [{prompts_file: prompts.txt}]\n")
+    assert made.run(BATCH).code == 0
+    assert made.run("submit 'a cat'").code == 0
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(n, k, marks=[] if k == "fifo" or n in THOROUGH else pytest.mark.slow) for n in INPUTS for k in KINDS],
+)
+def test_what_is_no_file_hangs_nothing(settled: Stage, tmp_path: Path, name: str, kind: str) -> None:
     where, command = INPUTS[name]
-    (stage.folder / "q.yaml").write_text("version: 1\njobs: [{prompts_file: prompts.txt}]\n")
-    stage.run(BATCH)
-    stage.run("submit 'a cat'")
+    shutil.copytree(settled.folder, tmp_path, dirs_exist_ok=True)
+    stage = Stage(tmp_path, scale=60, fake=settled.fake)
     path = stage.folder / where
-    path.parent.mkdir(exist_ok=True)
     no_file(kind, path)
     charged = stage.fake.charged
     ended = stage.run(command, timeout=12, most_megabytes=300)
@@ -200,6 +214,16 @@ def test_what_is_no_file_hangs_nothing(stage: Stage, name: str, kind: str) -> No
         assert path.is_fifo()
     if kind == "device":
         assert path.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["ledger.sqlite3", pytest.param("preset", marks=pytest.mark.slow)])
+def test_what_may_not_be_read_is_refused(anybody: Stage, name: str) -> None:
+    where, command = INPUTS[name]
+    path = anybody.folder / where
+    path.parent.mkdir(exist_ok=True)
+    path.touch(0o000)
+    done = run_plainly(anybody, command, before=NOBODY)
+    assert (done.returncode in (7, 10), anybody.fake.charged) == (True, 0), done.stderr
 
 
 def test_presets_by_process_substitution_and_pipes(stage: Stage) -> None:
@@ -281,16 +305,13 @@ def test_ids_as_other_shells_write_them(stage: Stage, form: str) -> None:
     mark, encoding = INPUT_BYTES[form]
     name = stage.task()
     data = mark + (name + ("\r\n" if form == "crlf" else "\n")).encode(encoding)
-    done = subprocess.run(
-        [*PROGRAM, "status", "-"], input=data, capture_output=True, timeout=30, cwd=stage.folder,
-        env=stage.environment(None, None),
-    )  # fmt: skip
+    ended = stage.run("status -", stdin=data)
     if form.startswith("utf16"):
-        assert done.returncode == 2
-        assert b"UTF-16" in done.stderr
+        assert ended.code == 2
+        assert "UTF-16" in ended.err
     else:
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(name.encode())
+        assert ended.code == 0, ended.err
+        assert ended.out.startswith(name)
 
 
 @pytest.mark.parametrize("times", ["copied", "2 s steps", "future", "whole seconds"])

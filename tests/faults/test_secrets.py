@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import quote
 
@@ -76,28 +77,35 @@ def test_only_the_origin_of_the_base_url_gets_the_key(stage: Stage) -> None:
         assert "/a.png" in log
 
 
-@pytest.mark.parametrize("spelled", SPELLED)
-def test_a_server_that_says_the_key_back(stage: Stage, spelled: str) -> None:
-    said = SPELLED[spelled]
-    text = json.dumps({"code": 400, "message": f"bad: {said}", "data": {"error": said}}).encode()
-    line = said.replace("\n", " ")
-    headers = (f"X-Echo: {line}", f"Set-Cookie: key={line}", f"Location: https://x.example/?k={line}")
-    stage.fake.on("submit", lambda x: x.answer(Answer(400, text, headers)))
-    stage.fake.on("balance", lambda x: x.answer(Answer(500, text, headers)))
+def test_a_server_that_says_the_key_back(stage: Stage) -> None:
+    """Each job's submission is refused with another spelling of it."""
+    stage.jobs(len(SPELLED))
+
+    def refuse(exchange: Exchange) -> None:
+        asked = exchange.request.json.get("prompt", "a cat 1") if exchange.request.body else "a cat 1"
+        said = [*SPELLED.values()][int(asked.removeprefix("a cat ")) - 1]
+        text = json.dumps({"code": 400, "message": f"bad: {said}", "data": {"error": said}}).encode()
+        line = said.replace("\n", " ")
+        headers = (f"X-Echo: {line}", f"Set-Cookie: key={line}", f"Location: https://x.example/?k={line}")
+        exchange.answer(Answer(400 if exchange.request.endpoint == "submit" else 500, text, headers))
+
+    stage.fake.on("submit", refuse)
+    stage.fake.on("balance", refuse)
     for command in ("batch jobs.jsonl -o out -v --log-file log.txt", "batch jobs.jsonl -o out2 --json", "doctor"):
         assert stage.run(command).code in (5, 6)  # ``run`` looks for the key
+    assert stage.fake.count("submit") == 2 * len(SPELLED)
 
 
-@pytest.mark.parametrize("spelled", SPELLED)
 @pytest.mark.parametrize("status", ["failed", "completed"])
-def test_a_task_that_says_the_key_back(stage: Stage, spelled: str, status: str) -> None:
+def test_a_task_that_says_the_key_back(stage: Stage, status: str) -> None:
     """In its error, its model, the URLs of its images; then on the gallery's page."""
-    said = SPELLED[spelled]
-    name = stage.task()
-    task = stage.fake.tasks[name]
-    task.fate, task.error, task.model = status, f"worker saw {said}", said
-    task.outputs = [f"http://localhost:9/{said}.png?k={said}"]
-    for command in ("status", f"status {name} --json", f"wait {name} -o out -v --log-file log.txt", "gallery out"):
+    names = [stage.task() for _ in SPELLED]
+    for name, said in zip(names, SPELLED.values(), strict=True):
+        task = stage.fake.tasks[name]
+        task.fate, task.error, task.model = status, f"worker saw {said}", said
+        task.outputs = [f"http://localhost:9/{said}.png?k={said}"]
+    ids = " ".join(names)
+    for command in ("status", f"status {ids} --json", f"wait {ids} -o out -v --log-file log.txt", "gallery out"):
         stage.run(command)
 
 
@@ -256,8 +264,7 @@ BAD_PROXIES = {
 }
 
 
-@pytest.mark.parametrize("proxy", BAD_PROXIES)
-@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize(("proxy", "variable"), [*zip(BAD_PROXIES, cycle(["HTTPS_PROXY", "all_proxy"]), strict=False)])
 def test_a_proxy_that_is_none_is_named_with_its_variable(stage: Stage, proxy: str, variable: str) -> None:
     ended = stage.run(
         "batch jobs.jsonl -o out --price 0.01 --allow-custom-host",

@@ -82,13 +82,14 @@ class Stage:
         *,
         base_url: str | None = None,
         env: Mapping[str, str | None] | None = None,
-        stdin: str = "",
+        stdin: str | bytes = "",
         timeout: float = 60.0,
         scale: float | None = None,
         most_megabytes: float | None = None,
     ) -> Finished:
         """Run one command line to its end, and look at what it printed."""
-        started = self._start(command, self.environment(base_url, env), stdin.encode(), scale)
+        data = stdin if isinstance(stdin, bytes) else stdin.encode()
+        started = self._start(command, self.environment(base_url, env), data, scale)
         out, err = started.to_its_end(timeout)
         ended = Finished(started.wait(), out, err, started.seconds)
         check_text(ended, annotations="github" in started.arguments)
