@@ -137,7 +137,7 @@ SUBMISSIONS = [
     Row("key-refused", "submit:401", 4, 0, ("wavespeed_api_key",), jobs=40, requests=40),
     Row("key-forbidden", "submit:403", 4, 0, ("api key",), jobs=40, requests=40),
     slow(Row("key-refused-in-envelope", "submit:envelope=401", 4, 0)),
-    Row("key-refused-midway", "submit:401:after=4", 4, 4, ("cat1",), jobs=40, requests=80, files=0,
+    Row("key-refused-midway", "submit:401:after=4", 4, 4, ("not collected yet: cat",), jobs=40, requests=80, files=0,
         service={"service_time": 60.0}),
     Row("no-credit-402", "submit:402:after=2", 8, 2, ("credit",), jobs=8, slow=True),
     Row("no-credit-words", "submit:400=Insufficient~credits.~Please~top~up.:after=2", 8, 2, ("credit",), jobs=8),

@@ -15,6 +15,7 @@ from pathlib import Path
 from flux_lora_cli.commands.app import COMMANDS as _COMMANDS
 from flux_lora_cli.errors import ExitCode
 from flux_lora_cli.service.models import Models
+from tests.support.forks import Command
 
 ROOT = Path(__file__).parents[2]
 README, LANGUAGE = ROOT / "README.md", ROOT / "presets" / "README.md"
@@ -75,15 +76,9 @@ def examples(help_text: str) -> list[str]:
 
 def help_of(*command: str, columns: int = 80) -> str:
     """The help of a command as a page shows it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flux_lora_cli", *command, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "dumb", "NO_COLOR": "1"},
-    )
-    return "\n".join(line.rstrip() for line in done.stdout.strip("\n").splitlines()) + "\n"
+    env = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb", "NO_COLOR": "1"}
+    out, _ = Command([*command, "--help"], cwd=ROOT, env=env).to_its_end(60.0)
+    return "\n".join(line.rstrip() for line in out.strip("\n").splitlines()) + "\n"
 
 
 # ---- what the README has to show ---------------------------------------------------------
