@@ -273,7 +273,7 @@ class Interrupted(FluxLoraError, code="interrupted", exit_code=ExitCode.INTERRUP
 
 
 class Terminated(FluxLoraError, code="terminated", exit_code=ExitCode.TERMINATED, advice=Advice.RERUN):
-    """SIGTERM or SIGHUP."""
+    """SIGTERM, SIGHUP or the like."""
 
 
 class OutputClosed(FluxLoraError, code="output_closed", exit_code=ExitCode.CLOSED_OUTPUT, advice=Advice.RERUN):

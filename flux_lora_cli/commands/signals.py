@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first ends a run in good order, the next one the process at once."""
+"""Ctrl-C, SIGTERM and their like: the first ends a run in good order, the next one the process at once."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds within which further signals belong to the first: a wrapper and the terminal both pass on one Ctrl-C.
 TOGETHER = 0.5
+#: What ends a process that does not handle it; batch systems announce the end of a job's time by the last four.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU")
 
 
 class Ended(BaseException):
@@ -36,8 +38,8 @@ class Signals:
         self._resume = ""
 
     def catch(self) -> None:
-        """Take over SIGINT, SIGTERM and SIGHUP."""
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        """Take over the signals of NAMES."""
+        for name in NAMES:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)

@@ -36,7 +36,8 @@ def ended_by(process: subprocess.Popen[str], *numbers: int, pause: float = 0.0) 
         ([signal.SIGTERM], 143),
         ([signal.SIGTERM, signal.SIGTERM], 143),  # a wrapper and the terminal's group: one signal
         pytest.param([signal.SIGINT, signal.SIGINT], 130, marks=pytest.mark.slow),
-        pytest.param([signal.SIGHUP], 143, marks=pytest.mark.slow),
+        ([signal.SIGUSR1], 143),  # as a batch system announces that a job's time is over
+        *(pytest.param([n], 143, marks=pytest.mark.slow) for n in (signal.SIGHUP, signal.SIGXCPU, signal.SIGALRM)),
     ],
 )
 def test_the_first_signal_ends_in_good_order(stages: MakeStage, numbers: list[int], code: int) -> None:
