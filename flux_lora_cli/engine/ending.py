@@ -20,6 +20,7 @@ from flux_lora_cli.errors import (
     DeadlineError,
     ExitCode,
     FluxLoraError,
+    FolderError,
     HeldError,
     Incomplete,
     NsfwFlagged,
@@ -189,7 +190,8 @@ def _ways_of_tasks(
     paid_twice = command != "wait" and bool(left.paid or left.held)
     if left.paid or left.held:
         # The same command would pay again, so what its error says about repeating it does not hold.
-        error.hint = error.hint if error.advice is Advice.FIX else ""
+        keep = error.advice is Advice.FIX and not isinstance(error, FolderError)
+        error.hint = error.hint if keep else ""
         error.advice = Advice.DECIDE if error.exit_code is ExitCode.UNKNOWN else Advice.WAIT
     elif error.exit_code is ExitCode.INCOMPLETE and command != "wait":
         error.advice = Advice.FIX

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 from decimal import Decimal
 
 import pytest
@@ -132,6 +133,25 @@ def test_no_advice_leads_to_paying_again(stages: MakeStage, command: str) -> Non
     if command.startswith("submit"):
         assert re.search(rf"flux-lora wait .*{stage.fake.charges[0]}", done.err)
         assert not re.search(r"same command|run again|--retry", done.err, re.IGNORECASE)
+
+
+def test_a_paid_submission_whose_ledger_is_locked_is_not_to_be_repeated(stages: MakeStage) -> None:
+    stage = stages(1)
+    locks = []
+
+    def lock(exchange: Exchange) -> None:
+        answer = exchange.carried()
+        (ledger,) = stage.state.rglob("ledger.sqlite3")
+        locks.append(sqlite3.connect(ledger, isolation_level=None, check_same_thread=False))
+        locks[0].execute("BEGIN IMMEDIATE")
+        exchange.answer(answer)
+
+    stage.fake.on("submit", lock)
+    done = stage.run("submit 'a cat'")
+    locks[0].close()
+    assert done.code == 7, done.err
+    assert f"flux-lora wait {stage.fake.charges[0]}" in done.err
+    assert not re.search(r"run again|same command", done.err)
 
 
 @pytest.mark.parametrize("refusal", ["redirect=portal", "400", pytest.param("422", marks=pytest.mark.slow)])
