@@ -114,6 +114,8 @@ SUBMISSIONS = [
     Row("no-list-to-search", "submit:503-after:1 list:404", 13, 1, ("cat1",), files=0, scale=1, seconds=10, posts=1),
     Row("no-list-resubmit", "submit:503:1 list:403", 0, 1, ("could be checked",), command=RESUBMIT, scale=1,
         seconds=15, posts=2),
+    Row("search-cut-short", "submit:503-after:1 list:stall", 13, 1, ("cat1", "--timeout"), ("resubmit",), files=0,
+        command=f"{BATCH} --timeout 30", posts=1),
     Row("list-never-answers", "submit:503 list:503", 13, 0, ("cat1",), scale=SEARCH, posts=1, requests=120),
     slow(Row("list-bomb", "submit:503-after:1 list:bomb=100:2", 0, 1, scale=60, megabytes=300, posts=1)),
     slow(Row("list-html", "submit:503-after:1 list:html:3", 0, 1, scale=60, posts=1)),

@@ -299,6 +299,18 @@ def test_a_folder_that_goes_away_ends_the_run_and_names_what_is_paid(stages: Mak
         stage.finish(6)
 
 
+def test_a_folder_that_is_unmounted_ends_the_run_and_names_what_is_paid(stages: MakeStage) -> None:
+    stage = stages(6, service_time=0.8)
+    stage.out.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(stage.out)], capture_output=True).returncode:
+        pytest.skip("only root can mount")
+    process = running(stage, 3, command=f"{BATCH} --concurrency 3 --poll-interval 0.2")
+    subprocess.run(["umount", "-l", str(stage.out)], check=True)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, list(stage.out.iterdir())) == (7, []), err
+    assert all(task in err for task in stage.fake.charges), err
+
+
 def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage) -> None:
     stage = stages(2)
     finished(stage, 2)
