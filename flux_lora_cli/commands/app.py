@@ -7,8 +7,10 @@ How to add a command: give it a line in ``COMMANDS`` (``"preset check"`` for a c
 
     @command                                # from options.py
     def verify(
-        folder: Annotated[Path, typer.Argument(metavar="DIR", parser=Path, help="The output folder.")],
-        service: ServiceOptions,            # groups of options: dataclasses of options.py and generate.py
+        folder: Folder,                     # arguments and options: argument(), option(), flag(), words(); those that
+        strict: Annotated[bool, advanced_flag("--strict", "…")] = False,    # several commands have are in options.py
+        *,
+        service: ServiceOptions,            # groups of options: dataclasses
         console: Console,                   # where everything that is said goes
     ) -> int:                               # the exit code; or raise a FluxLoraError
         \"\"\"Check every file against the manifest.
@@ -17,13 +19,9 @@ How to add a command: give it a line in ``COMMANDS`` (``"preset check"`` for a c
         \"\"\"
         from flux_lora_cli.folder.verify import verify_folder    # heavy imports inside
 
-- Arguments and options of text take ``parser=str``, paths ``parser=Path``: names that are not UTF-8 get through.
-- Options that few users need: ``advanced(...)`` in place of ``typer.Option(...)``. Words: a ``Literal`` with
-  ``metavar="A|B", parser=word(X)``. Defaults stand in the help text.
 - Results: ``console.result(line)`` and ``console.event(Record(kind, {...}))``; both are always called, each prints in
   its own mode. Messages: ``console.info``, ``warn``, ``explain``. Counts for the last line: ``console.summary``.
-- The service: ``with connected(service, console) as connection``. A run that can be stopped:
-  ``with console.signals.stopping(console, resume) as stop``.
+- The service: ``with connected(service, console) as (client, name)``. A run: ``with running(...) as run``.
 """
 
 from __future__ import annotations
@@ -31,8 +29,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from typing import Any
@@ -42,9 +41,8 @@ import typer
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.options import command
 from flux_lora_cli.commands.signals import Ended
-from flux_lora_cli.commands.usage import unknown_command, wrong_usage
 from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, UsageError
-from flux_lora_cli.text import mask_secrets
+from flux_lora_cli.text import mask_secrets, nearest, printable
 
 PROGRAM = "flux-lora"
 _MAKE, _RESULTS, _SERVICE = "Make images", "Results", "Service and tools"
@@ -78,9 +76,17 @@ _HELP = {
     "preset": "Work on presets without spending anything.",
 }
 _EPILOG = "flux-lora help COMMAND shows the options of a command, flux-lora help exit-codes the exit codes."
+_COMPLETING = "_FLUX_LORA_COMPLETE"
 _FLAG = re.compile(r"--(quiet|verbose|no-color|json)|-[qv]+|--log-file=.*", re.DOTALL)
 #: What these print comes from Typer.
 _TELLING = frozenset(("-h", "--help", "--version", "--show-completion", "--install-completion"))
+#: A dash with words behind it is a prompt, not an option.
+_PROMPT = re.compile(r"-(?!-?[A-Za-z][\w-]*=).*\s.*", re.DOTALL)
+_PRESETS = (".yaml", ".yml", ".txt", ".csv", ".jsonl")
+_API_KEY = (
+    "the key is never an option's value: other users of this machine could read it in the process list",
+    "Set WAVESPEED_API_KEY, or put the key in a file and add --api-key-file FILE.",
+)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,7 +95,6 @@ def run(arguments: Sequence[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.json = "--json" in options
     console.signals.catch()
-    console.closed = sys.stdout is None
     telling = _split_general(list(options))[1][:1] == ["help"] or not _TELLING.isdisjoint(options)
     code = (_told if telling else _guarded)(arguments, console)
     console.finish(code)
@@ -107,7 +112,7 @@ def _told(arguments: Sequence[str], console: Console) -> int:
     with redirect_stdout(io.StringIO()) as text:
         code = _guarded(arguments, console)
     if text.getvalue():
-        console.document(text.getvalue())
+        console.result(text.getvalue().rstrip("\n"))
         if console.json:
             from flux_lora_cli.engine.events import Record
 
@@ -140,15 +145,14 @@ def _dispatch(arguments: list[str], console: Console) -> int:
     leading, words = _split_general(arguments)
     if words[:1] == ["help"]:
         if words[1:] == ["exit-codes"]:
-            print(exit_codes())  # noqa: T201 - help is caught, or goes to a terminal
+            print("\n".join(f"{code.value:>4}  {code.meaning}" for code in ExitCode))  # noqa: T201 - as help is
             return 0
         words = [*words[1:], "--help"]
-    completing = "_FLUX_LORA_COMPLETE" in os.environ
-    if completing or not words or words[0] in _TELLING:
-        return _run_whole(_whole(_completed_command() if completing else ""), [*leading, *words], console)
+    if _COMPLETING in os.environ or not words or words[0] in _TELLING:
+        return _run_whole(_whole(_completed_command()), [*leading, *words], console)
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
-        raise unknown_command(words, [name for name in COMMANDS if " " not in name])
+        raise _unknown_command(words, [name for name in COMMANDS if " " not in name])
     members = [each.partition(" ")[2] for each in COMMANDS if each.startswith(f"{name} ")]
     if members:
         more, rest = _split_general(rest)
@@ -156,7 +160,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
         if not rest or rest[0] in _TELLING:
             return _run_whole(_whole(prefix=name), [*leading, *rest], console, f"{PROGRAM} {name}")
         if rest[0] not in members:
-            raise unknown_command(rest, members, f"{PROGRAM} {name}")
+            raise _unknown_command(rest, members, f"{PROGRAM} {name}")
         name, rest = f"{name} {rest[0]}", rest[1:]
     function, examples = _load(name)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -165,7 +169,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
     try:
         code = app([*leading, *rest], prog_name=path, standalone_mode=False, obj=console)
     except typer.TyperException as error:
-        raise wrong_usage(error, rest, path, function) from None
+        raise _wrong_usage(error, rest, path) from None
     return code if isinstance(code, int) else 0
 
 
@@ -198,9 +202,9 @@ def _register(app: typer.Typer, name: str, function: Callable[..., Any], example
     lines = ["Examples:", *(f"$ {line.strip()}" for line in examples.strip().splitlines())]
     app.command(
         name.rpartition(" ")[2],
-        help=_plain("\n\n".join(paragraphs).strip()),
-        short_help=_plain(COMMANDS[name][0]),
-        epilog=_plain("\n".join(lines)) if examples else None,
+        help=_unmarked("\n\n".join(paragraphs).strip()),
+        short_help=_unmarked(COMMANDS[name][0]),
+        epilog=_unmarked("\n".join(lines)) if examples else None,
         rich_help_panel=COMMANDS[name][1] or None,
         add_help_option=False,  # ours is one of the general options
     )(function)
@@ -218,8 +222,8 @@ def _whole(loaded: str = "", prefix: str = "") -> typer.Typer:
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         add_help_option=False,
-        help=_plain(_HELP[prefix]),
-        epilog=None if prefix else _plain(_EPILOG),
+        help=_unmarked(_HELP[prefix]),
+        epilog=None if prefix else _unmarked(_EPILOG),
     )
     app.callback()(command(_nothing))
     start = f"{prefix} " if prefix else ""
@@ -227,7 +231,7 @@ def _whole(loaded: str = "", prefix: str = "") -> typer.Typer:
         if name in _HELP:
             app.add_typer(_whole(loaded, name), name=name, short_help=COMMANDS[name][0], rich_help_panel=_MAKE)
         else:
-            _register(app, name, _load(name)[0] if name == loaded else _stub(name))
+            _register(app, name, _load(name)[0] if name == loaded else _nothing)
     return app
 
 
@@ -235,15 +239,8 @@ def _nothing() -> int:
     return 0
 
 
-def _stub(name: str) -> Callable[[], None]:
-    def stub() -> None: ...
-
-    stub.__doc__ = COMMANDS[name][0]
-    return stub
-
-
 def _run_whole(app: typer.Typer, words: list[str], console: Console, path: str = PROGRAM) -> int:
-    bare = not set(words) & _TELLING and "_FLUX_LORA_COMPLETE" not in os.environ
+    bare = not set(words) & _TELLING and _COMPLETING not in os.environ
     with redirect_stdout(io.StringIO() if bare else sys.stdout) as text:
         app([*words, "--help"] if bare else words, prog_name=path, standalone_mode=False, obj=console)
     if not bare:
@@ -253,21 +250,64 @@ def _run_whole(app: typer.Typer, words: list[str], console: Console, path: str =
 
 
 def _completed_command() -> str:
-    """The command on the line that the shell wants completed."""
+    """The command on the line that the shell wants completed; "" where none does."""
     line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
     words = [word for word in line.split()[1:] if not word.startswith("-")]
     pair = " ".join(words[:2])
-    return pair if pair in COMMANDS else (words or [""])[0]
+    if _COMPLETING not in os.environ or not words:
+        return ""
+    return pair if pair in COMMANDS else words[0]
 
 
-def _plain(text: str) -> str:
+def _unmarked(text: str) -> str:
     """``text`` as rich's markup shows it unchanged."""
     return text.replace("[", "\\[")
 
 
-def exit_codes() -> str:
-    """The table of exit codes, one per line."""
-    return "\n".join(f"{code.value:>4}  {code.meaning}" for code in ExitCode)
+# ---- errors ----------------------------------------------------------------------------------
+
+
+def _unknown_command(words: Sequence[str], commands: Iterable[str], path: str = PROGRAM) -> UsageError:
+    """The error of a first word that is not a command."""
+    word, shown = words[0], printable(words[0])
+    if word.startswith("-"):
+        name = printable(word.partition("=")[0])
+        if name == "--api-key":
+            return UsageError(*_API_KEY)
+        hint = f"Options of a command stand behind it: {path} COMMAND {name} …; see {path} --help"
+        return UsageError(f"unknown option {name} before the command", hint)
+    near = nearest(word, commands)
+    hint = f"See: {path} --help"
+    if not near and path == PROGRAM and word.lower().endswith(_PRESETS):
+        hint = f"To run a preset: {PROGRAM} batch {shlex.quote(word)}"
+    elif not near and path == PROGRAM and " " in word:
+        hint = f"To submit a prompt: {PROGRAM} submit {shlex.quote(word)}"
+    return UsageError(f"unknown command '{shown}'" + (f"; did you mean '{near}'?" if near else ""), hint)
+
+
+def _wrong_usage(error: typer.TyperException, words: Sequence[str], path: str) -> UsageError:
+    """The error that Typer found, in our words.
+
+    Args:
+        words: the command's arguments.
+        path: what the command is called (``flux-lora preset check``).
+    """
+    see = f"See: {path} --help"
+    option = getattr(error, "option_name", None)
+    if option is None or not hasattr(error, "possibilities"):
+        message = error.format_message().rstrip(".")
+        return UsageError(message[:1].lower() + message[1:], see)
+    if option == "--api-key":
+        return UsageError(*_API_KEY)
+    prompt = next((word for word in words if _PROMPT.fullmatch(word)), None)
+    if prompt is not None:
+        return UsageError(
+            f"'{printable(prompt)}' begins with a dash, and so reads as an option",
+            f"Write -- before it: {path} [OPTIONS] -- {shlex.quote(printable(prompt))}",
+        )
+    near = nearest(option, error.possibilities or ())
+    hint = f"; did you mean '{near}'?" if near else ""
+    return UsageError(f"unknown option {printable(option)}{hint}", see)
 
 
 def _bug(error: Exception, console: Console) -> int:
@@ -278,10 +318,6 @@ def _bug(error: Exception, console: Console) -> int:
     if os.environ.get("FLUX_LORA_DEBUG"):
         console.complain(mask_secrets(traceback.format_exc()).replace(key, "***").rstrip())
     what = mask_secrets(f"{type(error).__name__}: {error}").replace(key, "***")
-    console.error(
-        FluxLoraError(
-            f"internal error: {what}",
-            "A bug: FLUX_LORA_DEBUG=1 shows where. Tasks may have been submitted; see `flux-lora status` first.",
-        )
-    )
+    hint = "A bug: FLUX_LORA_DEBUG=1 shows where. Tasks may have been submitted; see `flux-lora status` first."
+    console.error(FluxLoraError(f"internal error: {what}", hint))
     return ExitCode.INTERNAL

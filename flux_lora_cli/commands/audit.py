@@ -7,18 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from flux_lora_cli.commands.ci import Reports, Verdict, junit_report, write_place
-from flux_lora_cli.commands.connection import check, connected, service_name
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import ServiceOptions, command
-from flux_lora_cli.commands.show import meter, plain, some
+from flux_lora_cli.commands.ci import Reports, Verdict
+from flux_lora_cli.commands.console import Console, counts_text, plain, some
+from flux_lora_cli.commands.options import Junit, ServiceOptions, argument, command, flag, option
+from flux_lora_cli.commands.running import check, connected, service_name
 from flux_lora_cli.commands.values import bad
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
 from flux_lora_cli.engine.events import Record
-from flux_lora_cli.errors import (  # fmt: skip
+from flux_lora_cli.errors import (
     ExitCode,
     FluxLoraError,
     FolderBusy,
@@ -55,15 +52,12 @@ def _date(text: Any) -> datetime:
 @command
 def audit(
     *,
-    folders: Annotated[list[Path] | None, typer.Argument(metavar="DIR", help="Output folders.")] = None,
+    folders: Annotated[list[Path] | None, argument("DIR", "Output folders.", Path)] = None,
     since: Annotated[
-        datetime | None,
-        typer.Option("--since", metavar="DATE", parser=_date, help="Also find charges that no folder knows."),
+        datetime | None, option("--since", "DATE", "Also find charges that no folder knows.", _date)
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Check every folder ever used, and what submit made.")
-    ] = False,
-    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write a JUnit report.")] = None,
+    everything: Annotated[bool, flag("--all", "Check every folder ever used, and what submit made.")] = False,
+    junit: Junit = None,
     service: ServiceOptions,
     console: Console,
 ) -> int:
@@ -78,21 +72,24 @@ def audit(
     if not folders and not everything:
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
     check(service, console)
-    name, progress = service_name(service), meter(console)
-    with Reports(junit, False, console):
+    name, progress = service_name(service), console.meter()
+    with Reports(junit, False, console) as reports:
         books = list(_read_all(folders or [], name, everything, console))
         since = since or (first_submission(books) if everything else None)
-        with connected(service, console) as connection:
-            auditor = Auditor(connection.client, lambda done: progress(f"{counted(done, 'task')} looked up"))
+        with connected(service, console) as (client, _):
+            auditor = Auditor(client, lambda done: progress(f"{counted(done, 'task')} looked up"))
             report = auditor.audit(books, name, since=since)
-    recorded = 0
-    try:
-        recorded = record_refunds(books, report.refunds, name)
-    except (FolderError, FolderBusy) as error:
-        console.warn(f"refunds were not recorded: {error.message}", "refunds")
-    _tell(report, recorded, console)
-    if junit is not None:
-        _write_junit(junit, books, report, console)
+        recorded = 0
+        try:
+            recorded = record_refunds(books, report.refunds, name)
+        except (FolderError, FolderBusy) as error:
+            console.warn(f"refunds were not recorded: {error.message}", "refunds")
+        _tell(report, recorded, console)
+        wrong = {id(each.record): each for each in report.findings if each.exit_code is not ExitCode.OK}
+        shown = books[0].path if len(books) == 1 else None
+        records = [record for each in books for record in each.records]
+        verdicts = [(record, _verdict(wrong.get(id(record)))) for record in records]
+        reports.write_verdicts(verdicts, shown or Path())
     return _conclude(report, console)
 
 
@@ -101,11 +98,8 @@ def _read_all(folders: Sequence[Path], service: str, everything: bool, console: 
     from flux_lora_cli.engine.audit import own_books, read_books
     from flux_lora_cli.folder.state import remembered_folders
 
-    seen = set[Path]()
-    for folder in [*folders, *(remembered_folders() if everything else ())]:
-        if folder.resolve() in seen:
-            continue
-        seen.add(folder.resolve())
+    remembered = remembered_folders() if everything else []
+    for folder in {each.resolve(): each for each in [*remembered, *reversed(folders)]}.values():
         try:
             yield read_books(folder, service)
         except FluxLoraError as error:
@@ -132,10 +126,10 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
     if recorded:
         console.info(f"{counted(recorded, 'refund')} recorded")
     counts = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}
-    rest = ", ".join(f"{counts[kind]:,} {kind.replace('_', ' ')}" for kind in KINDS if counts[kind])
     sums = f"{dollars(report.charged)} charged, {dollars(report.refunded)} refunded"
     sandbox = " (sandbox: no real money)" if console.summary.get("sandbox") else ""
-    console.info(f"{counted(report.tasks, 'task')} checked, {sums}: {rest or 'all as it should be'}{sandbox}")
+    found = counts_text(counts, "all as it should be")
+    console.info(f"{counted(report.tasks, 'task')} checked, {sums}: {found}{sandbox}")
     usd = {"charged_usd": decimal(report.charged), "refunded_usd": decimal(report.refunded)}
     console.summary.update(tasks=report.tasks, **usd, refunds_recorded=recorded, **counts)
 
@@ -148,17 +142,8 @@ def _line(finding: Finding) -> str:
     return plain(f"{finding.kind.replace('_', ' ')}: {job}{where}: {finding.message}{ids}")
 
 
-def _write_junit(path: Path, books: Sequence[Books], report: Report, console: Console) -> None:
-    bad_ones = {id(finding.record): finding for finding in report.findings if finding.exit_code is not ExitCode.OK}
-    verdicts = []
-    for record in (record for each in books for record in each.records):
-        finding = bad_ones.get(id(record))
-        verdicts.append((record, Verdict("failure", finding.kind, finding.message) if finding else Verdict("passed")))
-    shown = books[0].path if len(books) == 1 else None
-    try:
-        write_place(path, junit_report(verdicts, shown or Path()))
-    except OSError as error:
-        console.warn(f"--junit {path}: not written: {(error.strerror or str(error)).lower()}", "junit")
+def _verdict(finding: Finding | None) -> Verdict:
+    return Verdict("passed") if finding is None else Verdict("failure", finding.kind, finding.message)
 
 
 def _conclude(report: Report, console: Console) -> int:

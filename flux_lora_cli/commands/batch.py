@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from flux_lora_cli.commands import completion
-from flux_lora_cli.commands.connection import check, default_folder, service_name
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import GenerateOptions, check_text, load_options
-from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, SpendOptions, advanced, command
-from flux_lora_cli.commands.values import count, word
-from flux_lora_cli.errors import UsageError
+from flux_lora_cli.commands.console import Console, some
+from flux_lora_cli.commands.inputs import check_text, load_options, selection
+from flux_lora_cli.commands.options import (
+    Files,
+    GenerateOptions,
+    JobsOptions,
+    Junit,
+    Only,
+    OnlyFile,
+    SaveOptions,
+    ServiceOptions,
+    SpendOptions,
+    advanced,
+    advanced_flag,
+    advanced_words,
+    command,
+    flag,
+)
+from flux_lora_cli.commands.running import (
+    check,
+    confirmed,
+    default_folder,
+    run_settings,
+    running,
+    service_name,
+    tell_end,
+)
+from flux_lora_cli.errors import ExitCode, UsageError
 from flux_lora_cli.text import counted, slug
 
 if TYPE_CHECKING:
+    from flux_lora_cli.commands.ci import Reports
     from flux_lora_cli.engine.assemble import Result
     from flux_lora_cli.engine.events import Plan
     from flux_lora_cli.engine.plan import BatchPlan
     from flux_lora_cli.engine.settings import Settings
-    from flux_lora_cli.presets.load import Loaded, LoadOptions
+    from flux_lora_cli.presets.load import Loaded
 
 EXAMPLES = """
 flux-lora batch posters.yaml --sandbox
@@ -35,73 +59,41 @@ flux-lora batch posters.yaml --only "dawn/*" --retry-failed
 """
 
 Format = Literal["text", "github"]
+#: More parts than this is a slip of the finger.
+MAX_PARTS = 10_000
+#: (index variable, count variable, index of the first part, engine). In this order, for engines nest.
+#: [documentation of each: GitLab CI predefined variables; Slurm job arrays; AWS Batch array jobs; Kubernetes Jobs]
+ENGINES = (
+    ("CI_NODE_INDEX", "CI_NODE_TOTAL", 1, "GitLab CI"),
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", None, "Slurm"),
+    ("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", 0, "AWS Batch"),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", 0, "Kubernetes"),
+)
+_SHARD = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{1,6})")
 
 
 @dataclass
-class BatchOptions:
+class BatchOptions(JobsOptions):
     """On batch alone."""
 
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only",
-            metavar="GLOB",
-            parser=str,
-            autocompletion=completion.job_ids,
-            help="Only these job IDs; repeatable.",
-        ),
-    ] = None
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Submit failed jobs again.")] = False
-    only_file: Annotated[
-        str | None,
-        advanced(
-            "--only-file", metavar="FILE", parser=str, help="Only the job IDs in FILE, one per line; - for stdin."
-        ),
-    ] = None
-    shard: Annotated[
-        str | None, advanced("--shard", metavar="K/N|auto", parser=str, help="Make the K-th of N parts.")
-    ] = None
-    verify: Annotated[bool, advanced("--verify", help="Read every byte of the saved images first.")] = False
+    only: Only = None
+    retry_failed: Annotated[bool, flag("--retry-failed", "Submit failed jobs again.")] = False
+    only_file: OnlyFile = None
+    shard: Annotated[str | None, advanced("--shard", "K/N|auto", "Make the K-th of N parts.")] = None
+    verify: Annotated[bool, advanced_flag("--verify", "Read every byte of the saved images first.")] = False
     adopt: Annotated[
         list[str] | None,
         advanced(
-            "--adopt",
-            metavar="JOB=ID",
-            parser=str,
-            autocompletion=completion.adoptions,
-            help="Take task ID as this job's; repeatable.",
+            "--adopt", "JOB=ID", "Take task ID as this job's; repeatable.", complete=completion.adoptions
         ),
-    ] = None
-    max_jobs: Annotated[
-        int,
-        advanced(
-            "--max-jobs", metavar="N", parser=count(10_000_000), show_default=False,
-            help="Refuse presets of more jobs (default: 1,000).",
-        ),
-    ] = 1000  # fmt: skip
-    expand: Annotated[bool, advanced("--expand", help="Expand prompts of .txt, .csv and .jsonl, too.")] = False
-    junit: Annotated[Path | None, advanced("--junit", metavar="FILE", parser=Path, help="Write a JUnit report.")] = None
-    format: Annotated[
-        Format,
-        advanced(
-            "--format", metavar="text|github", parser=word(Format), show_default=False,
-            help="github: print errors as annotations, too.",
-        ),
-    ] = "text"  # fmt: skip
+    ] = None  # fmt: skip
+    junit: Junit = None
+    format: Annotated[Format, advanced_words("--format", Format, "github: print errors as annotations, too.")] = "text"
 
 
 @command
 def batch(
-    presets: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE",
-            parser=str,
-            help="Presets, .txt, .csv, .jsonl, or - (JSON Lines).",
-            show_default=False,
-            autocompletion=completion.preset_files,
-        ),
-    ],
+    presets: Files,
     options: BatchOptions,
     spend: SpendOptions,
     save: SaveOptions,
@@ -115,17 +107,16 @@ def batch(
     as it is surely on disk.
     """
     from flux_lora_cli.commands.ci import Reports
-    from flux_lora_cli.commands.running import run_settings
     from flux_lora_cli.presets.load import load_presets
 
     check(service, console)
-    check_text("--only", *(options.only or ()))
     check_text("--adopt", *(options.adopt or ()))
-    shard, engine = _shard(options.shard)
+    shard, engine = (None, None) if options.shard is None else parse_shard(options.shard)
     settings = run_settings(spend, save, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
-    folder = _folder(presets, save.output, service)
+    folder = save.output or _default_folder(presets, service)
     with Reports(options.junit, options.format == "github", console) as reports:
-        load = _load_options(presets, generate, options, service)
+        chosen = selection(presets, options, options.only, options.only_file)
+        load = load_options(generate, service, **chosen)
         loaded = load_presets(*presets, options=load, allow=generate.allow_path or ())
         for note in loaded.notes:
             console.note(note)
@@ -141,46 +132,79 @@ def batch(
         if spend.dry_run:
             return _dry_run(loaded, folder, service, settings, how, console)
         how |= {"verify": options.verify, "engine": engine, "sources": loaded.sources}
-        result = _run(loaded, folder, settings, how, spend, service, console, github=options.format == "github")
-        code = _report(result, folder, console, reports, sandbox=service.sandbox)
-        reports.write(result, folder, sandbox=service.sandbox)
-    return code
+        run = _Run(loaded, folder, settings, spend, service, console)
+        return run.report(run.make(how, github=options.format == "github"), reports)
 
 
-def _run(
-    loaded: Loaded,
-    folder: Path,
-    settings: Settings,
-    how: dict[str, Any],
-    spend: SpendOptions,
-    service: ServiceOptions,
-    console: Console,
-    *,
-    github: bool,
-) -> Result:
-    from flux_lora_cli.commands.plan_words import multiplied, plan_lines
-    from flux_lora_cli.commands.running import confirmed, running
-    from flux_lora_cli.engine.batch import run_batch
+@dataclass
+class _Run:
+    """A batch that is not only planned."""
 
-    def confirm(event: Plan, plan: BatchPlan) -> bool:
-        for line in plan_lines(event, plan, loaded, sandbox=service.sandbox):
-            console.info(line)
+    loaded: Loaded
+    folder: Path
+    settings: Settings
+    spend: SpendOptions
+    service: ServiceOptions
+    console: Console
+
+    def make(self, how: dict[str, Any], *, github: bool) -> Result:
+        """Make what is not there."""
+        from flux_lora_cli.engine.batch import run_batch
+
+        resume = shlex.join(["flux-lora", *sys.argv[1:]])
+        with running(self.service, self.console, resume=resume, github=github) as run:
+            return run_batch(
+                self.loaded.jobs, run.client, run.service, self.folder, self.settings, observer=run.observer,
+                confirm=self._confirm, confirm_orphans=self._confirm_orphans, stop=run.stop, **how,
+            )  # fmt: skip
+
+    def _confirm(self, event: Plan, plan: BatchPlan) -> bool:
+        from flux_lora_cli.commands.reporter import multiplied, plan_lines
+
+        if not event.to_submit:
+            return True
+        for line in plan_lines(event, plan, self.loaded, sandbox=self.service.sandbox):
+            self.console.info(line)
         cost = None if event.cost_usd is None else Decimal(event.cost_usd)
-        return confirmed(event.images, cost, spend, console, multiplied(event, loaded))
+        return confirmed(event.images, cost, self.spend, self.console, multiplied(event, self.loaded))
 
-    resume = shlex.join(["flux-lora", *sys.argv[1:]])
-    with running(service, console, resume=resume, github=github) as run:
-        return run_batch(
-            loaded.jobs, run.client, run.service, folder, settings,
-            observer=run.observer, confirm=confirm, stop=run.stop, **how,
-        )  # fmt: skip
+    def _confirm_orphans(self, jobs: list[str]) -> bool:
+        """Whether to buy what a folder without ledger and manifest may have; only somebody at a terminal can say."""
+        question = f"{self.folder} holds images of {some(jobs)}, but no ledger. Submit these jobs anew, and pay again?"
+        return self.console.interactive and self.console.ask(question)
+
+    def report(self, result: Result, reports: Reports) -> int:
+        """Say how the batch ended; the exit code."""
+        from flux_lora_cli.commands.reporter import duplicate_lines, money_words, summary_line
+        from flux_lora_cli.engine.budget import plain
+        from flux_lora_cli.folder.manifest import summary
+
+        console, sandbox = self.console, self.service.sandbox
+        line = summary_line(summary(result.records), result, sandbox=sandbox)
+        if result.exit_code is ExitCode.OK and not result.submitted:
+            console.info(f"all there: {line} ({self.folder}/manifest.json)")
+        else:
+            console.info(f"{line}\n  {self.folder}/manifest.json")
+            for each in duplicate_lines(result.plan):
+                console.info(each)
+        code = tell_end(result, console, also=reports.annotate)
+        console.summary.update(
+            duplicates=len(result.plan.duplicates) if result.plan else 0,
+            submitted=result.submitted,
+            resubmitted=result.resubmitted,
+            estimated_usd=None if result.estimated is None else plain(result.estimated),
+            charged_usd=None if result.charged is None or sandbox else plain(result.charged),
+            folder=str(self.folder),
+        )
+        reports.write(result, self.folder, money_words(result, sandbox=sandbox))
+        return code
 
 
 def _dry_run(
     loaded: Loaded, folder: Path, service: ServiceOptions, settings: Settings, how: dict[str, Any], console: Console
 ) -> int:
     """Print the plan; connect to nothing. Raises BudgetError where it is over a limit."""
-    from flux_lora_cli.commands.plan_words import plan_lines
+    from flux_lora_cli.commands.reporter import plan_lines
     from flux_lora_cli.engine.batch import plan_batch
     from flux_lora_cli.engine.events import Record
 
@@ -188,76 +212,82 @@ def _dry_run(
     console.event(event)
     for line in plan_lines(event, plan, loaded, sandbox=service.sandbox):
         console.result(line)
-    if console.verbose or console.json:
-        for work in plan.works:
-            record = work.record
-            console.result(f"  {record.state.value:<11} {record.name}")
-            console.event(Record("job", {"id": record.id, "state": record.state.value, "task": record.task_id}))
+    for record in [work.record for work in plan.works] if console.verbose or console.json else []:
+        console.result(f"  {record.state.value:<11} {record.name}")
+        console.event(Record("job", {"id": record.id, "state": record.state.value, "task": record.task_id}))
     console.summary.update({name: value for name, value in event.as_dict().items() if name != "event"})
     if problem is not None:
         raise problem
     return 0
 
 
-def _report(result: Result, folder: Path, console: Console, reports: Any, *, sandbox: bool) -> int:
-    """How the batch ended, in words and as a summary; the exit code."""
-    from flux_lora_cli.commands.plan_words import duplicate_lines, summary_line
-    from flux_lora_cli.commands.running import tell_end
-    from flux_lora_cli.engine.budget import plain
-    from flux_lora_cli.folder.manifest import summary
-
-    console.info(summary_line(summary(result.records), result, sandbox=sandbox))
-    console.info(f"  {folder}/manifest.json")
-    for line in duplicate_lines(result.plan):
-        console.info(line)
-    code = tell_end(result, console, also=reports.annotate)
-    console.summary.update(
-        duplicates=len(result.plan.duplicates) if result.plan else 0,
-        submitted=result.submitted,
-        resubmitted=result.resubmitted,
-        estimated_usd=None if result.estimated is None else plain(result.estimated),
-        charged_usd=None if result.charged is None or sandbox else plain(result.charged),
-        folder=str(folder),
-    )
-    return code
-
-
-def _load_options(
-    presets: list[str], generate: GenerateOptions, options: BatchOptions, service: ServiceOptions
-) -> LoadOptions:
-    from flux_lora_cli.commands.ids import read_bytes
-
-    if presets.count("-") + (options.only_file == "-") > 1:
-        raise UsageError("standard input (-) can be read only once")
-    return load_options(
-        generate,
-        service,
-        max_jobs=options.max_jobs,
-        expand=options.expand,
-        only=tuple(options.only or ()),
-        only_ids=None if options.only_file is None else read_only_file(options.only_file),
-        stdin=read_bytes() if "-" in presets else None,
-    )
-
-
-def read_only_file(path: str) -> list[str]:
-    """The job IDs of ``--only-file``. Raises NotFoundError, UsageError."""
-    from flux_lora_cli.commands.ids import read_lines, read_named_lines
-
-    return read_lines("job ID") if path == "-" else read_named_lines(path, "--only-file")
-
-
-def _folder(presets: list[str], output: Path | None, service: ServiceOptions) -> Path:
-    if output is not None:
-        return output
+def _default_folder(presets: list[str], service: ServiceOptions) -> Path:
     if len(presets) > 1:
         raise UsageError(f"{counted(len(presets), 'preset')} need an output folder", "Name it with -o DIR.")
     return default_folder(service, "stdin" if presets[0] == "-" else slug(Path(presets[0]).stem, 100))
 
 
-def _shard(text: str | None) -> tuple[tuple[int, int] | None, str | None]:
-    if text is None:
-        return None, None
-    from flux_lora_cli.commands.shards import engine_of, parse_shard
+# ---- shards ----------------------------------------------------------------------------------
 
-    return parse_shard(text), engine_of(text)
+
+def parse_shard(text: str, env: Mapping[str, str] = os.environ) -> tuple[tuple[int, int], str | None]:
+    """((K, N), K counting from 1; the engine that said so, None where the part is named).
+
+    Raises:
+        UsageError: not of the form, out of range, or ``auto`` where no engine says where we are.
+    """
+    if text.strip().lower() == "auto":
+        return _part_of_engine(env)
+    match = _SHARD.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"--shard {text!r}: write K/N (the first of four is 1/4), or auto")
+    return _checked(int(match[1]), int(match[2]), f"--shard {text}"), None
+
+
+def _part_of_engine(env: Mapping[str, str]) -> tuple[tuple[int, int], str]:
+    for index_name, count_name, first, engine in ENGINES:
+        if index_name in env:
+            index, count = _number(env, index_name), _number(env, count_name)
+            part = _slurm_part(env, index, count) if first is None else index - first + 1
+            return _checked(part, count, f"--shard auto ({engine})"), engine
+    names = ", ".join(name for name, *_ in ENGINES)
+    raise UsageError(
+        "--shard auto: no engine tells which part this is",
+        f"It is read from {names} and the matching counts; or write --shard K/N.",
+    )
+
+
+def _slurm_part(env: Mapping[str, str], index: int, count: int) -> int:
+    """The place of an element in its array, counting from 1.
+
+    An array with gaps (``--array=1,3,4,6``) tells its elements neither which they are nor of how many they once
+    were a part: all of them are refused, or some would make the jobs of others.
+    """
+    first = _number(env, "SLURM_ARRAY_TASK_MIN", 0)
+    step = max(1, _number(env, "SLURM_ARRAY_TASK_STEP", 1))
+    expected = first + step * (count - 1)
+    last = _number(env, "SLURM_ARRAY_TASK_MAX", expected)
+    if last != expected or (index - first) % step:
+        raise UsageError(
+            f"--shard auto (Slurm): an array of {count} from {first} to {last} has gaps, so which part"
+            f" element {index} makes is not known",
+            "Submit the whole range, like --array=1-4 (finished parts cost nothing), or name the part: --shard K/N.",
+        )
+    return (index - first) // step + 1
+
+
+def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = env.get(name, "")
+    if text.isascii() and text.isdigit():
+        return int(text)
+    if default is not None and not text:
+        return default
+    hint = "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
+    what = f"{name} is {text!r}, not a number" if text else f"{name} is not set"
+    raise UsageError(f"--shard auto: {what}", hint if name == "JOB_COMPLETIONS" else "")
+
+
+def _checked(part: int, parts: int, what: str) -> tuple[int, int]:
+    if not 1 <= parts <= MAX_PARTS or not 1 <= part <= parts:
+        raise UsageError(f"{what}: part {part} of {parts} does not exist; parts count from 1, at most {MAX_PARTS:,}")
+    return part, parts

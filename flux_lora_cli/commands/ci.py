@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import os
 import platform
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, UsageError
-from flux_lora_cli.folder.records import JobRecord, State, error_parts
+from flux_lora_cli.folder.manifest import summary
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
 from flux_lora_cli.text import printable
 
 if TYPE_CHECKING:
@@ -23,20 +25,25 @@ if TYPE_CHECKING:
 
 #: Names the file that GitHub Actions shows on the run's page.
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
-#: Problems of a preset that a report lists; the rest is counted.
-MAX_PROBLEMS = 100
+#: Problems of a preset, and rows and images of a summary, that a report lists; the rest is counted. GitHub takes 1 MiB
+#: per step. [GitHub documentation: job summaries]
+MAX_ROWS, _MAX_IMAGES = 100, 24
+#: Characters of a cell.
+_MAX_CELL = 300
 #: Seconds for which the reader of a pipe is waited for.
 PIPE_SECONDS = 10.0
+_COUNTS = ("jobs", "completed", "failed", "unknown", "pending", "images", "missing", "nsfw")
+_HELD = "whether it was submitted is not known; it is held, and not paid for again"
 _UNFINISHED = {
     State.PLANNED: "not submitted",
-    State.SUBMITTING: "whether it was submitted is not known; it is held, and not paid for again",
-    State.UNKNOWN: "whether it was submitted is not known; it is held, and not paid for again",
+    State.SUBMITTING: _HELD,
+    State.UNKNOWN: _HELD,
     State.SUBMITTED: "still running; the same command picks it up",
 }
 
 
 class Reports:
-    """The reports that are asked for, also where an error ends the batch before any job of it."""
+    """The reports that are asked for, also where an error ends the command before any job of it."""
 
     def __init__(self, junit: Path | None, github: bool, console: Console) -> None:
         self._junit, self._github, self._console = junit, github, console
@@ -47,15 +54,11 @@ class Reports:
             _check_place(self._junit)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, FluxLoraError):
-            return
-        from flux_lora_cli.commands.step_summary import summary_of_error
-
-        self.annotate(error)
-        self._write(lambda: junit_of_error(error), lambda: summary_of_error(error))
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FluxLoraError):
+            self.annotate(error)
+            self._write_junit([], Path(), error)
+            self._write_summary(lambda: _summary_of_error(error))
 
     def annotate(self, error: FluxLoraError) -> None:
         """An error, each problem of a preset at its place, as GitHub's workflow commands, where these are asked for."""
@@ -69,33 +72,35 @@ class Reports:
             text = printable(f"{error.message} {error.hint}".strip(), keep_newlines=True)
             self._console.annotate(annotation("error", text))
 
-    def write(self, result: Result, folder: Path, *, sandbox: bool) -> None:
-        """The reports on a batch that has ended."""
-        from flux_lora_cli.commands.running import money_words
-        from flux_lora_cli.commands.step_summary import step_summary
-
+    def write(self, result: Result, folder: Path, money: str) -> None:
+        """The reports on a batch that has ended. ``money``: what it cost, in words of our own."""
         reasons = result.reasons
         ended = next((reasons[code] for code in PRECEDENCE if code in reasons), None)
         fail_on_nsfw = ExitCode.NSFW in reasons  # the flag of the command line matters only where it found something
         verdicts = [(record, verdict(record, ended, fail_on_nsfw)) for record in result.records]
-        self._write(
-            lambda: junit_report(verdicts, folder),
-            lambda: step_summary(verdicts, folder, result.exit_code, money_words(result, sandbox=sandbox), ended),
-        )
+        self.write_verdicts(verdicts, folder)
+        self._write_summary(lambda: _step_summary(verdicts, folder, result.exit_code, money, ended))
 
-    def _write(self, junit: Any, summary: Any) -> None:
-        """Write what is asked for; a report that cannot be written is a warning, for the run is over."""
-        if self._junit is not None:
+    def write_verdicts(self, verdicts: Verdicts, folder: Path) -> None:
+        """The JUnit report, where it is asked for; ``folder`` as it is printed before an image's path."""
+        self._write_junit(verdicts, folder, None)
+
+    def _write_junit(self, verdicts: Verdicts, folder: Path, error: FluxLoraError | None) -> None:
+        """A report that cannot be written is a warning, for the run is over."""
+        if self._junit is None:
+            return
+        try:
+            _write_place(self._junit, _junit_of_error(error) if error else _junit(verdicts, folder))
+        except OSError as failed:
+            self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
+
+    def _write_summary(self, text: Callable[[], str]) -> None:
+        if path := os.environ.get(STEP_SUMMARY):
             try:
-                write_place(self._junit, junit())
-            except OSError as error:
-                self._console.warn(f"--junit {self._junit}: not written: {_reason(error)}", "junit")
-        if os.environ.get(STEP_SUMMARY):
-            try:
-                with Path(os.environ[STEP_SUMMARY]).open("a", encoding="utf-8") as file:
-                    file.write(summary())
-            except OSError as error:
-                self._console.warn(f"{STEP_SUMMARY}: not written: {_reason(error)}", "step_summary")
+                with Path(path).open("a", encoding="utf-8") as file:
+                    file.write(text())
+            except OSError as failed:
+                self._console.warn(f"{STEP_SUMMARY}: not written: {reason(failed)}", "step_summary")
 
 
 # ---- one job ---------------------------------------------------------------------------------
@@ -108,6 +113,9 @@ class Verdict:
     kind: str
     code: str = ""
     message: str = ""
+
+
+Verdicts = Sequence[tuple[JobRecord, Verdict]]
 
 
 def verdict(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool = False) -> Verdict:
@@ -136,45 +144,39 @@ def verdict(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool =
 # The second allows no output in a test case, so the paths of the images stand in the suite's ``system-out``.
 
 
-def junit_report(verdicts: Iterable[tuple[JobRecord, Verdict]], folder: Path) -> bytes:
-    """A job is a test case, a preset a test suite. ``folder`` as it is printed before an image's path."""
-    suites: dict[str, list[tuple[JobRecord, Verdict]]] = {}
-    for record, found in verdicts:
-        suites.setdefault(record.preset or "flux-lora", []).append((record, found))
+def _junit(verdicts: Verdicts, folder: Path) -> bytes:
+    """A job is a test case, a preset a test suite."""
+
+    def preset(each: tuple[JobRecord, Verdict]) -> str:
+        return each[0].preset or "flux-lora"
+
     root = ET.Element("testsuites")
-    for name, cases in suites.items():
-        suite = _suite(root, name, [found for _, found in cases], sum(_seconds(record) for record, _ in cases))
-        paths = []
-        for record, found in cases:
-            request = record.input or {}
+    for name, group in groupby(sorted(verdicts, key=preset), key=preset):
+        cases, paths = [], ""
+        for record, found in group:
+            request, job = record.input or {}, record.id or record.key
             facts = (("task", record.task_id), ("prompt", request.get("prompt")), ("seed", request.get("seed")))
             details = "\n".join(f"{key}: {value}" for key, value in facts if value is not None)
-            _case(suite, record.id or record.key, name, _seconds(record), found, details)
-            paths += [f"{record.id or record.key}\t{folder}/{each.file}\n" for each in record.outputs if each.file]
-        _end_suite(suite, "".join(paths))
+            cases.append((job, found, details, (record.execution_ms or 0) / 1000))
+            paths += "".join(f"{job}\t{folder}/{output.file}\n" for output in record.outputs if output.file)
+        _suite(root, name, cases, paths)
     return _document(root)
 
 
-def junit_of_error(error: FluxLoraError) -> bytes:
+def _junit_of_error(error: FluxLoraError) -> bytes:
     """The report on a batch that ended before any job: one case, in error, with what is wrong line by line."""
-    lines = [str(problem) for problem in error.problems[:MAX_PROBLEMS]]
-    if len(error.problems) > MAX_PROBLEMS:
-        lines.append(f"and {len(error.problems) - MAX_PROBLEMS:,} more")
-    found = Verdict("error", error.code, error.message)
+    lines = [str(problem) for problem in error.problems[:MAX_ROWS]]
+    if len(error.problems) > MAX_ROWS:
+        lines.append(f"and {len(error.problems) - MAX_ROWS:,} more")
+    details = "\n".join(filter(None, [*lines, error.hint]))
     root = ET.Element("testsuites")
-    suite = _suite(root, "flux-lora", [found], 0.0)
-    _case(suite, "batch", "flux-lora", 0.0, found, "\n".join(filter(None, [*lines, error.hint])))
-    _end_suite(suite, "")
+    _suite(root, "flux-lora", [("batch", Verdict("error", error.code, error.message), details, 0.0)], "")
     return _document(root)
 
 
-def _seconds(record: JobRecord) -> float:
-    return (record.execution_ms or 0) / 1000
-
-
-def _suite(root: ET.Element, name: str, verdicts: Sequence[Verdict], seconds: float) -> ET.Element:
-    kinds = [found.kind for found in verdicts]
-    attributes: Mapping[str, object] = {
+def _suite(root: ET.Element, name: str, cases: Sequence[tuple[str, Verdict, str, float]], out: str) -> None:
+    kinds = [found.kind for _, found, _, _ in cases]
+    attributes = {
         "name": name,
         "package": "flux-lora",
         "id": len(root),
@@ -184,32 +186,25 @@ def _suite(root: ET.Element, name: str, verdicts: Sequence[Verdict], seconds: fl
         "failures": kinds.count("failure"),
         "errors": kinds.count("error"),
         "skipped": kinds.count("skipped"),
-        "time": f"{seconds:.3f}",
+        "time": f"{sum(seconds for *_, seconds in cases):.3f}",
     }
     suite = ET.SubElement(root, "testsuite", {key: _xml(str(value)) for key, value in attributes.items()})
     ET.SubElement(suite, "properties")
-    return suite
-
-
-def _case(suite: ET.Element, name: str, group: str, seconds: float, found: Verdict, details: str) -> None:
-    attributes = {"name": _xml(name), "classname": _xml(group), "time": f"{seconds:.3f}"}
-    case = ET.SubElement(suite, "testcase", attributes)
-    if found.kind == "skipped":
-        ET.SubElement(case, "skipped")
-    elif found.kind != "passed":
-        reason = ET.SubElement(case, found.kind, {"message": _xml(found.message), "type": _xml(found.code)})
-        reason.text = _xml(f"{found.message}\n{details}".rstrip(), keep_newlines=True)
-
-
-def _end_suite(suite: ET.Element, out: str) -> None:
+    for job, found, details, seconds in cases:
+        case = ET.SubElement(suite, "testcase", name=_xml(job), classname=_xml(name), time=f"{seconds:.3f}")
+        if found.kind == "skipped":
+            ET.SubElement(case, "skipped")
+        elif found.kind != "passed":
+            mark = ET.SubElement(case, found.kind, message=_xml(found.message), type=_xml(found.code))
+            mark.text = _xml(f"{found.message}\n{details}".rstrip(), keep_newlines=True)
     ET.SubElement(suite, "system-out").text = _xml(out, keep_newlines=True)
     ET.SubElement(suite, "system-err").text = ""
 
 
 def _document(root: ET.Element) -> bytes:
     ET.indent(root)
-    text: str = ET.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+    text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
 
 
 def _xml(text: str, *, keep_newlines: bool = False) -> str:
@@ -240,10 +235,10 @@ def _check_place(path: Path) -> None:
             probe.touch()
             probe.unlink()
     except (OSError, ValueError) as error:
-        raise UsageError(f"--junit {path}: {_reason(error)}") from error
+        raise UsageError(f"--junit {path}: {reason(error)}") from error
 
 
-def write_place(path: Path, data: bytes) -> None:
+def _write_place(path: Path, data: bytes) -> None:
     """Replace a file in one step, through links; write to a device or pipe in place, and wait for no reader long.
 
     Raises:
@@ -271,10 +266,6 @@ def _beside(path: Path) -> Path:
     return real.with_name(f".{real.name}.{os.getpid()}.tmp")
 
 
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
-
-
 # ---- GitHub ----------------------------------------------------------------------------------
 
 
@@ -291,3 +282,71 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _step_summary(verdicts: Verdicts, folder: Path, code: ExitCode, money: str, ended: FluxLoraError | None) -> str:
+    """A batch as Markdown: how it ended, counts, cost, what failed and why, images as linked thumbnails."""
+    counts = summary(record for record, _ in verdicts)
+    names = [name for name in _COUNTS if name in ("jobs", "completed", "failed", "images") or counts.get(name)]
+    heads = ["NSFW" if name == "nsfw" else name.capitalize() for name in names]
+    bad = [[r.id or r.key, v.code, v.message] for r, v in verdicts if v.kind in ("failure", "error")]
+    images = [(record, output) for record, _ in verdicts for output in record.outputs if output.file is not None]
+    parts = [
+        _title(code),
+        _table(heads, [[str(counts[name]) for name in names]], "---:"),
+        f"This run: {money or 'no cost'}\\\nFolder: {_escape(str(folder))}",
+        _reason(ended) if ended is not None else "",
+        _table(["Job", "Why", "Reason"], [[*map(_escape, row)] for row in bad]) if bad else "",
+    ]
+    if images:
+        rows = [
+            [_escape(record.id or record.key), _escape(f"{folder}/{output.file}"), _thumbnail(record, output)]
+            for record, output in images
+        ]
+        table = _table(["Job", "File", "Preview"], rows, most=_MAX_IMAGES)
+        parts.append(f"<details><summary>Images</summary>\n\n{table}\n\n</details>")
+    return "\n\n".join(filter(None, parts)) + "\n\n"
+
+
+def _summary_of_error(error: FluxLoraError) -> str:
+    """A batch that ended before any job, with what is wrong in a table."""
+    rows = [[_escape(str(problem))] for problem in error.problems]
+    parts = [_title(error.exit_code), _reason(error), _table(["Problem"], rows) if rows else ""]
+    return "\n\n".join(filter(None, parts)) + "\n\n"
+
+
+def _title(code: ExitCode) -> str:
+    return f"### flux-lora: {'done' if code is ExitCode.OK else f'exit code {code.value}: {code.meaning}'}"
+
+
+def _reason(error: FluxLoraError) -> str:
+    return f"**{_escape(error.message)}** {_escape(error.hint)}".rstrip()
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], rule: str = "---", most: int = MAX_ROWS) -> str:
+    lines = [heads, [rule] * len(heads), *rows[:most]]
+    more = f"\n\nand {len(rows) - most:,} more" if len(rows) > most else ""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + more
+
+
+def _escape(text: str) -> str:
+    """``text`` as plain words on one line: no HTML, no Markdown, no link and no mention comes of it."""
+    line = " ".join(printable(text).split())
+    line = line if len(line) <= _MAX_CELL else line[: _MAX_CELL - 1] + "…"
+    # A character reference never starts a piece of Markdown. [CommonMark 0.31, 2.5]
+    return "".join(c if c.isalnum() or c in " ,.;-/…" else f"&#{ord(c)};" for c in line)
+
+
+def _thumbnail(record: JobRecord, output: OutputRecord) -> str:
+    """A small picture that leads to the large one, where the service shows it to everybody.
+
+    A URL with a query may carry a signature, which is nobody else's business.
+    """
+    url = output.url or ""
+    if not url.startswith("https://") or "?" in url or "#" in url:
+        return ""
+    link = html.escape(printable(url)).replace("|", "%7C").replace(" ", "%20")
+    if output.nsfw:
+        return f'<a href="{link}">flagged NSFW</a>'
+    name = html.escape(printable(record.id or record.key)).replace("|", "&#124;")
+    return f'<a href="{link}"><img src="{link}" width="128" alt="{name}"></a>'

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -29,8 +29,7 @@ def preset_files(incomplete: str) -> list[str]:
         folder = Path(head).expanduser()
     except RuntimeError:  # there is no such user
         return []
-    names = (shown + name for name in _below(folder, tail))
-    return sorted(name for name in names if _HARMLESS.fullmatch(name))[:_MAX_ANSWERS]
+    return _offered(sorted(shown + name for name in _below(folder, tail)), incomplete)
 
 
 def _below(folder: Path, start: str) -> Iterator[str]:
@@ -87,7 +86,7 @@ def settings(incomplete: str) -> list[str]:
     return _offered([f"{name}=" for name in usual_parameters()], incomplete)
 
 
-def _offered(names: Any, incomplete: str) -> list[str]:
+def _offered(names: Iterable[str], incomplete: str) -> list[str]:
     found = (name for name in dict.fromkeys(names) if name.startswith(incomplete) and _HARMLESS.fullmatch(name))
     return list(found)[:_MAX_ANSWERS]
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flux_lora_cli.commands.signals import Signals
 from flux_lora_cli.errors import FluxLoraError
-from flux_lora_cli.text import json_line, printable
+from flux_lora_cli.text import json_line, printable, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.options import GeneralOptions
@@ -24,6 +26,8 @@ _COMMAND = re.compile(r"(?m)^([ \t]*:)(?=:)")
 _COLUMNS = 80
 #: Paid tasks that an error names in text; under ``--json`` it names all.
 _MAX_NAMED = 50
+#: Seconds between two messages about progress: where somebody watches, and in a log.
+_TERMINAL_STEP, _LOG_STEP = 2.0, 30.0
 _RED, _YELLOW = "31", "33"
 
 
@@ -45,8 +49,8 @@ class Console:
     def __init__(self) -> None:
         self._out: TextIO | None = sys.stdout
         self._err: TextIO | None = sys.stderr
-        self.quiet = self.verbose = self.json = self.closed = False
-        self.color = False
+        self.quiet = self.verbose = self.json = self.color = False
+        self.closed = sys.stdout is None
         self.log_file: str | None = None
         self.summary: dict[str, Any] = {}
         self.given: frozenset[str] = frozenset()
@@ -73,6 +77,11 @@ class Console:
         return _is_terminal(self._out)
 
     @property
+    def interactive(self) -> bool:
+        """Whether a question can be answered: standard input is a terminal, wherever messages go."""
+        return _is_terminal(sys.stdin)
+
+    @property
     def live(self) -> bool:
         """Whether something may be redrawn in place: a terminal that can, watched by a person, not by a CI service."""
         dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown") or bool(os.environ.get("CI"))
@@ -80,44 +89,39 @@ class Console:
 
     # ---- standard output ----
 
-    def result(self, line: str) -> None:
+    def result(self, text: str) -> None:
         """One result, in text mode only; bytes of file names that are not UTF-8 go out as they are."""
         if not self.json:
-            self._write_out(line)
+            self._write_out(text)
 
     def event(self, event: Event) -> None:
         """One event, under ``--json`` only."""
         if self.json:
             self._write_out(json_line(event.as_dict()))
 
-    def document(self, text: str) -> None:
-        """A result of several lines (a schema, a file), in text mode only."""
-        self.result(text.rstrip("\n"))
-
     def finish(self, exit_code: int) -> None:
         """The last line under ``--json``."""
         if self.json:
             self._write_out(json_line({"event": "summary", **self.summary, "exit_code": int(exit_code)}))
-
-    def _write_out(self, line: str) -> None:
-        if self.closed or self._out is None:
-            return
-        try:
-            with self.lifted():
-                self._out.buffer.write(_encoded(line))
-                self._out.buffer.flush()
-        except (BrokenPipeError, ValueError):
-            self.close_out()
-        except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            self._write_err(f"standard output cannot be written: {why}", "error: ", _RED)
-            self.close_out()
 
     def close_out(self) -> None:
         """Standard output is of no use any more."""
         self.closed, self._out, sys.stdout = True, None, None  # what it still holds is lost
         if self.on_closed is not None:
             self.on_closed()
+
+    def _write_out(self, text: str) -> None:
+        if self.closed or self._out is None:
+            return
+        try:
+            with self.lifted():
+                self._out.buffer.write(_encoded(text))
+                self._out.buffer.flush()
+        except (BrokenPipeError, ValueError):
+            self.close_out()
+        except OSError as error:
+            self._write_err(f"standard output cannot be written: {reason(error)}", "error: ", _RED)
+            self.close_out()
 
     # ---- standard error ----
 
@@ -150,10 +154,9 @@ class Console:
         tasks = tuple({"job": job, "task": task} for job, task in error.tasks)
         self._json_event("Error", error.code, message, hint, error.advice.value, tasks)
         self._write_err(error.message, "error: ", _RED)
-        named = [f"{job} (task {task})" if job else task for job, task in error.tasks[:_MAX_NAMED]]
-        if named:
-            more = f", and {len(error.tasks) - len(named):,} more" if len(error.tasks) > len(named) else ""
-            self._write_err(f"  submitted, and not collected yet: {', '.join(named)}{more}")
+        if error.tasks:
+            named = [f"{job} (task {task})" if job else task for job, task in error.tasks]
+            self._write_err(f"  submitted, and not collected yet: {some(named, _MAX_NAMED)}")
         if error.hint:
             self._write_err(f"  {error.hint}")
 
@@ -189,10 +192,28 @@ class Console:
         finally:
             self.asking = False
 
-    @property
-    def interactive(self) -> bool:
-        """Whether a question can be answered: standard input is a terminal, wherever messages go."""
-        return _is_terminal(sys.stdin)
+    def meter(self) -> Callable[[str], None]:
+        """A function that prints its text on standard error now and then; nothing where all is quick."""
+        step = _TERMINAL_STEP if self.err_is_terminal else _LOG_STEP
+        due = time.monotonic() + step
+
+        def show(text: str) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + step
+                self.info(text)
+
+        return show
+
+    def settle(self) -> None:
+        """Flush what is left; a stream that cannot be written must not change the exit code as Python ends."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):
+                setattr(sys, name, None)
 
     def _json_event(self, kind: str, *fields: Any) -> None:
         """An event made here; its module is loaded only where it is written."""
@@ -220,16 +241,6 @@ class Console:
             return os.get_terminal_size(self._err.fileno()).columns or _COLUMNS if self._err else _COLUMNS
         except (OSError, ValueError):
             return _COLUMNS
-
-    def settle(self) -> None:
-        """Flush what is left; a stream that cannot be written must not change the exit code as Python ends."""
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            try:
-                if stream is not None:
-                    stream.flush()
-            except (OSError, ValueError):
-                setattr(sys, name, None)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -262,3 +273,62 @@ def _wrapped(text: str, columns: int) -> str:
         indent = line[: len(line) - len(line.lstrip())] + "  "
         lines += textwrap.wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
+
+
+# ---- values and tables -----------------------------------------------------------------------
+
+
+def plain(text: object) -> str:
+    """Text from outside as part of one line: spaces in a row are one, nothing steers a terminal or a CI service."""
+    return _COMMAND.sub(r"\1 ", printable(" ".join(str(text).split())))
+
+
+def reason(error: Exception) -> str:
+    """Why the operating system refused something."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def some(names: Sequence[str], shown: int = 10) -> str:
+    """The first names of a list, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(map(plain, names[:shown])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def counts_text(counts: Mapping[Any, int], otherwise: str = "") -> str:
+    """``2 changed, 1 never saved``; what is 0 is left out, and where all is, ``otherwise`` is said."""
+    return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items() if number) or otherwise
+
+
+def value_text(value: Any, scalar: Callable[[Any], str] = quoted) -> str:
+    """The value of a request parameter; ``scalar`` writes what is neither a list nor a LoRA."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(value_text(item, scalar) for item in value) or "none"
+    if isinstance(value, dict):
+        return f"{printable(str(value.get('path')))}:{value.get('scale')}"
+    return scalar(value)
+
+
+def print_table(rows: Sequence[Sequence[str]], console: Console) -> None:
+    """Print aligned cells, none of them cut: on a terminal cells wrap, elsewhere each row is one line."""
+    from rich.cells import cell_len, set_cell_size
+
+    cells = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    if not console.out_is_terminal:
+        for row in cells:
+            console.result("  ".join(map(set_cell_size, row, widths)).rstrip())
+        return
+    from rich.console import Console as Terminal
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    width = shutil.get_terminal_size().columns
+    names = Column(overflow="fold", no_wrap=widths[0] <= width // 2)  # whole, to be copied, where there is room
+    grid = Table.grid(names, *(Column(overflow="fold") for _ in widths[1:]), padding=(0, 2, 0, 0))
+    for row in cells:
+        grid.add_row(*map(Text, row))
+    terminal = Terminal(width=width, color_system=None)
+    with terminal.capture() as drawn:
+        terminal.print(grid)
+    for line in drawn.get().splitlines():
+        console.result(line.rstrip())

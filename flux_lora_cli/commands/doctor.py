@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from flux_lora_cli.commands.connection import check, connected
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import ServiceOptions, command
-from flux_lora_cli.commands.show import plain
+from flux_lora_cli.commands.console import Console, plain
+from flux_lora_cli.commands.options import ServiceOptions, command, option
+from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import PRECEDENCE, AuthError, ExitCode, FluxLoraError, Rejected
@@ -62,9 +59,7 @@ class Finding:
 @command
 def doctor(
     *,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Output folder to check.", show_default=False)
-    ] = Path("flux-lora-output"),
+    output: Annotated[Path, option("--output -o", "DIR", "Output folder to check.", Path)] = Path("flux-lora-output"),
     service: ServiceOptions,
     console: Console,
 ) -> int:
@@ -134,8 +129,8 @@ def _folder(path: Path) -> Iterator[Finding]:
 
 def _service(options: ServiceOptions, console: Console) -> Iterator[Finding]:
     check(options, console)
-    with connected(options, console) as connection:
-        yield from _account(connection.client, connection.service)
+    with connected(options, console) as (client, name):
+        yield from _account(client, name)
 
 
 def _account(client: Client, name: str) -> Iterator[Finding]:

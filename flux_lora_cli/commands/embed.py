@@ -6,14 +6,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from flux_lora_cli.commands.arguments import Folder, Only, OnlyFile
-from flux_lora_cli.commands.batch import read_only_file
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import check_text
-from flux_lora_cli.commands.options import command
-from flux_lora_cli.commands.show import some
+from flux_lora_cli.commands.console import Console, some
+from flux_lora_cli.commands.inputs import check_text, read_only_file
+from flux_lora_cli.commands.options import Folder, Only, OnlyFile, command, option
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import ImageError, NotFoundError
 from flux_lora_cli.text import counted, nearest, printable
@@ -28,7 +23,7 @@ flux-lora embed flux-lora-output/posters -o to-share --only-file picks.txt
 def embed(
     folder: Folder,
     console: Console,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Another folder, for the copies.")],
+    output: Annotated[Path, option("--output -o", "DIR", "Another folder, for the copies.", Path)],
     only: Only = None,
     only_file: OnlyFile = None,
 ) -> int:

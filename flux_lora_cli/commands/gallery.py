@@ -6,11 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from flux_lora_cli.commands.arguments import Folders
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.console import Console, counts_text
+from flux_lora_cli.commands.options import Folders, command, flag, option
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import UsageError
 
@@ -26,16 +23,12 @@ flux-lora gallery before after --compare -o review
 def gallery(
     folders: Folders,
     console: Console,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="For the page (default: the first DIR).")
-    ] = None,
+    output: Annotated[Path | None, option("--output -o", "DIR", "For the page (default: the first DIR).", Path)] = None,
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE", help="Write a contact sheet: .png, .jpg or .webp.")
+        Path | None, option("--sheet", "FILE", "Write a contact sheet: .png, .jpg or .webp.", Path)
     ] = None,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Compare two folders, BEFORE and AFTER, job by job.")
-    ] = False,
-    show_nsfw: Annotated[bool, typer.Option("--show-nsfw", help="Do not blur flagged images on a sheet.")] = False,
+    compare: Annotated[bool, flag("--compare", "Compare two folders, BEFORE and AFTER, job by job.")] = False,
+    show_nsfw: Annotated[bool, flag("--show-nsfw", "Do not blur flagged images on a sheet.")] = False,
 ) -> int:
     """Write index.html beside the images: a page to look at the results.
 
@@ -71,7 +64,7 @@ def gallery(
             written.append(build_gallery(folders, output))
         there = [picture.file is not None for folder in folders for picture in read_pictures(folder)]
         counts = {"images": sum(there), "missing": len(there) - sum(there)}
-    console.info(", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items()) or "no images")
+    console.info(counts_text(counts, "no images"))
     for path in written:
         console.result(str(path))
         console.event(Record("gallery", {"file": str(path), **counts}))

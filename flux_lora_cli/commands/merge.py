@@ -5,12 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from flux_lora_cli.commands.arguments import Folders
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import command
-from flux_lora_cli.commands.show import meter, some
+from flux_lora_cli.commands.console import Console, some
+from flux_lora_cli.commands.options import Folders, command, option
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import ImageError
 from flux_lora_cli.text import counted
@@ -27,7 +23,7 @@ flux-lora merge shards/* -o nasa && flux-lora verify nasa
 @command
 def merge(
     folders: Folders,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to join them in.")],
+    output: Annotated[Path, option("--output -o", "DIR", "Folder to join them in.", Path)],
     console: Console,
 ) -> int:
     """Join the folders of shards in one folder.
@@ -38,7 +34,7 @@ def merge(
     """
     from flux_lora_cli.folder.merge import merge_folders
 
-    progress = meter(console)
+    progress = console.meter()
 
     def tell(report: MergeReport) -> None:
         progress(f"{counted(report.jobs, 'job')} read, {counted(report.images, 'image')} copied")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from flux_lora_cli.commands.arguments import ModelTables
-from flux_lora_cli.commands.connection import check, connected, service_name
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import ServiceOptions, command
-from flux_lora_cli.commands.show import plain, print_table, some
+from flux_lora_cli.commands.console import Console, plain, print_table, some
+from flux_lora_cli.commands.inputs import model_tables
+from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag
+from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import FolderError, NotFoundError
@@ -34,17 +30,12 @@ flux-lora models --update models.json && flux-lora preset check --models models.
 @command
 def models(
     *,
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Short or full ID; with --update, the FILE to write.")
-    ] = None,
+    model: Annotated[str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.")] = None,
     update: Annotated[
         bool,
-        typer.Option(
-            "--update",
-            help="Read the service's catalogue into FILE, or else the file of --models, or else this user's cache.",
-        ),
+        flag("--update", "Read the service's catalogue into FILE, or else the file of --models, or this user's cache."),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Include models that take no LoRAs.")] = False,
+    everything: Annotated[bool, flag("--all", "Include models that take no LoRAs.")] = False,
     file: ModelTables = None,
     service: ServiceOptions,
     console: Console,
@@ -57,10 +48,9 @@ def models(
     check(service, console)
     if update:
         return _update(service, console, Path(model) if model else file, everything)
-    from flux_lora_cli.service.catalogue import load_models
     from flux_lora_cli.service.models import UnknownModel
 
-    known = load_models(os.environ, file, service_name(service))
+    known = model_tables(file, service)
     if model is not None:
         try:
             return _show(known.find(model, service.api_version), console)
@@ -129,11 +119,11 @@ def _data(model: Model) -> dict[str, Any]:
 def _update(service: ServiceOptions, console: Console, file: Path | None, everything: bool) -> int:
     from flux_lora_cli.service.catalogue import cache_path, save_catalogue
 
-    with connected(service, console) as connection:
-        path, origin = file or cache_path(connection.service), connection.service
+    with connected(service, console) as (client, origin):
+        path = file or cache_path(origin)
         if path is None:
             raise FolderError("there is no home folder to keep the catalogue in", "Name a file: models --update FILE")
-        document = connection.client.models()
+        document = client.models()
     saved = save_catalogue(document, path, origin=origin, fetched_at=datetime.now(UTC), everything=everything)
     if saved.skipped:
         number = counted(len(saved.skipped), "entry", "entries")

@@ -1,4 +1,4 @@
-"""The option groups that many commands share, each option written once; and what spreads them over a command."""
+"""The options that several commands share, each written once, and the decorator that makes functions commands."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli._version import __version__
+from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.values import count, duration, money, price, rate, word
 
@@ -23,9 +24,56 @@ OnUnknown = Literal["reconcile", "hold", "resubmit"]
 Nsfw = Literal["keep", "quarantine", "skip"]
 ApiVersion = Literal["v2", "v3"]
 
-#: Options without a panel are the ones that most users need; ``advanced`` and ``general`` stand below them.
-advanced = partial(typer.Option, rich_help_panel="Advanced")
-general = partial(typer.Option, rich_help_panel="General")
+
+# ---- one option ------------------------------------------------------------------------------
+
+
+def option(
+    names: str,
+    metavar: str,
+    text: str,
+    parser: Callable[[Any], Any] = str,
+    *,
+    panel: str | None = None,
+    env: str | None = None,
+    complete: Callable[..., list[str]] | None = None,
+) -> Any:
+    """An option with a value. Text that is not UTF-8 reaches ``parser`` too, as ``os.fsdecode`` makes it.
+
+    Args:
+        names: separated by spaces (``"--output -o"``).
+        panel: heading in the help; without one, it is among the options that most users need.
+        env: the variable that stands in for it.
+        complete: what the shell offers.
+    """
+    return typer.Option(
+        *names.split(), metavar=metavar, help=text, parser=parser, show_default=False, rich_help_panel=panel,
+        envvar=env, autocompletion=complete,
+    )  # fmt: skip
+
+
+def flag(names: str, text: str, *, panel: str | None = None, **more: Any) -> Any:
+    """An option without a value."""
+    return typer.Option(*names.split(), metavar="", help=text, rich_help_panel=panel, **more)
+
+
+def words(names: str, choices: Any, text: str, *, panel: str | None = None) -> Any:
+    """An option that takes one word of a ``Literal``."""
+    return option(names, "|".join(typing.get_args(choices)), text, word(choices), panel=panel)
+
+
+def argument(
+    metavar: str, text: str, parser: Callable[[Any], Any] = str, complete: Callable[..., list[str]] | None = None
+) -> Any:
+    """An argument."""
+    return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False, autocompletion=complete)
+
+
+#: For options that few users need.
+advanced = partial(option, panel="Advanced")
+advanced_flag = partial(flag, panel="Advanced")
+advanced_words = partial(words, panel="Advanced")
+general_flag = partial(flag, panel="General")
 
 
 # ---- the decorator ---------------------------------------------------------------------------
@@ -45,14 +93,12 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
         hint = hints[parameter.name]
         if hint is Console:
             console_name = parameter.name
-        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
             groups[parameter.name] = hint
             spread += _parameters(hint)
         else:
             spread.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
     spread += _parameters(GeneralOptions)
-    for parameter in spread:
-        _leave_out_type(parameter.annotation)
 
     def run(context: typer.Context, **values: Any) -> int:
         console: Console = context.obj
@@ -75,13 +121,6 @@ def _parameters(group: type[Any]) -> Iterator[inspect.Parameter]:
     for field in dataclasses.fields(group):
         hint = hints[field.name]
         yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hint)
-
-
-def _leave_out_type(annotation: Any) -> None:
-    """A flag needs no ``<bool>`` behind its name in the help."""
-    kind, *infos = typing.get_args(annotation) or (None,)
-    for info in infos if kind is bool or kind == bool | None else ():
-        info.metavar = ""
 
 
 def _gather(group: type[Any], values: dict[str, Any]) -> Any:
@@ -112,20 +151,19 @@ def _print_help(context: typer.Context, value: bool) -> None:
 class GeneralOptions:
     """On all commands."""
 
-    quiet: Annotated[bool, general("--quiet", "-q", help="Print only errors.")] = False
-    verbose: Annotated[bool, general("--verbose", "-v", help="Explain each decision.")] = False
-    no_color: Annotated[bool, general("--no-color", help="Print without colors (as NO_COLOR does).")] = False
-    json: Annotated[bool, general("--json", help="Print NDJSON: one event per line, the summary last.")] = False
+    quiet: Annotated[bool, general_flag("--quiet -q", "Print only errors.")] = False
+    verbose: Annotated[bool, general_flag("--verbose -v", "Explain each decision.")] = False
+    no_color: Annotated[bool, general_flag("--no-color", "Print without colors (as NO_COLOR does).")] = False
+    json: Annotated[bool, general_flag("--json", "Print NDJSON: one event per line, the summary last.")] = False
     log_file: Annotated[
         str | None,
-        general("--log-file", metavar="FILE", parser=str, help="Append each HTTP request to FILE; holds no secrets."),
+        option("--log-file", "FILE", "Append each HTTP request to FILE; holds no secrets.", panel="General"),
     ] = None
     version: Annotated[
-        bool,
-        general("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        bool, general_flag("--version", "Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False
     help: Annotated[
-        bool, general("--help", "-h", callback=_print_help, is_eager=True, help="Print this help and exit.")
+        bool, general_flag("--help -h", "Print this help and exit.", callback=_print_help, is_eager=True)
     ] = False
 
 
@@ -134,32 +172,20 @@ class ServiceOptions:
     """On all commands that talk to the service."""
 
     sandbox: Annotated[
-        bool,
-        typer.Option(
-            "--sandbox", envvar="FLUX_LORA_SANDBOX", help="Use the offline sandbox: no key, no cost, sample images."
-        ),
+        bool, flag("--sandbox", "Use the offline sandbox: no key, no cost, sample images.", envvar="FLUX_LORA_SANDBOX")
     ] = False
     base_url: Annotated[
-        str | None,
-        advanced("--base-url", metavar="URL", parser=str, envvar="WAVESPEED_BASE_URL", help="Address of the service."),
+        str | None, advanced("--base-url", "URL", "Address of the service.", env="WAVESPEED_BASE_URL")
     ] = None
     api_version: Annotated[
         ApiVersion | None,
-        advanced(
-            "--api-version",
-            metavar="v2|v3",
-            parser=word(ApiVersion),
-            help="API version to use (default: the model's own).",
-        ),
+        advanced_words("--api-version", ApiVersion, "API version to use (default: the model's own)."),
     ] = None
     api_key_file: Annotated[
-        Path | None,
-        advanced(
-            "--api-key-file", metavar="FILE", parser=Path, help="Read the key from FILE instead of WAVESPEED_API_KEY."
-        ),
+        Path | None, advanced("--api-key-file", "FILE", "Read the key from FILE instead of WAVESPEED_API_KEY.", Path)
     ] = None
     allow_custom_host: Annotated[
-        bool, advanced("--allow-custom-host", help="Send the key to a base URL that is not WaveSpeed's.")
+        bool, advanced_flag("--allow-custom-host", "Send the key to a base URL that is not WaveSpeed's.")
     ] = False
 
 
@@ -167,96 +193,151 @@ class ServiceOptions:
 class SpendOptions:
     """Money, on submit, replay and batch."""
 
-    max_cost: Annotated[
-        Decimal | None,
-        typer.Option("--max-cost", metavar="USD", parser=money, help="Never spend more than USD in all."),
-    ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost; connect to nothing.")] = False
+    max_cost: Annotated[Decimal | None, option("--max-cost", "USD", "Never spend more than USD in all.", money)] = None
+    dry_run: Annotated[bool, flag("--dry-run", "Print the plan and its cost; connect to nothing.")] = False
     max_month: Annotated[
-        Decimal | None,
-        advanced(
-            "--max-month", metavar="USD", parser=money, help="Refuse to spend more than USD in this calendar month."
-        ),
+        Decimal | None, advanced("--max-month", "USD", "Refuse to spend more than USD in this calendar month.", money)
     ] = None
     price: Annotated[
-        Decimal | None,
-        advanced("--price", metavar="USD", parser=price, help="Price per image, if the service does not report one."),
+        Decimal | None, advanced("--price", "USD", "Price per image, if the service does not report one.", price)
     ] = None
-    rate: Annotated[
-        float | None, advanced("--rate", metavar="N/min|N/s", parser=rate, help="Maximum rate of images.")
-    ] = None
-    yes: Annotated[bool, advanced("--yes", help="Do not ask before a large or unpriced run.")] = False
+    rate: Annotated[float | None, advanced("--rate", "N/min|N/s", "Maximum rate of images.", rate)] = None
+    yes: Annotated[bool, advanced_flag("--yes", "Do not ask before a large or unpriced run.")] = False
     on_unknown: Annotated[
         OnUnknown,
         advanced(
-            "--on-unknown",
-            metavar="MODE",
-            parser=word(OnUnknown),
-            show_default=False,
-            help="reconcile (default), hold or resubmit a submission that may not have arrived.",
+            "--on-unknown", "MODE", "reconcile (default), hold or resubmit a submission that may not have arrived.",
+            word(OnUnknown),
         ),
-    ] = "reconcile"
+    ] = "reconcile"  # fmt: skip
 
 
 @dataclass
 class SaveOptions:
     """Waiting and saving, on wait and batch, and with --wait on submit and replay."""
 
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", parser=Path, help="Folder for the images.")
-    ] = None
+    output: Annotated[Path | None, option("--output -o", "DIR", "Folder for the images.", Path)] = None
     concurrency: Annotated[
         int,
         advanced(
-            "--concurrency",
-            metavar="N",
-            parser=count(10_000),
-            show_default=False,
-            help="Maximum tasks in flight, queued ones included (default: 16).",
+            "--concurrency", "N", "Maximum tasks in flight, queued ones included (default: 16).", count(10_000)
         ),
-    ] = 16
-    timeout: Annotated[
-        float | None, advanced("--timeout", metavar="DURATION", parser=duration, help="End the run after DURATION.")
-    ] = None
+    ] = 16  # fmt: skip
+    timeout: Annotated[float | None, advanced("--timeout", "DURATION", "End the run after DURATION.", duration)] = None
     task_timeout: Annotated[
         float,
         advanced(
-            "--task-timeout",
-            metavar="DURATION",
-            parser=duration,
-            show_default=False,
-            help="Stop waiting for a task DURATION after its submission (default: 30m).",
+            "--task-timeout", "DURATION", "Stop waiting for a task DURATION after its submission (default: 30m).",
+            duration,
         ),
-    ] = 1800.0
+    ] = 1800.0  # fmt: skip
     poll_interval: Annotated[
         float,
-        advanced(
-            "--poll-interval",
-            metavar="SECONDS",
-            parser=duration,
-            show_default=False,
-            help="Minimum time between two polls of a task (default: 2).",
-        ),
+        advanced("--poll-interval", "SECONDS", "Minimum time between two polls of a task (default: 2).", duration),
     ] = 2.0
     filename: Annotated[
         str | None,
         advanced(
-            "--filename",
-            metavar="TEMPLATE",
-            parser=str,
-            help="Names of images; / makes folders. Default: {slug}-{fingerprint}-{index} and .{ext}. "
-            "More fields: preset, job, seed, task, date.",
+            "--filename", "TEMPLATE", "Names of images; / makes folders. Default: {slug}-{fingerprint}-{index} and "
+            ".{ext}. More fields: preset, job, seed, task, date.",
         ),
-    ] = None
+    ] = None  # fmt: skip
     nsfw: Annotated[
         Nsfw,
-        advanced(
-            "--nsfw",
-            metavar="MODE",
-            parser=word(Nsfw),
-            show_default=False,
-            help="keep (default), quarantine or skip images that the service flags.",
-        ),
+        advanced("--nsfw", "MODE", "keep (default), quarantine or skip images that the service flags.", word(Nsfw)),
     ] = "keep"
-    fail_on_nsfw: Annotated[bool, advanced("--fail-on-nsfw", help="Exit with 12 if an image is flagged.")] = False
-    no_download: Annotated[bool, advanced("--no-download", help="Wait for the tasks, but save no images.")] = False
+    fail_on_nsfw: Annotated[bool, advanced_flag("--fail-on-nsfw", "Exit with 12 if an image is flagged.")] = False
+    no_download: Annotated[bool, advanced_flag("--no-download", "Wait for the tasks, but save no images.")] = False
+
+
+@dataclass
+class ModelsOptions:
+    """Where model tables come from, on everything that checks parameters."""
+
+    allow_unknown_model: Annotated[
+        bool, advanced_flag("--allow-unknown-model", "Take a model without a parameter table; nothing is checked.")
+    ] = False
+    models: Annotated[
+        Path | None, advanced("--models", "FILE", "Read model tables from FILE.", Path, env="FLUX_LORA_MODELS")
+    ] = None
+    allow_path: Annotated[
+        list[Path] | None, advanced("--allow-path", "DIR", "Let presets read files below DIR; repeatable.", Path)
+    ] = None
+
+
+@dataclass
+class GenerateOptions(ModelsOptions):
+    """Request parameters, on submit, batch, preset show and replay. None: not given."""
+
+    lora: Annotated[list[str] | None, option("--lora", "PATH[:SCALE]", "A LoRA: owner/name or a URL; repeatable.")] = (
+        None
+    )
+    num_images: Annotated[str | None, option("--num-images -n", "N", "Images per task, 1 to 4.")] = None
+    size: Annotated[str | None, option("--size", "W*H", "Size in pixels.", complete=completion.sizes)] = None
+    steps: Annotated[str | None, option("--steps", "N", "Denoising steps.")] = None
+    seed: Annotated[str | None, option("--seed", "N", "Seed (default: drawn and recorded).")] = None
+    image: Annotated[
+        list[str] | None, option("--image -i", "FILE|URL", "Input image; repeatable on models with several.")
+    ] = None
+    model: Annotated[
+        str | None,
+        option(
+            "--model", "MODEL", "Model (default: flux-dev-lora; flux-lora models lists them).",
+            complete=completion.models,
+        ),
+    ] = None  # fmt: skip
+    strength: Annotated[str | None, advanced("--strength", "X", "How far to leave the input image, 0 to 1.")] = None
+    guidance: Annotated[str | None, advanced("--guidance", "X", "How closely to follow the prompt.")] = None
+    safety_checker: Annotated[
+        bool, advanced_flag("--safety-checker", "Let the service check the content (its default).")
+    ] = False
+    no_safety_checker: Annotated[
+        bool, advanced_flag("--no-safety-checker", "Do not let the service check the content.")
+    ] = False
+    set_: Annotated[
+        list[str] | None,
+        advanced(
+            "--set", "KEY=VALUE", "Any parameter by the API's name; repeatable.", complete=completion.settings
+        ),
+    ] = None  # fmt: skip
+
+
+@dataclass
+class JobsOptions:
+    """How presets become jobs, on batch."""
+
+    max_jobs: Annotated[
+        int, advanced("--max-jobs", "N", "Maximum jobs of all files together (default: 1,000).", count(10_000_000))
+    ] = 1000
+    expand: Annotated[
+        bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in the prompts of .txt, .csv and .jsonl.")
+    ] = False
+
+
+@dataclass
+class ExpandOptions(JobsOptions):
+    """The same without a service, on preset check, show and diff."""
+
+    api_version: Annotated[
+        ApiVersion | None,
+        words(
+            "--api-version", ApiVersion, "API version to check against (default: the model's own).", panel="Advanced"
+        ),
+    ] = None
+
+
+# ---- arguments and single options of several commands ----------------------------------------
+
+Folder = Annotated[Path, argument("DIR", "The output folder.", Path)]
+Folders = Annotated[list[Path], argument("DIR", "Output folders.", Path)]
+Files = Annotated[
+    list[str], argument("FILE", "Presets, .txt, .csv, .jsonl, or - (JSON Lines).", complete=completion.preset_files)
+]
+Only = Annotated[
+    list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.", complete=completion.job_ids)
+]
+OnlyFile = Annotated[str | None, option("--only-file", "FILE", "Only the job IDs in FILE, one per line; - for stdin.")]
+Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.", Path)]
+ModelTables = Annotated[
+    Path | None, option("--models", "FILE", "Read model tables from FILE.", Path, env="FLUX_LORA_MODELS")
+]

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import typer
-
-from flux_lora_cli.commands.arguments import ExpandOptions, Files, check_options, choice
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import ModelsOptions
-from flux_lora_cli.commands.options import command
-from flux_lora_cli.commands.show import plain
+from flux_lora_cli.commands.console import Console, plain
+from flux_lora_cli.commands.inputs import load_options, offline_service, selection
+from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, command, flag, words
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import FluxLoraError, PresetError
 from flux_lora_cli.text import counted
@@ -29,9 +25,9 @@ def preset_check(
     models: ModelsOptions,
     options: ExpandOptions,
     console: Console,
-    strict: Annotated[bool, typer.Option("--strict", help="Treat notes as problems.")] = False,
+    strict: Annotated[bool, flag("--strict", "Treat notes as problems.")] = False,
     format: Annotated[  # noqa: A002 - the option's name
-        Format, choice("--format", Format, "Print text (default) or GitHub annotations.")
+        Format, words("--format", Format, "Print text (default) or GitHub annotations.")
     ] = "text",
 ) -> int:
     """Find every problem of presets. Nothing is sent or spent.
@@ -55,7 +51,9 @@ def preset_check(
         annotate(level, text, item.file, item.line, item.column)
 
     try:
-        settings = check_options(models, options, files, strict=strict, require_jobs=False, inspect=True)
+        chosen = selection(files, options)
+        service = offline_service(options.api_version)
+        settings = load_options(models, service, strict=strict, require_jobs=False, inspect=True, **chosen)
         loaded = load_presets(*files, options=settings, allow=models.allow_path or ())
     except FluxLoraError as error:
         problems: tuple[Any, ...] = error.problems

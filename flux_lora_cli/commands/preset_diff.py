@@ -11,15 +11,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
 from flux_lora_cli.commands import completion
-from flux_lora_cli.commands.arguments import ExpandOptions, check_options, choice
 from flux_lora_cli.commands.ci import annotation
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import ModelsOptions
-from flux_lora_cli.commands.options import command
-from flux_lora_cli.commands.show import plain, some, value_text
+from flux_lora_cli.commands.console import Console, plain, some, value_text
+from flux_lora_cli.commands.inputs import load_options, offline_service, selection
+from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argument, command, option, words
 from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
@@ -45,27 +41,22 @@ _MARKS = {"changed": "~", "added": "+", "removed": "-", "renamed": ">"}
 @command
 def preset_diff(
     paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH", help="Presets, or folders of presets.", autocompletion=completion.preset_files),
+        list[Path], argument("PATH", "Presets, or folders of presets.", Path, complete=completion.preset_files)
     ],
     models: ModelsOptions,
     options: ExpandOptions,
     console: Console,
     from_: Annotated[
-        str, typer.Option("--from", metavar="REV|DIR", help="Old side; A... is the merge base of A and HEAD.")
+        str, option("--from", "REV|DIR", "Old side (default: HEAD); A... is the merge base of A and HEAD.")
     ] = "HEAD",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Do not count what this output folder has.")
+        Path | None, option("--output -o", "DIR", "Do not count what this output folder has.", Path)
     ] = None,
     format: Annotated[  # noqa: A002 - the option's name
-        Format, choice("--format", Format, "Print text (default), Markdown for a comment, or GitHub annotations.")
+        Format, words("--format", Format, "Print text (default), Markdown for a comment, or GitHub annotations.")
     ] = "text",
-    fail_over: Annotated[
-        Decimal | None, typer.Option("--fail-over", metavar="USD", parser=money, help="Exit with 8 above this cost.")
-    ] = None,
-    per_image: Annotated[
-        Decimal | None, typer.Option("--price", metavar="USD", parser=price, help="Instead of the documented price.")
-    ] = None,
+    fail_over: Annotated[Decimal | None, option("--fail-over", "USD", "Exit with 8 above this cost.", money)] = None,
+    per_image: Annotated[Decimal | None, option("--price", "USD", "Instead of the documented price.", price)] = None,
 ) -> int:
     """Show what a change of presets would buy: jobs added, removed, renamed and changed.
 
@@ -75,7 +66,8 @@ def preset_diff(
     from flux_lora_cli.presets.diff import compare
     from flux_lora_cli.presets.oldside import old_side
 
-    settings = check_options(models, options, [], require_jobs=False)
+    service = offline_service(options.api_version)
+    settings = load_options(models, service, require_jobs=False, **selection([], options))
     bought = set() if output is None else _bought(output, console)
     gc.disable()  # jobs are many objects without cycles; looking for some takes a fifth of the time [measured]
     try:

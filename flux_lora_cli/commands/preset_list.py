@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from flux_lora_cli.commands.arguments import offline_service
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import ModelsOptions, model_tables
-from flux_lora_cli.commands.options import command
-from flux_lora_cli.commands.show import print_table
+from flux_lora_cli.commands.console import Console, print_table
+from flux_lora_cli.commands.inputs import load_options, offline_service
+from flux_lora_cli.commands.options import ModelsOptions, argument, command
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import NotFoundError, PresetError
 from flux_lora_cli.text import counted, printable
@@ -28,15 +24,12 @@ flux-lora preset list my-presets
 @command
 def preset_list(
     console: Console,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of presets.")] = Path("presets"),
+    folder: Annotated[Path, argument("DIR", "Folder of presets (default: presets).", Path)] = Path("presets"),
 ) -> int:
     """List the presets of a folder and the folders below it: file, jobs, stacks, description."""
-    from flux_lora_cli.presets.load import LoadOptions
-
     if not folder.is_dir():
         raise NotFoundError(f"there is no folder {printable(str(folder))}", "Name the folder that your presets are in.")
-    models = model_tables(ModelsOptions(), offline_service())
-    options = LoadOptions(models=models, max_jobs=None, require_jobs=False, inspect=True)
+    options = load_options(ModelsOptions(), offline_service(), max_jobs=None, require_jobs=False, inspect=True)
     rows = [["FILE", "JOBS", "STACKS", "DESCRIPTION"]]
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".yaml", ".yml")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():

@@ -7,11 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from flux_lora_cli._version import __version__
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.console import Console, reason
+from flux_lora_cli.commands.options import argument, command, option
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import printable
@@ -37,16 +35,9 @@ _REPOSITORY = {
 @command
 def preset_new(
     console: Console,
-    name: Annotated[
-        Path | None, typer.Argument(metavar="NAME|FILE", help="File to write (default: standard output).")
-    ] = None,
+    name: Annotated[Path | None, argument("NAME|FILE", "File to write (default: standard output).", Path)] = None,
     repo: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Make a folder ready for a repository of presets: an example, its schema, a workflow and a hook that "
-            "check them. What is there stays as it is.",
-        ),
+        Path | None, option("--repo", "DIR", "Add what a repository of presets needs, and leave what is there.", Path)
     ] = None,
 ) -> int:
     """Write a commented preset to start from. An existing file is never overwritten."""
@@ -56,7 +47,7 @@ def preset_new(
         return _repository(repo, console)
     text = _resource("new-preset.yaml")
     if name is None or name == Path("-"):
-        console.document(text)
+        console.result(text.rstrip("\n"))
         console.event(Record("preset", {"text": text}))
         return 0
     path = name if name.suffix.lower() in (".yaml", ".yml") else name.with_name(f"{name.name}.yaml")
@@ -99,6 +90,5 @@ def _write(path: Path, text: str) -> bool:
             return False
         raise UsageError(f"{printable(str(path.parent))} is a file, not a folder", "Choose another name.") from None
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UsageError(f"{printable(str(path))} is not written: {why}", "Choose another place.") from None
+        raise UsageError(f"{printable(str(path))} is not written: {reason(error)}", "Choose another place.") from None
     return True

@@ -7,16 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
-
-from flux_lora_cli.commands.arguments import ExpandOptions, Files, Only, OnlyFile, choice, offline_service
-from flux_lora_cli.commands.batch import read_only_file
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import GenerateOptions, check_text, load_options
-from flux_lora_cli.commands.options import command
-from flux_lora_cli.commands.show import print_table, value_text
+from flux_lora_cli.commands.console import Console, print_table, value_text
+from flux_lora_cli.commands.inputs import load_options, offline_service, selection
+from flux_lora_cli.commands.options import ExpandOptions, Files, GenerateOptions, Only, OnlyFile, command, flag, words
 from flux_lora_cli.engine.events import Record
-from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import counted, json_line, mask_secrets, printable, quoted
 
 if TYPE_CHECKING:
@@ -36,8 +30,8 @@ As = Literal["table", "yaml", "jsonl"]
 def preset_show(
     files: Files,
     *,
-    why: Annotated[bool, typer.Option("--why", help="Print file and line of each value.")] = False,
-    as_: Annotated[As, choice("--as", As, "Form (default: table).")] = "table",
+    why: Annotated[bool, flag("--why", "Print file and line of each value.")] = False,
+    as_: Annotated[As, words("--as", As, "Form (default: table).")] = "table",
     only: Only = None,
     only_file: OnlyFile = None,
     generate: GenerateOptions,
@@ -52,12 +46,8 @@ def preset_show(
     from flux_lora_cli.folder.entries import masked
     from flux_lora_cli.presets.load import load_presets
 
-    check_text("--only", *(only or ()))
-    if files.count("-") + (only_file == "-") > 1:
-        raise UsageError("standard input (-) can be read only once")
-    ids = None if only_file is None else read_only_file(only_file)
-    service = offline_service(options.api_version)
-    settings = load_options(generate, service, only=tuple(only or ()), only_ids=ids, **options.load_fields(files))
+    chosen = selection(files, options, only, only_file)
+    settings = load_options(generate, offline_service(options.api_version), **chosen)
     loaded = load_presets(*files, options=settings, allow=generate.allow_path or ())
     views = [View.of(job, loaded, settings) for job in loaded.jobs]
     console.summary.update(jobs=len(views))

@@ -6,16 +6,14 @@ the background, and the cursor is never hidden.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from types import TracebackType
 
 from rich.cells import cell_len
 from rich.console import Console as RichConsole
@@ -42,7 +40,7 @@ class LiveDisplay:
         self._console, self._what, self._sandbox = console, what, sandbox
         self._lock = threading.RLock()
         self._ended = threading.Event()
-        self._drawn: list[int] = []
+        self._drawn: list[int] = []  # widths
         self._standing: Progress | None = None
         self._done = 0
         self._total: int | None = None
@@ -58,14 +56,12 @@ class LiveDisplay:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(timeout=1.0)
         with self._lock:
             self._console.lifted = nullcontext
-            self._erase()
+            self._replace([])
 
     def __call__(self, event: Event) -> None:
         """Take one event of the run."""
@@ -86,78 +82,48 @@ class LiveDisplay:
     def _lifted(self) -> Iterator[None]:
         """The lines are gone while something else is written."""
         with self._lock:
-            self._erase()
+            self._replace([])
             yield
-            self._draw()
+            self._replace(self._lines())
 
     def _redraw(self) -> None:
         while not self._ended.wait(REDRAW_EVERY):
             with self._lock:
                 if not self._ended.is_set():
-                    self._erase_and_draw()
+                    self._replace(self._lines())
 
-    def _erase_and_draw(self) -> None:
-        lines = self._lines() if self._in_foreground() and not self._console.asking else None
-        if lines is not None:
-            self._write(self._erasing() + self._drawing(lines))
-
-    def _erase(self) -> None:
-        self._write(self._erasing())
-
-    def _draw(self) -> None:
-        if self._in_foreground() and not self._console.asking:
-            self._write(self._drawing(self._lines()))
-
-    def _erasing(self) -> str:
-        """Up over what was drawn, and clear; a terminal that became narrower has wrapped the lines since."""
-        if not self._in_foreground():
+    def _replace(self, lines: Sequence[str]) -> None:
+        """Draw lines in the place of those drawn before; none while a question is open, nothing in the background."""
+        if not _in_foreground():
             self._drawn.clear()
-        columns = self._columns()
+            return
+        columns = _columns()  # a terminal that became narrower has wrapped the lines since
         rows = sum(max(1, -(-width // columns)) for width in self._drawn)
-        self._drawn.clear()
-        return f"\r\033[{rows}A\033[J" if rows else ""
-
-    def _drawing(self, lines: list[str]) -> str:
-        self._drawn[:] = [cell_len(Text.from_ansi(line).plain) for line in lines]
-        return "".join(f"{line}\n" for line in lines)
-
-    def _write(self, text: str) -> None:
+        shown = [] if self._console.asking else lines
+        self._drawn[:] = [cell_len(Text.from_ansi(line).plain) for line in shown]
+        text = (f"\r\033[{rows}A\033[J" if rows else "") + "".join(f"{line}\n" for line in shown)
         if text:
             with suppress(OSError, ValueError, AttributeError):
                 sys.stderr.buffer.write(text.encode("utf-8", "replace"))
                 sys.stderr.buffer.flush()
 
-    @staticmethod
-    def _columns() -> int:
-        try:
-            return max(20, os.get_terminal_size(sys.stderr.fileno()).columns)
-        except (OSError, ValueError, AttributeError):
-            return 80
-
-    @staticmethod
-    def _in_foreground() -> bool:
-        try:
-            return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
-        except (OSError, ValueError, AttributeError):  # not this process's terminal, or no such thing here
-            return True
-
     # ---- the lines ----
 
     def _lines(self) -> list[str]:
-        width = self._columns() - 1
+        width = _columns() - 1
         rich = RichConsole(
-            file=io.StringIO(),
             width=width,
             force_terminal=True,
             color_system="standard" if self._console.color else None,
             legacy_windows=False,
         )
+        texts = [self._facts(width), *self._oldest()]
+        if self._note and time.monotonic() < self._note_until:
+            texts.append(Text(self._note, style="yellow"))
         with rich.capture() as drawn:
             self._print_bar(rich, width)
-            for text in (self._facts(width), *self._oldest()):
+            for text in texts:
                 rich.print(text, no_wrap=True, overflow="ellipsis", crop=True, highlight=False)
-            if self._note and time.monotonic() < self._note_until:
-                rich.print(Text(self._note, style="yellow"), no_wrap=True, overflow="ellipsis", crop=True)
         return drawn.get().splitlines()
 
     def _print_bar(self, rich: RichConsole, width: int) -> None:
@@ -188,9 +154,8 @@ class LiveDisplay:
         }
         while len(_DOT.join(filter(None, facts.values()))) > width and len(facts) > 1:
             facts.popitem()
-        order = ("flight", "saving", "failed", "images", "rate", "money", "elapsed", "left")
         line = Text(style="dim")
-        for name in order:
+        for name in ("flight", "saving", "failed", "images", "rate", "money", "elapsed", "left"):
             if facts.get(name):
                 line.append(_DOT if line else "").append(facts[name], style="not dim red" if name == "failed" else "")
         return line
@@ -207,3 +172,17 @@ class LiveDisplay:
             self._saved.popleft()
         elapsed = min(_WINDOW, now - self._started)
         return len(self._saved) / elapsed * 60 if elapsed > 2 else 0.0
+
+
+def _columns() -> int:
+    try:
+        return max(20, os.get_terminal_size(sys.stderr.fileno()).columns)
+    except (OSError, ValueError, AttributeError):
+        return 80
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # not this process's terminal, or no such thing here
+        return True

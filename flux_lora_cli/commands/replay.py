@@ -6,12 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from flux_lora_cli.commands.connection import check
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import GenerateOptions, check_text, model_tables, named_overrides, set_overrides
-from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, SpendOptions, command
+from flux_lora_cli.commands.inputs import check_text, model_tables, named_overrides, set_overrides
+from flux_lora_cli.commands.options import (
+    GenerateOptions,
+    SaveOptions,
+    ServiceOptions,
+    SpendOptions,
+    argument,
+    command,
+    flag,
+)
+from flux_lora_cli.commands.running import check, run_settings
+from flux_lora_cli.commands.submit import dry_run, submit_and_wait
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.text import printable
 
@@ -29,14 +36,10 @@ flux-lora replay out/a-cat-0f3c-0.png --to-preset > cat.yaml
 
 @command
 def replay(
-    target: Annotated[
-        Path, typer.Argument(metavar="TARGET", parser=Path, help="A saved image, or a folder.", show_default=False)
-    ],
-    job: Annotated[
-        str | None, typer.Argument(metavar="JOB", parser=str, help="With a folder: the job's ID.", show_default=False)
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the task and save its images.")] = False,
-    to_preset: Annotated[bool, typer.Option("--to-preset", help="Print the job as a preset; submit nothing.")] = False,
+    target: Annotated[Path, argument("TARGET", "A saved image, or a folder.", Path)],
+    job: Annotated[str | None, argument("JOB", "With a folder: the job's ID.")] = None,
+    wait: Annotated[bool, flag("--wait", "Wait for the task and save its images.")] = False,
+    to_preset: Annotated[bool, flag("--to-preset", "Print the job as a preset; submit nothing.")] = False,
     *,
     generate: GenerateOptions,
     spend: SpendOptions,
@@ -50,8 +53,6 @@ def replay(
     the job's ID. The options for parameters vary it. An image of the sandbox is made again there, unless --base-url or
     --api-key-file asks for the service.
     """
-    from flux_lora_cli.commands.running import run_settings
-    from flux_lora_cli.commands.submit import dry_run, submit_and_wait
     from flux_lora_cli.gallery.replay import find_request
     from flux_lora_cli.presets.load import Loaded
 
@@ -59,7 +60,7 @@ def replay(
     run_settings(spend, save, console)
     check_text("JOB", job or "")
     found = find_request(target, job)
-    models = model_tables(generate, service)
+    models = model_tables(generate.models, service)
     service = _as_made(found, service, console)
     again = _job(found, generate, service, models)
     if to_preset:
@@ -143,7 +144,7 @@ def _print_preset(job: Job, found: ReplaySource, service: ServiceOptions, consol
     own = Models.builtin().find(job.model, allow_unknown=True).version
     version = service.api_version if service.api_version != own else None
     text = job_as_yaml(job.model, request, job_id=job.id or found.job.id, version=version)
-    console.document(text)
+    console.result(text.rstrip("\n"))
     console.event(Record("job", {"id": job.id, "model": job.model, "input": request, "yaml": text}))
     return 0
 

@@ -1,31 +1,35 @@
-"""What a run's events look like: results on standard output, everything else on standard error."""
+"""A run in words: its plan, its events, its end. Results go to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.engine.events import (
-    Adopted,
-    Event,
-    Explained,
-    Failed,
-    Held,
-    Image,
-    Missing,
-    Overdue,
-    Plan,
-    PollFailed,
-    Progress,
-    Submitted,
-    Unknown,
-    Waiting,
-    Warned,
-)
+from flux_lora_cli.engine import events
 from flux_lora_cli.text import counted, printable
+
+if TYPE_CHECKING:
+    from flux_lora_cli.engine.assemble import Result
+    from flux_lora_cli.engine.events import Event, Failed, Plan, Progress
+    from flux_lora_cli.engine.plan import BatchPlan
+    from flux_lora_cli.presets.load import Loaded
 
 #: Failures of earlier runs that are told one by one in text; of the others there is the number.
 MAX_EARLIER = 10
+#: Duplicates and sums that are named one by one.
+MAX_NAMED = 5
+#: Counts of the summary that are told only where there are any.
+_MARKS = {"failed": "failed", "unknown": "unknown", "pending": "pending", "missing": "missing", "nsfw": "flagged NSFW"}
+_SOURCES = {
+    "documented": " (at the documented price; the service may charge another)",
+    "--price": " (at --price)",
+}
+
+
+# ---- events ----------------------------------------------------------------------------------
 
 
 class Reporter:
@@ -45,10 +49,8 @@ class Reporter:
         github: bool = False,
         sandbox: bool = False,
     ) -> None:
-        self._console = console
-        self._display = display
-        self._github = github
-        self._sandbox = sandbox
+        self._console, self._display = console, display
+        self._github, self._sandbox = github, sandbox
         self._failed_earlier = self._told_earlier = 0
 
     def __call__(self, event: Event) -> None:
@@ -56,9 +58,9 @@ class Reporter:
         console = self._console
         if self._display is not None:
             self._display(event)
-        if isinstance(event, Explained):
+        if isinstance(event, events.Explained):
             console.explain(event.message)
-        elif isinstance(event, Warned):
+        elif isinstance(event, events.Warned):
             console.warn(event.message, event.code)
         else:
             console.event(event)
@@ -67,29 +69,29 @@ class Reporter:
     def _tell(self, event: Event) -> None:
         console = self._console
         match event:
-            case Image():
+            case events.Image():
                 console.result(event.path)
-            case Progress():
+            case events.Progress():
                 if self._display is None:
                     console.info(progress_line(event, sandbox=self._sandbox))
-            case Plan():
+            case events.Plan():
                 self._failed_earlier = event.failed
-            case Failed():
+            case events.Failed():
                 self._tell_failed(event)
-            case Overdue():
+            case events.Overdue():
                 self._complain(f"{event.job or event.task}: overdue (task {event.task}): {event.message}")
-            case PollFailed():
+            case events.PollFailed():
                 self._complain(f"{event.job or event.task}: task {event.task}: {event.message}")
-            case Missing():
+            case events.Missing():
                 self._complain(f"{event.job or event.task}: image {event.index} is missing: {event.message}")
-            case Unknown() | Waiting():
+            case events.Unknown() | events.Waiting():
                 console.info(event.message)
-            case Held():
+            case events.Held():
                 names = f"; candidates: {', '.join(event.candidates)}" if event.candidates else ""
                 self._complain(f"{event.message}{names}")
-            case Adopted():
+            case events.Adopted():
                 console.info(f"{event.job or 'a submission'}: found as task {event.task} ({event.matched_by})")
-            case Submitted() if console.verbose:
+            case events.Submitted() if console.verbose:
                 console.info(f"{event.job}: submitted as {event.task}, seed {event.seed}")
 
     def _tell_failed(self, event: Failed) -> None:
@@ -113,17 +115,15 @@ class Reporter:
 
 def progress_line(event: Progress, *, sandbox: bool = False) -> str:
     """Where the run stands, as one plain line."""
-    parts = [f"{event.done:,} of {counted(event.jobs, 'job')} done"]
-    if event.failed:
-        parts.append(f"{event.failed:,} failed")
-    parts.append(f"{event.in_flight:,} in flight")
-    if event.saving:
-        parts.append(f"{event.saving:,} being saved")
-    if event.cost_usd is not None and not sandbox:
-        parts.append(f"${event.cost_usd}")
-    if event.remaining_seconds is not None:
-        parts.append(f"about {clock_text(event.remaining_seconds)} left")
-    return ", ".join(parts)
+    parts = [
+        f"{event.done:,} of {counted(event.jobs, 'job')} done",
+        f"{event.failed:,} failed" if event.failed else "",
+        f"{event.in_flight:,} in flight",
+        f"{event.saving:,} being saved" if event.saving else "",
+        "" if event.cost_usd is None or sandbox else f"${event.cost_usd}",
+        "" if event.remaining_seconds is None else f"about {clock_text(event.remaining_seconds)} left",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def clock_text(seconds: float) -> str:
@@ -134,3 +134,86 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+# ---- the plan --------------------------------------------------------------------------------
+
+
+def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded, *, sandbox: bool = False) -> list[str]:
+    """The plan, one fact per line."""
+    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
+    lines = [f"{counted(event.jobs, 'job')}{how}" if event.jobs else "no jobs"]
+    if 1 < len(loaded.sums) <= MAX_NAMED or (loaded.sums and not how):
+        lines += [f"  {text}" for text in loaded.sums[:MAX_NAMED]]
+    states = [
+        f"{event.done:,} done" if event.done else "",
+        f"{event.in_flight:,} in flight" if event.in_flight else "",
+        f"{event.unknown:,} of unknown outcome" if event.unknown else "",
+        f"{event.failed:,} failed (--retry-failed submits them again)" if event.failed else "",
+        f"{event.to_submit:,} to submit",
+    ]
+    lines += ["  " + ", ".join(filter(None, states)), *duplicate_lines(plan)]
+    if event.to_submit:
+        cost = ", price not known (name it with --price)"
+        if event.cost_usd is not None:
+            cost = f", {_usd(event.cost_usd)}{_SOURCES.get(event.price_source or '', '')}"
+        lines.append(f"  {counted(event.images, 'image')}{cost}")
+    if event.charged_usd not in (None, "0") and not sandbox:
+        lines.append(f"  charged so far: {_usd(event.charged_usd or '0')}")
+    if event.expected_seconds:
+        lines.append(f"  about {clock_text(event.expected_seconds)}")
+    return [*lines, f"  folder: {event.folder}"]
+
+
+def multiplied(event: Plan, loaded: Loaded) -> str:
+    """How the number of images comes about: ``2 × 40 × 12 = 960 images``; the bare number where it does not show."""
+    factors, equals, _ = loaded.multiplication.partition(" = ")
+    each, rest = divmod(event.images, max(1, loaded.total))
+    if not equals or rest or event.to_submit != loaded.total:
+        return counted(event.images, "image")
+    if each > 1:
+        factors = f"({factors}) × {each}" if "+" in factors else f"{factors} × {each}"
+    return f"{factors} = {counted(event.images, 'image')}"
+
+
+def duplicate_lines(plan: BatchPlan | None) -> list[str]:
+    """Which jobs were asked for more than once."""
+    counts = Counter(original for _, original in (plan.duplicates if plan is not None else ()))
+    lines = [
+        f"  {counted(number, 'duplicate')} of {name}; use repeat to make more of the same"
+        for name, number in list(counts.items())[:MAX_NAMED]
+    ]
+    if len(counts) > MAX_NAMED:
+        lines.append(f"  and duplicates of {counted(len(counts) - MAX_NAMED, 'more job')}")
+    return lines
+
+
+def _usd(amount: str) -> str:
+    from flux_lora_cli.engine.budget import dollars
+
+    return dollars(Decimal(amount))
+
+
+# ---- the end ---------------------------------------------------------------------------------
+
+
+def summary_line(counts: Mapping[str, Any], result: Result, *, sandbox: bool) -> str:
+    """How a batch ended, in one line."""
+    asked = counts["jobs"] - counts["skipped"]
+    parts = [f"{counts['completed']:,} of {counted(asked, 'job')} done", counted(counts["images"], "image")]
+    parts += [f"{counts[key]:,} {words}" for key, words in _MARKS.items() if counts[key]]
+    again = f"{counted(result.resubmitted, 'job')} submitted once more, as asked" if result.resubmitted else ""
+    return "; ".join(filter(None, [", ".join(parts), money_words(result, sandbox=sandbox), again]))
+
+
+def money_words(result: Result, *, sandbox: bool) -> str:
+    """What a run cost. The sandbox charges nobody."""
+    from flux_lora_cli.engine.budget import dollars
+
+    if result.charged is None:
+        return "" if sandbox else "charged at a price that is not known"
+    if not result.submitted and not result.charged:
+        return "" if sandbox else "nothing charged"
+    estimated = result.estimated if result.submitted else None
+    estimate = f" (estimated {dollars(estimated)})" if estimated not in (None, result.charged) else ""
+    return f"would have cost {dollars(result.charged)}" if sandbox else f"charged {dollars(result.charged)}{estimate}"

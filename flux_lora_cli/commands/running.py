@@ -1,17 +1,20 @@
-"""What every command that runs tasks shares: settings, what is shown meanwhile, and how it ends."""
+"""What every command that talks to the service shares: whom it talks to, what is shown meanwhile, how a run ends."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, SpendOptions
-from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError
-from flux_lora_cli.text import counted
+from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, FolderError, UsageError
+from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.reporter import Reporter
@@ -19,10 +22,146 @@ if TYPE_CHECKING:
     from flux_lora_cli.engine.settings import Settings, Stop
     from flux_lora_cli.service.client import Client
 
+#: What the sandbox is called in manifests and ledgers, whatever port it has.
+SANDBOX = "sandbox"
 #: Seconds between two Progress events: on a terminal they are drawn, elsewhere each is a line.
 _LIVE, _PLAIN = 0.5, 30.0
 #: More images than this are asked about, where somebody can answer. [CONTRACT: command line]
 ASK_ABOVE = 100
+_NOBODY_READS = 6  # errno.ENXIO: a FIFO without a reader
+
+
+# ---- the service -----------------------------------------------------------------------------
+
+
+def check(options: ServiceOptions, console: Console) -> None:
+    """Refuse what cannot be meant, before any work; what is written on the command line wins over the environment.
+
+    Raises:
+        UsageError: options that exclude each other, or a base URL that the key may not go to.
+    """
+    if options.sandbox and options.base_url is not None and "base_url" in console.given:
+        if "sandbox" in console.given:
+            raise UsageError("--sandbox and --base-url exclude each other", "The sandbox has an address of its own.")
+        options.sandbox = False
+        console.warn("FLUX_LORA_SANDBOX is set, but --base-url wins: this is not the sandbox", "sandbox")
+    console.summary["sandbox"] = options.sandbox
+    service_name(options)
+
+
+def service_name(options: ServiceOptions) -> str:
+    """Whom a folder that is made under these options belongs to, without a connection. Raises UsageError."""
+    if options.sandbox:
+        return SANDBOX
+    from flux_lora_cli.service.hosts import origin_text
+
+    return origin_text(_base_url(options))
+
+
+def default_folder(options: ServiceOptions, name: str = "") -> Path:
+    """Where images go without ``-o``; apart for the sandbox."""
+    ending = "-sandbox" if options.sandbox else ""
+    return Path("flux-lora-output", f"{name}{ending}") if name else Path(f"flux-lora-output{ending}")
+
+
+def service_words(options: ServiceOptions) -> list[str]:
+    """The options that another command needs to reach the same service."""
+    words = ["--sandbox"] if options.sandbox else []
+    if options.base_url is not None and not options.sandbox:
+        words += ["--base-url", options.base_url]
+        words += ["--allow-custom-host"] if options.allow_custom_host else []
+    words += ["--api-version", options.api_version] if options.api_version else []
+    return words + (["--api-key-file", str(options.api_key_file)] if options.api_key_file else [])
+
+
+@contextmanager
+def connected(options: ServiceOptions, console: Console) -> Iterator[tuple[Client, str]]:
+    """A client, and whom it talks to; with ``--sandbox`` also the sandbox, for as long as the context is open.
+
+    Raises:
+        MissingKey: there is no key, and it is not the sandbox.
+        UsageError: the base URL is not valid, or the key may not go there; the log file cannot be written.
+    """
+    check(options, console)
+    with ExitStack() as stack:
+        log = None if console.log_file is None else _request_log(console.log_file)
+        if options.sandbox:
+            key, base_url = "sandbox", stack.enter_context(_sandbox(console))
+        else:
+            key, base_url = _key(options, console), _base_url(options)
+        from flux_lora_cli.service.client import connect
+
+        env = {} if options.sandbox else os.environ
+        client = connect(key=key, base_url=base_url, allow_custom_host=options.allow_custom_host, env=env, log=log)
+        stack.callback(client.close)
+        yield client, service_name(options)
+
+
+def _base_url(options: ServiceOptions) -> str:
+    from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, checked_base_url
+
+    return checked_base_url(options.base_url or DEFAULT_BASE_URL, allow_custom_host=options.allow_custom_host)
+
+
+def _key(options: ServiceOptions, console: Console) -> str:
+    from flux_lora_cli.service.keys import load_key
+
+    key = load_key(os.environ, options.api_key_file)
+    if key.warning:
+        console.warn(key.warning, "key_file")
+    return key.value
+
+
+@contextmanager
+def _sandbox(console: Console) -> Iterator[str]:
+    """A sandbox on a port of its own, whose state outlives it; its base URL."""
+    from flux_lora_cli.folder.state import state_dir
+    from flux_lora_cli.sandbox import Sandbox
+
+    if "sandbox" not in console.given:
+        console.warn("FLUX_LORA_SANDBOX is set: images come from the offline sandbox", "sandbox")
+    folder = state_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sandbox = Sandbox.for_command(folder)
+        base_url = sandbox.start()
+    except OSError as error:
+        message = f"the sandbox cannot keep its state in {folder}: {reason(error)}"
+        raise FolderError(message, "Choose another folder with FLUX_LORA_STATE_DIR.") from error
+    if sandbox.notice:
+        console.warn(sandbox.notice, "sandbox")
+    try:
+        yield base_url
+    finally:
+        sandbox.stop()
+
+
+def _request_log(path: str) -> Callable[[str], None]:
+    """``--log-file``: appends one line per request with the time; its owner alone can read the file.
+
+    A FIFO that nobody reads, and a disk that is full, must not stop a run for the sake of its log.
+
+    Raises:
+        UsageError: the file cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
+    try:
+        handle = os.open(path, flags, 0o600)
+    except (OSError, ValueError) as error:
+        why = "nobody reads this pipe" if getattr(error, "errno", None) == _NOBODY_READS else reason(error)
+        raise UsageError(f"--log-file {path}: {why}") from error
+
+    def write(line: str) -> None:
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        try:
+            os.write(handle, f"{stamp} {printable(line)}\n".encode("utf-8", "backslashreplace"))  # whole: O_APPEND
+        except OSError:
+            return
+
+    return write
+
+
+# ---- a run -----------------------------------------------------------------------------------
 
 
 def run_settings(
@@ -34,9 +173,10 @@ def run_settings(
         UsageError: the template of ``--filename`` is not valid.
     """
     from flux_lora_cli.engine.settings import Settings
-    from flux_lora_cli.folder.names import Template
 
     if save.filename is not None:
+        from flux_lora_cli.folder.names import Template
+
         Template.parse(save.filename, several_presets=several_presets)
     spend = spend or SpendOptions()
     return Settings(
@@ -85,19 +225,31 @@ def running(
         what: is counted by the live display; ``shown``: whether there is one, on a terminal.
         github: failures as annotations, too.
     """
-    from flux_lora_cli.commands.connection import connected
     from flux_lora_cli.commands.reporter import Reporter
 
     with ExitStack() as stack:
         stop = stack.enter_context(console.signals.stopping(console, resume))
-        connection = stack.enter_context(connected(service, console))
+        client, name = stack.enter_context(connected(service, console))
         display = None
         if shown and console.live:
             from flux_lora_cli.commands.progress import LiveDisplay
 
             display = stack.enter_context(LiveDisplay(console, what, sandbox=service.sandbox))
-        reporter = Reporter(console, display, github=github, sandbox=service.sandbox)
-        yield Running(connection.client, connection.service, reporter, stop)
+        yield Running(client, name, Reporter(console, display, github=github, sandbox=service.sandbox), stop)
+
+
+def confirmed(images: int, cost: Decimal | None, spend: SpendOptions, console: Console, how: str = "") -> bool:
+    """Whether a submission may go ahead: a large one, or one at an unknown price, is asked about at a terminal.
+
+    Args:
+        how: how the number of images comes about (``2 × 40 × 12 = 960 images``).
+    """
+    from flux_lora_cli.engine.budget import dollars
+
+    if spend.yes or not console.interactive or (images <= ASK_ABOVE and cost is not None):
+        return True
+    price = dollars(cost) if cost is not None else "at an unknown price"
+    return console.ask(f"To submit: {how or counted(images, 'image')}, {price}. Submit?")
 
 
 def tell_end(result: Result, console: Console, *, also: Callable[[FluxLoraError], None] = lambda error: None) -> int:
@@ -128,36 +280,10 @@ def _standing(result: Result, *, sandbox: bool) -> str:
     from flux_lora_cli.engine.ending import Left
 
     left = Left.of(result.records)
-    running = f"{counted(left.running, 'task')} {'submitted' if sandbox else 'paid'} and still running"
-    parts = [running if left.running else "no task is running"]
-    if left.held:
-        parts.append(f"{counted(len(left.held), 'submission')} of unknown outcome")
-    parts.append(f"{counted(left.pending, 'job')} never sent" if left.pending else "")
+    still = f"{counted(left.running, 'task')} {'submitted' if sandbox else 'paid'} and still running"
+    parts = [
+        still if left.running else "no task is running",
+        f"{counted(len(left.held), 'submission')} of unknown outcome" if left.held else "",
+        f"{counted(left.pending, 'job')} never sent" if left.pending else "",
+    ]
     return "; " + ", ".join(filter(None, parts))
-
-
-def money_words(result: Result, *, sandbox: bool) -> str:
-    """What a run cost. The sandbox charges nobody."""
-    from flux_lora_cli.engine.budget import dollars
-
-    if result.charged is None:
-        return "" if sandbox else "charged at a price that is not known"
-    if not result.submitted and not result.charged:
-        return "" if sandbox else "nothing charged"
-    estimated = result.estimated if result.submitted else None
-    estimate = f" (estimated {dollars(estimated)})" if estimated not in (None, result.charged) else ""
-    return f"would have cost {dollars(result.charged)}" if sandbox else f"charged {dollars(result.charged)}{estimate}"
-
-
-def confirmed(images: int, cost: Decimal | None, spend: SpendOptions, console: Console, how: str = "") -> bool:
-    """Whether a submission may go ahead: a large one, or one at an unknown price, is asked about at a terminal.
-
-    Args:
-        how: how the number of images comes about (``2 × 40 × 12 = 960 images``).
-    """
-    from flux_lora_cli.engine.budget import dollars
-
-    if spend.yes or not console.interactive or (images <= ASK_ABOVE and cost is not None):
-        return True
-    price = dollars(cost) if cost is not None else "at an unknown price"
-    return console.ask(f"To submit: {how or counted(images, 'image')}, {price}. Submit?")

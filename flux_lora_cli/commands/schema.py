@@ -6,12 +6,9 @@ import json
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-import typer
-
-from flux_lora_cli.commands.arguments import ModelTables, offline_service
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import ModelsOptions, model_tables
-from flux_lora_cli.commands.options import command
+from flux_lora_cli.commands.inputs import model_tables, offline_service
+from flux_lora_cli.commands.options import ModelTables, argument, command
 from flux_lora_cli.commands.values import word
 from flux_lora_cli.engine.events import Record
 
@@ -25,7 +22,7 @@ Name = Literal["preset", "manifest", "event"]
 
 @command
 def schema(
-    name: Annotated[Name, typer.Argument(metavar="preset|manifest|event", parser=word(Name), help="Which schema.")],
+    name: Annotated[Name, argument("preset|manifest|event", "Which schema.", word(Name))],
     console: Console,
     models: ModelTables = None,
 ) -> int:
@@ -33,9 +30,9 @@ def schema(
     if name == "preset":
         from flux_lora_cli.presets.schema import schema as schema_of
 
-        document: dict[str, Any] = schema_of(model_tables(ModelsOptions(models=models), offline_service()))
+        document: dict[str, Any] = schema_of(model_tables(models, offline_service()))
     else:
         document = json.loads((files("flux_lora_cli") / "resources" / f"{name}.schema.json").read_text("utf-8"))
-    console.document(json.dumps(document, indent=2, ensure_ascii=False))
+    console.result(json.dumps(document, indent=2, ensure_ascii=False))
     console.event(Record("schema", {"name": name, "schema": document}))
     return 0

@@ -5,15 +5,13 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from flux_lora_cli.commands.arguments import choice
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import advanced, command
+from flux_lora_cli.commands.console import Console, reason
+from flux_lora_cli.commands.options import advanced, advanced_words, command, option
 from flux_lora_cli.commands.values import bad, count, duration, money, rate
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import FolderError, Interrupted, OutputClosed, Terminated, UsageError
@@ -27,6 +25,7 @@ flux-lora serve --fault submit:503:first=2 --fault download:cut:5%
 """
 
 Undeclared = Literal["drop", "refuse"]
+_RARE = "Advanced"
 
 
 def span(text: Any) -> tuple[float, float]:
@@ -39,9 +38,6 @@ def span(text: Any) -> tuple[float, float]:
     return first, last
 
 
-usd = partial(advanced, metavar="USD", parser=money)
-
-
 @dataclass
 class SandboxOptions:
     """How the sandbox behaves; the names are those of ``Sandbox``."""
@@ -50,33 +46,35 @@ class SandboxOptions:
         int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
     ] = 0
     service_time: Annotated[
-        Any, typer.Option("--service-time", metavar="S[-S]", parser=span, help="Time that a task takes: 0.5, or 2-6.")
+        Any, option("--service-time", "S[-S]", "Time that a task takes: 0.5, or 2-6 (seconds).", span)
     ] = "0.6-1.2"
-    faults: Annotated[
-        list[str] | None, typer.Option("--fault", metavar="SPEC", help="Make requests go wrong; see above. Repeatable.")
-    ] = None
-    state: Annotated[Path | None, typer.Option("--state", metavar="FILE", help="Keep tasks and charges in FILE.")] = (
+    faults: Annotated[list[str] | None, option("--fault", "SPEC", "Make requests go wrong; see above. Repeatable.")] = (
         None
     )
-    rate: Annotated[
-        float | None, advanced("--rate", metavar="N/min", parser=rate, help="Images accepted; beyond that: 429.")
+    state: Annotated[Path | None, option("--state", "FILE", "Keep tasks and charges in FILE.", Path)] = None
+    rate: Annotated[float | None, advanced("--rate", "N/min", "Images accepted; beyond that: 429.", rate)] = None
+    concurrency: Annotated[int | None, advanced("--concurrency", "N", "Tasks worked on at once.", count(100_000))] = (
+        None
+    )
+    price_per_image: Annotated[
+        Decimal | None, advanced("--price-per-image", "USD", "Instead of the documented price.", money)
     ] = None
-    concurrency: Annotated[
-        int | None, advanced("--concurrency", metavar="N", parser=count(100_000), help="Tasks worked on at once.")
-    ] = None
-    price_per_image: Annotated[Decimal | None, usd("--price-per-image", help="Instead of the documented price.")] = None
-    balance: Annotated[Decimal | None, usd("--balance", help="Credit (default: without end).")] = None
+    balance: Annotated[Decimal | None, advanced("--balance", "USD", "Credit (default: without end).", money)] = None
     api_key: Annotated[
-        str | None, advanced("--api-key", metavar="KEY", help="Accept this key only (default: any key but none).")
+        str | None, advanced("--api-key", "KEY", "Accept this key only (default: any key but none).")
     ] = None
     nsfw_rate: Annotated[
-        float, advanced("--nsfw-rate", metavar="SHARE", min=0, max=1, help="Share of images flagged, 0 to 1.")
+        float,
+        typer.Option(
+            "--nsfw-rate", metavar="SHARE", min=0, max=1, help="Share of images flagged, 0 to 1.", rich_help_panel=_RARE
+        ),
     ] = 0.0
     undeclared: Annotated[
-        Undeclared,
-        choice("--undeclared", Undeclared, "What to do with keys that a model does not declare (default: drop).", True),
+        Undeclared, advanced_words("--undeclared", Undeclared, "What to do with undeclared keys (default: drop).")
     ] = "drop"
-    seed: Annotated[int, advanced("--seed", metavar="INT", help="Seed of its own randomness.")] = 0
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="INT", help="Seed of its own randomness.", rich_help_panel=_RARE)
+    ] = 0
 
 
 @command
@@ -108,8 +106,9 @@ def serve(options: SandboxOptions, console: Console) -> int:
     except ValueError as error:
         raise UsageError(str(error), "See: flux-lora serve --help") from None
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UsageError(f"port {options.port}: {why}", "Choose another --port, or 0 for a free one.") from None
+        raise UsageError(
+            f"port {options.port}: {reason(error)}", "Choose another --port, or 0 for a free one."
+        ) from None
     raise (Interrupted if number == signal.SIGINT else Terminated)("the sandbox was stopped")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, OutputClosed, Terminated
+from flux_lora_cli.errors import FluxLoraError, Interrupted, OutputClosed, Terminated
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.console import Console
@@ -35,7 +35,7 @@ class Signals:
     def __init__(self) -> None:
         self._first: float | None = None
         self._stop: Stop | None = None
-        self._resume = ""
+        self._hint = ""
 
     def catch(self) -> None:
         """Take over the signals of NAMES."""
@@ -45,18 +45,16 @@ class Signals:
                 signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: object) -> None:
-        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
+        kind, what = (Interrupted, "interrupted") if number == signal.SIGINT else (Terminated, "terminated")
         now = time.monotonic()
         if self._first is not None:
             if now - self._first > TOGETHER:
-                os._exit(code)
+                os._exit(kind.exit_code)
             return
         self._first = now
-        hint = f"To resume: {self._resume}" if self._resume else ""
-        kind, words = (Interrupted, "interrupted") if code is ExitCode.INTERRUPTED else (Terminated, "terminated")
         if self._stop is None:
-            raise Ended(kind(words, hint))
-        self._stop.request(kind(f"{words}; state is saved", hint))
+            raise Ended(kind(what, self._hint))
+        self._stop.request(kind(f"{what}; state is saved", self._hint))
 
     @contextmanager
     def stopping(self, console: Console, resume: str = "") -> Iterator[Stop]:
@@ -68,11 +66,10 @@ class Signals:
         from flux_lora_cli.engine.settings import Stop
 
         stop = self._stop = Stop()
-        self._resume = resume
+        self._hint = f"To resume: {resume}" if resume else ""
 
         def closed() -> None:
-            hint = f"To resume: {resume}" if resume else ""
-            stop.request(OutputClosed("standard output was closed; state is saved", hint))
+            stop.request(OutputClosed("standard output was closed; state is saved", self._hint))
 
         console.on_closed = closed
         if console.closed:

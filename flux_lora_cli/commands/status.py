@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from flux_lora_cli.commands.connection import check
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.ids import TaskIds
-from flux_lora_cli.commands.options import ServiceOptions, command
-from flux_lora_cli.commands.running import Running, running
+from flux_lora_cli.commands.inputs import TaskIds, check_ids
+from flux_lora_cli.commands.options import ServiceOptions, argument, command, flag
+from flux_lora_cli.commands.running import Running, check, running
 from flux_lora_cli.errors import ExitCode, FluxLoraError, NotFoundError, Rejected, TaskNotFound
 from flux_lora_cli.text import printable
 
@@ -33,6 +32,8 @@ flux-lora status --json | head
 WATCH_EVERY = 2.0
 #: Tasks shown at most, of the account's list and of the user's ledger each.
 MAX_RECENT = 50
+#: Output folders that are searched for tasks, the newest first.
+MAX_FOLDERS = 200
 _KEPT_SECONDS = 7 * 86400.0
 _COLORS = {"completed": "32", "failed": "31", "lost": "31", "unknown": "33"}
 
@@ -50,14 +51,24 @@ class Standing:
     prompt: str = ""
     ended: bool = False
 
+    @classmethod
+    def of_task(cls, task: Task, record: JobRecord | None) -> Standing:
+        """What the service says, with the job that a ledger knows."""
+        prompt = str((task.inputs or {}).get("prompt") or "") or _prompt_of(record)
+        job = record.id if record is not None else None
+        return cls(task.id, task.status, task.error, task.model, task.created_at, job, prompt, task.terminal)
+
+    @classmethod
+    def of_record(cls, record: JobRecord, status: str, why: str) -> Standing:
+        """What only a ledger knows."""
+        since = record.task_created_at or record.intent_at
+        return cls(record.task_id, status, why, record.model, since, record.id, _prompt_of(record), ended=True)
+
 
 @command
 def status(
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", parser=str, help="Task IDs, or - to read them.", show_default=False),
-    ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Poll until all tasks have ended.")] = False,
+    ids: Annotated[list[str] | None, argument("ID", "Task IDs, or - to read them.")] = None,
+    watch: Annotated[bool, flag("--watch", "Poll until all tasks have ended.")] = False,
     *,
     service: ServiceOptions,
     console: Console,
@@ -70,7 +81,7 @@ def status(
     check(service, console)
     wanted = _ids(ids or [])
     with running(service, console, resume="", shown=False) as run:
-        known = _ledger_records(run.service, wanted)
+        known = _records(run.service, wanted)
         found, missing = _look(run, service, wanted, known) if wanted else (_recent(run, known), [])
         _show(found, console, in_order=bool(wanted))
         while watch and (left := [s.task for s in found if s.task and not s.ended]):
@@ -84,31 +95,55 @@ def status(
 
 
 def _ids(given: list[str]) -> list[str]:
-    from flux_lora_cli.service.wire import is_task_id
-
-    if "-" in given:
-        stdin = TaskIds()
-        given = [task_id for task_id in given if task_id != "-"] + list(stdin.wait_for_first())
-        stdin.complain()
-    for task_id in given:
-        if not is_task_id(task_id):
-            raise NotFoundError(
-                f"'{printable(task_id)}' is not a task ID", "Task IDs are what submit prints, one per line."
-            )
-    return list(dict.fromkeys(given))
+    if "-" not in given:
+        return check_ids(given)
+    stdin = TaskIds()
+    read = list(stdin.wait_for_first())
+    stdin.complain()
+    return check_ids([task_id for task_id in given if task_id != "-"] + read)
 
 
-def _ledger_records(service: str, ids: Sequence[str]) -> dict[str, JobRecord]:
-    """What the user's own ledger knows of tasks, or its recent ones, by task ID; none where it cannot be read."""
+# ---- what ledgers know -----------------------------------------------------------------------
+
+
+def _records(service: str, ids: Sequence[str]) -> dict[str, JobRecord]:
+    """What the user's own ledger, and output folders, know of tasks; without IDs, what the user's ledger has last."""
     from flux_lora_cli.folder.state import open_user_ledger
 
+    found: list[JobRecord | None] = []
     with suppress(FluxLoraError):
         ledger = open_user_ledger(service, create=False)
         if ledger is not None:
             with ledger:
-                records = [ledger.find(task_id) for task_id in ids] if ids else ledger.recent(MAX_RECENT)
-                return {record.task_id or record.key: record for record in records if record is not None}
-    return {}
+                found = [ledger.find(task_id) for task_id in ids] if ids else list(ledger.recent(MAX_RECENT))
+    known = {record.task_id or record.key: record for record in found if record is not None}
+    return known | _in_folders(service, {*ids} - known.keys())
+
+
+def _in_folders(service: str, ids: Collection[str]) -> dict[str, JobRecord]:
+    """What the output folders that this user's runs have used know of tasks, as far as they can be read."""
+    from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+    from flux_lora_cli.folder.state import remembered_folders
+
+    left = set(ids)
+    known: dict[str, JobRecord] = {}
+    for folder in remembered_folders()[: -MAX_FOLDERS - 1 : -1]:
+        if not left:
+            break
+        with (
+            suppress(FluxLoraError),
+            Ledger.open(folder / LEDGER_NAME, service, create=False, read_only=True) as ledger,
+        ):
+            known |= {task_id: record for task_id in left if (record := ledger.find(task_id)) is not None}
+            left -= known.keys()
+    return known
+
+
+def _prompt_of(record: JobRecord | None) -> str:
+    return str((record.input or {}).get("prompt") or "") if record is not None else ""
+
+
+# ---- what the service says -------------------------------------------------------------------
 
 
 def _look(
@@ -117,21 +152,20 @@ def _look(
     """What the service says of tasks, and the IDs that it does not know. Raises what keeps it from saying."""
     from flux_lora_cli.engine.tasks import look_up
 
-    asked = []
+    asked: list[Any] = []
     for task_id in ids:
         record = known.get(task_id)
         version = service.api_version or (record.api_version if record is not None else None) or "v2"
         asked.append((task_id, version, record is not None))
     found, missing = [], []
-    for task_id, answer in zip(ids, look_up(asked, run.client, run.service, stop=run.stop), strict=True):  # type: ignore[arg-type]
+    for task_id, answer in zip(ids, look_up(asked, run.client, run.service, stop=run.stop), strict=True):
         record = known.get(task_id)
         if not isinstance(answer, FluxLoraError):
-            found.append(_standing(answer, record))
+            found.append(Standing.of_task(answer, record))
         elif not isinstance(answer, TaskNotFound):
             raise answer
         elif record is not None:
-            why = "the service does not know it any more"
-            found.append(Standing(task_id, "lost", why, record.model, record.task_created_at, record.id, ended=True))
+            found.append(Standing.of_record(record, "lost", "the service does not know it any more"))
         else:
             missing.append(task_id)
     return found, missing
@@ -152,62 +186,49 @@ def _recent(run: Running, known: dict[str, JobRecord]) -> list[Standing]:
         listed = drive(session, main, run.stop)
     except Rejected:  # not every account has the list; the ledger still knows what was submitted from here
         listed = []
-    found = {task.id: _standing(task, known.get(task.id)) for task in reversed(listed)}
+    jobs = known | _in_folders(run.service, {task.id for task in listed} - known.keys())
+    found = {task.id: Standing.of_task(task, jobs.get(task.id)) for task in reversed(listed)}
     young = [record for record in known.values() if _age(record.intent_at) < _KEPT_SECONDS]
     unseen = [r.task_id for r in young if r.task_id and r.task_id not in found and r.state is State.SUBMITTED]
     more = _look(run, ServiceOptions(), unseen, known)[0] if unseen else []
-    outcome = "submitted at {}, outcome not known"
     unknown = [
-        Standing(None, "unknown", outcome.format(r.intent_at), r.model, r.intent_at, r.id, _prompt_of(r))
-        for r in young
-        if r.task_id is None and r.state in (State.UNKNOWN, State.SUBMITTING)
+        Standing.of_record(record, "unknown", f"submitted at {record.intent_at}, outcome not known")
+        for record in young
+        if record.task_id is None and record.state in (State.UNKNOWN, State.SUBMITTING)
     ]
     return [*unknown, *more, *found.values()]
 
 
-def _standing(task: Task, record: JobRecord | None) -> Standing:
-    prompt = str((task.inputs or {}).get("prompt") or "") or _prompt_of(record)
-    job = record.id if record is not None else None
-    return Standing(task.id, task.status, task.error, task.model, task.created_at, job, prompt, task.terminal)
-
-
-def _prompt_of(record: JobRecord | None) -> str:
-    return str((record.input or {}).get("prompt") or "") if record is not None else ""
+# ---- what is printed -------------------------------------------------------------------------
 
 
 def _show(found: Sequence[Standing], console: Console, *, in_order: bool) -> None:
     from flux_lora_cli.engine.events import TaskStatus
 
-    counts = console.summary.setdefault("statuses", {})
-    for standing in found:
-        counts[standing.status] = counts.get(standing.status, 0) + 1
-        console.event(
-            TaskStatus(
-                standing.job, standing.task, standing.status, standing.error, standing.model, standing.created_at
-            )
-        )
+    counts = Counter(console.summary.get("statuses", {}))
+    for s in found:
+        counts[s.status] += 1
+        console.event(TaskStatus(s.job, s.task, s.status, s.error, s.model, s.created_at))
+    console.summary["statuses"] = dict(counts)
     if console.out_is_terminal and not console.json:
         newest_first = found if in_order else sorted(found, key=lambda s: _age(s.created_at))
         for line in _table(newest_first, console):
             console.result(line)
         return
-    for standing in found:
-        fields = (standing.task or "-", standing.status, standing.error)
-        console.result("\t".join(printable(field) for field in fields))
+    for s in found:
+        console.result("\t".join(printable(field) for field in (s.task or "-", s.status, s.error)))
 
 
 def _table(found: Sequence[Standing], console: Console) -> list[str]:
     """Lines for people: status, age, ID, then job, prompt or error as far as there is room."""
-    import shutil
-
     columns = shutil.get_terminal_size().columns
     widest = max((len(s.task or "-") for s in found), default=0)
-    jobs = max((len(s.job or "") for s in found), default=0)
+    jobs = min(24, max((len(s.job or "") for s in found), default=0))
     lines = []
     for s in found:
         status = console.styled(f"{printable(s.status):<11}", _COLORS.get(s.status, "36"))
         left = f"{_age_text(s.created_at):>5}  {s.task or '-':<{widest}}  "
-        left += f"{printable(s.job or ''):<{min(jobs, 24)}.24}  " if jobs else ""
+        left += f"{printable(s.job or ''):<{jobs}.{jobs}}  " if jobs else ""
         room = max(10, columns - 12 - len(left))
         text = printable(s.error or s.prompt)
         lines.append(f"{status} {left}{text if len(text) <= room else text[: room - 1] + '…'}".rstrip())

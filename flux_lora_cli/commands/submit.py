@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from flux_lora_cli.commands.connection import check, default_folder, service_name, service_words
+from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.generate import GenerateOptions, PromptOptions, check_text, load_options
-from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, SpendOptions, command
+from flux_lora_cli.commands.inputs import check_text, load_options, read_lines
+from flux_lora_cli.commands.options import (
+    GenerateOptions,
+    SaveOptions,
+    ServiceOptions,
+    SpendOptions,
+    advanced,
+    advanced_flag,
+    argument,
+    command,
+    flag,
+    option,
+)
+from flux_lora_cli.commands.running import (
+    check,
+    confirmed,
+    default_folder,
+    run_settings,
+    running,
+    service_name,
+    service_words,
+    tell_end,
+)
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import counted, printable
 
@@ -34,15 +55,27 @@ _OF_IMAGES = ("output", "filename", "nsfw", "fail_on_nsfw", "no_download")
 _QUOTE = 'For example: flux-lora submit "a cat on the moon". For several prompts repeat -p.'
 
 
+@dataclass
+class PromptOptions:
+    """Where prompts come from."""
+
+    prompts: Annotated[list[str] | None, option("--prompt -p", "TEXT", "A prompt; repeatable.")] = None
+    preset: Annotated[
+        str | None, option("--preset", "FILE", "Take the defaults of a preset.", complete=completion.preset_files)
+    ] = None
+    stack: Annotated[
+        str | None, advanced("--stack", "NAME", "Take this LoRA stack of it.", complete=completion.stacks)
+    ] = None
+    job: Annotated[str | None, advanced("--job", "ID", "Take these jobs (a glob).", complete=completion.job_ids)] = None
+    expand: Annotated[
+        bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in prompts (default: literal).")
+    ] = False
+
+
 @command
 def submit(
-    prompt: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PROMPT", parser=str, help="A prompt in quotes, or - to read one per line.", show_default=False
-        ),
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the tasks and save their images.")] = False,
+    prompt: Annotated[list[str] | None, argument("PROMPT", "A prompt in quotes, or - to read one per line.")] = None,
+    wait: Annotated[bool, flag("--wait", "Wait for the tasks and save their images.")] = False,
     *,
     prompts: PromptOptions,
     generate: GenerateOptions,
@@ -56,24 +89,17 @@ def submit(
     It always submits: two equal requests are two tasks. Prompts are literal unless --expand is given. With --wait the
     images are saved as the wait command saves them, and their paths are printed instead.
     """
-    from flux_lora_cli.commands.running import run_settings
-
     check(service, console)
     texts = _prompts(prompt or [], prompts)
     run_settings(spend, save, console)  # refuse a wrong template before anything is read
     from flux_lora_cli.presets.load import build_prompt_jobs
 
     options = load_options(generate, service, expand=prompts.expand)
+    allow = generate.allow_path or ()
     loaded = build_prompt_jobs(
-        texts,
-        options,
-        preset=prompts.preset,
-        stack=prompts.stack,
-        job=prompts.job,
-        allow=generate.allow_path or (),
-    )
-    for job in loaded.jobs:
-        params = job.params
+        texts, options, preset=prompts.preset, stack=prompts.stack, job=prompts.job, allow=allow
+    )  # fmt: skip
+    for params in (job.params for job in loaded.jobs):
         if not str(params.get("prompt") or "").strip() and not params.get("image") and not params.get("images"):
             raise UsageError("the prompt is empty, and there is no image", "Is a shell variable in it not set?")
     for note in loaded.notes:
@@ -98,8 +124,6 @@ def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
         return [*positional, *named]
     if named:
         raise UsageError("- reads the prompts from standard input; -p cannot be added to it")
-    from flux_lora_cli.commands.ids import read_lines
-
     return read_lines("prompt")
 
 
@@ -114,9 +138,8 @@ def submit_and_wait(
     wait: bool,
 ) -> int:
     """Submit the jobs; with ``wait`` also save their images. Shared with ``replay``."""
-    from flux_lora_cli.commands.running import confirmed, money_words, run_settings, running, tell_end
+    from flux_lora_cli.commands.reporter import money_words
     from flux_lora_cli.engine.budget import plain
-    from flux_lora_cli.engine.tasks import submit_jobs
 
     unused = ", ".join(f"--{name.replace('_', '-')}" for name in _OF_IMAGES if name in console.given)
     if unused and not wait:
@@ -127,13 +150,14 @@ def submit_and_wait(
             console.result(record.task_id or "")
 
     def ask(works: list[Work]) -> bool:
-        prices = [work.unit_price for work in works]
-        known = [price for price in prices if price is not None]
-        total = sum(known, Decimal(0)) if len(known) == len(prices) else None
-        return confirmed(sum(work.record.images_asked for work in works), total, spend, console)
+        return confirmed(
+            sum(work.record.images_asked for work in works), _total(work.unit_price for work in works), spend, console
+        )
 
     status = shlex.join(["flux-lora", "status", *service_words(service)])
     with running(service, console, resume=f"{status} shows what was submitted", what="images", shown=wait) as run:
+        from flux_lora_cli.engine.tasks import submit_jobs  # not before the key is there
+
         result = submit_jobs(
             loaded.jobs,
             run.client,
@@ -149,10 +173,8 @@ def submit_and_wait(
             stop=run.stop,
         )
     code = tell_end(result, console)
-    console.summary.update(
-        submitted=result.submitted,
-        charged_usd=None if result.charged is None or service.sandbox else plain(result.charged),
-    )
+    charged = None if result.charged is None or service.sandbox else plain(result.charged)
+    console.summary.update(submitted=result.submitted, charged_usd=charged)
     money = money_words(result, sandbox=service.sandbox)
     if result.submitted and money:
         console.info(f"{counted(result.submitted, 'task')} submitted; {money}")
@@ -165,24 +187,26 @@ def dry_run(loaded: Loaded, models: Models, spend: SpendOptions, service: Servic
     from flux_lora_cli.engine.budget import check_budget, dollars, plain
     from flux_lora_cli.engine.settings import Settings
 
-    images, total = 0, Decimal(0)
-    known = True
+    counts, prices = [], []
     for job in loaded.jobs:
         model = models.find(job.model, service.api_version, allow_unknown=True)
         request = model.request(job.params, job.seed or 0)
-        count = int(request.get("num_images", 1))
-        price = spend.price * count if spend.price is not None else model.price_of(request)
-        images += count
-        known = known and price is not None
-        total += price or Decimal(0)
+        counts.append(int(request.get("num_images", 1)))
+        prices.append(spend.price * counts[-1] if spend.price is not None else model.price_of(request))
+    total = _total(prices)
     source = "at --price" if spend.price is not None else "at the documented price; the service may charge another"
-    cost = f"{dollars(total)} ({source})" if known else "price not known (name it with --price)"
-    console.result(f"{counted(len(loaded.jobs), 'task')} to submit, {counted(images, 'image')}, {cost}")
-    console.summary.update(
-        tasks=len(loaded.jobs), images=images, cost_usd=plain(total) if known else None, dry_run=True
-    )
-    planned, settings = total if known else None, Settings(max_month=spend.max_month, price=spend.price)
-    error = check_budget(spend.max_cost, planned) or check_month(settings, service_name(service), planned)
+    cost = f"{dollars(total)} ({source})" if total is not None else "price not known (name it with --price)"
+    console.result(f"{counted(len(counts), 'task')} to submit, {counted(sum(counts), 'image')}, {cost}")
+    usd = None if total is None else plain(total)
+    console.summary.update(tasks=len(counts), images=sum(counts), cost_usd=usd, dry_run=True)
+    settings = Settings(max_month=spend.max_month, price=spend.price)
+    error = check_budget(spend.max_cost, total) or check_month(settings, service_name(service), total)
     if error is not None:
         raise error
     return 0
+
+
+def _total(prices: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum; None where one is not known."""
+    known = list(prices)
+    return None if None in known else sum(filter(None, known), Decimal(0))

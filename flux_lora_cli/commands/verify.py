@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from flux_lora_cli.commands.arguments import Folder
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.options import command
-from flux_lora_cli.commands.show import meter
+from flux_lora_cli.commands.console import Console, counts_text
+from flux_lora_cli.commands.options import Folder, command
 from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import ImageError
 from flux_lora_cli.text import counted
@@ -31,7 +29,7 @@ def verify(folder: Folder, console: Console) -> int:
     """
     from flux_lora_cli.folder.verify import verify_folder
 
-    progress, counts = meter(console), Counter[str]()
+    progress, counts = console.meter(), Counter[str]()
 
     for finding in verify_folder(folder):
         path = finding.path and str(folder / finding.path)
@@ -55,8 +53,7 @@ def verify(folder: Folder, console: Console) -> int:
     if not any(wrong.values()):
         console.info(f"{counted(checked, 'file')} checked: all as they were saved")
         return 0
-    found = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in wrong.items() if number)
     raise ImageError(
-        f"{counted(checked, 'file')} checked: {found}",
+        f"{counted(checked, 'file')} checked: {counts_text(wrong)}",
         "Run the batch again with --verify: it fetches what the service still has, and buys nothing anew.",
     )

@@ -7,14 +7,11 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated
 
-import typer
-
-from flux_lora_cli.commands.connection import check, default_folder, service_words
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.ids import TaskIds
-from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, command
-from flux_lora_cli.errors import ExitCode, NotFoundError, UsageError
-from flux_lora_cli.text import printable
+from flux_lora_cli.commands.inputs import TaskIds, check_ids
+from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, argument, command
+from flux_lora_cli.commands.running import check, default_folder, run_settings, running, service_words, tell_end
+from flux_lora_cli.errors import ExitCode, UsageError
 
 EXAMPLES = """
 flux-lora submit "a cat" | flux-lora wait -
@@ -24,9 +21,7 @@ flux-lora wait 1f0c9a3e -o pictures --filename "{task}-{index}.{ext}"
 
 @command
 def wait(
-    ids: Annotated[
-        list[str], typer.Argument(metavar="ID", parser=str, help="Task IDs, or - to read them.", show_default=False)
-    ],
+    ids: Annotated[list[str], argument("ID", "Task IDs, or - to read them.")],
     save: SaveOptions,
     service: ServiceOptions,
     console: Console,
@@ -35,17 +30,16 @@ def wait(
 
     With - the first task is waited for before the input ends. Tasks are added to the manifest of the folder.
     """
-    from flux_lora_cli.commands.running import run_settings, running, tell_end
-    from flux_lora_cli.engine.tasks import wait_for
-
     check(service, console)
     settings = run_settings(None, save, console)
     streamed = TaskIds() if "-" in ids else None
     if streamed is not None and len(ids) > 1:
         raise UsageError("- reads the IDs from standard input; others cannot be added to it")
-    wanted: Iterable[str] = _checked(ids) if streamed is None else streamed.wait_for_first()
+    wanted: Iterable[str] = check_ids(ids) if streamed is None else streamed.wait_for_first()
     resume = "" if streamed else shlex.join(["flux-lora", *sys.argv[1:]])
     with running(service, console, resume=resume, what="tasks") as run:
+        from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
+
         result = wait_for(
             wanted,
             run.client,
@@ -61,14 +55,3 @@ def wait(
     if streamed is not None and code < ExitCode.INTERRUPTED:
         streamed.complain()
     return code
-
-
-def _checked(ids: list[str]) -> list[str]:
-    from flux_lora_cli.service.wire import is_task_id
-
-    for task_id in ids:
-        if not is_task_id(task_id):
-            raise NotFoundError(
-                f"'{printable(task_id)}' is not a task ID", "Task IDs are what submit prints, one per line."
-            )
-    return ids

@@ -1,0 +1,298 @@
+"""What the user hands in: request parameters from options, and prompts, task IDs and job IDs from streams and files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flux_lora_cli.commands.options import ApiVersion, GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
+from flux_lora_cli.commands.values import decimal_point
+from flux_lora_cli.errors import NotFoundError, UsageError
+from flux_lora_cli.text import printable
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.load import LoadOptions
+    from flux_lora_cli.service.models import Models
+
+#: Field of GenerateOptions → parameter.
+_PARAMETERS = {
+    "strength": "strength",
+    "size": "size",
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "num_images": "num_images",
+    "seed": "seed",
+}
+_NUMBERS = frozenset(_PARAMETERS.values()) - {"size"}
+_CHUNK = 65_536
+#: Bytes of a list of IDs: a million of them.
+_MAX_LIST = 64 << 20
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_NO_LINE = "The command before the | probably failed: see what it said."
+_YES = ("1", "true", "t", "yes", "y", "on")
+
+
+# ---- how presets are loaded ------------------------------------------------------------------
+
+
+def load_options(options: ModelsOptions, service: ServiceOptions, **more: Any) -> LoadOptions:
+    """How presets are loaded under these options, request parameters included where the command has them.
+
+    Raises:
+        UsageError: a value that is not of its parameter's type; ranges are checked once the model is known.
+        NotFoundError, PresetError: of the model tables.
+    """
+    from flux_lora_cli.presets.load import LoadOptions
+
+    models = model_tables(options.models, service)
+    if isinstance(options, GenerateOptions):
+        more["overrides"] = named_overrides(options, models)
+        more["set_overrides"] = set_overrides(options.set_ or ())
+        more["model"] = options.model
+    return LoadOptions(
+        models=models, allow_unknown_model=options.allow_unknown_model, api_version=service.api_version, **more
+    )
+
+
+def selection(
+    files: Sequence[str], options: JobsOptions, only: Sequence[str] | None = None, only_file: str | None = None
+) -> dict[str, Any]:
+    """Fields of ``LoadOptions``: which jobs of these files. Raises UsageError, NotFoundError."""
+    check_text("--only", *(only or ()))
+    if files.count("-") + (only_file == "-") > 1:
+        raise UsageError("standard input (-) can be read only once")
+    return {
+        "max_jobs": options.max_jobs,
+        "expand": options.expand,
+        "only": tuple(only or ()),
+        "only_ids": None if only_file is None else read_only_file(only_file),
+        "stdin": _read_stdin() if "-" in files else None,
+    }
+
+
+def model_tables(file: Path | None, service: ServiceOptions) -> Models:
+    """The model tables at hand. Raises NotFoundError, PresetError."""
+    from flux_lora_cli.commands.running import service_name
+    from flux_lora_cli.service.catalogue import load_models
+
+    return load_models(os.environ, file, service_name(service))
+
+
+def offline_service(api_version: ApiVersion | None = None) -> ServiceOptions:
+    """The service that the environment names: its cached model tables count. Nothing is sent to it."""
+    return ServiceOptions(
+        sandbox=os.environ.get("FLUX_LORA_SANDBOX", "").lower() in _YES,
+        base_url=os.environ.get("WAVESPEED_BASE_URL") or None,
+        api_version=api_version,
+        allow_custom_host=True,
+    )
+
+
+# ---- request parameters ----------------------------------------------------------------------
+
+
+def named_overrides(options: GenerateOptions, models: Models) -> dict[str, Any]:
+    """Typed values of the named options, by parameter. Raises UsageError."""
+    check_text("--model", options.model or "")
+    given = {name: getattr(options, field) for field, name in _PARAMETERS.items()}
+    names = {name: f"--{field.replace('_', '-')}" for field, name in _PARAMETERS.items()}
+    found = {name: _typed(names[name], name, text) for name, text in given.items() if text is not None}
+    found |= _images(options, models)
+    if options.lora:
+        found["loras"] = [_lora(text) for text in options.lora]
+    if options.safety_checker and options.no_safety_checker:
+        raise UsageError("--safety-checker and --no-safety-checker exclude each other")
+    if options.safety_checker or options.no_safety_checker:
+        found["enable_safety_checker"] = options.safety_checker
+    return found
+
+
+def set_overrides(settings: Iterable[str]) -> dict[str, Any]:
+    """Typed values of ``--set KEY=VALUE``. Raises UsageError."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UsageError(
+                f"--set {printable(setting)}: write KEY=VALUE", "For example: --set num_inference_steps=12"
+            )
+        check_text("--set", key, *([] if key == "image" else [text]))
+        found[key] = text.strip() if key in ("stack", "model") else _typed(f"--set {key}", key, text)
+        if not isinstance(found[key], str):
+            check_text(f"--set {key}", str(found[key]))
+    return found
+
+
+def check_text(option: str, *texts: str) -> None:
+    """Refuse bytes that are not text, which Python hands over as halves of surrogate pairs: no request carries them.
+
+    Paths may have them: a file is called what it is called.
+    """
+    for text in texts:
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise UsageError(
+                f"{option}: '{printable(text)}' is not text in this locale's encoding ({sys.getfilesystemencoding()})",
+                "Write it in UTF-8, under a UTF-8 locale: LC_ALL=C.UTF-8 flux-lora …",
+            )
+
+
+def _images(options: GenerateOptions, models: Models) -> dict[str, Any]:
+    from flux_lora_cli.service.models import is_remote_image
+
+    images = options.image or []
+    check_text("--image", *filter(is_remote_image, images))
+    if not images:
+        return {}
+    known = models.find(options.model, allow_unknown=True).parameters if options.model is not None else {}
+    several = len(images) > 1 or ("images" in known and "image" not in known)
+    return {"images": images} if several else {"image": images[0]}
+
+
+def _lora(text: str) -> dict[str, Any]:
+    from flux_lora_cli.service.models import lora_path_problem, parse_lora
+
+    check_text("--lora", text)
+    lora = parse_lora(text)
+    if meant := decimal_point(text.rpartition(":")[2]):
+        raise UsageError(f"--lora: '{printable(text)}': did you mean ':{meant}'?")
+    if "://" not in lora["path"] and (problem := lora_path_problem(lora["path"])):
+        raise UsageError(f"--lora: {problem}")
+    return lora
+
+
+def _typed(option: str, parameter: str, text: str) -> Any:
+    from flux_lora_cli.service.models import unchecked_model, value_of_text
+
+    check_text(option, text)
+    if parameter in _NUMBERS and (meant := decimal_point(text)):
+        raise UsageError(f"{option}: '{printable(text)}' is not a number; did you mean '{meant}'?")
+    value, problem = value_of_text(unchecked_model("any", "v2"), parameter, text)
+    if problem is not None:
+        raise UsageError(f"{option}: {problem.message}")
+    return value
+
+
+# ---- standard input and lists ----------------------------------------------------------------
+
+
+def read_lines(what: str) -> list[str]:
+    """The lines of standard input that are not empty.
+
+    Raises:
+        NotFoundError: there is none. UsageError: it is not UTF-8.
+    """
+    lines = _lines_of(_read_stdin(), "standard input")
+    if not lines:
+        raise NotFoundError(f"no {what} came in on standard input", _NO_LINE)
+    return lines
+
+
+def read_only_file(path: str) -> list[str]:
+    """The job IDs of ``--only-file``, ``-`` for standard input.
+
+    Raises:
+        NotFoundError: it does not exist, or is empty. UsageError: it cannot be read as UTF-8.
+    """
+    from flux_lora_cli.presets.sources import read_stream
+
+    if path == "-":
+        return read_lines("job ID")
+    place = f"--only-file: {printable(path)}"
+    try:
+        data = read_stream(path, _MAX_LIST)
+    except FileNotFoundError:
+        raise NotFoundError(f"{place}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{place}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > _MAX_LIST:
+        raise UsageError(f"{place}: larger than {_MAX_LIST:,} bytes")
+    lines = _lines_of(data, place)
+    if not lines:
+        raise NotFoundError(f"{place} is empty")
+    return lines
+
+
+def check_ids(ids: Sequence[str]) -> list[str]:
+    """``ids``, each once. Raises NotFoundError for what cannot be a task ID."""
+    from flux_lora_cli.service.wire import is_task_id
+
+    wrong = [text for text in ids if not is_task_id(text)]
+    if wrong:
+        raise _not_ids(wrong)
+    return list(dict.fromkeys(ids))
+
+
+class TaskIds:
+    """Task IDs from standard input, each as soon as its line is there; what follows a tab is left out."""
+
+    def __init__(self) -> None:
+        self._wrong: list[str] = []
+        self._ids = self._read()
+
+    def wait_for_first(self) -> Iterator[str]:
+        """All IDs, once the first is there. Raises NotFoundError where there is none."""
+        first = next(self._ids, None)
+        if first is None:
+            self.complain()
+            raise NotFoundError("no task ID came in on standard input", _NO_LINE)
+        return chain([first], self._ids)
+
+    def complain(self) -> None:
+        """Raise NotFoundError where something so far was not an ID."""
+        if self._wrong:
+            raise _not_ids(self._wrong)
+
+    def _read(self) -> Iterator[str]:
+        from flux_lora_cli.service.wire import is_task_id
+
+        for line in _stdin_by_lines():
+            text = line.decode("utf-8", "replace").partition("\t")[0].strip()
+            if is_task_id(text):
+                yield text
+            elif text:
+                self._wrong.append(text)
+
+
+def _not_ids(texts: Sequence[str]) -> NotFoundError:
+    shown = ", ".join(f"'{printable(text[:60])}'" for text in texts[:5])
+    more = f" and {len(texts) - 5:,} more" if len(texts) > 5 else ""
+    return NotFoundError(f"not a task ID: {shown}{more}", "Task IDs are what submit prints, one per line.")
+
+
+def _read_stdin() -> bytes:
+    return sys.stdin.buffer.read() if sys.stdin is not None else b""
+
+
+def _stdin_by_lines() -> Iterator[bytes]:
+    """Lines past Python's buffer: a thread that waits inside it when the program ends makes the interpreter abort."""
+    if sys.stdin is None:
+        return
+    number, rest, begun = sys.stdin.fileno(), b"", False
+    while chunk := os.read(number, _CHUNK):
+        rest += chunk
+        if not begun and len(rest) >= 3:
+            rest, begun = _without_mark(rest), True
+        *whole, rest = rest.split(b"\n")
+        yield from whole
+    yield rest if begun else _without_mark(rest)
+
+
+def _without_mark(data: bytes, place: str = "standard input") -> bytes:
+    """Without a byte order mark. Raises UsageError for UTF-16."""
+    if data.startswith(_UTF16) or b"\0" in data[:200]:
+        raise UsageError(f"{place} is UTF-16, not UTF-8", "In PowerShell, write it with: Out-File -Encoding utf8")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _lines_of(data: bytes, place: str) -> list[str]:
+    try:
+        text = _without_mark(data, place).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{place} is not UTF-8 (byte {error.start + 1})") from None
+    lines = (line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
+    return [line for line in lines if line]
