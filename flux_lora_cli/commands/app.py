@@ -19,7 +19,7 @@ How to add a command: give it a line in ``COMMANDS`` (``"preset check"`` for a c
         \"\"\"
         from flux_lora_cli.folder.verify import verify_folder    # heavy imports inside
 
-- Results: ``console.result(line)`` and ``console.event(Record(kind, {...}))``; both are always called, each prints in
+- Results: ``console.result(line)`` and ``console.record(kind, {...})``; both are always called, each prints in
   its own mode. Messages: ``console.info``, ``warn``, ``explain``. Counts for the last line: ``console.summary``.
 - The service: ``with connected(service, console) as (client, name)``. A run: ``with running(...) as run``.
 """
@@ -113,10 +113,7 @@ def _told(arguments: Sequence[str], console: Console) -> int:
         code = _guarded(arguments, console)
     if text.getvalue():
         console.result(text.getvalue().rstrip("\n"))
-        if console.json:
-            from flux_lora_cli.engine.events import Record
-
-            console.event(Record("help", {"text": text.getvalue()}))
+        console.record("help", {"text": text.getvalue()})
     return code
 
 

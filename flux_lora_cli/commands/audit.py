@@ -14,7 +14,6 @@ from flux_lora_cli.commands.running import check, connected, service_name
 from flux_lora_cli.commands.values import bad
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import (
     ExitCode,
     FluxLoraError,
@@ -119,7 +118,7 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
         console.result(_line(finding))
         folder = str(finding.books.path) if finding.books and finding.books.path else None
         data = {"finding": finding.kind, "folder": folder, "job": finding.job, "task": finding.task}
-        console.event(Record("finding", {**data, "message": finding.message, "charges": list(finding.charges)}))
+        console.record("finding", {**data, "message": finding.message, "charges": list(finding.charges)})
     if report.unread:
         entries = counted(report.unread, "entry", "entries")
         console.warn(f"{entries} of the bill could not be read, and count nowhere", "bill")

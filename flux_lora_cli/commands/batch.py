@@ -17,14 +17,12 @@ from flux_lora_cli.commands.console import Console, some
 from flux_lora_cli.commands.inputs import check_text, load_options, selection
 from flux_lora_cli.commands.options import (
     Files,
-    GenerateOptions,
     JobsOptions,
     Junit,
     Only,
     OnlyFile,
-    SaveOptions,
+    RunOptions,
     ServiceOptions,
-    SpendOptions,
     advanced,
     advanced_flag,
     advanced_words,
@@ -94,11 +92,8 @@ class BatchOptions(JobsOptions):
 @command
 def batch(
     presets: Files,
-    options: BatchOptions,
-    spend: SpendOptions,
-    save: SaveOptions,
-    service: ServiceOptions,
-    generate: GenerateOptions,
+    own: BatchOptions,
+    options: RunOptions,
     console: Console,
 ) -> int:
     """Run presets to completion: submit, wait, download, write the manifest. Run again to resume.
@@ -109,31 +104,30 @@ def batch(
     from flux_lora_cli.commands.ci import Reports
     from flux_lora_cli.presets.load import load_presets
 
-    check(service, console)
-    check_text("--adopt", *(options.adopt or ()))
-    shard, engine = (None, None) if options.shard is None else parse_shard(options.shard)
-    settings = run_settings(spend, save, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
-    folder = save.output or _default_folder(presets, service)
-    with Reports(options.junit, options.format == "github", console) as reports:
-        chosen = selection(presets, options, options.only, options.only_file)
-        load = load_options(generate, service, **chosen)
-        loaded = load_presets(*presets, options=load, allow=generate.allow_path or ())
+    check(options, console)
+    check_text("--adopt", *(own.adopt or ()))
+    shard, engine = (None, None) if own.shard is None else parse_shard(own.shard)
+    settings = run_settings(options, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
+    folder = options.output or _default_folder(presets, options)
+    with Reports(own.junit, own.format == "github", console) as reports:
+        load = load_options(options, options, **selection(presets, own, own.only, own.only_file))
+        loaded = load_presets(*presets, options=load, allow=options.allow_path or ())
         for note in loaded.notes:
             console.note(note)
         how: dict[str, Any] = {
             "models": load.models,
-            "api_version": service.api_version,
-            "retry_failed": options.retry_failed,
-            "only_some": bool(options.only) or options.only_file is not None,
+            "api_version": options.api_version,
+            "retry_failed": own.retry_failed,
+            "only_some": bool(own.only) or own.only_file is not None,
             "shard": shard,
-            "adopt": tuple(options.adopt or ()),
+            "adopt": tuple(own.adopt or ()),
             "skipped": loaded.skipped_jobs,
         }
-        if spend.dry_run:
-            return _dry_run(loaded, folder, service, settings, how, console)
-        how |= {"verify": options.verify, "engine": engine, "sources": loaded.sources}
-        run = _Run(loaded, folder, settings, spend, service, console)
-        return run.report(run.make(how, github=options.format == "github"), reports)
+        if options.dry_run:
+            return _dry_run(loaded, folder, options, settings, how, console)
+        how |= {"verify": own.verify, "engine": engine, "sources": loaded.sources}
+        run = _Run(loaded, folder, options, console)
+        return run.report(run.make(settings, how, github=own.format == "github"), reports)
 
 
 @dataclass
@@ -142,19 +136,17 @@ class _Run:
 
     loaded: Loaded
     folder: Path
-    settings: Settings
-    spend: SpendOptions
-    service: ServiceOptions
+    options: RunOptions
     console: Console
 
-    def make(self, how: dict[str, Any], *, github: bool) -> Result:
+    def make(self, settings: Settings, how: dict[str, Any], *, github: bool) -> Result:
         """Make what is not there."""
         from flux_lora_cli.engine.batch import run_batch
 
         resume = shlex.join(["flux-lora", *sys.argv[1:]])
-        with running(self.service, self.console, resume=resume, github=github) as run:
+        with running(self.options, self.console, resume=resume, github=github) as run:
             return run_batch(
-                self.loaded.jobs, run.client, run.service, self.folder, self.settings, observer=run.observer,
+                self.loaded.jobs, run.client, run.service, self.folder, settings, observer=run.observer,
                 confirm=self._confirm, confirm_orphans=self._confirm_orphans, stop=run.stop, **how,
             )  # fmt: skip
 
@@ -163,10 +155,10 @@ class _Run:
 
         if not event.to_submit:
             return True
-        for line in plan_lines(event, plan, self.loaded, sandbox=self.service.sandbox):
+        for line in plan_lines(event, plan, self.loaded, sandbox=self.options.sandbox):
             self.console.info(line)
         cost = None if event.cost_usd is None else Decimal(event.cost_usd)
-        return confirmed(event.images, cost, self.spend, self.console, multiplied(event, self.loaded))
+        return confirmed(event.images, cost, self.options, self.console, multiplied(event, self.loaded))
 
     def _confirm_orphans(self, jobs: list[str]) -> bool:
         """Whether to buy what a folder without ledger and manifest may have; only somebody at a terminal can say."""
@@ -179,7 +171,7 @@ class _Run:
         from flux_lora_cli.engine.budget import plain
         from flux_lora_cli.folder.manifest import summary
 
-        console, sandbox = self.console, self.service.sandbox
+        console, sandbox = self.console, self.options.sandbox
         line = summary_line(summary(result.records), result, sandbox=sandbox)
         if result.exit_code is ExitCode.OK and not result.submitted:
             console.info(f"all there: {line} ({self.folder}/manifest.json)")
@@ -201,20 +193,19 @@ class _Run:
 
 
 def _dry_run(
-    loaded: Loaded, folder: Path, service: ServiceOptions, settings: Settings, how: dict[str, Any], console: Console
+    loaded: Loaded, folder: Path, options: RunOptions, settings: Settings, how: dict[str, Any], console: Console
 ) -> int:
     """Print the plan; connect to nothing. Raises BudgetError where it is over a limit."""
     from flux_lora_cli.commands.reporter import plan_lines
     from flux_lora_cli.engine.batch import plan_batch
-    from flux_lora_cli.engine.events import Record
 
-    event, plan, problem = plan_batch(loaded.jobs, folder, service_name(service), settings, **how)
+    event, plan, problem = plan_batch(loaded.jobs, folder, service_name(options), settings, **how)
     console.event(event)
-    for line in plan_lines(event, plan, loaded, sandbox=service.sandbox):
+    for line in plan_lines(event, plan, loaded, sandbox=options.sandbox):
         console.result(line)
     for record in [work.record for work in plan.works] if console.verbose or console.json else []:
         console.result(f"  {record.state.value:<11} {record.name}")
-        console.event(Record("job", {"id": record.id, "state": record.state.value, "task": record.task_id}))
+        console.record("job", {"id": record.id, "state": record.state.value, "task": record.task_id})
     console.summary.update({name: value for name, value in event.as_dict().items() if name != "event"})
     if problem is not None:
         raise problem

@@ -99,6 +99,10 @@ class Console:
         if self.json:
             self._write_out(json_line(event.as_dict()))
 
+    def record(self, kind: str, data: Mapping[str, Any]) -> None:
+        """The same result as ``result``, or one that has no line, under ``--json`` only."""
+        self._json_event("Record", kind, data)
+
     def finish(self, exit_code: int) -> None:
         """The last line under ``--json``."""
         if self.json:

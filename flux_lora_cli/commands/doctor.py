@@ -15,7 +15,6 @@ from flux_lora_cli.commands.console import Console, plain
 from flux_lora_cli.commands.options import ServiceOptions, command, option
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import PRECEDENCE, AuthError, ExitCode, FluxLoraError, Rejected
 from flux_lora_cli.text import counted
 
@@ -75,7 +74,7 @@ def doctor(
         if finding.hint:
             console.result(f"{'':<19}{plain(finding.hint)}")
         data = {"check": finding.check, "state": finding.state, "message": finding.message, "hint": finding.hint}
-        console.event(Record("check", data))
+        console.record("check", data)
         if console.json and finding.error is not None:
             console.error(finding.error)
     console.summary.update({state: sum(finding.state == state for finding in findings) for state in _STATES})

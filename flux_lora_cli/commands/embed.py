@@ -9,7 +9,6 @@ from typing import Annotated
 from flux_lora_cli.commands.console import Console, some
 from flux_lora_cli.commands.inputs import check_text, read_only_file
 from flux_lora_cli.commands.options import Folder, Only, OnlyFile, command, option
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import ImageError, NotFoundError
 from flux_lora_cli.text import counted, nearest, printable
 
@@ -49,7 +48,7 @@ def embed(
             continue
         written, kept = written + copy.new, kept + (not copy.new)
         console.result(str(copy.path))
-        console.event(Record("embedded", {"file": str(copy.path), "source": copy.file, "new": copy.new}))
+        console.record("embedded", {"file": str(copy.path), "source": copy.file, "new": copy.new})
     console.summary.update(embedded=written, kept=kept, failed=len(left_out))
     console.info(f"{counted(written, 'copy', 'copies')} written" + (f", {kept:,} there already" if kept else ""))
     if not left_out:

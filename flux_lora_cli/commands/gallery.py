@@ -8,7 +8,6 @@ from typing import Annotated
 
 from flux_lora_cli.commands.console import Console, counts_text
 from flux_lora_cli.commands.options import Folders, command, flag, option
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import UsageError
 
 EXAMPLES = """
@@ -67,6 +66,6 @@ def gallery(
     console.info(counts_text(counts, "no images"))
     for path in written:
         console.result(str(path))
-        console.event(Record("gallery", {"file": str(path), **counts}))
+        console.record("gallery", {"file": str(path), **counts})
     console.summary.update(counts)
     return 0

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from flux_lora_cli.commands.console import Console, some
 from flux_lora_cli.commands.options import Folders, command, option
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import ImageError
 from flux_lora_cli.text import counted
 
@@ -47,7 +46,7 @@ def merge(
         console.warn(f"{jobs}. The better result is kept, and all charges count", "submitted_twice")
     counts = {"folder": str(output), "added": report.added, "updated": report.updated, "copied": report.images}
     console.result(str(output))
-    console.event(Record("merged", counts))
+    console.record("merged", counts)
     total = report.summary
     console.summary.update(**counts, submitted_twice=len(report.twice), unsound=len(report.unsound), **report.summary)
     console.info(

@@ -12,7 +12,6 @@ from flux_lora_cli.commands.inputs import model_tables
 from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import FolderError, NotFoundError
 from flux_lora_cli.text import counted, quoted
 
@@ -60,7 +59,7 @@ def models(
             raise NotFoundError(error.message, error.hint.partition("; --allow")[0]) from None
     rows = [["MODEL", "API", "LORAS", "PRICE", "TABLE"]]
     for each in (each for each in known if everything or each.max_loras):
-        console.event(Record("model", _data(each)))
+        console.record("model", _data(each))
         rows.append([each.id, each.version, str(each.max_loras or "-"), _price(each), each.source])
     print_table(rows, console)
     console.summary.update(models=len(rows) - 1)
@@ -70,7 +69,7 @@ def models(
 
 def _show(model: Model, console: Console) -> int:
     loras = f"at most {model.max_loras}" if model.max_loras else "none"
-    console.event(Record("model", _data(model)))
+    console.record("model", _data(model))
     facts = (model.id, f"API {model.version}; LoRAs: {loras}; price per image: {_price(model)}", model.source, "")
     for fact in facts:
         console.result(plain(fact))
@@ -130,7 +129,7 @@ def _update(service: ServiceOptions, console: Console, file: Path | None, everyt
         console.warn(f"{number} of the catalogue could not be read: {some(saved.skipped)}", "catalogue")
     loras = sum(1 for model in saved.models if model.max_loras)
     console.result(str(path))
-    console.event(Record("catalogue", {"file": str(path), "models": len(saved.models), "loras": loras}))
+    console.record("catalogue", {"file": str(path), "models": len(saved.models), "loras": loras})
     console.summary.update(models=len(saved.models), skipped=len(saved.skipped))
     use = f"; use it with --models {path}" if file is not None else ""
     console.info(f"{counted(len(saved.models), 'model')}, {loras:,} with LoRAs{use}")

@@ -303,6 +303,16 @@ class GenerateOptions(ModelsOptions):
 
 
 @dataclass
+class WaitOptions(ServiceOptions, SaveOptions):
+    """On wait, and all of them on submit, batch and replay."""
+
+
+@dataclass
+class RunOptions(GenerateOptions, ServiceOptions, SpendOptions, SaveOptions):
+    """On submit, batch and replay. The help has them in the reverse order."""
+
+
+@dataclass
 class JobsOptions:
     """How presets become jobs, on batch."""
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from flux_lora_cli.commands.console import Console, plain
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
 from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, command, flag, words
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import FluxLoraError, PresetError
 from flux_lora_cli.text import counted
 
@@ -69,7 +68,7 @@ def preset_check(
         tell("notice", note.message, note)
     for preset in loaded.presets:
         data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model}
-        console.event(Record("preset", data))
+        console.record("preset", data)
         for line in preset.sums:
             console.explain(f"{preset.file}: {line}")
     console.summary.update(files=len(loaded.presets), problems=0, notes=len(loaded.notes), jobs=loaded.total)

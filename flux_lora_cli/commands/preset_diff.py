@@ -19,7 +19,6 @@ from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argumen
 from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import BudgetError, NotFoundError
 from flux_lora_cli.text import counted, quoted
 
@@ -79,7 +78,7 @@ def preset_diff(
     for note in found.notes:
         console.warn(note, "old_side")
     for change in found.changes:
-        console.event(Record("change", _data(change)))
+        console.record("change", _data(change))
     counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
     cost = "price not known" if found.cost is None else dollars(found.cost)
     to_buy = f"{counted(found.images, 'image')} to buy, {cost}" if found.images else "nothing to buy"

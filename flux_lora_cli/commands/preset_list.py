@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from flux_lora_cli.commands.console import Console, print_table
 from flux_lora_cli.commands.inputs import load_options, offline_service
 from flux_lora_cli.commands.options import ModelsOptions, argument, command
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import NotFoundError, PresetError
 from flux_lora_cli.text import counted, printable
 
@@ -35,7 +34,7 @@ def preset_list(
         if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
             continue
         entry = _entry(path, options)
-        console.event(Record("preset", entry))
+        console.record("preset", entry)
         jobs = "-" if entry["jobs"] is None else str(entry["jobs"])
         rows.append([entry["file"], jobs, ", ".join(entry["stacks"]) or "-", entry["description"]])
     console.summary.update(presets=len(rows) - 1)

@@ -10,7 +10,6 @@ from typing import Annotated
 from flux_lora_cli._version import __version__
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import argument, command, option
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import printable
 
@@ -48,13 +47,13 @@ def preset_new(
     text = _resource("new-preset.yaml")
     if name is None or name == Path("-"):
         console.result(text.rstrip("\n"))
-        console.event(Record("preset", {"text": text}))
+        console.record("preset", {"text": text})
         return 0
     path = name if name.suffix.lower() in (".yaml", ".yml") else name.with_name(f"{name.name}.yaml")
     if not _write(path, text):
         raise UsageError(f"{printable(str(path))} is not written: the file exists", "Choose another name.")
     console.result(str(path))
-    console.event(Record("preset", {"file": str(path)}))
+    console.record("preset", {"file": str(path)})
     word = shlex.quote(str(path))
     console.info(f"try it: flux-lora preset show {word}\n        flux-lora batch {word} --sandbox")
     return 0
@@ -69,7 +68,7 @@ def _repository(folder: Path, console: Console) -> int:
             console.result(str(path))
         else:
             console.info(f"left as it is: {printable(str(path))}")
-        console.event(Record("file", {"file": str(path), "written": written}))
+        console.record("file", {"file": str(path), "written": written})
     word = shlex.quote(str(folder))
     console.info(f"next: cd {word}\n      git init\n      flux-lora batch presets/example.yaml --sandbox")
     return 0

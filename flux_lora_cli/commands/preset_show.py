@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from flux_lora_cli.commands.console import Console, print_table, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
 from flux_lora_cli.commands.options import ExpandOptions, Files, GenerateOptions, Only, OnlyFile, command, flag, words
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.text import counted, json_line, mask_secrets, printable, quoted
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def preset_show(
     views = [View.of(job, loaded, settings) for job in loaded.jobs]
     console.summary.update(jobs=len(views))
     for view in views:
-        console.event(Record("job", masked(view.sent) | ({"why": view.places} if why else {})))
+        console.record("job", masked(view.sent) | ({"why": view.places} if why else {}))
     if as_ != "table":
         for view in views:
             console.result(_as_yaml(view.sent) if as_ == "yaml" else json_line(view.sent))

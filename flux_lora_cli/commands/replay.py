@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import check_text, model_tables, named_overrides, set_overrides
-from flux_lora_cli.commands.options import (
-    GenerateOptions,
-    SaveOptions,
-    ServiceOptions,
-    SpendOptions,
-    argument,
-    command,
-    flag,
-)
+from flux_lora_cli.commands.options import RunOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, run_settings
 from flux_lora_cli.commands.submit import dry_run, submit_and_wait
 from flux_lora_cli.errors import NotFoundError, UsageError
@@ -41,10 +33,7 @@ def replay(
     wait: Annotated[bool, flag("--wait", "Wait for the task and save its images.")] = False,
     to_preset: Annotated[bool, flag("--to-preset", "Print the job as a preset; submit nothing.")] = False,
     *,
-    generate: GenerateOptions,
-    spend: SpendOptions,
-    service: ServiceOptions,
-    save: SaveOptions,
+    options: RunOptions,
     console: Console,
 ) -> int:
     """Submit again the request that made an image: the same model, parameters and seed.
@@ -56,39 +45,39 @@ def replay(
     from flux_lora_cli.gallery.replay import find_request
     from flux_lora_cli.presets.load import Loaded
 
-    check(service, console)
-    run_settings(spend, save, console)
+    check(options, console)
+    run_settings(options, console)
     check_text("JOB", job or "")
     found = find_request(target, job)
-    models = model_tables(generate.models, service)
-    service = _as_made(found, service, console)
-    again = _job(found, generate, service, models)
+    models = model_tables(options.models, options)
+    options = _as_made(found, options, console)
+    again = _job(found, options, models)
     if to_preset:
-        return _print_preset(again, found, service, console)
-    if found.sandbox and not service.sandbox and not spend.dry_run and not _asked_plainly(console):
+        return _print_preset(again, found, options, console)
+    if found.sandbox and not options.sandbox and not options.dry_run and not _asked_plainly(console):
         raise UsageError(
             f"{found.where} was made by the sandbox; submitting it to the service costs money",
             "Add --sandbox to make it there again; to pay for it, name the service: --base-url https://api.wavespeed.ai",
         )
     loaded = Loaded([again], [], (again.preset,), 1, "1")
-    if spend.dry_run:
-        return dry_run(loaded, models, spend, service, console)
-    return submit_and_wait(loaded, models, spend, save, service, console, wait=wait)
+    if options.dry_run:
+        return dry_run(loaded, models, options, console)
+    return submit_and_wait(loaded, models, options, console, wait=wait)
 
 
 def _asked_plainly(console: Console) -> bool:
     return "base_url" in console.given or "yes" in console.given
 
 
-def _as_made(found: ReplaySource, service: ServiceOptions, console: Console) -> ServiceOptions:
+def _as_made(found: ReplaySource, options: RunOptions, console: Console) -> RunOptions:
     """The API version under which the image was made, unless one is named: each has ranges and defaults of its own."""
-    if service.api_version is not None or found.api_version is None:
-        return service
+    if options.api_version is not None or found.api_version is None:
+        return options
     console.explain(f"{found.where} is of API {found.api_version}, so it is sent there")
-    return replace(service, api_version=found.api_version)  # type: ignore[arg-type]  # "v2" or "v3"
+    return replace(options, api_version=found.api_version)  # type: ignore[arg-type]  # "v2" or "v3"
 
 
-def _job(found: ReplaySource, generate: GenerateOptions, service: ServiceOptions, models: Models) -> Job:
+def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     """The request as a job, varied by the options.
 
     Raises:
@@ -99,9 +88,9 @@ def _job(found: ReplaySource, generate: GenerateOptions, service: ServiceOptions
     from flux_lora_cli.presets.sources import Files
     from flux_lora_cli.service.models import check_request, check_value, is_remote_image
 
-    given = {**set_overrides(generate.set_ or ()), **named_overrides(generate, models)}
-    named = generate.model or given.pop("model", None)
-    model = models.find(named or found.job.model, service.api_version, allow_unknown=generate.allow_unknown_model)
+    given = {**set_overrides(options.set_ or ()), **named_overrides(options, models)}
+    named = options.model or given.pop("model", None)
+    model = models.find(named or found.job.model, options.api_version, allow_unknown=options.allow_unknown_model)
     params: dict[str, Any] = {**found.job.params, **given}
     images = dict(found.job.images)
     for name in found.missing:
@@ -111,7 +100,7 @@ def _job(found: ReplaySource, generate: GenerateOptions, service: ServiceOptions
         raise UsageError(
             f"{found.where}: {secret} had a secret in it, which is not kept", f"Give it again: --set {secret}=…"
         )
-    files = Files(generate.allow_path or ())
+    files = Files(options.allow_path or ())
     for key in ("image", "images"):
         values = given.get(key, ())
         for value in [values] if isinstance(values, str) else values:
@@ -133,8 +122,7 @@ def _renamed(value: Any, old: str, new: str) -> Any:
     return [new if item == old else item for item in value] if isinstance(value, list) else new
 
 
-def _print_preset(job: Job, found: ReplaySource, service: ServiceOptions, console: Console) -> int:
-    from flux_lora_cli.engine.events import Record
+def _print_preset(job: Job, found: ReplaySource, options: RunOptions, console: Console) -> int:
     from flux_lora_cli.presets.to_yaml import job_as_yaml
     from flux_lora_cli.service.models import Models
 
@@ -142,10 +130,10 @@ def _print_preset(job: Job, found: ReplaySource, service: ServiceOptions, consol
     if job.seed is not None:
         request["seed"] = job.seed
     own = Models.builtin().find(job.model, allow_unknown=True).version
-    version = service.api_version if service.api_version != own else None
+    version = options.api_version if options.api_version != own else None
     text = job_as_yaml(job.model, request, job_id=job.id or found.job.id, version=version)
     console.result(text.rstrip("\n"))
-    console.event(Record("job", {"id": job.id, "model": job.model, "input": request, "yaml": text}))
+    console.record("job", {"id": job.id, "model": job.model, "input": request, "yaml": text})
     return 0
 
 

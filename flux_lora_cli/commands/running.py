@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -104,7 +104,7 @@ def _base_url(options: ServiceOptions) -> str:
 
 
 def _key(options: ServiceOptions, console: Console) -> str:
-    from flux_lora_cli.service.keys import load_key
+    from flux_lora_cli.service.hosts import load_key
 
     key = load_key(os.environ, options.api_key_file)
     if key.warning:
@@ -164,37 +164,30 @@ def _request_log(path: str) -> Callable[[str], None]:
 # ---- a run -----------------------------------------------------------------------------------
 
 
-def run_settings(
-    spend: SpendOptions | None, save: SaveOptions, console: Console, parts: int = 1, several_presets: bool = False
-) -> Settings:
-    """The settings of a run; one of several parts takes its share of rate, concurrency and budget.
+def run_settings(options: SaveOptions, console: Console, parts: int = 1, several_presets: bool = False) -> Settings:
+    """The settings of a run: the options of the same names; one of several parts takes its share.
 
     Raises:
         UsageError: the template of ``--filename`` is not valid.
     """
     from flux_lora_cli.engine.settings import Settings
 
-    if save.filename is not None:
+    if options.filename is not None:
         from flux_lora_cli.folder.names import Template
 
-        Template.parse(save.filename, several_presets=several_presets)
-    spend = spend or SpendOptions()
-    return Settings(
-        concurrency=max(1, save.concurrency // parts),
-        poll_interval=save.poll_interval,
-        timeout=save.timeout,
-        task_timeout=save.task_timeout,
-        rate=None if spend.rate is None else spend.rate / parts,
-        max_cost=None if spend.max_cost is None else spend.max_cost / parts,
-        max_month=spend.max_month,
-        price=spend.price,
-        on_unknown=spend.on_unknown,
-        nsfw=save.nsfw,
-        fail_on_nsfw=save.fail_on_nsfw,
-        download=not save.no_download,
-        filename=save.filename,
+        Template.parse(options.filename, several_presets=several_presets)
+    names = {field.name for field in fields(Settings)}
+    settings = Settings(
+        **{name: value for name, value in vars(options).items() if name in names},
+        download=not options.no_download,
         progress_every=_LIVE if console.live else _PLAIN,
         explain=console.verbose,
+    )
+    return replace(
+        settings,
+        concurrency=max(1, settings.concurrency // parts),
+        rate=settings.rate and settings.rate / parts,
+        max_cost=settings.max_cost and settings.max_cost / parts,
     )
 
 
@@ -238,7 +231,7 @@ def running(
         yield Running(client, name, Reporter(console, display, github=github, sandbox=service.sandbox), stop)
 
 
-def confirmed(images: int, cost: Decimal | None, spend: SpendOptions, console: Console, how: str = "") -> bool:
+def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console: Console, how: str = "") -> bool:
     """Whether a submission may go ahead: a large one, or one at an unknown price, is asked about at a terminal.
 
     Args:
@@ -246,7 +239,7 @@ def confirmed(images: int, cost: Decimal | None, spend: SpendOptions, console: C
     """
     from flux_lora_cli.engine.budget import dollars
 
-    if spend.yes or not console.interactive or (images <= ASK_ABOVE and cost is not None):
+    if options.yes or not console.interactive or (images <= ASK_ABOVE and cost is not None):
         return True
     price = dollars(cost) if cost is not None else "at an unknown price"
     return console.ask(f"To submit: {how or counted(images, 'image')}, {price}. Submit?")

@@ -10,7 +10,6 @@ from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import model_tables, offline_service
 from flux_lora_cli.commands.options import ModelTables, argument, command
 from flux_lora_cli.commands.values import word
-from flux_lora_cli.engine.events import Record
 
 EXAMPLES = """
 flux-lora schema preset > preset.schema.json
@@ -34,5 +33,5 @@ def schema(
     else:
         document = json.loads((files("flux_lora_cli") / "resources" / f"{name}.schema.json").read_text("utf-8"))
     console.result(json.dumps(document, indent=2, ensure_ascii=False))
-    console.event(Record("schema", {"name": name, "schema": document}))
+    console.record("schema", {"name": name, "schema": document})
     return 0

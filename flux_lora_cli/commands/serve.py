@@ -13,7 +13,6 @@ import typer
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import advanced, advanced_words, command, option
 from flux_lora_cli.commands.values import bad, count, duration, money, rate
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import FolderError, Interrupted, OutputClosed, Terminated, UsageError
 from flux_lora_cli.sandbox import ENDPOINTS, KINDS, Request, Sandbox, StateError
 from flux_lora_cli.sandbox import serve as serve_forever
@@ -89,7 +88,7 @@ def serve(options: SandboxOptions, console: Console) -> int:
         if sandbox.notice:
             console.warn(sandbox.notice, "sandbox")
         console.result(sandbox.base_url)
-        console.event(Record("serving", {"url": sandbox.base_url, "sandbox": True}))
+        console.record("serving", {"url": sandbox.base_url, "sandbox": True})
         if console.closed:
             raise OutputClosed("standard output was closed")
         console.info("Ctrl-C ends it")

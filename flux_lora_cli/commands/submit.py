@@ -12,10 +12,7 @@ from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import check_text, load_options, read_lines
 from flux_lora_cli.commands.options import (
-    GenerateOptions,
-    SaveOptions,
-    ServiceOptions,
-    SpendOptions,
+    RunOptions,
     advanced,
     advanced_flag,
     argument,
@@ -78,10 +75,7 @@ def submit(
     wait: Annotated[bool, flag("--wait", "Wait for the tasks and save their images.")] = False,
     *,
     prompts: PromptOptions,
-    generate: GenerateOptions,
-    spend: SpendOptions,
-    service: ServiceOptions,
-    save: SaveOptions,
+    options: RunOptions,
     console: Console,
 ) -> int:
     """Submit tasks and print one task ID per line.
@@ -89,24 +83,24 @@ def submit(
     It always submits: two equal requests are two tasks. Prompts are literal unless --expand is given. With --wait the
     images are saved as the wait command saves them, and their paths are printed instead.
     """
-    check(service, console)
+    check(options, console)
     texts = _prompts(prompt or [], prompts)
-    run_settings(spend, save, console)  # refuse a wrong template before anything is read
+    run_settings(options, console)  # refuse a wrong template before anything is read
     from flux_lora_cli.presets.load import build_prompt_jobs
 
-    options = load_options(generate, service, expand=prompts.expand)
-    allow = generate.allow_path or ()
+    load = load_options(options, options, expand=prompts.expand)
+    allow = options.allow_path or ()
     loaded = build_prompt_jobs(
-        texts, options, preset=prompts.preset, stack=prompts.stack, job=prompts.job, allow=allow
+        texts, load, preset=prompts.preset, stack=prompts.stack, job=prompts.job, allow=allow
     )  # fmt: skip
     for params in (job.params for job in loaded.jobs):
         if not str(params.get("prompt") or "").strip() and not params.get("image") and not params.get("images"):
             raise UsageError("the prompt is empty, and there is no image", "Is a shell variable in it not set?")
     for note in loaded.notes:
         console.note(note)
-    if spend.dry_run:
-        return dry_run(loaded, options.models, spend, service, console)
-    return submit_and_wait(loaded, options.models, spend, save, service, console, wait=wait)
+    if options.dry_run:
+        return dry_run(loaded, load.models, options, console)
+    return submit_and_wait(loaded, load.models, options, console, wait=wait)
 
 
 def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
@@ -127,16 +121,7 @@ def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
     return read_lines("prompt")
 
 
-def submit_and_wait(
-    loaded: Loaded,
-    models: Models,
-    spend: SpendOptions,
-    save: SaveOptions,
-    service: ServiceOptions,
-    console: Console,
-    *,
-    wait: bool,
-) -> int:
+def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
     """Submit the jobs; with ``wait`` also save their images. Shared with ``replay``."""
     from flux_lora_cli.commands.reporter import money_words
     from flux_lora_cli.engine.budget import plain
@@ -150,38 +135,37 @@ def submit_and_wait(
             console.result(record.task_id or "")
 
     def ask(works: list[Work]) -> bool:
-        return confirmed(
-            sum(work.record.images_asked for work in works), _total(work.unit_price for work in works), spend, console
-        )
+        images = sum(work.record.images_asked for work in works)
+        return confirmed(images, _total(work.unit_price for work in works), options, console)
 
-    status = shlex.join(["flux-lora", "status", *service_words(service)])
-    with running(service, console, resume=f"{status} shows what was submitted", what="images", shown=wait) as run:
+    status = shlex.join(["flux-lora", "status", *service_words(options)])
+    with running(options, console, resume=f"{status} shows what was submitted", what="images", shown=wait) as run:
         from flux_lora_cli.engine.tasks import submit_jobs  # not before the key is there
 
         result = submit_jobs(
             loaded.jobs,
             run.client,
             run.service,
-            run_settings(spend, save, console),
+            run_settings(options, console),
             models=models,
-            api_version=service.api_version,
-            folder=save.output or default_folder(service) if wait else None,
-            reach=service_words(service),
+            api_version=options.api_version,
+            folder=options.output or default_folder(options) if wait else None,
+            reach=service_words(options),
             observer=run.observer,
             accepted=accepted,
             confirm=ask,
             stop=run.stop,
         )
     code = tell_end(result, console)
-    charged = None if result.charged is None or service.sandbox else plain(result.charged)
+    charged = None if result.charged is None or options.sandbox else plain(result.charged)
     console.summary.update(submitted=result.submitted, charged_usd=charged)
-    money = money_words(result, sandbox=service.sandbox)
+    money = money_words(result, sandbox=options.sandbox)
     if result.submitted and money:
         console.info(f"{counted(result.submitted, 'task')} submitted; {money}")
     return code
 
 
-def dry_run(loaded: Loaded, models: Models, spend: SpendOptions, service: ServiceOptions, console: Console) -> int:
+def dry_run(loaded: Loaded, models: Models, options: RunOptions, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
     from flux_lora_cli.engine.assemble import check_month
     from flux_lora_cli.engine.budget import check_budget, dollars, plain
@@ -189,18 +173,18 @@ def dry_run(loaded: Loaded, models: Models, spend: SpendOptions, service: Servic
 
     counts, prices = [], []
     for job in loaded.jobs:
-        model = models.find(job.model, service.api_version, allow_unknown=True)
+        model = models.find(job.model, options.api_version, allow_unknown=True)
         request = model.request(job.params, job.seed or 0)
         counts.append(int(request.get("num_images", 1)))
-        prices.append(spend.price * counts[-1] if spend.price is not None else model.price_of(request))
+        prices.append(options.price * counts[-1] if options.price is not None else model.price_of(request))
     total = _total(prices)
-    source = "at --price" if spend.price is not None else "at the documented price; the service may charge another"
+    source = "at --price" if options.price is not None else "at the documented price; the service may charge another"
     cost = f"{dollars(total)} ({source})" if total is not None else "price not known (name it with --price)"
     console.result(f"{counted(len(counts), 'task')} to submit, {counted(sum(counts), 'image')}, {cost}")
     usd = None if total is None else plain(total)
     console.summary.update(tasks=len(counts), images=sum(counts), cost_usd=usd, dry_run=True)
-    settings = Settings(max_month=spend.max_month, price=spend.price)
-    error = check_budget(spend.max_cost, total) or check_month(settings, service_name(service), total)
+    settings = Settings(max_month=options.max_month, price=options.price)
+    error = check_budget(options.max_cost, total) or check_month(settings, service_name(options), total)
     if error is not None:
         raise error
     return 0

@@ -6,7 +6,6 @@ from collections import Counter
 
 from flux_lora_cli.commands.console import Console, counts_text
 from flux_lora_cli.commands.options import Folder, command
-from flux_lora_cli.engine.events import Record
 from flux_lora_cli.errors import ImageError
 from flux_lora_cli.text import counted
 
@@ -45,7 +44,7 @@ def verify(folder: Folder, console: Console) -> int:
             console.explain(f"{finding.job}: {finding.message}")
         if finding.counts:
             data = {"path": path, "finding": finding.kind, "job": finding.job, "index": finding.index}
-            console.event(Record("file", data))
+            console.record("file", data)
 
     wrong = {kind: counts[kind] for kind in ("missing", "altered", "never_saved")}
     checked = sum(counts[kind] for kind in _CHECKED)

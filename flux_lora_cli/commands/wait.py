@@ -9,7 +9,7 @@ from typing import Annotated
 
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import TaskIds, check_ids
-from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, argument, command
+from flux_lora_cli.commands.options import WaitOptions, argument, command
 from flux_lora_cli.commands.running import check, default_folder, run_settings, running, service_words, tell_end
 from flux_lora_cli.errors import ExitCode, UsageError
 
@@ -22,32 +22,31 @@ flux-lora wait 1f0c9a3e -o pictures --filename "{task}-{index}.{ext}"
 @command
 def wait(
     ids: Annotated[list[str], argument("ID", "Task IDs, or - to read them.")],
-    save: SaveOptions,
-    service: ServiceOptions,
+    options: WaitOptions,
     console: Console,
 ) -> int:
     """Wait for tasks, save their images, print the file paths.
 
     With - the first task is waited for before the input ends. Tasks are added to the manifest of the folder.
     """
-    check(service, console)
-    settings = run_settings(None, save, console)
+    check(options, console)
+    settings = run_settings(options, console)
     streamed = TaskIds() if "-" in ids else None
     if streamed is not None and len(ids) > 1:
         raise UsageError("- reads the IDs from standard input; others cannot be added to it")
     wanted: Iterable[str] = check_ids(ids) if streamed is None else streamed.wait_for_first()
     resume = "" if streamed else shlex.join(["flux-lora", *sys.argv[1:]])
-    with running(service, console, resume=resume, what="tasks") as run:
+    with running(options, console, resume=resume, what="tasks") as run:
         from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
 
         result = wait_for(
             wanted,
             run.client,
             run.service,
-            save.output or default_folder(service),
+            options.output or default_folder(options),
             settings,
-            api_version=service.api_version,
-            reach=service_words(service),
+            api_version=options.api_version,
+            reach=service_words(options),
             observer=run.observer,
             stop=run.stop,
         )

@@ -9,11 +9,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import Finished
+from flux_lora_cli.sandbox import Sandbox
+from tests.conftest import KEY, Finished
 from tests.support.event_lines import check_output
 
 Run = Callable[..., Finished]
@@ -51,8 +54,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.chdir(tmp_path)
 
-    def go(*arguments: object) -> Finished:
+    def go(*arguments: object, stdin: str | bytes = b"") -> Finished:
         words = [str(argument) for argument in arguments]
+        (tmp_path / ".stdin").write_bytes(stdin if isinstance(stdin, bytes) else stdin.encode())
+        monkeypatch.setattr(sys, "stdin", (tmp_path / ".stdin").open())
         monkeypatch.setattr(sys, "argv", ["flux-lora", *words])
         capfd.readouterr()
         code = app.run(words)
@@ -112,6 +117,20 @@ class Terminal:
             return False
         self.text += piece.decode("utf-8", "replace")
         return bool(piece)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sandbox]]:
+    """Start a sandbox that behaves as asked; commands find it and a key in their environment."""
+    with ExitStack() as stack:
+
+        def start(**behavior: Any) -> Sandbox:
+            sandbox = stack.enter_context(Sandbox(**{"service_time": 0.01, "small_pictures": True, **behavior}))
+            monkeypatch.setenv("WAVESPEED_BASE_URL", sandbox.base_url)
+            monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
+            return sandbox
+
+        yield start
 
 
 @pytest.fixture

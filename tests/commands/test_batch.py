@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,31 +13,32 @@ import pytest
 
 from flux_lora_cli.sandbox import Sandbox
 from tests.commands.conftest import Run, Terminal
-from tests.conftest import PROGRAM, Cli, require_module
+from tests.conftest import require_module
+
+Start = Callable[..., Sandbox]
+QUICK = ("--poll-interval", "0.1")
 
 
-def test_run_again_to_resume(sandbox: Sandbox, run: Run, preset: Path, tmp_path: Path) -> None:
-    first = run("batch", preset)
+def test_run_again_to_resume(sandbox: Sandbox, run: Run, preset: Path) -> None:
+    first = run("batch", preset, *QUICK)
     again = run("batch", preset)
     assert first.code == again.code == 0
     assert sorted(first.lines) == sorted(again.lines)
-    assert {line.partition("/")[0] + "/" + line.split("/")[1] for line in first.lines} == {"flux-lora-output/cats"}
+    assert {os.path.dirname(line) for line in first.lines} == {"flux-lora-output/cats"}
     assert len(sandbox.charges) == 4
     assert "4 of 4 jobs done, 4 images; charged $0.06" in first.err
-    assert "nothing charged" in again.err
+    assert again.err == "all there: 4 of 4 jobs done, 4 images; nothing charged (flux-lora-output/cats/manifest.json)\n"
 
 
 @pytest.mark.parametrize(
     ("name", "folder"),
     [("My Cats!.yaml", "my-cats"), ("猫.jsonl", "猫"), ("-", "stdin"), ("cats.sandbox.yaml", "cats-sandbox")],
 )
-def test_default_folders(cli: Cli, tmp_path: Path, name: str, folder: str) -> None:
+def test_default_folders(run: Run, tmp_path: Path, name: str, folder: str) -> None:
     text = '{"prompt": "a cat"}\n' if name.endswith(("jsonl", "-")) else "version: 1\njobs: [{prompt: a cat}]\n"
-    if name != "-":
-        (tmp_path / name).write_text(text)
-    ended = cli("batch", name, "--sandbox", stdin=text)
-    assert ended.code == 0
-    assert ended.out.startswith(f"flux-lora-output/{folder}-sandbox/")
+    (tmp_path / name).write_text(text)
+    plan = run("batch", name, "--sandbox", "--dry-run", "--json", stdin=text).events[0]
+    assert plan["folder"] == f"flux-lora-output/{folder}-sandbox"
 
 
 def test_a_dry_run_says_what_would_happen(run: Run, preset: Path, tmp_path: Path) -> None:
@@ -56,47 +57,31 @@ def test_a_dry_run_says_what_would_happen(run: Run, preset: Path, tmp_path: Path
 def test_duplicates_are_told_of(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
     line = '{"id": "%s", "prompt": "a cat", "seed": 1}\n'
     (tmp_path / "d.jsonl").write_text(line % "a" + line % "b" + line % "c")
-    ended = run("batch", "d.jsonl")
-    assert "2 duplicates of a; use repeat" in ended.err
+    assert "2 duplicates of a; use repeat" in run("batch", "d.jsonl").err
     assert len(sandbox.charges) == 1
 
 
 @pytest.mark.parametrize(
-    ("only", "jobs"),
-    [(["--only", "dawn/*"], 2), (["--only", "*/2", "--only", "dusk/1"], 3), (["--only-file", "ids.txt"], 2)],
+    ("words", "stdin", "jobs"),
+    [
+        (["--only", "dawn/*"], "", 2),
+        (["--only", "*/2", "--only", "dusk/1"], "", 3),
+        (["--only-file", "ids.txt"], "", 2),
+        (["--only-file", "-"], "dusk/1\n", 1),
+        (["--seed", "9", "--set", "num_inference_steps=5", "--steps", "6"], "", 2),  # an axis is replaced
+    ],
 )
-def test_some_of_the_jobs(sandbox: Sandbox, run: Run, preset: Path, tmp_path: Path, only: list[str], jobs: int) -> None:
+def test_some_of_the_jobs(run: Run, preset: Path, tmp_path: Path, words: list[str], stdin: str, jobs: int) -> None:
     (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfdawn/1\r\n\r\ndusk/2\n")
-    ended = run("batch", preset, *only, "--json")
-    assert (ended.code, ended.events[-1]["jobs"], len(sandbox.charges)) == (0, jobs, jobs)
-
-
-def test_job_ids_on_standard_input(sandbox: Sandbox, cli: Cli, preset: Path) -> None:
-    assert len(cli("batch", preset, "--only-file", "-", stdin="dusk/1\n").lines) == 1
-    ended = cli("batch", preset, "--only-file", "-", stdin="dusk/9\n")
-    assert (ended.code, "dusk/9" in ended.err) == (3, True)
-
-
-def test_options_replace_values_and_axes(sandbox: Sandbox, run: Run, preset: Path) -> None:
-    ended = run("batch", preset, "--seed", "9", "--set", "num_inference_steps=5", "--steps", "6", "--json")
-    assert (ended.code, ended.events[-1]["jobs"]) == (0, 2)
-    assert {(task.inputs["seed"], task.inputs["num_inference_steps"]) for task in sandbox.tasks} == {(9, 6)}
-
-
-def test_presets_through_pipes(sandbox: Sandbox, tmp_path: Path) -> None:
-    script = f"""{" ".join(PROGRAM)} batch <(echo '{{"prompt": "a cat"}}') -o out"""
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False, timeout=60)
-    assert done.returncode in (0, 10), done.stderr  # a descriptor has no ending: YAML, in which this is no preset
-    assert b"Traceback" not in done.stderr
+    ended = run("batch", preset, *words, "--json", "--dry-run", stdin=stdin)
+    assert (ended.code, ended.events[-1]["jobs"]) == (0, jobs)
 
 
 def test_a_large_batch_shows_its_sum_and_asks(
     sandbox: Sandbox, terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
-    (tmp_path / "many.yaml").write_text(
-        "version: 1\nmatrix: {seed: [1, 2, 3]}\njobs:\n"
-        + "".join(f"  - {{id: cat{number}, prompt: cat {number}}}\n" for number in range(17))
-    )
+    jobs = "".join(f"  - {{id: cat{number}, prompt: cat {number}}}\n" for number in range(17))
+    (tmp_path / "many.yaml").write_text(f"version: 1\nmatrix: {{seed: [1, 2, 3]}}\njobs:\n{jobs}")
     session = terminal("batch", "many.yaml", "-n", "2")
     session.read_until("= 102 images, $1.53. Submit? [y/N]")
     session.type("\n")
@@ -105,17 +90,27 @@ def test_a_large_batch_shows_its_sum_and_asks(
     assert sandbox.charges == []
 
 
-def test_an_unknown_price_is_asked_about(
-    terminal: Callable[..., Terminal], preset: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_unknown_price_is_asked_about(terminal: Callable[..., Terminal], preset: Path, service: Start) -> None:
+    priceless = service(faults=["price:404"])
+    session = terminal("batch", preset)
+    session.read_until("4 images, at an unknown price. Submit? [y/N]")
+    session.type("n\n")
+    assert session.finish()[0] == 8
+    assert priceless.charges == []
+
+
+def test_images_without_their_ledger_are_asked_about(
+    sandbox: Sandbox, run: Run, terminal: Callable[..., Terminal], preset: Path, tmp_path: Path
 ) -> None:
-    with Sandbox(faults=["price:404"]) as priceless:
-        monkeypatch.setenv("WAVESPEED_BASE_URL", priceless.base_url)
-        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
-        session = terminal("batch", preset)
-        session.read_until("4 images, at an unknown price. Submit? [y/N]")
-        session.type("n\n")
-        assert session.finish()[0] == 8
-        assert priceless.charges == []
+    assert run("batch", preset, "-o", "out", "--only", "dawn/1", *QUICK).code == 0
+    for name in ("ledger.sqlite3", "manifest.json"):
+        (tmp_path / "out" / name).unlink()
+    assert run("batch", preset, "-o", "out").code == 7
+    session = terminal("batch", preset, "-o", "out", *QUICK)
+    session.read_until("[y/N]")
+    session.type("n\n")
+    assert session.finish()[0] == 7
+    assert len(sandbox.charges) == 1
 
 
 # ---- reports ----
@@ -129,24 +124,16 @@ def _junit(path: Path) -> dict[str, int]:
     return {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
 
 
-def test_junit(sandbox: Sandbox, run: Run, preset: Path, tmp_path: Path) -> None:
-    assert run("batch", preset, "--junit", "sub/report.xml", "-o", "out").code == 0
-    report = tmp_path / "sub" / "report.xml"
-    assert _junit(report) == {"tests": 4, "failures": 0, "errors": 0, "skipped": 0}
-    assert report.read_text().count("out/") == 4
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["report.xml"]
-
-
 def test_junit_of_failures_and_of_a_broken_preset(
-    run: Run, tmp_path: Path, preset: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, preset: Path, service: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Sandbox(service_time=0.01, faults=["result:failed=1007:first=1"]) as failing:
-        monkeypatch.setenv("WAVESPEED_BASE_URL", failing.base_url)
-        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
-        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-        ended = run("batch", preset, "--junit", "r.xml", "--format", "github", "-o", "out")
+    service(faults=["result:failed=1007:first=1"])
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    ended = run("batch", preset, "--junit", "sub/r.xml", "--format", "github", "-o", "out", *QUICK)
     assert ended.code == 6
-    assert _junit(tmp_path / "r.xml") == {"tests": 4, "failures": 1, "errors": 0, "skipped": 0}
+    assert _junit(tmp_path / "sub" / "r.xml") == {"tests": 4, "failures": 1, "errors": 0, "skipped": 0}
+    assert (tmp_path / "sub" / "r.xml").read_text().count("out/") == 3
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["r.xml"]
     assert [line for line in ended.err.splitlines() if line.startswith("::error::")]
     assert "exit code 6" in (tmp_path / "summary.md").read_text()
     (tmp_path / "bad.yaml").write_text("version: 1\njobs:\n  - {prompt: a cat, sized: 3}\n  - {id: x]y}\n")
@@ -157,86 +144,81 @@ def test_junit_of_failures_and_of_a_broken_preset(
     assert "bad.yaml" in (tmp_path / "summary.md").read_text()
 
 
-def test_a_report_goes_to_what_the_path_names(sandbox: Sandbox, preset: Path, tmp_path: Path) -> None:
+def test_a_report_goes_to_what_the_path_names(
+    sandbox: Sandbox, run: Run, preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A link stays a link, a pipe a pipe, a device a device; nobody is waited for without end."""
+    monkeypatch.setattr("flux_lora_cli.commands.ci.PIPE_SECONDS", 0.2)
+
+    def report(path: object) -> str:
+        ended = run("batch", preset, "-o", "out", "--junit", path, *QUICK)
+        assert ended.code == 0
+        return ended.err
+
     (tmp_path / "real.xml").write_text("old")
     (tmp_path / "link.xml").symlink_to("real.xml")
-    os.mkfifo(tmp_path / "pipe")
-    program = " ".join(PROGRAM)
-    script = f"""
-        {program} batch {preset} -q -o out --junit link.xml >/dev/null || exit 1
-        cat pipe > from-pipe.xml & {program} batch {preset} -q -o out --junit pipe >/dev/null || exit 2
-        wait; {program} batch {preset} -q -o out --junit /dev/fd/3 3> from-fd.xml >/dev/null || exit 3
-        {program} batch {preset} -q -o out --junit /dev/null >/dev/null || exit 4
-        {program} batch {preset} -o out --junit pipe >/dev/null 2> err || exit 5
-    """
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
+    report("link.xml")
     assert (tmp_path / "link.xml").is_symlink()
+    os.mkfifo(tmp_path / "pipe")
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    report("pipe")
+    reader.join(10)
+    (tmp_path / "from-pipe.xml").write_bytes(read[0])
+    with (tmp_path / "from-fd.xml").open("wb") as file:
+        report(f"/dev/fd/{file.fileno()}")
     for name in ("real.xml", "from-pipe.xml", "from-fd.xml"):
         assert _junit(tmp_path / name)["tests"] == 4
-    assert (tmp_path / "pipe").is_fifo()
+    report("/dev/null")
     assert Path("/dev/null").is_char_device()
-    assert "--junit pipe: not written" in (tmp_path / "err").read_text()
+    assert "--junit pipe: not written" in report("pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
-def test_what_a_job_says_cannot_steer_a_report(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_job_says_cannot_steer_a_report(
+    run: Run, tmp_path: Path, service: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = {"id": "a\n::warning::x<&|`", "prompt": "</failure>]]>\x1b[31m\ufffe <b>@all</b> [x](http://e)"}
     (tmp_path / "p.jsonl").write_text(json.dumps(job) + "\n")
-    with Sandbox(service_time=0.01, faults=["result:failed=1007"]) as failing:
-        monkeypatch.setenv("WAVESPEED_BASE_URL", failing.base_url)
-        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
-        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
-        ended = run("batch", "p.jsonl", "--junit", "r.xml", "--format", "github")
+    service(faults=["result:failed=1007"])
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
+    ended = run("batch", "p.jsonl", "--junit", "r.xml", "--format", "github")
     assert ended.code in (6, 10)
     assert _junit(tmp_path / "r.xml")["tests"] == 1
     assert not [line for line in ended.err.splitlines() if line.startswith("::") and not line.startswith("::error")]
     summary = (tmp_path / "s.md").read_text()
-    assert not {"<b>", "@all", "](http", "\x1b"} & {
-        word for word in ("<b>", "@all", "](http", "\x1b") if word in summary
-    }
+    assert not [word for word in ("<b>", "@all", "](http", "\x1b") if word in summary]
 
 
 # ---- replay ----
 
 
 @pytest.fixture
-def made(cli: Cli, preset: Path) -> list[str]:
-    """Images of the sandbox, in ``out``."""
-    ended = cli("batch", preset, "--sandbox", "-o", "out", "--steps", "7")
+def made(run: Run, preset: Path) -> list[str]:
+    """Two images of the sandbox, in ``out``."""
+    ended = run("batch", preset, "--sandbox", "-o", "out", "--steps", "7", "--only", "dawn/*", *QUICK)
     assert ended.code == 0
-    return sorted(ended.lines)
+    return ended.lines
 
 
-def test_replay_makes_the_same_bytes(made: list[str], cli: Cli, tmp_path: Path) -> None:
-    ended = cli("replay", made[0], "--sandbox", "--wait", "-o", "again")
+def test_replay_makes_the_same_bytes(made: list[str], run: Run, tmp_path: Path) -> None:
+    ended = run("replay", made[0], "--sandbox", "--wait", "-o", "again", *QUICK)
     assert ended.code == 0
-    assert (tmp_path / ended.out.strip()).read_bytes() == (tmp_path / made[0]).read_bytes()
-    ended = cli("replay", "out", "dawn/1", "--sandbox", "--wait", "-o", "again", "--steps", "9")
-    assert ended.code == 0
+    images = [(tmp_path / path).read_bytes() for path in made]
+    assert (tmp_path / ended.out.strip()).read_bytes() == images[0]
+    assert run("replay", "out", "dawn/1", "--sandbox", "--wait", "-o", "again", "--steps", "9", *QUICK).code == 0
     manifest = json.loads((tmp_path / "again" / "manifest.json").read_text())
     assert manifest["jobs"][-1]["request"]["input"]["num_inference_steps"] == 9
-
-
-def test_replay_as_a_preset_asks_for_the_same(made: list[str], cli: Cli, tmp_path: Path) -> None:
-    ended = cli("replay", "out", "dawn/1", "--to-preset")
+    ended = run("replay", "out", "dawn/1", "--to-preset")
     assert ended.code == 0
+    assert run("replay", "out", "dawn/1", "--to-preset", "--json").events[0]["data"]["yaml"] == ended.out
     (tmp_path / "again.yaml").write_text(ended.out)
-    done = cli("batch", "again.yaml", "--sandbox", "-o", "again")
-    assert (tmp_path / done.out.strip()).read_bytes() in [(tmp_path / path).read_bytes() for path in made]
-    assert cli("replay", "out", "dawn/1", "--to-preset", "--json").events[0]["data"]["yaml"] == ended.out
+    done = run("batch", "again.yaml", "--sandbox", "-o", "preset", *QUICK)
+    assert (tmp_path / done.out.strip()).read_bytes() in images
 
 
-def test_what_the_sandbox_made_is_not_bought_by_accident(made: list[str], sandbox: Sandbox, cli: Cli) -> None:
-    ended = cli("replay", made[0])
-    assert ended.code == 2
-    assert "--sandbox" in ended.err
-    assert sandbox.charges == []
-    assert cli("replay", made[0], "--base-url", sandbox.base_url).code == 0
-    assert len(sandbox.charges) == 1
-
-
-def test_replay_that_cannot_be_meant(made: list[str], sandbox: Sandbox, run: Run) -> None:
+def test_replay_that_is_refused(made: list[str], sandbox: Sandbox, run: Run) -> None:
     for words, code, message in (
         ("out", 2, "which one"),
         ("out dawm/1", 3, "dawn/1"),
@@ -247,4 +229,8 @@ def test_replay_that_cannot_be_meant(made: list[str], sandbox: Sandbox, run: Run
     ):
         ended = run("replay", *words.split(), "--base-url", sandbox.base_url)
         assert (ended.code, message in ended.err) == (code, True), ended.err
+    ended = run("replay", made[0])  # what the sandbox made is not bought by accident
+    assert (ended.code, "--sandbox" in ended.err) == (2, True)
     assert sandbox.charges == []
+    assert run("replay", made[0], "--base-url", sandbox.base_url).code == 0
+    assert len(sandbox.charges) == 1

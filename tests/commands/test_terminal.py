@@ -30,7 +30,7 @@ def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]
             for number in range(6)
         )
     )
-    with Sandbox(service_time=0.6, small_pictures=True) as running:
+    with Sandbox(service_time=0.5, small_pictures=True) as running:
         monkeypatch.setenv("WAVESPEED_BASE_URL", running.base_url)
         monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
         yield running
@@ -39,7 +39,7 @@ def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]
 BATCH = ("batch", "many.jsonl", "-o", "out", "--concurrency", "3", "--poll-interval", "0.2")
 
 
-@pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.parametrize("columns", [40, 100])
 def test_the_display_fits_and_keeps_the_time_left(
     steady: Sandbox, terminal: Callable[..., Terminal], columns: int
 ) -> None:
@@ -58,7 +58,7 @@ def test_the_display_fits_and_keeps_the_time_left(
 def test_colors_only_where_they_are_wanted(steady: Sandbox, terminal: Callable[..., Terminal]) -> None:
     colored = re.compile(r"\x1b\[[0-9;]*(3[0-9]|9[0-7])[0-9;]*m")
     assert colored.search(terminal("batch", "none.jsonl").finish()[1])
-    for words, env in ((["--no-color"], {}), ([], {"NO_COLOR": "1"}), ([], {"TERM": "dumb"})):
+    for words, env in ((["--no-color"], {}), ([], {"NO_COLOR": "1"})):
         assert not colored.search(terminal("batch", "none.jsonl", *words, env=env).finish()[1])
 
 
@@ -111,13 +111,13 @@ def test_in_tmux_a_resize_leaves_no_debris_and_the_background_is_left_alone(stea
         until(lambda text: "in flight" in text)
         for width in ("50", "100", "40"):
             subprocess.run([*tmux, "resize-window", "-x", width, "-y", "24"], check=True)
-            time.sleep(0.8)
+            time.sleep(0.6)
             text = until(lambda text: "longest:" in text)
             assert len(re.findall(r"(?m)^jobs \S+ .*/60 ", text)) == text.count("longest:") == 1, text
         keys("C-z")
         until(lambda text: "Stopped" in text)
         keys("clear; bg", "Enter")
-        time.sleep(1.5)
+        time.sleep(0.8)
         assert "in flight" not in screen()
         keys("fg", "Enter")
         until(lambda text: text.count("longest:") == 1)
