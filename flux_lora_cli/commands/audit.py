@@ -88,7 +88,7 @@ def audit(
         shown = books[0].path if len(books) == 1 else None
         records = [record for each in books for record in each.records]
         verdicts = [(record, _verdict(wrong.get(id(record)))) for record in records]
-        reports.write_verdicts(verdicts, shown or Path())
+        reports.write_junit(verdicts, shown or Path())
     return _conclude(report, console)
 
 

@@ -57,7 +57,7 @@ class Reports:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FluxLoraError):
             self.annotate(error)
-            self._write_junit([], Path(), error)
+            self.write_junit([], Path(), error)
             self._write_summary(lambda: _summary_of_error(error))
 
     def annotate(self, error: FluxLoraError) -> None:
@@ -78,15 +78,16 @@ class Reports:
         ended = next((reasons[code] for code in PRECEDENCE if code in reasons), None)
         fail_on_nsfw = ExitCode.NSFW in reasons  # the flag of the command line matters only where it found something
         verdicts = [(record, verdict(record, ended, fail_on_nsfw)) for record in result.records]
-        self.write_verdicts(verdicts, folder)
+        self.write_junit(verdicts, folder)
         self._write_summary(lambda: _step_summary(verdicts, folder, result.exit_code, money, ended))
 
-    def write_verdicts(self, verdicts: Verdicts, folder: Path) -> None:
-        """The JUnit report, where it is asked for; ``folder`` as it is printed before an image's path."""
-        self._write_junit(verdicts, folder, None)
+    def write_junit(self, verdicts: Verdicts, folder: Path, error: FluxLoraError | None = None) -> None:
+        """The JUnit report, where it is asked for; one that cannot be written is a warning, for the run is over.
 
-    def _write_junit(self, verdicts: Verdicts, folder: Path, error: FluxLoraError | None) -> None:
-        """A report that cannot be written is a warning, for the run is over."""
+        Args:
+            folder: as it is printed before an image's path.
+            error: what ended the command before any job.
+        """
         if self._junit is None:
             return
         try:
@@ -217,12 +218,7 @@ def _xml(text: str, *, keep_newlines: bool = False) -> str:
 
 def _in_place(path: Path) -> bool:
     """Whether a file is written as it stands: a device, a pipe, an open descriptor; others are replaced at once."""
-    if str(path.absolute()).startswith(("/dev/", "/proc/")):
-        return True
-    try:
-        return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
+    return str(path.absolute()).startswith(("/dev/", "/proc/")) or (path.exists() and not path.is_file())
 
 
 def _check_place(path: Path) -> None:

@@ -330,9 +330,7 @@ class ExpandOptions(JobsOptions):
 
     api_version: Annotated[
         ApiVersion | None,
-        words(
-            "--api-version", ApiVersion, "API version to check against (default: the model's own).", panel="Advanced"
-        ),
+        advanced_words("--api-version", ApiVersion, "API version to check against (default: the model's own)."),
     ] = None
 
 
