@@ -25,9 +25,6 @@ Nsfw = Literal["keep", "quarantine", "skip"]
 ApiVersion = Literal["v2", "v3"]
 
 
-# ---- one option ------------------------------------------------------------------------------
-
-
 def option(
     names: str,
     metavar: str,
