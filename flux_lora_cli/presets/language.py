@@ -1,186 +1,278 @@
-"""The values of the preset language: parameters, LoRAs, variables; the forms of names, and limits.
-
-Described once, as shapes: the checker, the JSON Schema, the defaults and the README's table come from them.
-"""
+"""The preset language, described once: the checker, the JSON Schema and the defaults come from this table (pure)."""
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
-from flux_lora_cli.presets.nodes import Node
-from flux_lora_cli.presets.shapes import BAD, Checking, Fields, Shape, Text, shown
-from flux_lora_cli.service.models import Parameter, check_value, lora_path_problem, value_of_text
-from flux_lora_cli.service.values import check_lora
+from flux_lora_cli.errors import UsageError
+from flux_lora_cli.service.models import Model, Models, Parameter, lora_path_problem
+from flux_lora_cli.service.values import MAX_SCALE, MIN_SCALE
 
+#: Sections of which a preset has at least one: what makes jobs, or what others extend.
+SECTIONS = ("extends", "model", "defaults", "stacks", "vars", "matrix", "zip", "jobs")
+#: Sections that ``extends`` merges key by key; of all others the last file's stands.
+MERGED = ("defaults", "stacks", "vars", "matrix")
+#: Keys of a job that are not parameters.
+JOB_KEYS = (
+    "id", "stack", "vars", "matrix", "zip", "repeat", "sample", "sample_seed", "skip", "prompts_file",
+)  # fmt: skip
+
+#: Values of one list in matrix, zip or vars.
+MAX_AXIS = 100_000
 #: Of one job; more is a slip of the keyboard, not a plan.
 MAX_REPEATS = 100_000
-#: Of ``sample_seed``: what every JSON reader keeps exact.
+#: What every JSON reader keeps exact.
 MAX_SAMPLE_SEED = 2**53 - 1
 MAX_ID = 120
-#: Limits of ``loras[].scale`` on every model [ordered page].
-LORA_SCALE = (0, 4)
 
-#: Names, and IDs of jobs: nothing that a shell, a glob or a path takes for its own.
-VAR_NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
-STACK_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-JOB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
-_DOMAINS = "|".join(
-    "".join(f"[{c.upper()}{c}]" for c in end) for end in ["ai", "app", "cloud", "co", "com", "dev", "io", "net", "org"]
-)
-_WEIGHTS = "|".join(
-    "".join(f"[{c.upper()}{c}]" for c in end) for end in ["safetensors", "pt", "pth", "ckpt", "bin", "gguf"]
-)
-#: ``owner/name``, as on Hugging Face, or with a file of the repository after it; neither an address without its
-#: https:// nor a file in a folder. Agrees with ``service.values``, which words why a path is refused.
-LORA_NAME = (
-    rf"(?!([A-Za-z0-9-]+\.)+({_DOMAINS})/)(?![^/]+/[^/]+\.({_WEIGHTS})$)"
-    r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
-)
-LORA_URL = r"[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#@]+(@[^\s/?#@]+)?([/?#]\S*)?"
+
+def _any_case(words: str) -> str:
+    """A pattern of ASCII words in any case, without a flag that JSON Schema does not have."""
+    return re.sub("[a-z]", lambda match: f"[{match[0].upper()}{match[0]}]", words)
+
+
 #: Files that are opened as presets, and as text files that hold prompts; nothing else is.
 PRESET_FILE = r"[\s\S]*\.([Yy][Aa]?[Mm][Ll]|json)"
 PROMPTS_FILE = r"[\s\S]*\.([Tt][Xx][Tt]|text|md|prompts?)"
-
-_TEXTS = ("string", "size", "image", "url")
+# IDs of jobs: nothing that a shell, a glob or a path takes for its own.
+_JOB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
+# As ``service.values`` has them, which words why a path is refused: ``owner/name``, as on Hugging Face, or a file of
+# that repository; neither an address without its https:// nor a file in a folder.
+_LORA_NAME = (
+    rf"(?!([A-Za-z0-9-]+\.)+({_any_case('ai|app|cloud|co|com|dev|io|net|org')})/)"
+    rf"(?![^/]+/[^/]+\.({_any_case('safetensors|pt|pth|ckpt|bin|gguf')})$)"
+    r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
+)
+_LORA_PATH = rf"{_LORA_NAME}|{_any_case('https?')}://[^\s/?#@]+(@[^\s/?#@]+)?([/?#]\S*)?"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Param(Shape):
-    """A request parameter, by the table of its model."""
+class Shape:
+    """What may stand in a place.
+
+    Attributes:
+        what: the same in words.
+        name: its ``$defs`` entry in the schema, where several places share it.
+    """
+
+    what: str = ""
+    doc: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value(Shape):
+    """A request parameter, or what is described like one: a number, a boolean, a list of LoRAs, …"""
 
     row: Parameter
 
-    @property
-    def words(self) -> str:
-        return self.row.allowed
 
-    def check(self, node: Node, key: str, on: Checking) -> Any:
-        row = self.row
-        if node.style == "cell":
-            return self._cell(node, key, on)
-        if node.value is None:
-            return on.refuse(node, key, self.words)
-        if row.type == "size" and isinstance(node.value, list):
-            return on.bad(node, key, check_value(row, node.plain())[1].message)  # type: ignore[union-attr]
-        if row.type in (*_TEXTS, "integer", "number", "boolean") and isinstance(node.value, (list, dict)):
-            hint = "; to try several, list them under matrix" if isinstance(node.value, list) else ""
-            return on.refuse(node, key, self.words + hint)
-        if row.type == "images" and isinstance(node.value, list):
-            found = [on.image(item, f"{key}[{n}]") for n, item in enumerate(node.items) if isinstance(item.value, str)]
-            if BAD in found or len(found) != len(node.items):
-                return BAD if BAD in found else on.refuse(node, key, self.words)
-            value, problem = check_value(row, [item.value for item in node.items])
-            return on.bad(node, key, problem.message) if problem else found
-        value, problem = check_value(row, node.value if isinstance(node.value, str) else node.plain())
-        if problem is not None:
-            return on.bad(node, key, problem.message + self._hint(node))
-        return on.image(node, key) if row.type == "image" and value else value
+@dataclass(frozen=True, kw_only=True)
+class Text(Shape):
+    """Text, perhaps of a certain form.
 
-    def _hint(self, node: Node) -> str:
-        if self.row.type == "boolean" and str(node.value).lower() in ("yes", "no", "on", "off"):
-            return " (yes and no are text in YAML 1.2)"
-        return ""
+    Attributes:
+        pattern: matches the whole of it.
+        why: words the reason why a text is not of that form.
+        numbers: a number counts as text, as it was written.
+    """
 
-    def _cell(self, node: Node, key: str, on: Checking) -> Any:
-        if self.row.type in ("integer", "number") and re.fullmatch(r"\s*[-+]?[0-9.,]+[eE]\+?[0-9]+\s*", node.text):
-            why = f"{node.text.strip()} is how a spreadsheet shortens a long number, its last digits are lost"
-            return on.bad(node, key, f"{why}; format the column as text, and write them all")
-        value, problem = value_of_text(on.model, self.row.name, node.text)
-        if problem is not None:
-            return on.bad(node, key, problem.message)
-        if self.row.type == "image" and value:
-            return on.image(node, key)
-        return value
+    pattern: str = ""
+    max_length: int = 0
+    why: Callable[[str], str | None] = lambda value: None
+    numbers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loras(Shape):
-    """A list of LoRAs; ``most`` None where the model is not known."""
+class Listed(Shape):
+    """A list.
 
-    most: int | None
+    Attributes:
+        or_one: also a single item, which counts as a list of one.
+        keep_bad: a list with refused items is not refused whole; they are BAD in it.
+    """
 
-    @property
-    def words(self) -> str:
-        return "a list of LoRAs: - {path: owner/name, scale: 1}"
-
-    def check(self, node: Node, key: str, on: Checking) -> Any:
-        if node.style == "cell":
-            value, problem = value_of_text(on.model, "loras", node.text)
-            return on.bad(node, key, problem.message) if problem else value
-        if not isinstance(node.value, list):
-            return on.refuse(node, key, self.words)
-        found = [_lora(item, f"{key}[{number}]", on) for number, item in enumerate(node.items)]
-        if self.most is not None and len(found) > self.most:
-            many = f"{len(found)} LoRAs are too many; allowed: at most {self.most} on {on.model.short}"
-            return on.bad(node, key, many)
-        return BAD if BAD in found else found
-
-
-def _lora(node: Node, key: str, on: Checking) -> Any:
-    if not isinstance(node.value, dict):
-        if isinstance(node.value, str):
-            return on.bad(node, key, check_lora(node.value)[2])
-        return on.refuse(node, key, "{path: owner/name, scale: 1}")
-    checked = LORA.check(node, key, on)
-    return BAD if checked is BAD else {"path": checked["path"], "scale": checked.get("scale", 1)}
+    item: Shape
+    least: int = 1
+    most: int = MAX_AXIS
+    or_one: bool = False
+    keep_bad: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraPath(Text):
-    """``owner/name`` or a URL."""
+class Named(Shape):
+    """A mapping of names of one's own to values of one shape; ``names`` is what a name is made of."""
 
-    def check(self, node: Node, key: str, on: Checking) -> Any:
-        value = Text.check(Text(what=self.what), node, key, on)
-        if value is BAD or re.fullmatch(f"{LORA_NAME}|{LORA_URL}", value):
-            return value
-        return on.bad(node, key, lora_path_problem(value) or f"{shown(node)} is not a LoRA path; allowed: {self.what}")
+    item: Shape
+    pattern: str
+    names: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale(Shape):
-    """The weight of a LoRA."""
+class Either(Shape):
+    """One shape for lists, another for mappings."""
 
-    @property
-    def words(self) -> str:
-        return f"a number from {LORA_SCALE[0]} to {LORA_SCALE[1]}"
-
-    def check(self, node: Node, key: str, on: Checking) -> Any:
-        value = node.value
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return on.refuse(node, key, self.words)
-        if not LORA_SCALE[0] <= value <= LORA_SCALE[1]:
-            return on.bad(node, key, f"{shown(node)} is out of range; allowed: {self.words}")
-        return int(value) if float(value).is_integer() else value
+    listed: Shape
+    mapped: Shape
 
 
 @dataclass(frozen=True, kw_only=True)
-class VarValue(Shape):
-    """What a variable is: text, or a number as it was written."""
+class Fields(Shape):
+    """A mapping with known keys; ``x-…`` keys hold anchors and are passed over.
 
-    @property
-    def words(self) -> str:
-        return "text or a number"
+    Attributes:
+        elsewhere: why a key that is known in another place is refused here.
+        request: these are the keys of a request: a wrong one is told as the model's, and where the model has no
+            table all are taken as they are.
+    """
 
-    def check(self, node: Node, key: str, on: Checking) -> Any:
-        value = node.value
-        if isinstance(value, str):
-            return value
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return node.text
-        return Text(what=self.words).check(node, key, on)
+    fields: Mapping[str, Shape]
+    required: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    request: bool = False
 
 
+def _whole(name: str, doc: str, low: int, high: int, default: int | None = None) -> Value:
+    return Value(row=Parameter(name, "integer", default, low, high), doc=doc)
+
+
+_SCALE = Value(row=Parameter("scale", "number", 1, MIN_SCALE, MAX_SCALE), doc="Weight of the LoRA.")
+_SCALES = Listed(item=_SCALE, doc="Scales of the last LoRA, or, by path, of a named one.")
+_LORA_FORM = "owner/name (as on Hugging Face) or a URL"
 LORA = Fields(
     name="lora",
     what="{path: owner/name, scale: 1}",
     required=("path",),
     fields={
-        "path": LoraPath(
-            doc="owner/name as on Hugging Face, or a URL.", what="owner/name (as on Hugging Face) or a URL"
-        ),
-        "scale": Scale(doc="Weight of the LoRA.", default=1),
+        "path": Text(doc="owner/name as on Hugging Face, or a URL.", what=_LORA_FORM, pattern=_LORA_PATH,
+                     why=lora_path_problem),
+        "scale": _SCALE,
     },
+)  # fmt: skip
+_STACK = Listed(
+    name="stack", doc="A stack, or several, joined.", item=Text(what="the name of a stack"), least=0, or_one=True
 )
+_VARS = Named(
+    name="vars",
+    doc="Variables of prompts, ${name}; a list multiplies the jobs that use it.",
+    item=Listed(item=Text(what="text or a number", numbers=True), or_one=True),
+    pattern=r"[A-Za-z_][A-Za-z0-9_-]*",
+    names="a name of letters, digits, _ and -",
+)
+_SCALE_AXIS = Either(
+    doc=_SCALES.doc,
+    listed=_SCALES,
+    mapped=Named(item=Listed(item=_SCALE), pattern=f"({_LORA_PATH})", names="the path of a LoRA"),
+)
+_JOB = {
+    "id": Text(
+        doc="Unique in the file; by default the slug of the prompt.", pattern=_JOB_ID, max_length=MAX_ID,
+        what=f"letters, digits and . _ - /, at most {MAX_ID}",
+    ),
+    "stack": _STACK,
+    "vars": _VARS,
+    "repeat": _whole("repeat", "Tasks for each combination, each with a seed of its own.", 1, MAX_REPEATS, 1),
+    "sample": _whole("sample", "Draw this many of the combinations.", 1, MAX_REPEATS),
+    "sample_seed": _whole("sample_seed", "Decides which are drawn.", 0, MAX_SAMPLE_SEED, 0),
+    "skip": Value(row=Parameter("skip", "boolean", False), doc="Leave this job out."),
+    "prompts_file": Text(
+        doc="A text file of prompts, one per line.", pattern=PROMPTS_FILE,
+        what="a text file (.txt) with one prompt per line; a table (.csv, .jsonl) is given to `batch` itself",
+    ),
+}  # fmt: skip
+_TOP = {
+    "version": _whole("version", "Version of the language.", 1, 1),
+    "name": Text(
+        doc="The preset's name; by default the file's.", pattern=r"[\s\S]*\S[\s\S]*", max_length=200,
+        what="a name of 1 to 200 characters",
+    ),
+    "description": Text(doc="For people; shown by `preset list`.", what="text"),
+    "extends": Listed(
+        doc="Presets that this one builds on, relative to this file; later ones win.",
+        item=Text(what="a path of a .yaml file", pattern=PRESET_FILE), or_one=True,
+    ),
+    "model": Text(doc="Short or full ID; by default flux-dev-lora.", what="the ID of a model", name="model"),
+}  # fmt: skip
+
+
+def preset_language(model: Model, models: Models) -> Fields:
+    """What a preset for this model may hold."""
+    parameters = {name: _parameter(row) for name, row in model.parameters.items()}
+    most = model.max_loras if model.checked else None
+    loras = parameters.get("loras") or Value(row=Parameter("loras", "loras", max_items=most))
+    axes = {name: Listed(item=shape) for name, shape in parameters.items()} | {"stack": Listed(item=_STACK)}
+    others = _of_other_models(model, models)
+    in_job = f"belongs in a job, not in defaults; known: {', '.join(parameters)}, stack"
+    at_top = "belongs at the top of the file, not in a job"
+
+    def request(fields: Mapping[str, Shape], what: str, elsewhere: Mapping[str, str] = others, **rest: Any) -> Fields:
+        return Fields(fields=fields, what=what, elsewhere=elsewhere, request=True, **rest)
+
+    combined = {
+        "matrix": request(
+            {**axes, "scale": _SCALE_AXIS}, "a mapping of parameters to lists of values",
+            name="matrix", doc="Every combination of these values, for every job.",
+        ),
+        "zip": request(
+            {**axes, "scale": _SCALES}, "a mapping of parameters to lists of values",
+            name="zip", doc="Lists of one length whose values go together: the first with the first, …",
+        ),
+    }  # fmt: skip
+    job = request(
+        {**parameters, **_JOB, **combined},
+        "a mapping of a job's keys; write - prompt: …",
+        {**others, **dict.fromkeys((*_TOP, "defaults", "stacks", "jobs"), at_top)},
+        name="job",
+    )
+    defaults = request(
+        {**parameters, "stack": _STACK},
+        "a mapping of parameters to values",
+        {**others, **dict.fromkeys(JOB_KEYS, in_job)},
+        doc="Request parameters for every job.",
+    )
+    stacks = Named(
+        doc="LoRA stacks by name.", item=loras, pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+        names="a name of letters, digits and . _ -",
+    )  # fmt: skip
+    jobs = Listed(doc="What to make.", item=job, most=1_000_000, keep_bad=True)
+    return Fields(
+        what="a mapping: version, defaults, jobs, …; a list of prompts is a .txt file",
+        fields={**_TOP, "defaults": defaults, "stacks": stacks, "vars": _VARS, **combined, "jobs": jobs},
+    )
+
+
+def _parameter(row: Parameter) -> Value:
+    name = "loras" if row.type == "loras" else f"parameter-{row.name}"
+    return Value(row=row, doc=row.description, name=name)
+
+
+def _of_other_models(model: Model, models: Models) -> Mapping[str, str]:
+    """Why parameters that others have are refused here (the service would drop them, and bill)."""
+    found: dict[str, str] = {}
+    for other in models if model.checked else ():
+        for name in other.parameters:
+            if name in model.parameters or name in ("stack", "scale"):
+                continue
+            if other.id == model.id:
+                found[name] = f"is a parameter of {model.short} on {other.version} (--api-version {other.version})"
+            else:
+                takes = ", ".join(model.parameters)
+                found.setdefault(name, f"is not a parameter of {model.short}; it takes: {takes}")
+    return found
+
+
+def any_model(models: Models) -> Model:
+    """A model that takes what any takes, without ranges: for a preset whose model another file names."""
+    tables = list(models)
+    if not tables:
+        raise UsageError("no table of any model")
+    rows: dict[str, Parameter] = {}
+    for model in tables:
+        for name, row in model.parameters.items():
+            kind = row.type if name not in rows or rows[name].type == row.type else "any"
+            rows[name] = Parameter(name, kind, description=row.description)
+    return replace(tables[0], id="any/model", parameters=MappingProxyType(rows))

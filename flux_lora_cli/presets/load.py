@@ -12,8 +12,7 @@ from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.jobs import Expander, Made, multiplication, number, origins, sums
 from flux_lora_cli.presets.nodes import Note, Problem, Problems, Source
 from flux_lora_cli.presets.notes import note_equal_jobs, note_list
-from flux_lora_cli.presets.options import MAX_JOBS, LoadOptions, matching, select
-from flux_lora_cli.presets.reading import Preset, Reader
+from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader, matching, select
 from flux_lora_cli.presets.sources import Files
 from flux_lora_cli.presets.spec import Spec
 from flux_lora_cli.text import counted, quoted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ class Source:
     sha256: str = ""
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """A value and its place.
 
@@ -44,18 +45,13 @@ class Node:
         mark: what its writing did to it: "comment" (a YAML comment ended it), "space" (``\\_`` in double quotes).
     """
 
-    __slots__ = ("column", "line", "mark", "source", "style", "text", "value")
-
-    def __init__(
-        self, value: Any, source: Source, line: int, column: int, text: str = "", style: str = "", mark: str = ""
-    ) -> None:
-        self.value = value
-        self.source = source
-        self.line = line
-        self.column = column
-        self.text = text
-        self.style = style
-        self.mark = mark
+    value: Any
+    source: Source
+    line: int
+    column: int
+    text: str = ""
+    style: str = ""
+    mark: str = ""
 
     @property
     def where(self) -> Where:
@@ -103,12 +99,6 @@ def repeated(values: Iterable[T]) -> T | None:
     return None
 
 
-def key_path(path: Sequence[str | int]) -> str:
-    """Keys and numbers as messages name them: ``jobs[2].loras[0].path``."""
-    steps = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in path]
-    return "".join(steps).removeprefix(".")
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why a preset is refused. Line and column count from 1; ``key`` is a path (``jobs[2].size``), or ""."""
@@ -146,10 +136,8 @@ class Problems:
     """The problems and notes of all files, each once, at most MAX_PROBLEMS of each for one file."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, int, int, str], Problem] = {}
-        self._notes: dict[tuple[str, int, int, str], Note] = {}
-        self._count: dict[str, int] = {}
-        self._noted: dict[str, int] = {}
+        self._found: dict[str, dict[tuple[int, int, str], Problem]] = {}
+        self._notes: dict[str, dict[tuple[int, int, str], Note]] = {}
 
     def add(self, node: Node, key: str, message: str) -> None:
         """Refuse what stands at a node."""
@@ -157,40 +145,40 @@ class Problems:
 
     def at(self, where: Where, key: str, message: str) -> None:
         """Refuse what stands at a place."""
-        seen = self._count.get(where.file, 0)
+        found = self._found.setdefault(where.file, {})
         message = mask_secrets(message)
-        place = (where.file, where.line, where.column, message)
-        if seen > MAX_PROBLEMS or place in self._found:
+        place = (where.line or 1, where.column or 1, message)
+        if place in found or self.full(where.file):
             return
-        self._count[where.file] = seen + 1
-        if seen == MAX_PROBLEMS:
+        if len(found) == MAX_PROBLEMS:
             key, message = "", f"more than {MAX_PROBLEMS} problems; the rest is not shown"
-        self._found[place] = Problem(where.file, where.line or 1, where.column or 1, key, message)
+        found[place] = Problem(where.file, *place[:2], key, message)
 
     def note(self, where: Where, kind: str, message: str) -> None:
         """Say what is sent as it is and probably not meant."""
-        seen = self._noted.get(where.file, 0)
-        place = (where.file, where.line, where.column, kind + message)
-        if seen < MAX_PROBLEMS and place not in self._notes:
-            self._noted[where.file] = seen + 1
-            self._notes[place] = Note(where.file, where.line or 1, where.column or 1, kind, mask_secrets(message))
+        found = self._notes.setdefault(where.file, {})
+        place = (where.line or 1, where.column or 1, kind + message)
+        if len(found) < MAX_PROBLEMS:
+            found.setdefault(place, Note(where.file, *place[:2], kind, mask_secrets(message)))
 
     def __bool__(self) -> bool:
-        return bool(self._found)
+        return any(self._found.values())
 
     def __len__(self) -> int:
-        return len(self._found)
+        return sum(map(len, self._found.values()))
 
     def full(self, file: str) -> bool:
         """Whether no more problems of a file are taken, and looking for them is of no use."""
-        return self._count.get(file, 0) > MAX_PROBLEMS
+        return len(self._found.get(file, ())) > MAX_PROBLEMS
 
     def sorted(self) -> tuple[Problem, ...]:
         """The problems, by file in the order of reading, then by place."""
-        order = {file: number for number, file in enumerate(self._count)}
-        return tuple(sorted(self._found.values(), key=lambda p: (order[p.file], p.line, p.column)))
+        return tuple(p for found in self._found.values() for p in sorted(found.values(), key=_place))
 
     def notes(self) -> tuple[Note, ...]:
         """The notes, in the same order."""
-        order = {file: number for number, file in enumerate(self._noted)}
-        return tuple(sorted(self._notes.values(), key=lambda n: (order[n.file], n.line, n.column)))
+        return tuple(n for found in self._notes.values() for n in sorted(found.values(), key=_place))
+
+
+def _place(found: Problem | Note) -> tuple[int, int]:
+    return found.line, found.column

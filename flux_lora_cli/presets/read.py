@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from flux_lora_cli.presets.job import Where
-from flux_lora_cli.presets.nodes import Node, Problems, Source, key_path
+from flux_lora_cli.presets.nodes import Node, Problems, Source
 
 #: Deeper than any preset is; the API's own nesting is six levels.
 MAX_LEVELS = 40
@@ -33,6 +33,8 @@ _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+# What follows a text that a comment cuts; a comment proper has two spaces before it, and one after.
+_CUT = re.compile(r" #| *#(?![ \n\r]|$)")
 
 
 def resolve(text: str) -> Any:
@@ -56,17 +58,50 @@ class _StopReading(Exception):
 
 def read_yaml(text: str, source: Source, problems: Problems, *, libyaml: bool = HAS_LIBYAML) -> Node | None:
     """The document's root; None where there is none to go on with (the reason is among the problems)."""
+    start = Where(source.name, 1, 1)
     try:
-        return _Reader(text, source, problems, libyaml).document()
+        root = _Reader(text, source, problems, libyaml).document()
+        if root is None:
+            problems.at(start, "", "the file is empty; start with `flux-lora preset new`")
+        return root
     except _StopReading:
-        return None
+        pass
     except yaml.MarkedYAMLError as error:
-        _syntax(error, text, source, problems)
+        mark = error.problem_mark or error.context_mark
+        where = Where(source.name, mark.line + 1, mark.column + 1) if mark else start
+        lines = text.split("\n", mark.line + 1) if mark else []
+        line = lines[mark.line] if mark and mark.line < len(lines) else ""
+        problems.at(where, "", _why(error, line, where.column - 1))
     except yaml.reader.ReaderError as error:
-        _bad_character(error, text, source, problems)
+        # Positions count characters in the pure reader, bytes of UTF-8 in libyaml: look for the character itself.
+        code = error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or "\0")
+        before = text[: max(text.find(chr(code)), 0)] if 0 <= code < 0x110000 else ""
+        where = Where(source.name, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        problems.at(where, "", f"the character U+{code:04X} is not allowed in YAML; leave it out")
     except (ValueError, OverflowError, RecursionError) as error:  # numbers in directives and escapes (%YAML 99999…)
-        problems.at(Where(source.name, 1, 1), "", f"cannot be read as YAML: {str(error)[:100]}")
+        problems.at(start, "", f"cannot be read as YAML: {str(error)[:100]}")
     return None
+
+
+def _why(error: yaml.MarkedYAMLError, line: str, column: int) -> str:
+    """What is wrong with a line at a column, and what to write instead."""
+    words = error.problem or "cannot be read"
+    context = f" ({error.context})" if error.context and error.context not in words else ""
+    char = line[column : column + 1]
+    if "maximum nesting depth" in words:  # libyaml's own limit, from 0.2.6 on: its scanner is ahead of our count
+        return _TOO_DEEP
+    if "unknown escape" in words:
+        escaped = char if char not in ("\\", "") else line[column + 1 : column + 2]
+        write = f'write "\\\\{escaped}", or use single quotes'
+        return f"not YAML: \\{escaped} is unknown in double quotes; {write}"
+    indent = line[: len(line) - len(line.lstrip())]
+    if "\t" in indent + char:
+        words = "a tab where YAML allows spaces only; indent with spaces"
+    elif char and char in "@`%&*":
+        words += f"; text that begins with {char} goes in quotes"
+    elif "mapping values are not allowed" in words:
+        words += '; text with ": " in it goes in quotes'
+    return f"not YAML: {words}{context}"
 
 
 class _Reader:
@@ -83,12 +118,10 @@ class _Reader:
         self._path: list[str | int] = []
 
     def document(self) -> Node | None:
+        """The root of the first document; None where there is none."""
         self._next()  # the stream's start
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
-            self._problems.at(
-                Where(self._source.name, 1, 1), "", "the file is empty; start with `flux-lora preset new`"
-            )
             return None
         root = self._node(self._next(), 0)
         self._next()  # the document's end
@@ -115,23 +148,22 @@ class _Reader:
         before = self._written + self._aliased
         if event.anchor is not None:
             self._anchors[event.anchor] = None
-        mark = event.start_mark
         if kind is yaml.ScalarEvent:
             node = self._scalar(event)
         elif depth >= MAX_LEVELS:
             raise self._stop(event, _TOO_DEEP)
         else:
-            if event.tag is not None:
-                self._tag(event)
-            read = self._map if kind is yaml.MappingStartEvent else self._list
+            self._refuse_tag(event)
+            mark, read = event.start_mark, self._map if kind is yaml.MappingStartEvent else self._list
             node = Node(read(depth + 1), self._source, mark.line + 1, mark.column + 1)
         if event.anchor is not None:
             self._anchors[event.anchor] = (node, self._written + self._aliased - before + 1)
         return node
 
-    def _tag(self, event: Any) -> None:
-        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-        self._note(event, f"the tag {tag[:60]} is not allowed; put text in quotes instead")
+    def _refuse_tag(self, event: Any) -> None:
+        if event.tag is not None:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._note(event, f"the tag {tag[:60]} is not allowed; put text in quotes instead")
 
     def _scalar(self, event: Any) -> Node:
         text, mark, style = event.value, event.start_mark, event.style or ""
@@ -139,24 +171,19 @@ class _Reader:
         if event.tag in ("tag:yaml.org,2002:str", "!"):
             style = style or "'"
         elif event.tag is not None:
-            self._tag(event)
+            self._refuse_tag(event)
         elif not style:
             value = resolve(text)
-            flag = "comment" if isinstance(value, str) and self._is_cut(event.end_mark.index) else ""
+            flag = "comment" if isinstance(value, str) and _CUT.match(self._text, event.end_mark.index) else ""
         elif style == '"' and "\xa0" in text and "\\_" in self._text[mark.index : event.end_mark.index]:
             flag = "space"
         return Node(value, self._source, mark.line + 1, mark.column + 1, text, style, flag)
 
-    def _is_cut(self, end: int) -> bool:
-        """Whether a comment follows that looks like the rest of the text (a comment proper has two spaces, `` # ``)."""
-        rest = self._text[end : end + 40]
-        return rest[:2] == " #" or (rest.lstrip(" ")[:1] == "#" and rest.lstrip(" ")[1:2] not in ("", " ", "\n", "\r"))
-
     def _alias(self, event: Any) -> Node:
         name = event.anchor
         if name not in self._anchors:
-            hint = "; put text that begins with * in quotes"
-            raise self._stop(event, f"the alias *{name[:60]} has no anchor before it{hint}")
+            hint = "put text that begins with * in quotes"
+            raise self._stop(event, f"the alias *{name[:60]} has no anchor before it; {hint}")
         target = self._anchors[name]
         if target is None:
             raise self._stop(event, f"the alias *{name[:60]} contains itself")
@@ -171,11 +198,9 @@ class _Reader:
     def _list(self, depth: int) -> list[Node]:
         items: list[Node] = []
         self._path.append(0)
-        event = self._next()
-        while type(event) is not yaml.SequenceEndEvent:
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
             self._path[-1] = len(items)
             items.append(self._node(event, depth))
-            event = self._next()
         self._path.pop()
         return items
 
@@ -183,8 +208,7 @@ class _Reader:
         entries: dict[str, tuple[int, int, Node]] = {}
         merged: list[tuple[Any, Node]] = []
         self._path.append("")
-        event = self._next()
-        while type(event) is not yaml.MappingEndEvent:
+        while type(event := self._next()) is not yaml.MappingEndEvent:
             key = self._key(event, depth)
             self._path[-1] = key or ""
             value = self._node(self._next(), depth)
@@ -192,15 +216,19 @@ class _Reader:
                 merged.append((event, value))
             elif key in entries:
                 message = f'the key "{key[:60]}" is a duplicate; it is already in line {entries[key][0]}'
-                self._note(event, message, key_path(self._path))
+                self._note(event, message, self._shown_path())
             elif key is not None:
                 mark = event.start_mark
                 entries[key] = (mark.line + 1, mark.column + 1, value)
-            event = self._next()
         self._path.pop()
         for key_event, value in merged:
             self._merge(entries, key_event, value)
         return entries
+
+    def _shown_path(self) -> str:
+        """Where we are, as messages name it: ``jobs[2].loras[0].path``."""
+        steps = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in self._path]
+        return "".join(steps).removeprefix(".")
 
     def _key(self, event: Any, depth: int) -> str | None:
         node = self._node(event, depth)
@@ -217,41 +245,3 @@ class _Reader:
             for key, entry in node.entries.items():
                 entries.setdefault(key, entry)
         return None
-
-
-def _syntax(error: yaml.MarkedYAMLError, text: str, source: Source, problems: Problems) -> None:
-    mark = error.problem_mark or error.context_mark
-    if mark is None:
-        return problems.at(Where(source.name, 1, 1), "", f"not YAML: {error.problem}")
-    lines = text.split("\n", mark.line + 1)
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    indent = line[: len(line) - len(line.lstrip())]
-    char = line[mark.column : mark.column + 1]
-    words = error.problem or "cannot be read"
-    context = f" ({error.context})" if error.context and error.context not in words else ""
-    where = Where(source.name, mark.line + 1, mark.column + 1)
-    if "maximum nesting depth" in words:  # libyaml's own limit, from 0.2.6 on: its scanner is ahead of our count
-        return problems.at(where, "", _TOO_DEEP)
-    if "unknown escape" in words:
-        escaped = char if char not in ("\\", "") else line[mark.column + 1 : mark.column + 2]
-        return problems.at(
-            where,
-            "",
-            f'not YAML: \\{escaped} is unknown in double quotes; write "\\\\{escaped}", or use single quotes',
-        )
-    if "\t" in indent or char == "\t":
-        words = "a tab where YAML allows spaces only; indent with spaces"
-    elif char in ("@", "`", "%", "&", "*"):
-        words += f"; text that begins with {char} goes in quotes"
-    elif "mapping values are not allowed" in words:
-        words += '; text with ": " in it goes in quotes'
-    return problems.at(where, "", f"not YAML: {words}{context}")
-
-
-def _bad_character(error: yaml.reader.ReaderError, text: str, source: Source, problems: Problems) -> None:
-    # Positions count characters in the pure reader, bytes of UTF-8 in libyaml: look for the character itself.
-    code = error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or "\0")
-    place = text.find(chr(code)) if 0 <= code < 0x110000 else -1
-    before = text[: max(place, 0)]
-    where = Where(source.name, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
-    problems.at(where, "", f"the character U+{code:04X} is not allowed in YAML; leave it out")

@@ -1,31 +1,38 @@
-"""One source, read and checked: a preset with all that it extends, or a list of jobs."""
+"""One source, read and checked under the options of a command: a preset with all that it extends, or a list of jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import translate
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.errors import NotFoundError, UsageError
-from flux_lora_cli.presets.build import Builder, name_jobs, note_unused
-from flux_lora_cli.presets.job import LocalImage, Where
-from flux_lora_cli.presets.layers import Layers, merge
+from flux_lora_cli.presets.build import Builder, name_jobs
+from flux_lora_cli.presets.job import Job, LocalImage, Where
+from flux_lora_cli.presets.layers import merge, read_layers
 from flux_lora_cli.presets.lists import decode, read_list, stdin_bytes
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
-from flux_lora_cli.presets.options import LoadOptions
 from flux_lora_cli.presets.sources import Files
 from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import (
     DEFAULT_MODEL,
     Model,
+    Models,
     UnknownModel,
+    Version,
     check_value,
     is_remote_image,
     unknown_key,
 )
+from flux_lora_cli.text import nearest, quoted
+
+#: Without ``--max-jobs``. [CONTRACT: command line]
+MAX_JOBS = 1_000
 
 #: What a parameter's option is called, for messages.
 OPTION_NAMES = {
@@ -36,9 +43,78 @@ OPTION_NAMES = {
 _LISTS = {".txt": "txt", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load.
+
+    Attributes:
+        overrides: typed values of named options, by parameter (also ``model`` and ``stack``).
+        set_overrides: typed values of ``--set``; they stand below the named ones.
+        max_jobs: more jobs than this are an error; None for no limit.
+        expand: read variables and choices in the prompts of lists, too.
+        only: globs on whole job IDs; empty for all.
+        only_ids: literal job IDs (``--only-file``); None for all.
+        model: ``--model``; wins over the presets' own.
+        stdin: the bytes (or text) of standard input, for ``-``.
+        strict: notes are problems.
+        require_jobs: a preset without jobs is an error.
+        inspect: check and count only; ``jobs`` stays empty.
+        keep_ids: overrides replace values in the expanded jobs, and leave axes, and so IDs, as the preset has them.
+    """
+
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    set_overrides: Mapping[str, Any] = field(default_factory=dict)
+    max_jobs: int | None = MAX_JOBS
+    expand: bool = False
+    only: Sequence[str] = ()
+    only_ids: Sequence[str] | None = None
+    api_version: Version | None = None
+    models: Models = field(default_factory=Models.builtin)
+    model: str | None = None
+    allow_unknown_model: bool = False
+    stdin: str | bytes | None = None
+    strict: bool = False
+    require_jobs: bool = True
+    inspect: bool = False
+    keep_ids: bool = False
+
+
+def select(jobs: list[Job], options: LoadOptions, skipped: Sequence[Job] = ()) -> list[Job]:
+    """The jobs that ``only`` and ``only_ids`` leave.
+
+    Raises:
+        NotFoundError: a glob or ID that matches none, and no skipped job either: those exist, and are left out.
+    """
+    known = {job.id for job in (*jobs, *skipped)}
+    for name in options.only_ids or ():
+        if name not in known:
+            raise NotFoundError(f"no job {quoted(name)}", _hint(name, jobs))
+    for glob in options.only:
+        if not any(map(re.compile(translate(glob)).match, known)):
+            raise NotFoundError(f"no job matches {quoted(glob)}", _hint(glob, jobs))
+    return matching(jobs, options)
+
+
+def matching(jobs: list[Job], options: LoadOptions) -> list[Job]:
+    """The jobs that any glob matches and the IDs name; all where there are neither."""
+    pattern = re.compile("|".join(map(translate, options.only)))
+    names = None if options.only_ids is None else set(options.only_ids)
+    return [job for job in jobs if pattern.match(job.id) and (names is None or job.id in names)]
+
+
+def _hint(glob: str, jobs: Sequence[Job]) -> str:
+    ids = [job.id for job in jobs[:2000]]
+    near = nearest(glob, ids)
+    if near:
+        return f"did you mean '{near}'?"
+    if any(name.startswith(f"{glob}/") for name in ids):
+        return f"the pattern is matched against the whole ID; try '{glob}/*'"
+    return f"the IDs are: {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}" if ids else "there are no jobs"
+
+
 @dataclass
 class Preset:
-    """One source, checked, ready to expand."""
+    """One source, checked, ready to expand. ``read``: the SHA-256 of each further file, by name."""
 
     source: Source
     name: str
@@ -62,36 +138,29 @@ class Reader:
         self.options = options
         self.files = files
         self.problems = Problems()
-        self.named, self.sets = dict(options.overrides), dict(options.set_overrides)
-        given = (options.model, self.named.pop("model", None), self.sets.pop("model", None))
-        self.model_name = next((name for name in given if name), None)
-        for values in (self.named, self.sets):
-            self._look_at_images(values)
-        self.values = {**self.sets, **self.named}
+        self.values = {**options.set_overrides, **options.overrides}
+        self.model_name = options.model or options.overrides.get("model") or options.set_overrides.get("model")
+        self.values.pop("model", None)
         self.stack_names = self.values.pop("stack", None)
+        for name in self.values.keys() & {"image", "images"}:
+            self.values[name] = self._with_files(self.values[name])
 
-    def _look_at_images(self, values: dict[str, Any]) -> None:
-        def local(value: Any) -> Any:
-            is_file = isinstance(value, str) and not is_remote_image(value)
-            return self.files.given_image(value) if is_file else value
-
-        if "image" in values:
-            values["image"] = local(values["image"])
-        if isinstance(values.get("images"), (list, tuple)):
-            values["images"] = [local(value) for value in values["images"]]
+    def _with_files(self, value: Any) -> Any:
+        """The images of an option, with what is known of local files."""
+        if isinstance(value, (list, tuple)):
+            return list(map(self._with_files, value))
+        return self.files.given_image(value) if isinstance(value, str) and not is_remote_image(value) else value
 
     def option(self, key: str) -> str:
         """What the option that sets a key is called."""
-        name = key.partition("[")[0]
-        return OPTION_NAMES.get(name, f"--set {name}") if name in self.named else f"--set {name}"
+        return OPTION_NAMES.get(key, f"--set {key}") if key in self.options.overrides else f"--set {key}"
 
     def check_values(self, model: Model) -> None:
         """Raises UsageError with every value of the command line that the model does not take."""
         found = []
         for name, value in self.values.items():
             row = model.parameters.get(name)
-            plain = _bare(value)
-            problem = check_value(row, plain)[1] if row else unknown_key(model, name) if model.checked else None
+            problem = check_value(row, _bare(value))[1] if row else unknown_key(model, name) if model.checked else None
             if problem is not None:
                 found.append(f"{self.option(name)}: {problem.message}")
         if found:
@@ -111,24 +180,32 @@ class Reader:
         kind = _LISTS.get(Path(path).suffix.lower())
         return self._list(source, data, kind) if kind else self.preset(source, data)
 
-    def _start(self, source: Source) -> Preset:
-        model = self.options.models.find(DEFAULT_MODEL, None)
-        return Preset(source, Path(source.name).stem or source.name, model)
-
-    def _model(self, preset: Preset, node: Node | None) -> None:
-        """Settle on a model: the command line's, the preset's, the default. Raises UsageError."""
+    def _start(self, source: Source, named: Node | None, literal: bool) -> tuple[Preset, Builder]:
+        """A preset without jobs yet, of the model that the command line names, else the preset. Raises UsageError."""
         options = self.options
-        named = node.value if node is not None and isinstance(node.value, str) else None
-        name = self.model_name or (DEFAULT_MODEL if named is None else named)
+        own = named.value if named is not None and isinstance(named.value, str) else None
+        name = self.model_name or (DEFAULT_MODEL if own is None else own)
         try:
-            preset.model = options.models.find(name, options.api_version, allow_unknown=options.allow_unknown_model)
+            model = options.models.find(name, options.api_version, allow_unknown=options.allow_unknown_model)
         except UnknownModel as error:
-            if self.model_name or node is None or named is None or self._is_known(name):
+            if self.model_name or named is None or own is None or self._is_known(name):
                 raise
-            self.problems.add(
-                node, "model", f"{error.message}; {error.hint}" if "did you mean" not in str(error) else str(error)
-            )
-        self.check_values(preset.model)
+            model = options.models.find(DEFAULT_MODEL)
+            hint = "" if "did you mean" in error.message else f"; {error.hint}"
+            self.problems.add(named, "model", f"{error.message}{hint}")
+        self.check_values(model)
+        dropped = () if options.keep_ids else (*self.values, *(("stack",) if self.stack_names is not None else ()))
+        preset = Preset(source, Path(source.name).stem or source.name, model)
+        preset.builder = builder = Builder(
+            model,
+            options.models,
+            self.files,
+            self.problems,
+            literal=literal,
+            dropped=dropped,
+            told=lambda source: preset.read.update({source.name: source.sha256}),
+        )
+        return preset, builder
 
     def _is_known(self, name: str) -> bool:
         try:
@@ -137,99 +214,77 @@ class Reader:
             return False
         return True
 
-    def _builder(self, preset: Preset, literal: bool) -> Builder:
-        dropped = () if self.options.keep_ids else (*self.values, *(("stack",) if self.stack_names is not None else ()))
-        preset.builder = Builder(
-            preset.model,
-            self.options.models,
-            self.files,
-            self.problems,
-            literal=literal,
-            dropped=dropped,
-            told=lambda source: preset.read.update({source.name: source.sha256}),
-        )
-        return preset.builder
-
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
-        preset = self._start(source)
-        self._model(preset, None)
-        builder = self._builder(preset, literal=not self.options.expand)
+        preset, builder = self._start(source, None, literal=not self.options.expand)
         text = decode(data, source, self.problems)
         if text is None:
             return preset
-        prompts: list[Node] = []
         before = len(self.problems)
         for node in read_list(kind, text, source, self.problems):
             spec = builder.job(node, f"line {node.line}")
             if spec is not None:
-                prompts += [prompt.node for prompt in spec.prompts]
                 builder.plan(spec)
                 preset.specs.append(spec)
             if self.problems.full(source.name):
                 break
         if not preset.specs and len(self.problems) == before:
             self.problems.at(Where(source.name, 1, 1), "", "no jobs in this file")
+        prompts = [prompt.node for spec in preset.specs for prompt in spec.prompts]
         note_list(kind, prompts, not self.options.expand, self.problems)
-        return self._finish(preset)
+        return self._finish(preset, builder)
 
     def preset(self, source: Source, data: bytes, prompts: Sequence[str] | None = None) -> Preset:
         """A preset with all that it extends; with ``prompts`` those in place of its jobs."""
-        preset = self._start(source)
-        layers = Layers(self.files, self.problems).read(source, data) if data or prompts is None else []
-        for layer in layers:
-            preset.read.setdefault(layer.source.name, layer.source.sha256)
-        if data and not layers:
-            return preset
-        named = [node for layer in layers if (node := layer.root.get("model")) is not None]
-        self._model(preset, named[-1] if named else None)
-        builder = self._builder(preset, literal=prompts is not None and not self.options.expand)
-        document = Node({}, source, 1, 1)
-        if layers:
-            document = merge(layers, builder.sections.language, builder.on)
+        layers = read_layers(source, data, self.files, self.problems) if data or prompts is None else []
+        if data and not layers:  # unreadable, which is among the problems
+            return Preset(source, source.name, self.options.models.find(DEFAULT_MODEL))
+        named = [node for root in layers if (node := root.get("model")) is not None]
+        literal = prompts is not None and not self.options.expand
+        preset, builder = self._start(source, named[-1] if named else None, literal)
+        preset.read.update({root.source.name: root.source.sha256 for root in layers})
+        document = merge(layers, builder.language, builder.checker) if layers else Node({}, source, 1, 1)
         jobs = document.get("jobs")
         if prompts is not None:
             document.entries.pop("jobs", None)
-        typed = builder.sections.share(document)
-        preset.name = _text(layers[-1].root.get("name") if layers else None) or preset.name
-        preset.description = _text(layers[-1].root.get("description") if layers else None)
+        typed = builder.share(document)
+        if layers:
+            preset.name = _text(layers[-1], "name") or preset.name
+            preset.description = _text(layers[-1], "description")
         if prompts is not None:
             builder.shared.matrix, builder.shared.zip = [], None
-            nodes = [
-                Node({"prompt": (n, 1, Node(text, source, n, 1, text, "line"))}, source, n, 1)
-                for n, text in enumerate(prompts, 1)
-            ]
-            preset.specs = [spec for node in nodes if (spec := builder.job(node, "prompt")) is not None]
+            made = [builder.job(node, "prompt") for node in _prompt_jobs(prompts, source)]
         elif jobs is not None and isinstance(jobs.value, list):
             preset.line = jobs.line if jobs.source is source else 1
-            items = typed.get("jobs") or [None] * len(jobs.value)
-            for index, (node, item) in enumerate(zip(jobs.items, items, strict=True)):
-                spec = builder.job(node, f"jobs[{index}]", item) if item is not None else None
-                preset.specs += [spec] if spec is not None else []
-        elif self.options.require_jobs and jobs is None and not self.problems:
-            self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
+            pairs = enumerate(zip(jobs.items, typed, strict=False))
+            made = [builder.job(node, f"jobs[{number}]", job) for number, (node, job) in pairs]
+        else:
+            made = []
+            if self.options.require_jobs and jobs is None and not self.problems:
+                self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
+        preset.specs = [spec for spec in made if spec is not None]
         for spec in preset.specs:
             builder.plan(spec)
         if prompts is None and preset.specs:
-            self._note_unused(builder, document, source)
-        return self._finish(preset)
+            builder.note_unused(document, source)
+        return self._finish(preset, builder)
 
-    def _note_unused(self, builder: Builder, document: Node, source: Source) -> None:
-        unused = note_unused(builder, document, source, self.problems)
-        if unused and not (source.real and self.files.is_extended(source)):
-            for node, message in unused:
-                self.problems.note(node.where, "unused", message)
-
-    def _finish(self, preset: Preset) -> Preset:
+    def _finish(self, preset: Preset, builder: Builder) -> Preset:
         name_jobs(preset.specs, self.problems)
-        if self.stack_names is not None and preset.builder is not None:
-            joined: list[Any] = []
-            for name in [self.stack_names] if isinstance(self.stack_names, str) else self.stack_names:
-                if name not in preset.builder.shared.stacks:
-                    raise NotFoundError(f"{preset.source.name}: {preset.builder.sections.unknown_stack(name)}")
-                joined += preset.builder.shared.stacks[name]
-            preset.stack = tuple(joined)
+        if self.stack_names is not None:
+            names = [self.stack_names] if isinstance(self.stack_names, str) else self.stack_names
+            for name in names:
+                if name not in builder.shared.stacks:
+                    raise NotFoundError(f"{preset.source.name}: {builder.unknown_stack(name)}")
+            preset.stack = tuple(lora for name in names for lora in builder.shared.stacks[name])
         return preset
+
+
+def _prompt_jobs(prompts: Sequence[str], source: Source) -> Iterator[Node]:
+    """A job for each prompt of the command line."""
+    for number, text in enumerate(prompts, 1):
+        prompt = Node(text, source, number, 1, text, "line")
+        yield Node({"prompt": (number, 1, prompt)}, source, number, 1)
 
 
 def _bare(value: Any) -> Any:
@@ -239,5 +294,6 @@ def _bare(value: Any) -> Any:
     return [_bare(item) for item in value] if isinstance(value, list) else value
 
 
-def _text(node: Node | None) -> str:
+def _text(root: Node, key: str) -> str:
+    node = root.get(key)
     return node.value if node is not None and isinstance(node.value, str) else ""

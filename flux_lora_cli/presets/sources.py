@@ -13,6 +13,8 @@ import re
 import select
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
@@ -26,13 +28,12 @@ from flux_lora_cli.text import nearest
 MAX_SOURCE = 32 * 1024 * 1024
 #: As the limit on output images.
 MAX_IMAGE = 100_000_000
-#: Files that are looked at to find the nearest name of a wildcard.
-_MAX_NAMES = 2_000
-_LFS = b"version https://git-lfs.github.com/spec/v1"
-_KINDS = {"text": (".txt", ".text", ".md", ".prompt", ".prompts"), "preset": (".yaml", ".yml", ".json")}
-
 #: Seconds for which the first byte of a pipe is waited for.
 PIPE_SECONDS = 5.0
+# Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
+_MAX_NAMES, _MAX_OTHERS = 2_000, 200
+_LFS = b"version https://git-lfs.github.com/spec/v1"
+_KINDS = {"text": (".txt", ".text", ".md", ".prompt", ".prompts"), "preset": (".yaml", ".yml", ".json")}
 
 
 class Refused(Exception):
@@ -71,29 +72,25 @@ class Files:
             raise NotFoundError(f"{path}: no such file", _near(path)) from None
         if stat.S_ISDIR(kind):
             raise UsageError(f"{path} is a folder, not a preset", f"name its files: {Path(path, '*.yaml')}")
-        real = os.path.realpath(path)
-        regular = stat.S_ISREG(kind)
+        real = os.path.realpath(path) if stat.S_ISREG(kind) else ""
         try:
-            if not self._is_stream(path):
-                self._check_link(path, real)
-            data = read_regular_file(real, MAX_SOURCE) if regular else _read_stream(path)
-            _check_pointer(data)
+            self._refuse_link(path)
+            data = read_regular_file(real, MAX_SOURCE) if real else read_stream(path, MAX_SOURCE)
+            if len(data) > MAX_SOURCE:
+                raise Refused(f"is larger than {MAX_SOURCE:,} bytes")
+            _refuse_pointer(data)
         except (Refused, OSError) as error:
-            why = str(error) if isinstance(error, Refused) else _os_error(error)
+            why = _reason(error)
             raise PresetError(f"{path}: {why}", problems=(Problem(path, 1, 1, "", why),)) from None
-        folder = str(Path(real).parent) if regular else os.path.realpath(os.curdir)
-        return Source(path, folder, folder, real if regular else "", hashlib.sha256(data).hexdigest()), data
+        folder = str(Path(real).parent) if real else os.path.realpath(os.curdir)
+        return Source(path, folder, folder, real, hashlib.sha256(data).hexdigest()), data
 
-    @staticmethod
-    def _is_stream(path: str) -> bool:
-        return str(Path(path).absolute()).startswith(("/dev/", "/proc/"))
-
-    def _check_link(self, path: str, real: str) -> None:
+    def _refuse_link(self, path: str) -> None:
         """A preset that is itself a link is confined like a file that it would name. Raises Refused."""
-        folder = os.path.realpath(Path(path).parent)
-        if real == str(Path(folder, Path(path).name)):
+        folder, real = Path(os.path.realpath(Path(path).parent)), os.path.realpath(path)
+        if real == str(folder / Path(path).name) or str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
             return
-        root = next((str(p) for p in (Path(folder), *Path(folder).parents) if (p / ".git").exists()), folder)
+        root = next((str(parent) for parent in (folder, *folder.parents) if (parent / ".git").exists()), str(folder))
         if _inside(real, (root, *self._allowed)) is None:
             raise Refused("is a link that leads out of its repository or folder; --allow-path DIR allows more")
 
@@ -113,17 +110,15 @@ class Files:
         real = self._confined(path, source)
         if not real.lower().endswith(_KINDS[kind]):
             raise Refused(f"is not a {kind} file; allowed: {', '.join(_KINDS[kind])}")
-        found = self._read.get(real)
-        if found is None:
+        if real not in self._read:
             try:
                 data = read_regular_file(real, MAX_SOURCE)
             except OSError as error:
-                raise Refused(_os_error(error)) from None
-            _check_pointer(data)
+                raise Refused(_reason(error)) from None
+            _refuse_pointer(data)
             digest = hashlib.sha256(data).hexdigest()
-            found = Source(_shown(real), str(Path(real).parent), source.root, real, digest), data
-            self._read[real] = found
-        return found
+            self._read[real] = Source(_shown(real), str(Path(real).parent), source.root, real, digest), data
+        return self._read[real]
 
     def image(self, path: str, source: Source) -> LocalImage:
         """An input image that ``source`` names. Raises Refused."""
@@ -140,31 +135,19 @@ class Files:
     def wildcard_names(self, source: Source) -> list[str]:
         """The names that ``__name__`` can have beside a file, for the nearest one."""
         folder = Path(source.folder, "wildcards")
-        found: list[str] = []
         if not source.folder or _inside(os.path.realpath(folder), (source.root, *self._allowed)) is None:
-            return found
-        for place, folders, files in os.walk(folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [
-                os.path.relpath(Path(place, name[:-4]), folder).replace(os.sep, "/")
-                for name in files
-                if name.endswith(".txt") and not name.startswith(".")
-            ]
-            if len(found) > _MAX_NAMES:
-                break
-        return sorted(found)
+            return []
+        names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.txt"))
+        return sorted(name for name in islice(names, _MAX_NAMES) if "/." not in f"/{name}")
 
     def is_extended(self, source: Source) -> bool:
         """Whether a preset beside this one extends it, so that what it shares is theirs to use."""
-        name = Path(source.real).name.encode()
-        beside = [path for path in Path(source.folder).glob("*.y*ml") if str(path) != source.real]
-        for path in beside[:200]:
-            try:
-                text = read_regular_file(path, 1_000_000, follow=False)
-            except OSError:
-                continue
-            if re.search(rb"^extends:[^#]{0,1000}" + re.escape(name), text, re.MULTILINE):
-                return True
+        extends = re.compile(rb"^extends:[^#]{0,1000}" + re.escape(Path(source.real).name.encode()), re.MULTILINE)
+        others = (path for path in Path(source.folder).glob("*.y*ml") if str(path) != source.real)
+        for path in islice(others, _MAX_OTHERS):
+            with suppress(OSError):
+                if extends.search(read_regular_file(path, 1_000_000, follow=False)):
+                    return True
         return False
 
     def _confined(self, path: str, source: Source) -> str:
@@ -181,10 +164,12 @@ class Files:
         return real
 
     def _image(self, real: str) -> LocalImage:
-        image = self._images.get(real)
-        if image is None:
-            image = self._images[real] = _probe(real)
-        return image
+        if real not in self._images:
+            try:
+                self._images[real] = _read_image(real)
+            except OSError as error:
+                raise Refused(_reason(error)) from None
+        return self._images[real]
 
 
 def _inside(real: str, folders: Sequence[str]) -> str | None:
@@ -195,16 +180,9 @@ def _inside(real: str, folders: Sequence[str]) -> str | None:
     return None
 
 
-def _check_pointer(data: bytes) -> None:
+def _refuse_pointer(data: bytes) -> None:
     if data.startswith(_LFS):
         raise Refused("is a Git LFS pointer, not the file itself; run `git lfs pull`")
-
-
-def _read_stream(path: str) -> bytes:
-    data = read_stream(path, MAX_SOURCE)
-    if len(data) > MAX_SOURCE:
-        raise Refused(f"is larger than {MAX_SOURCE:,} bytes")
-    return data
 
 
 def read_stream(path: str, limit: int) -> bytes:
@@ -220,7 +198,10 @@ def read_stream(path: str, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def _os_error(error: OSError) -> str:
+def _reason(error: Exception) -> str:
+    """Why a file cannot be used, in words."""
+    if not isinstance(error, OSError):
+        return str(error)
     if isinstance(error, FileNotFoundError):
         return "no such file"
     reason = error.strerror or str(error) or "cannot be read"
@@ -236,22 +217,20 @@ def media_type(head: bytes) -> tuple[str, str] | None:
     return ("image/webp", "webp") if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
 
 
-def _probe(real: str) -> LocalImage:
-    try:
-        with open_regular(real) as file:
-            head = file.read(len(_LFS))
-            _check_pointer(head)
-            kind = media_type(head)
-            if kind is None:
-                raise Refused("is not an image; allowed: PNG, JPEG, WebP")
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_IMAGE:
-                raise Refused(f"is too large for an input image: {size:,} bytes; allowed: {MAX_IMAGE:,}")
-            digest = hashlib.sha256(head)
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise Refused(_os_error(error)) from None
+def _read_image(real: str) -> LocalImage:
+    """Raises Refused, OSError."""
+    with open_regular(real) as file:
+        head = file.read(len(_LFS))
+        _refuse_pointer(head)
+        kind = media_type(head)
+        if kind is None:
+            raise Refused("is not an image; allowed: PNG, JPEG, WebP")
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_IMAGE:
+            raise Refused(f"is too large for an input image: {size:,} bytes; allowed: {MAX_IMAGE:,}")
+        digest = hashlib.sha256(head)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return LocalImage(real, digest.hexdigest(), size, *kind)
 
 

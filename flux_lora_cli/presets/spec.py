@@ -19,8 +19,8 @@ MAX_SLUG, MAX_LABEL = 60, 40
 MAX_SHOWN = 80
 
 Loras = tuple[Mapping[str, Any], ...]
+_PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SIZE = re.compile(r"([0-9]+)\*([0-9]+)")
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(eq=False)
@@ -33,6 +33,7 @@ class Axis:
         labels: of each row, for IDs.
         shown: of each value, for people.
         nodes: the place of each value.
+        parts: the axes that are tied together.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Axis:
     nodes: list[tuple[Node, ...]]
     key: str
     place: Node
+    parts: Sequence[Axis] = ()
 
     @property
     def name(self) -> str:
@@ -49,24 +51,23 @@ class Axis:
 
     def without(self, names: Iterable[str]) -> Axis | None:
         """This axis without some of its keys; None where none is left."""
-        kept = [n for n, name in enumerate(self.names) if name not in names]
-        if len(kept) == len(self.names) or not kept:
-            return self if kept else None
+        parts = self.parts or [self]
+        kept = [part for part in parts if part.names[0] not in names]
+        if len(kept) == len(parts):
+            return self
+        return tie(kept, self.key, self.place) if kept else None
 
-        def pick(row: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(row[n] for n in kept)
 
-        shown = [pick(row) for row in self.shown]
-        labels = distinct([label("+".join(row)) for row in shown], list(map(str, self.rows)))
-        return Axis(
-            pick(self.names),
-            list(map(pick, self.rows)),
-            labels,
-            shown,
-            list(map(pick, self.nodes)),
-            self.key,
-            self.place,
-        )
+def tie(axes: Sequence[Axis], key: str, place: Node) -> Axis:
+    """Axes of one length as one: the first values go together, the second ones, …"""
+    if len(axes) == 1:
+        return axes[0]
+    rows = [tuple(row[0] for row in rows) for rows in zip(*(axis.rows for axis in axes), strict=True)]
+    labels = [label("+".join(row), MAX_SLUG) for row in zip(*(axis.labels for axis in axes), strict=True)]
+    shown = [tuple(row[0] for row in rows) for rows in zip(*(axis.shown for axis in axes), strict=True)]
+    nodes = [tuple(row[0] for row in rows) for rows in zip(*(axis.nodes for axis in axes), strict=True)]
+    names = tuple(axis.names[0] for axis in axes)
+    return Axis(names, rows, distinct(labels, list(map(str, rows))), shown, nodes, key, place, axes)
 
 
 @dataclass(eq=False)
@@ -105,6 +106,7 @@ class Spec:
         params: defaults and the job's own, without prompt, seed and loras; a local image as ``LocalImage``.
         places: the node that each value came from (also ``seed``, ``stack``, ``loras``, ``prompt``).
         stack: LoRAs of its stack; None where it names none.
+        plans: the ``Plan`` of each prompt.
     """
 
     node: Node
@@ -145,10 +147,9 @@ def label(text: str, limit: int = MAX_LABEL) -> str:
     What does not fit is replaced by a digest of the whole, so that two long prompts with one beginning stay apart,
     whatever stands around them in the file.
     """
-    if len(text) <= limit and _NUMBER.fullmatch(text):
+    if len(text) <= limit and _PLAIN.fullmatch(text):
         return text
-    size = _SIZE.fullmatch(text)
-    if size:
+    if size := _SIZE.fullmatch(text):
         return f"{size[1]}x{size[2]}"
     words = slug(text[:300], limit)
     if words == "untitled" and "untitled" not in text.lower():
@@ -166,15 +167,11 @@ def shown(value: Any) -> str:
         return f"{value:.15g}"
     if isinstance(value, LocalImage):
         return value.path.replace("\\", "/").rpartition("/")[2]
+    if isinstance(value, Mapping) and "path" in value:
+        return f"{str(value['path']).rstrip('/').rpartition('/')[2]} {value.get('scale', 1):g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_shown_item, value)) or "none"
+        return ", ".join(map(shown, value)) or "none"
     return str(value)[:MAX_SHOWN]
-
-
-def _shown_item(item: Any) -> str:
-    if isinstance(item, Mapping) and "path" in item:
-        return f"{str(item['path']).rstrip('/').rpartition('/')[2]} {item.get('scale', 1):g}"
-    return shown(item)
 
 
 def axis_label(name: str, value: Any) -> str:
@@ -183,7 +180,7 @@ def axis_label(name: str, value: Any) -> str:
         return "random"
     if isinstance(value, LocalImage):
         return label(shown(value).rpartition(".")[0] or shown(value))
-    return label(shown(value) if not isinstance(value, str) else value)
+    return label(value if isinstance(value, str) else shown(value))
 
 
 class Names:

@@ -17,7 +17,7 @@ from flux_lora_cli.errors import PresetError
 from flux_lora_cli.presets.load import LoadOptions, load_presets
 from flux_lora_cli.presets.nodes import Problems, Source
 from flux_lora_cli.presets.read import read_yaml
-from flux_lora_cli.presets.schema import markdown, schema
+from flux_lora_cli.presets.schema import schema
 
 SCHEMA = schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -42,13 +42,6 @@ def test_the_projects_presets_are_valid(path: Path) -> None:
     node = read_yaml(path.read_text("utf-8"), Source("p"), Problems())
     assert node is not None
     VALIDATOR.validate(node.plain())
-
-
-def test_the_tables_name_every_key() -> None:
-    text = markdown()
-    for name in ("extends", "zip", "prompts_file", "sample_seed", "guidance_scale", "loras"):
-        assert f"| `{name}` |" in text
-    assert all(line.count("|") - line.count("\\|") == 5 for line in text.splitlines() if line)
 
 
 def compare(folder: Path, text: str) -> None:

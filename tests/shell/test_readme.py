@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_lora_cli.presets.keys import JOB_KEYS
+from flux_lora_cli.presets.language import JOB_KEYS
 from tests.conftest import Cli
 from tests.shell.documented import (
     COMMANDS,

@@ -1,0 +1,231 @@
+"""The language walked over a document: typed values, and every problem with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flux_lora_cli.presets.language import LORA, Either, Fields, Listed, Named, Shape, Text, Value
+from flux_lora_cli.presets.nodes import Node, Problems
+from flux_lora_cli.service.models import Model, Parameter, check_value, unknown_key
+from flux_lora_cli.service.values import check_lora, typed
+from flux_lora_cli.text import mask_secrets, nearest, quoted
+
+#: What stands for a value that is refused.
+BAD: Any = object()
+
+#: What a preset may not decide, for it may come from a stranger; and who decides instead.
+_NOT_IN_PRESETS = {
+    **dict.fromkeys(("base_url", "host", "url", "service", "endpoint", "api_url"), "--base-url"),
+    **dict.fromkeys(("api_key", "key", "token", "api_key_file", "authorization"), "WAVESPEED_API_KEY"),
+    **dict.fromkeys(("output", "output_dir", "folder", "out", "dir"), "--output"),
+    **dict.fromkeys(("filename", "filename_template"), "--filename"),
+    **dict.fromkeys(("max_cost", "budget"), "--max-cost"),
+    **{name.strip("-").replace("-", "_"): name for name in (
+        "--max-jobs", "--price", "--rate", "--concurrency", "--timeout", "--task-timeout", "--poll-interval",
+        "--allow-path", "--allow-custom-host", "--api-version",
+    )},
+}  # fmt: skip
+_IMAGE = Parameter("images", "image")
+
+
+def allowed(shape: Shape) -> str:
+    """What may stand in a place, in words."""
+    match shape:
+        case Value():
+            return shape.row.allowed
+        case Listed(or_one=True):
+            return f"{allowed(shape.item)}, or a list of them"
+        case Listed() | Either():
+            return "a list of one or more values"
+        case Named():
+            return f"a mapping of {shape.names} to values"
+    return shape.what
+
+
+def _kind(node: Node) -> str:
+    """What a value is, as it was written."""
+    match node.value:
+        case None:
+            return "there is nothing here (null)"
+        case bool():
+            return f"{quoted(node.value)} is a boolean"
+        case str():
+            return f"{quoted(mask_secrets(node.value))} is text"
+        case int() | float():
+            return f"{node.text[:40]} is a number"
+    return f"{quoted(node.value)} is not allowed here"
+
+
+class Checker:
+    """Checks documents for one model.
+
+    Args:
+        image: looks at the local file that a node names; BAD where it is refused.
+    """
+
+    def __init__(self, problems: Problems, model: Model, image: Callable[[Node, str], Any]) -> None:
+        self.problems = problems
+        self.model = model
+        self._image = image
+
+    def bad(self, node: Node, key: str, message: str) -> Any:
+        """Note a problem; BAD."""
+        self.problems.add(node, key, message)
+        return BAD
+
+    def refuse(self, node: Node, key: str, what: str, why: str = "") -> Any:
+        """Note that a value is of the wrong kind; BAD."""
+        return self.bad(node, key, f"{why or _kind(node)}; allowed: {what}")
+
+    def check(self, shape: Shape, node: Node, key: str) -> Any:
+        """The typed value of a node; BAD where a problem was noted."""
+        match shape:
+            case Value():
+                return self._value(shape.row, node, key)
+            case Text():
+                return self._text(shape, node, key)
+            case Listed():
+                return self._list(shape, node, key)
+            case Fields():
+                return self._fields(shape, node, key)
+            case Named():
+                return self._names(shape, node, key)
+            case Either():
+                return self.check(shape.mapped if isinstance(node.value, dict) else shape.listed, node, key)
+
+    # ---- values ------------------------------------------------------------------------------------
+
+    def _value(self, row: Parameter, node: Node, key: str) -> Any:
+        if node.style == "cell":
+            return self._cell(row, node, key)
+        if node.value is None:
+            return self.refuse(node, key, row.allowed)
+        if row.type in ("images", "loras") and isinstance(node.value, list):
+            return self._many(row, node.items, node, key)
+        if isinstance(node.value, (list, dict)) and row.type not in ("any", "size"):
+            several = isinstance(node.value, list) and row.name in self.model.parameters
+            hint = "; to try several, list them under matrix" if several else ""
+            return self.refuse(node, key, row.allowed + hint)
+        return self._checked(row, node.plain(), node, key)
+
+    def _checked(self, row: Parameter, value: Any, node: Node, key: str) -> Any:
+        found, problem = check_value(row, value)
+        if problem is None:
+            return self._image(node, key) if row.type == "image" and found else found
+        word = row.type == "boolean" and str(value).lower() in ("yes", "no", "on", "off")
+        return self.bad(node, key, problem.message + (" (yes and no are text in YAML 1.2)" if word else ""))
+
+    def _cell(self, row: Parameter, node: Node, key: str) -> Any:
+        if row.type in ("integer", "number") and re.fullmatch(r"\s*[-+]?[0-9.,]+[eE]\+?[0-9]+\s*", node.text):
+            why = f"{node.text.strip()} is how a spreadsheet shortens a long number, its last digits are lost"
+            return self.bad(node, key, f"{why}; format the column as text, and write them all")
+        try:
+            value = typed(row.type, node.text)
+        except (ValueError, RecursionError) as error:
+            return self.bad(node, key, f"begins like JSON and is not: {str(error)[:100]}")
+        if row.type == "images" and isinstance(value, list):
+            return self._many(row, [Node(item, node.source, node.line, node.column) for item in value], node, key)
+        return self._checked(row, value, node, key)
+
+    def _many(self, row: Parameter, items: Sequence[Node], node: Node, key: str) -> Any:
+        one = self._lora if row.type == "loras" else self._one_image
+        found = [one(item, f"{key}[{number}]") for number, item in enumerate(items)]
+        if row.max_items is not None and len(found) > row.max_items:
+            noun = "LoRAs" if row.type == "loras" else "images"
+            most = f"allowed: at most {row.max_items} on {self.model.short}"
+            return self.bad(node, key, f"{len(found)} {noun} are too many; {most}")
+        return BAD if BAD in found else found
+
+    def _one_image(self, node: Node, key: str) -> Any:
+        found = self._value(_IMAGE, node, key)
+        return self.refuse(node, key, _IMAGE.allowed) if found == "" else found
+
+    def _lora(self, node: Node, key: str) -> Any:
+        if isinstance(node.value, str):
+            return self.bad(node, key, check_lora(node.value)[2])
+        lora = self._fields(LORA, node, key)
+        return BAD if lora is BAD else {"scale": 1, **lora}
+
+    def _text(self, shape: Text, node: Node, key: str) -> Any:
+        value = node.value
+        scalar = isinstance(value, (bool, int, float))
+        if shape.numbers and scalar and not isinstance(value, bool):
+            return node.text
+        if not isinstance(value, str):
+            hint = f' (in quotes: "{node.text[:40]}")' if scalar and node.style == "" else ""
+            return self.refuse(node, key, shape.what + hint)
+        if shape.pattern and not re.fullmatch(shape.pattern, value):
+            default = f"{quoted(mask_secrets(value))} is not allowed here; allowed: {shape.what}"
+            return self.bad(node, key, shape.why(value) or default)
+        if shape.max_length and len(value) > shape.max_length:
+            return self.bad(node, key, f"{len(value)} characters; allowed: at most {shape.max_length}")
+        return value
+
+    # ---- lists and mappings ------------------------------------------------------------------------
+
+    def _list(self, shape: Listed, node: Node, key: str) -> Any:
+        if node.style == "cell" and shape.or_one:
+            return [name for name in re.split(r"[\s;+,]+", node.text.strip()) if name]
+        if not isinstance(node.value, list):
+            if not shape.or_one or isinstance(node.value, dict):
+                return self.refuse(node, key, allowed(shape))
+            value = self.check(shape.item, node, key)
+            return BAD if value is BAD else [value]
+        if len(node.value) < shape.least:
+            return self.refuse(node, key, allowed(shape), "an empty list")
+        if len(node.value) > shape.most:
+            return self.bad(node, key, f"a list of {len(node.value)}; allowed: at most {shape.most} values")
+        found = [self.check(shape.item, item, f"{key}[{number}]") for number, item in enumerate(node.value)]
+        return BAD if not shape.keep_bad and BAD in found else found
+
+    def _names(self, shape: Named, node: Node, key: str) -> Any:
+        if not isinstance(node.value, dict):
+            return self.refuse(node, key, allowed(shape))
+        found = {}
+        for name, (_, _, item) in node.entries.items():
+            if self.problems.full(node.source.name):
+                break
+            path = f"{key}.{name[:80]}"
+            if not re.fullmatch(shape.pattern, name):
+                self.bad(node.key(name), path, f"{quoted(name)} is not a name; allowed: {shape.names}")
+            found[name] = self.check(shape.item, item, path)
+        return {name: value for name, value in found.items() if value is not BAD}
+
+    def _fields(self, shape: Fields, node: Node, key: str) -> Any:
+        if not isinstance(node.value, dict):
+            return self.refuse(node, key, shape.what)
+        found: dict[str, Any] = {}
+        for name, (_, _, item) in node.entries.items():
+            if self.problems.full(node.source.name):
+                return BAD
+            path = f"{key}.{name[:80]}" if key else name[:80]
+            if name in shape.fields:
+                found[name] = self.check(shape.fields[name], item, path)
+            elif name.startswith("x-"):
+                continue
+            elif shape.request and not self.model.checked and name not in shape.elsewhere:
+                found[name] = item.plain()
+            else:
+                found[name] = self.bad(node.key(name), path, self._unknown(shape, name))
+        for name in shape.required:
+            if name not in node.entries:
+                missing = f'the key "{name}" is missing: {allowed(shape.fields[name])}'
+                found[name] = self.bad(node, key, missing)
+        if shape.required and BAD in found.values():
+            return BAD
+        return {name: value for name, value in found.items() if value is not BAD}
+
+    def _unknown(self, shape: Fields, name: str) -> str:
+        """Why a key is refused, with the nearest right one, or who decides what it means."""
+        if name in shape.elsewhere:
+            return shape.elsewhere[name]
+        option = _NOT_IN_PRESETS.get(name.lower().replace("-", "_"))
+        if option:
+            return f"a preset cannot set this: it may come from a stranger; use {option}"
+        if shape.request:
+            problem = unknown_key(self.model, name, [key for key in shape.fields if key not in self.model.parameters])
+            return f"unknown key; did you mean '{problem.suggestion}'?" if problem.suggestion else problem.message
+        near = nearest(name, shape.fields)
+        return "unknown key" + (f"; did you mean '{near}'?" if near else "; known: " + ", ".join(shape.fields))
