@@ -77,23 +77,23 @@ class Builder(Sections):
 
     def _set_axes(self, spec: Spec, typed: Mapping[str, Any]) -> None:
         entries = spec.node.entries
-        own, own_zip = self.axes(spec.node, typed, f"{spec.key}.")
-        mine = [*own, *([own_zip] if own_zip else [])]
-        names = {name for axis in mine for name in axis.names}
-        for axis in mine:
+        own = self.axes(spec.node, typed, f"{spec.key}.")
+        for axis in own:
             for name in axis.names:
                 if name in entries:
                     self.problems.add(axis.place, axis.key, f"the job sets {name} itself, too; leave one out")
-        set_here = {*entries, *names, *(("prompt",) if "prompts_file" in entries else ())}
+        zips = any(axis.parts for axis in own)
+        set_here = {*entries, *(name for axis in own for name in axis.names)}
+        set_here |= {"prompt"} if "prompts_file" in entries else set()
         axes = []
-        for axis in self.shared.matrix if own_zip else self.shared.all_axes:
-            kept = axis.without(set_here)
+        for axis in self.shared.axes:
+            kept = None if zips and axis.parts else axis.without(set_here)
             if kept is not None:
                 self._used_axes.add(id(axis))
                 axes.append(kept)
-        order = [axis.name for axis in self.shared.matrix]
+        order = [axis.name for axis in self.shared.axes]
         own.sort(key=lambda axis: order.index(axis.name) if axis.name in order else len(order))
-        axes += [*own, *([own_zip] if own_zip else [])]
+        axes += sorted(own, key=lambda axis: bool(axis.parts))
         scales = {name for axis in axes for name in axis.names if name.startswith("scale") and "loras" in self.dropped}
         spec.axes = [kept for axis in axes if (kept := axis.without(self.dropped | scales)) is not None]
 
@@ -101,19 +101,18 @@ class Builder(Sections):
         node, entries = spec.node, spec.node.entries
         axis = next((axis for axis in spec.axes if "prompt" in axis.names), None)
         if "prompts_file" in entries:
-            spec.prompts = []
             if "prompt" in entries:
                 message = "a job takes prompt or prompts_file, not both"
                 self.problems.add(node.key("prompts_file"), f"{spec.key}.prompts_file", message)
-            if "prompts_file" in typed:
-                spec.prompts = self._prompts_file(spec.places["prompts_file"], f"{spec.key}.prompts_file")
-        elif axis is not None and "prompt" not in entries:
+            named = "prompts_file" in typed
+            spec.prompts = self._prompts_file(spec.places["prompts_file"], spec.key) if named else []
+        elif "prompt" in entries:
+            pass  # set already, or refused
+        elif axis is not None:
             spec.axes.remove(axis)
             spec.prompts = self._prompts_of(axis)
-        elif "prompt" not in entries and self.shared.prompts:
+        elif self.shared.prompts:
             spec.prompts = self.shared.prompts
-        elif "prompt" in entries:
-            pass
         elif "prompt" in self.model.parameters and self.model.checked:
             message = 'no prompt; a job has prompt or prompts_file (for none at all write prompt: "")'
             self.problems.add(node, spec.key, message)
@@ -125,7 +124,7 @@ class Builder(Sections):
     def _prompts_of(self, axis: Axis) -> list[Prompt]:
         """The prompts of an axis; each row of a zip has its own."""
         column = axis.names.index("prompt")
-        texts = [row[column] for row in axis.rows]
+        texts = axis.column("prompt")
         tied = axis if len(axis.names) > 1 else None
         labels = axis.labels if tied else _labels(texts)
         return [Prompt(text, axis.nodes[n][column], self.literal, labels[n], tied, n) for n, text in enumerate(texts)]
@@ -136,14 +135,14 @@ class Builder(Sections):
             if text is not None and (why := looks_like_table(text)):
                 raise Refused(f"is {why}")
         except Refused as error:
-            self.problems.add(node, key, f"{quoted(node.value)}: {error}")
+            self.problems.add(node, f"{key}.prompts_file", f"{quoted(node.value)}: {error}")
             return []
         if text is None:
             return []
         self._told(source)
         lines = list(prompt_lines(text, source))
         if not lines:
-            self.problems.add(node, key, f"{quoted(node.value)} has no prompts")
+            self.problems.add(node, f"{key}.prompts_file", f"{quoted(node.value)} has no prompts")
         notes.note_list("txt", lines, self.literal, self.problems)
         labels = _labels([line.text for line in lines])
         return [Prompt(line.text, line, self.literal, name) for line, name in zip(lines, labels, strict=True)]
@@ -152,7 +151,7 @@ class Builder(Sections):
         row = self.model.parameters.get("seed")
         if spec.repeat == 1 or row is None or row.maximum is None:
             return
-        seeds = [values[axis.names.index("seed")] for axis in spec.axes if "seed" in axis.names for values in axis.rows]
+        seeds = [seed for axis in spec.axes for seed in axis.column("seed")]
         top = max((seed for seed in [spec.seed, *seeds] if isinstance(seed, int)), default=-1)
         last = top + spec.repeat - 1
         if top != -1 and last > row.maximum:
@@ -209,7 +208,7 @@ class Builder(Sections):
                 found.append((place, "unused", f"the stack {quoted(name)} is not used by any job"))
         if "strength" in shared.places and not self._images:
             found.append((shared.places["strength"], "no-effect", "strength has no effect: no job has an image"))
-        for axis in shared.all_axes:
+        for axis in shared.axes:
             if self.dropped & {*axis.names}:
                 found.append((axis.place, "axis", f"{axis.key} is replaced by what the command line sets"))
             elif id(axis) not in self._used_axes:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flux_lora_cli.presets.language import LORA, Either, Fields, Listed, Named, Shape, Text, Value
+from flux_lora_cli.presets.language import LORA, MERGED, Either, Fields, Listed, Named, Shape, Text, Value
 from flux_lora_cli.presets.nodes import Node, Problems
 from flux_lora_cli.service.models import Model, Parameter, check_value, unknown_key
 from flux_lora_cli.service.values import check_lora, typed
@@ -94,6 +94,23 @@ class Checker:
                 return self._names(shape, node, key)
             case Either():
                 return self.check(shape.mapped if isinstance(node.value, dict) else shape.listed, node, key)
+
+    def merge(self, roots: Sequence[Node], language: Fields) -> Node:
+        """One document of several: sections of names key by key, of everything else the last.
+
+        What a later file replaces whole is not seen again; where it could not stand there at all, that is said here.
+        """
+        merged: dict[str, tuple[int, int, Node]] = {}
+        for root in roots:
+            for name, (line, column, node) in root.entries.items():
+                before = merged[name][2] if name in merged else None
+                if before is not None and before.entries and name in MERGED and isinstance(node.value, dict):
+                    both = {**before.entries, **node.entries}
+                    node = Node(both, node.source, node.line, node.column)
+                elif before is not None and name in ("version", "extends", *MERGED):
+                    self.check(language.fields[name], before, name)
+                merged[name] = (line, column, node)
+        return Node(merged, roots[-1].source, roots[-1].line, roots[-1].column)
 
     # ---- values ------------------------------------------------------------------------------------
 

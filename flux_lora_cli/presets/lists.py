@@ -11,8 +11,7 @@ from itertools import takewhile
 from typing import Any
 
 from flux_lora_cli.presets.job import Where
-from flux_lora_cli.presets.nodes import Node, Problems, Source, repeated
-from flux_lora_cli.presets.read import MAX_DIGITS, MAX_LEVELS
+from flux_lora_cli.presets.nodes import MAX_DIGITS, MAX_LEVELS, Node, Problems, Source, repeated
 from flux_lora_cli.text import quoted
 
 # A cell may hold a base64 image. [csv: a limit for the whole process, 131,072 by default]

@@ -13,10 +13,10 @@ from typing import Any
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.presets.build import Builder, name_jobs
 from flux_lora_cli.presets.job import Job, LocalImage, Where
-from flux_lora_cli.presets.layers import merge, read_layers
 from flux_lora_cli.presets.lists import decode, read_list, stdin_bytes
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
+from flux_lora_cli.presets.read import read_layers
 from flux_lora_cli.presets.sources import Files
 from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import (
@@ -139,7 +139,9 @@ class Reader:
         self.files = files
         self.problems = Problems()
         self.values = {**options.set_overrides, **options.overrides}
-        self.model_name = options.model or options.overrides.get("model") or options.set_overrides.get("model")
+        self.model_name: str | None = (
+            options.model or options.overrides.get("model") or options.set_overrides.get("model")
+        )
         self.values.pop("model", None)
         self.stack_names = self.values.pop("stack", None)
         for name in self.values.keys() & {"image", "images"}:
@@ -183,16 +185,17 @@ class Reader:
     def _start(self, source: Source, named: Node | None, literal: bool) -> tuple[Preset, Builder]:
         """A preset without jobs yet, of the model that the command line names, else the preset. Raises UsageError."""
         options = self.options
-        own = named.value if named is not None and isinstance(named.value, str) else None
-        name = self.model_name or (DEFAULT_MODEL if own is None else own)
-        try:
-            model = options.models.find(name, options.api_version, allow_unknown=options.allow_unknown_model)
-        except UnknownModel as error:
-            if self.model_name or named is None or own is None or self._is_known(name):
-                raise
-            model = options.models.find(DEFAULT_MODEL)
-            hint = "" if "did you mean" in error.message else f"; {error.hint}"
-            self.problems.add(named, "model", f"{error.message}{hint}")
+        name = self.model_name
+        if name is None and named is not None and isinstance(named.value, str):
+            name = named.value
+            try:
+                options.models.find(name, allow_unknown=options.allow_unknown_model)
+            except UnknownModel as error:
+                hint = "" if "did you mean" in error.message else f"; {error.hint}"
+                self.problems.add(named, "model", f"{error.message}{hint}")
+                name = None
+        known = options.allow_unknown_model
+        model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
         self.check_values(model)
         dropped = () if options.keep_ids else (*self.values, *(("stack",) if self.stack_names is not None else ()))
         preset = Preset(source, Path(source.name).stem or source.name, model)
@@ -206,13 +209,6 @@ class Reader:
             told=lambda source: preset.read.update({source.name: source.sha256}),
         )
         return preset, builder
-
-    def _is_known(self, name: str) -> bool:
-        try:
-            self.options.models.find(name)
-        except UnknownModel:
-            return False
-        return True
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
@@ -243,7 +239,7 @@ class Reader:
         literal = prompts is not None and not self.options.expand
         preset, builder = self._start(source, named[-1] if named else None, literal)
         preset.read.update({root.source.name: root.source.sha256 for root in layers})
-        document = merge(layers, builder.language, builder.checker) if layers else Node({}, source, 1, 1)
+        document = builder.checker.merge(layers, builder.language) if layers else Node({}, source, 1, 1)
         jobs = document.get("jobs")
         if prompts is not None:
             document.entries.pop("jobs", None)
@@ -252,7 +248,7 @@ class Reader:
             preset.name = _text(layers[-1], "name") or preset.name
             preset.description = _text(layers[-1], "description")
         if prompts is not None:
-            builder.shared.matrix, builder.shared.zip = [], None
+            builder.shared.axes = []
             made = [builder.job(node, "prompt") for node in _prompt_jobs(prompts, source)]
         elif jobs is not None and isinstance(jobs.value, list):
             preset.line = jobs.line if jobs.source is source else 1

@@ -22,12 +22,6 @@ class Shared(Spec):
     """What every job of a preset starts from (its defaults), and what it may name."""
 
     stacks: dict[str, Loras] = field(default_factory=dict)
-    matrix: list[Axis] = field(default_factory=list)
-    zip: Axis | None = None
-
-    @property
-    def all_axes(self) -> list[Axis]:
-        return [*self.matrix, *([self.zip] if self.zip else [])]
 
 
 class Sections:
@@ -65,7 +59,7 @@ class Sections:
             self._note_loras(place)
         self.set(self.shared, document.get("defaults"), typed.get("defaults", {}))
         self.shared.vars = self._vars(document.get("vars"), typed.get("vars", {}), "vars")
-        self.shared.matrix, self.shared.zip = self.axes(document, typed, "")
+        self.shared.axes = self.axes(document, typed, "")
         return typed.get("jobs") or []
 
     def set(self, spec: Spec, node: Node | None, typed: Mapping[str, Any]) -> None:
@@ -135,20 +129,20 @@ class Sections:
 
     # ---- axes ----------------------------------------------------------------------------------
 
-    def axes(self, node: Node, typed: Mapping[str, Any], prefix: str) -> tuple[list[Axis], Axis | None]:
+    def axes(self, node: Node, typed: Mapping[str, Any], prefix: str) -> list[Axis]:
         """The axes of ``matrix``, and the one of ``zip``."""
         matrix = self._section(node.get("matrix"), typed.get("matrix", {}), f"{prefix}matrix")
         place, key = node.get("zip"), f"{prefix}zip"
         tied = self._section(place, typed.get("zip", {}), key)
         if place is None or not tied:
-            return matrix, None
+            return matrix
         if len({len(axis.rows) for axis in tied}) > 1:
             told = ", ".join(f"{axis.name} {len(axis.rows)}" for axis in tied)
             self.problems.add(place, key, f"its lists go together, so they have one length; here: {told}")
-            return matrix, None
+            return matrix
         for name in {axis.name for axis in matrix} & {axis.name for axis in tied}:
             self.problems.add(place.key(name), f"{key}.{name}", f"{name} is in matrix, too; leave one out")
-        return matrix, tie(tied, key, place)
+        return [*matrix, tie(tied, key, place)]
 
     def _section(self, node: Node | None, typed: Mapping[str, Any], key: str) -> list[Axis]:
         found = []

@@ -33,7 +33,7 @@ class Axis:
         labels: of each row, for IDs.
         shown: of each value, for people.
         nodes: the place of each value.
-        parts: the axes that are tied together.
+        parts: of ``zip``, the axes that are tied together.
     """
 
     names: tuple[str, ...]
@@ -52,22 +52,34 @@ class Axis:
     def without(self, names: Iterable[str]) -> Axis | None:
         """This axis without some of its keys; None where none is left."""
         parts = self.parts or [self]
-        kept = [part for part in parts if part.names[0] not in names]
+        kept = [part for part in parts if part.name not in names]
         if len(kept) == len(parts):
             return self
         return tie(kept, self.key, self.place) if kept else None
 
+    def column(self, name: str) -> list[Any]:
+        """The values of one of its keys."""
+        return [row[self.names.index(name)] for row in self.rows] if name in self.names else []
+
 
 def tie(axes: Sequence[Axis], key: str, place: Node) -> Axis:
     """Axes of one length as one: the first values go together, the second ones, …"""
-    if len(axes) == 1:
-        return axes[0]
-    rows = [tuple(row[0] for row in rows) for rows in zip(*(axis.rows for axis in axes), strict=True)]
+
+    def rows(columns: Iterable[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+        return [tuple(cell for (cell,) in row) for row in zip(*columns, strict=True)]
+
+    values = rows(axis.rows for axis in axes)
     labels = [label("+".join(row), MAX_SLUG) for row in zip(*(axis.labels for axis in axes), strict=True)]
-    shown = [tuple(row[0] for row in rows) for rows in zip(*(axis.shown for axis in axes), strict=True)]
-    nodes = [tuple(row[0] for row in rows) for rows in zip(*(axis.nodes for axis in axes), strict=True)]
-    names = tuple(axis.names[0] for axis in axes)
-    return Axis(names, rows, distinct(labels, list(map(str, rows))), shown, nodes, key, place, axes)
+    return Axis(
+        tuple(axis.name for axis in axes),
+        values,
+        distinct(labels, list(map(str, values))),
+        rows(axis.shown for axis in axes),
+        rows(axis.nodes for axis in axes),
+        key,
+        place,
+        axes,
+    )
 
 
 @dataclass(eq=False)
