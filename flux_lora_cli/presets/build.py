@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flux_lora_cli.presets import notes
@@ -24,37 +24,35 @@ class Builder(Sections):
 
     Args:
         dropped: keys that the command line sets, so that no axis of theirs multiplies.
-        told: takes every further file that was read.
+
+    Attributes:
+        read: the SHA-256 of each further file that was read, by name.
     """
 
     def __init__(
-        self,
-        model: Model,
-        models: Models,
-        files: Files,
-        problems: Problems,
-        *,
-        literal: bool = False,
-        dropped: Sequence[str] = (),
-        told: Callable[[Source], None] = lambda source: None,
+        self, model: Model, models: Models, files: Files, problems: Problems, literal: bool, dropped: Iterable[str]
     ) -> None:
         super().__init__(model, models, files, problems, literal)
-        self.dropped = {*dropped, *(("stack",) if "loras" in dropped else ())}
-        self._told = told
+        self.dropped = set(dropped)
+        if "loras" in self.dropped:
+            self.dropped.add("stack")
+        self.read: dict[str, str] = {}
         self._wildcards: dict[str, WildcardFolder] = {}
         self._scopes: dict[int, Scope] = {}
         self._used_axes: set[int] = set()
         self._images = 0
 
-    def wildcards(self, source: Source) -> WildcardFolder:
-        """The wildcards beside a file."""
+    def _told(self, source: Source) -> None:
+        self.read[source.name] = source.sha256
+
+    def _wildcards_of(self, source: Source) -> WildcardFolder:
         found = self._wildcards.get(source.folder)
         if found is None:
             found = self._wildcards[source.folder] = WildcardFolder(self.files, source, self.problems, self._told)
         return found
 
     def job(self, node: Node, key: str, typed: Any = None) -> Spec | None:
-        """One job; None where it is not a mapping at all."""
+        """One job, its prompts parsed; None where it is not a mapping at all."""
         if typed is None:
             jobs: Any = self.language.fields["jobs"]
             typed = self.checker.check(jobs.item, node, key)
@@ -73,6 +71,10 @@ class Builder(Sections):
             spec.id = spec.id or digest(key)
         elif spec.prompts and not spec.many_prompts:
             spec.id = label(words_of(spec.prompts[0].text), MAX_SLUG)
+        scope = self._scopes.get(id(spec.vars))
+        if scope is None:
+            scope = self._scopes[id(spec.vars)] = Scope(spec.vars, self._wildcards_of, self.problems)
+        spec.plans = [Plan(spec, prompt, scope, self.problems) for prompt in spec.prompts]
         return spec
 
     def _set_axes(self, spec: Spec, typed: Mapping[str, Any]) -> None:
@@ -185,13 +187,6 @@ class Builder(Sections):
             else:
                 why = "an empty prompt without an image shows nothing asked for"
                 self.problems.note(prompt.node.where, "no-effect", why)
-
-    def plan(self, spec: Spec) -> None:
-        """Parse the prompts of a job; why one cannot be read is among the problems."""
-        scope = self._scopes.get(id(spec.vars))
-        if scope is None:
-            scope = self._scopes[id(spec.vars)] = Scope(spec.vars, self.wildcards, self.problems)
-        spec.plans = [Plan(spec, prompt, scope, self.problems) for prompt in spec.prompts]
 
     # ---- after the last job ----------------------------------------------------------------------
 

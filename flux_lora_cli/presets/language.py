@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from flux_lora_cli.errors import UsageError
 from flux_lora_cli.service.models import Model, Models, Parameter, lora_path_problem
 from flux_lora_cli.service.values import MAX_SCALE, MIN_SCALE
 
@@ -267,12 +266,9 @@ def _of_other_models(model: Model, models: Models) -> Mapping[str, str]:
 
 def any_model(models: Models) -> Model:
     """A model that takes what any takes, without ranges: for a preset whose model another file names."""
-    tables = list(models)
-    if not tables:
-        raise UsageError("no table of any model")
     rows: dict[str, Parameter] = {}
-    for model in tables:
+    for model in models:
         for name, row in model.parameters.items():
             kind = row.type if name not in rows or rows[name].type == row.type else "any"
             rows[name] = Parameter(name, kind, description=row.description)
-    return replace(tables[0], id="any/model", parameters=MappingProxyType(rows))
+    return replace(next(iter(models)), id="any/model", parameters=MappingProxyType(rows))

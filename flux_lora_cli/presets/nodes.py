@@ -165,9 +165,6 @@ class Problems:
         if len(found) < MAX_PROBLEMS:
             found.setdefault(place, Note(where.file, *place[:2], kind, mask_secrets(message)))
 
-    def __bool__(self) -> bool:
-        return any(self._found.values())
-
     def __len__(self) -> int:
         return sum(map(len, self._found.values()))
 

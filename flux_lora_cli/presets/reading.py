@@ -197,18 +197,9 @@ class Reader:
         known = options.allow_unknown_model
         model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
         self.check_values(model)
-        dropped = () if options.keep_ids else (*self.values, *(("stack",) if self.stack_names is not None else ()))
-        preset = Preset(source, Path(source.name).stem or source.name, model)
-        preset.builder = builder = Builder(
-            model,
-            options.models,
-            self.files,
-            self.problems,
-            literal=literal,
-            dropped=dropped,
-            told=lambda source: preset.read.update({source.name: source.sha256}),
-        )
-        return preset, builder
+        dropped = {} if options.keep_ids else self.values | ({} if self.stack_names is None else {"stack": None})
+        builder = Builder(model, options.models, self.files, self.problems, literal, dropped)
+        return Preset(source, Path(source.name).stem or source.name, model, builder=builder, read=builder.read), builder
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
@@ -220,7 +211,6 @@ class Reader:
         for node in read_list(kind, text, source, self.problems):
             spec = builder.job(node, f"line {node.line}")
             if spec is not None:
-                builder.plan(spec)
                 preset.specs.append(spec)
             if self.problems.full(source.name):
                 break
@@ -259,8 +249,6 @@ class Reader:
             if self.options.require_jobs and jobs is None and not self.problems:
                 self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
         preset.specs = [spec for spec in made if spec is not None]
-        for spec in preset.specs:
-            builder.plan(spec)
         if prompts is None and preset.specs:
             builder.note_unused(document, source)
         return self._finish(preset, builder)

@@ -33,6 +33,11 @@ PIPE_SECONDS = 5.0
 # Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
 _MAX_NAMES, _MAX_OTHERS = 2_000, 200
 _LFS = b"version https://git-lfs.github.com/spec/v1"
+_IMAGES = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), ("image/png", "png")),
+    (re.compile(rb"\xff\xd8\xff"), ("image/jpeg", "jpg")),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ("image/webp", "webp")),
+)
 _KINDS = {"text": (".txt", ".text", ".md", ".prompt", ".prompts"), "preset": (".yaml", ".yml", ".json")}
 
 
@@ -208,21 +213,12 @@ def _reason(error: Exception) -> str:
     return "is not a file" if "not a regular file" in reason or isinstance(error, IsADirectoryError) else reason.lower()
 
 
-def media_type(head: bytes) -> tuple[str, str] | None:
-    """(media type, extension) of an image by its first bytes: PNG, JPEG or WebP; None for anything else."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png", "png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg", "jpg"
-    return ("image/webp", "webp") if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
-
-
 def _read_image(real: str) -> LocalImage:
     """Raises Refused, OSError."""
     with open_regular(real) as file:
         head = file.read(len(_LFS))
         _refuse_pointer(head)
-        kind = media_type(head)
+        kind = next((kind for form, kind in _IMAGES if form.match(head)), None)
         if kind is None:
             raise Refused("is not an image; allowed: PNG, JPEG, WebP")
         size = os.fstat(file.fileno()).st_size
