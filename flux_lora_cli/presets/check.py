@@ -30,20 +30,6 @@ _NOT_IN_PRESETS = {
 _IMAGE = Parameter("images", "image")
 
 
-def allowed(shape: Shape) -> str:
-    """What may stand in a place, in words."""
-    match shape:
-        case Value():
-            return shape.row.allowed
-        case Listed(or_one=True):
-            return f"{allowed(shape.item)}, or a list of them"
-        case Listed() | Either():
-            return "a list of one or more values"
-        case Named():
-            return f"a mapping of {shape.names} to values"
-    return shape.what
-
-
 def _kind(node: Node) -> str:
     """What a value is, as it was written."""
     match node.value:
@@ -187,11 +173,11 @@ class Checker:
             return [name for name in re.split(r"[\s;+,]+", node.text.strip()) if name]
         if not isinstance(node.value, list):
             if not shape.or_one or isinstance(node.value, dict):
-                return self.refuse(node, key, allowed(shape))
+                return self.refuse(node, key, shape.what)
             value = self.check(shape.item, node, key)
             return BAD if value is BAD else [value]
         if len(node.value) < shape.least:
-            return self.refuse(node, key, allowed(shape), "an empty list")
+            return self.refuse(node, key, shape.what, "an empty list")
         if len(node.value) > shape.most:
             return self.bad(node, key, f"a list of {len(node.value)}; allowed: at most {shape.most} values")
         found = [self.check(shape.item, item, f"{key}[{number}]") for number, item in enumerate(node.value)]
@@ -199,14 +185,14 @@ class Checker:
 
     def _names(self, shape: Named, node: Node, key: str) -> Any:
         if not isinstance(node.value, dict):
-            return self.refuse(node, key, allowed(shape))
+            return self.refuse(node, key, shape.what)
         found = {}
         for name, (_, _, item) in node.entries.items():
             if self.problems.full(node.source.name):
                 break
             path = f"{key}.{name[:80]}"
             if not re.fullmatch(shape.pattern, name):
-                self.bad(node.key(name), path, f"{quoted(name)} is not a name; allowed: {shape.names}")
+                self.bad(node.key(name), path, f"{quoted(name)} is not a name; allowed: {shape.name_form}")
             found[name] = self.check(shape.item, item, path)
         return {name: value for name, value in found.items() if value is not BAD}
 
@@ -228,7 +214,7 @@ class Checker:
                 found[name] = self.bad(node.key(name), path, self._unknown(shape, name))
         for name in shape.required:
             if name not in node.entries:
-                missing = f'the key "{name}" is missing: {allowed(shape.fields[name])}'
+                missing = f'the key "{name}" is missing: {shape.fields[name].what}'
                 found[name] = self.bad(node, key, missing)
         if shape.required and BAD in found.values():
             return BAD

@@ -95,6 +95,7 @@ class Listed(Shape):
         keep_bad: a list with refused items is not refused whole; they are BAD in it.
     """
 
+    what: str = "a list of one or more values"
     item: Shape
     least: int = 1
     most: int = MAX_AXIS
@@ -104,11 +105,12 @@ class Listed(Shape):
 
 @dataclass(frozen=True, kw_only=True)
 class Named(Shape):
-    """A mapping of names of one's own to values of one shape; ``names`` is what a name is made of."""
+    """A mapping of names of one's own to values of one shape; ``name_form`` is what a name is made of."""
 
+    what: str = "a mapping of names to values"
     item: Shape
     pattern: str
-    names: str
+    name_form: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,19 +155,22 @@ LORA = Fields(
     },
 )  # fmt: skip
 _STACK = Listed(
-    name="stack", doc="A stack, or several, joined.", item=Text(what="the name of a stack"), least=0, or_one=True
-)
+    name="stack", doc="A stack, or several, joined.", what="the name of a stack, or a list of them",
+    item=Text(what="the name of a stack"), least=0, or_one=True,
+)  # fmt: skip
 _VARS = Named(
     name="vars",
     doc="Variables of prompts, ${name}; a list multiplies the jobs that use it.",
-    item=Listed(item=Text(what="text or a number", numbers=True), or_one=True),
+    item=Listed(
+        what="text or a number, or a list of them", item=Text(what="text or a number", numbers=True), or_one=True
+    ),
     pattern=r"[A-Za-z_][A-Za-z0-9_-]*",
-    names="a name of letters, digits, _ and -",
+    name_form="a name of letters, digits, _ and -",
 )
 _SCALE_AXIS = Either(
     doc=_SCALES.doc,
     listed=_SCALES,
-    mapped=Named(item=Listed(item=_SCALE), pattern=f"({_LORA_PATH})", names="the path of a LoRA"),
+    mapped=Named(item=Listed(item=_SCALE), pattern=f"({_LORA_PATH})", name_form="the path of a LoRA"),
 )
 _JOB = {
     "id": Text(
@@ -192,6 +197,7 @@ _TOP = {
     "description": Text(doc="For people; shown by `preset list`.", what="text"),
     "extends": Listed(
         doc="Presets that this one builds on, relative to this file; later ones win.",
+        what="a path of a .yaml file, or a list of them",
         item=Text(what="a path of a .yaml file", pattern=PRESET_FILE), or_one=True,
     ),
     "model": Text(doc="Short or full ID; by default flux-dev-lora.", what="the ID of a model", name="model"),
@@ -235,7 +241,7 @@ def preset_language(model: Model, models: Models) -> Fields:
     )
     stacks = Named(
         doc="LoRA stacks by name.", item=loras, pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*",
-        names="a name of letters, digits and . _ -",
+        name_form="a name of letters, digits and . _ -",
     )  # fmt: skip
     jobs = Listed(doc="What to make.", item=job, most=1_000_000, keep_bad=True)
     return Fields(

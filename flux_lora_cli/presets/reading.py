@@ -12,7 +12,7 @@ from typing import Any
 
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.presets.build import Builder, name_jobs
-from flux_lora_cli.presets.job import Job, LocalImage, Where
+from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.lists import decode, read_list, stdin_bytes
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
@@ -114,17 +114,24 @@ def _hint(glob: str, jobs: Sequence[Job]) -> str:
 
 @dataclass
 class Preset:
-    """One source, checked, ready to expand. ``read``: the SHA-256 of each further file, by name."""
+    """One source, checked, ready to expand."""
 
     source: Source
     name: str
-    model: Model
+    builder: Builder
     line: int = 1
     description: str = ""
-    builder: Builder | None = None
     specs: list[Spec] = field(default_factory=list)
-    read: dict[str, str] = field(default_factory=dict)
     stack: Loras | None = None
+
+    @property
+    def model(self) -> Model:
+        return self.builder.model
+
+    @property
+    def read(self) -> dict[str, str]:
+        """The SHA-256 of each further file that was read, by name."""
+        return self.builder.read
 
     @property
     def wanted(self) -> list[Spec]:
@@ -138,14 +145,12 @@ class Reader:
         self.options = options
         self.files = files
         self.problems = Problems()
-        self.values = {**options.set_overrides, **options.overrides}
-        self.model_name: str | None = (
-            options.model or options.overrides.get("model") or options.set_overrides.get("model")
-        )
-        self.values.pop("model", None)
-        self.stack_names = self.values.pop("stack", None)
-        for name in self.values.keys() & {"image", "images"}:
-            self.values[name] = self._with_files(self.values[name])
+        self.given = {**options.set_overrides, **options.overrides}
+        self.model_name: str | None = options.model or self.given.pop("model", None)
+        self.given.pop("model", None)
+        self.stack_names = self.given.pop("stack", None)
+        images = self.given.keys() & {"image", "images"}
+        self.values = self.given | {name: self._with_files(self.given[name]) for name in images}
 
     def _with_files(self, value: Any) -> Any:
         """The images of an option, with what is known of local files."""
@@ -160,9 +165,9 @@ class Reader:
     def check_values(self, model: Model) -> None:
         """Raises UsageError with every value of the command line that the model does not take."""
         found = []
-        for name, value in self.values.items():
+        for name, value in self.given.items():
             row = model.parameters.get(name)
-            problem = check_value(row, _bare(value))[1] if row else unknown_key(model, name) if model.checked else None
+            problem = check_value(row, value)[1] if row else unknown_key(model, name) if model.checked else None
             if problem is not None:
                 found.append(f"{self.option(name)}: {problem.message}")
         if found:
@@ -182,7 +187,7 @@ class Reader:
         kind = _LISTS.get(Path(path).suffix.lower())
         return self._list(source, data, kind) if kind else self.preset(source, data)
 
-    def _start(self, source: Source, named: Node | None, literal: bool) -> tuple[Preset, Builder]:
+    def _start(self, source: Source, named: Node | None, literal: bool) -> Preset:
         """A preset without jobs yet, of the model that the command line names, else the preset. Raises UsageError."""
         options = self.options
         name = self.model_name
@@ -199,17 +204,17 @@ class Reader:
         self.check_values(model)
         dropped = {} if options.keep_ids else self.values | ({} if self.stack_names is None else {"stack": None})
         builder = Builder(model, options.models, self.files, self.problems, literal, dropped)
-        return Preset(source, Path(source.name).stem or source.name, model, builder=builder, read=builder.read), builder
+        return Preset(source, Path(source.name).stem or source.name, builder)
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
-        preset, builder = self._start(source, None, literal=not self.options.expand)
+        preset = self._start(source, None, literal=not self.options.expand)
         text = decode(data, source, self.problems)
         if text is None:
             return preset
         before = len(self.problems)
         for node in read_list(kind, text, source, self.problems):
-            spec = builder.job(node, f"line {node.line}")
+            spec = preset.builder.job(node, f"line {node.line}")
             if spec is not None:
                 preset.specs.append(spec)
             if self.problems.full(source.name):
@@ -218,17 +223,18 @@ class Reader:
             self.problems.at(Where(source.name, 1, 1), "", "no jobs in this file")
         prompts = [prompt.node for spec in preset.specs for prompt in spec.prompts]
         note_list(kind, prompts, not self.options.expand, self.problems)
-        return self._finish(preset, builder)
+        return self._finish(preset)
 
     def preset(self, source: Source, data: bytes, prompts: Sequence[str] | None = None) -> Preset:
         """A preset with all that it extends; with ``prompts`` those in place of its jobs."""
         layers = read_layers(source, data, self.files, self.problems) if data or prompts is None else []
-        if data and not layers:  # unreadable, which is among the problems
-            return Preset(source, source.name, self.options.models.find(DEFAULT_MODEL))
         named = [node for root in layers if (node := root.get("model")) is not None]
         literal = prompts is not None and not self.options.expand
-        preset, builder = self._start(source, named[-1] if named else None, literal)
-        preset.read.update({root.source.name: root.source.sha256 for root in layers})
+        preset = self._start(source, named[-1] if named else None, literal)
+        if data and not layers:  # unreadable, which is among the problems
+            return preset
+        builder = preset.builder
+        builder.read.update({root.source.name: root.source.sha256 for root in layers})
         document = builder.checker.merge(layers, builder.language) if layers else Node({}, source, 1, 1)
         jobs = document.get("jobs")
         if prompts is not None:
@@ -251,16 +257,16 @@ class Reader:
         preset.specs = [spec for spec in made if spec is not None]
         if prompts is None and preset.specs:
             builder.note_unused(document, source)
-        return self._finish(preset, builder)
+        return self._finish(preset)
 
-    def _finish(self, preset: Preset, builder: Builder) -> Preset:
+    def _finish(self, preset: Preset) -> Preset:
         name_jobs(preset.specs, self.problems)
         if self.stack_names is not None:
             names = [self.stack_names] if isinstance(self.stack_names, str) else self.stack_names
             for name in names:
-                if name not in builder.shared.stacks:
-                    raise NotFoundError(f"{preset.source.name}: {builder.unknown_stack(name)}")
-            preset.stack = tuple(lora for name in names for lora in builder.shared.stacks[name])
+                if name not in preset.builder.shared.stacks:
+                    raise NotFoundError(f"{preset.source.name}: {preset.builder.unknown_stack(name)}")
+            preset.stack = tuple(lora for name in names for lora in preset.builder.shared.stacks[name])
         return preset
 
 
@@ -269,13 +275,6 @@ def _prompt_jobs(prompts: Sequence[str], source: Source) -> Iterator[Node]:
     for number, text in enumerate(prompts, 1):
         prompt = Node(text, source, number, 1, text, "line")
         yield Node({"prompt": (number, 1, prompt)}, source, number, 1)
-
-
-def _bare(value: Any) -> Any:
-    """A value as the model's table checks it: a local image as a path."""
-    if isinstance(value, LocalImage):
-        return "file.png"
-    return [_bare(item) for item in value] if isinstance(value, list) else value
 
 
 def _text(root: Node, key: str) -> str:
