@@ -7,14 +7,14 @@ from typing import Any
 
 from flux_lora_cli.presets import notes
 from flux_lora_cli.presets.check import BAD
-from flux_lora_cli.presets.expand import Plan, Scope
+from flux_lora_cli.presets.expand import Plan
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
 from flux_lora_cli.presets.nodes import Node, Problems, Source
+from flux_lora_cli.presets.prompts import words_of
+from flux_lora_cli.presets.scope import Scope, WildcardFolder
 from flux_lora_cli.presets.sections import Sections, placed
 from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.presets.spec import MAX_SLUG, Axis, Names, Prompt, Spec, digest, distinct, label
-from flux_lora_cli.presets.tags import words_of
-from flux_lora_cli.presets.wildcards import WildcardFolder
 from flux_lora_cli.service.models import Model, Models
 from flux_lora_cli.text import quoted
 

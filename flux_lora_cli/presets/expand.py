@@ -1,4 +1,4 @@
-"""From a checked job to its expanded jobs: a job is the digits of an index, one digit for each axis.
+"""From a checked job to its combinations: a combination is the digits of an index, one digit for each axis.
 
 Variables, matrix keys, choices and repeats are all axes. A variable that only some choices use is tied to them in one
 axis, whose rows are what can really come together: a branch that is not taken multiplies nothing.
@@ -6,209 +6,113 @@ axis, whose rows are what can really come together: a branch that is not taken m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from hashlib import sha256
+from math import prod
+from typing import NamedTuple
 
-from flux_lora_cli.presets.nodes import Problems, Source
-from flux_lora_cli.presets.prompts import (
-    MAX_OPTIONS,
-    Budget,
-    Choice,
-    Template,
-    Text,
-    TooMany,
-    Var,
-    Wildcards,
-    flatten,
-    needs,
-    parse,
-    render,
-)
-from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, VarDef, distinct, label
+from flux_lora_cli.presets.nodes import Problems
+from flux_lora_cli.presets.prompts import Budget, Choice, Part, Text, Var, needs, render
+from flux_lora_cli.presets.scope import Scope
+from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, label
 
 #: Characters of one prompt that expansion makes; nobody reads more, and variables can double.
 MAX_PROMPT = 1_000_000
-#: Texts of one variable that get labels that differ; of more, equal labels are told apart job by job.
-_MAX_LABELS = 10_000
+#: What is chosen along an axis: a variable by its name, a choice, or a row of matrix or zip.
+Head = str | Choice | Axis
 
 
-class Variable:
-    """A variable, parsed: one of these texts."""
+class Slot(NamedTuple):
+    """One digit: the number of an option of ``head``; with ``rows``, of a row of such numbers."""
 
-    __slots__ = ("_labels", "definition", "labelled", "messages", "options", "plain")
-
-    def __init__(self, definition: VarDef, templates: list[Template]) -> None:
-        budget = Budget()
-        self.definition = definition
-        self.messages = [m for template in templates for m in template.messages]
-        self.options: list[Text] = []
-        try:
-            self.options = [text for template in templates for text in flatten(template.parts, budget)]
-        except TooMany as error:
-            self.messages.append(str(error))
-        self.labelled = definition.many or len(self.options) > 1
-        strings = all(isinstance(option, str) for option in self.options)
-        self.plain = strings and len(self.options) == len(definition.texts) <= _MAX_LABELS
-        self._labels: list[str] | None = None
-
-    def label(self, pick: int, value: str) -> str:
-        """A piece of an ID for one of its texts, finished."""
-        if not self.plain:
-            return label(value)
-        if self._labels is None:
-            texts = [str(option) for option in self.options]
-            self._labels = distinct([label(text) for text in texts], texts)
-        return self._labels[pick]
-
-
-class Scope:
-    """The variables that a job sees, and the wildcards of its file."""
-
-    def __init__(
-        self, defs: Mapping[str, VarDef], wildcards: Callable[[Source], Wildcards], problems: Problems
-    ) -> None:
-        self.defs = defs
-        self.wildcards = wildcards
-        self._problems = problems
-        self._variables: dict[str, Variable] = {}
-
-    def variable(self, name: str) -> Variable:
-        """A variable, parsed once; its problems and notes are told where it is defined."""
-        found = self._variables.get(name)
-        if found is None:
-            definition = self.defs[name]
-            definition.used = True
-            templates = []
-            for text, node in definition.texts:
-                template = parse(text, self.defs, self.wildcards(node.source), node.escape(""))
-                templates.append(template)
-                for kind, detail in template.marks:
-                    self._problems.note(node.where, kind, detail)
-                for message in template.messages:
-                    self._problems.add(node, definition.key, message)
-            found = self._variables[name] = Variable(definition, templates)
-            for message in found.messages[-1:]:
-                self._problems.add(definition.node, definition.key, message)
-        return found
-
-    def closure(self, names: Sequence[str]) -> list[str]:
-        """These variables and all that they use, those that are used before those that use them.
-
-        Raises:
-            ValueError: they use each other in a circle.
-        """
-        graph: dict[str, set[str]] = {}
-        todo = list(names)
-        while todo:
-            name = todo.pop()
-            if name not in graph:
-                graph[name] = {need for option in self.variable(name).options for need in needs(option)}
-                todo.extend(graph[name])
-        try:
-            return list(TopologicalSorter(graph).static_order())
-        except CycleError as error:
-            circle = " → ".join(reversed(error.args[1][-12:]))
-            raise ValueError(f"variables that use each other in a circle: {circle}") from None
+    head: Head
+    size: int
+    rows: Sequence[Mapping[Head, int]] | None = None
 
 
 class Plan:
-    """One prompt of a job, and the axes that multiply it, in the order variables, matrix, choices.
-
-    A slot is (what is chosen along it, rows or None, count): without rows the digit is the pick itself, with rows
-    the digit picks a row, which is a dict of picks.
-    """
+    """One prompt of a job, and the axes that multiply it, in the order variables, matrix, choices."""
 
     def __init__(self, spec: Spec, prompt: Prompt, scope: Scope, problems: Problems) -> None:
         self.prompt = prompt
-        self.parts: list[Any] = [prompt.text]
-        self.variables: dict[str, Variable] = {}
-        self.order: list[str] = []
-        self.constants: dict[str, str] = {}
-        self.slots: list[tuple[Any, list[dict[Any, int]] | None, int]] = []
-        self.choices: list[Choice] = []
-        key = f"{spec.key}.prompt" if spec.key else "prompt"
+        self._parts: list[Part] = [prompt.text]
+        self._options: dict[Head, Sequence[Text]] = {}
+        self._order: list[str] = []
+        self._constants: dict[str, str] = {}
+        tied: list[Slot] = []
         if not prompt.literal:
-            template = parse(prompt.text, scope.defs, scope.wildcards(spec.node.source), prompt.node.escape(""))
-            for kind, detail in template.marks:
-                problems.note(prompt.node.where, kind, detail)
-            messages = list(template.messages)
-            if not messages:
-                self.parts, self.choices = template.parts, template.choices
-                try:
-                    self._tie(scope)
-                except ValueError as error:
-                    messages, self.parts, self.choices, self.slots = [str(error)], [""], [], []
-            for message in messages:
-                problems.add(prompt.node, key, message)
-        variable_slots = [slot for slot in self.slots if isinstance(slot[0], str)]
-        matrix = [(axis, None, len(axis.rows)) for axis in spec.axes if axis is not prompt.axis]
-        self.slots = [*variable_slots, *matrix, *(slot for slot in self.slots if not isinstance(slot[0], str))]
-        self.total = 1
-        for _, _, count in self.slots:
-            self.total *= count
-        self.shown_order = [name for name in scope.defs if name in self.variables and self.variables[name].labelled]
+            key = f"{spec.key}.prompt".removeprefix(".")
+            self._parts = scope.parts(prompt.text, prompt.node, spec.node.source, key) or [prompt.text]
+            try:
+                tied = self._tie(scope, scope.budget(spec.node.source))
+            except ValueError as error:
+                problems.add(prompt.node, key, str(error))
+                self._parts, self._order = [], []
+        self._choices = [part for part in self._parts if isinstance(part, Choice)]
+        matrix = [Slot(axis, len(axis.rows)) for axis in spec.axes if axis is not prompt.axis]
+        variables = [slot for slot in tied if isinstance(slot.head, str)]
+        self.slots = [*variables, *matrix, *(slot for slot in tied if isinstance(slot.head, Choice))]
+        self.total = prod(slot.size for slot in self.slots)
+        self._labelled = scope.in_order(n for n in self._order if scope.defs[n].many or len(self._options[n]) > 1)
 
     # ---- building ----------------------------------------------------------------------------
 
-    def _tie(self, scope: Scope) -> None:
-        """Make the slots of variables and choices. Raises ValueError: a circle, or beyond a limit."""
-        direct = [part for part in self.parts if isinstance(part, Var)]
-        branches = [need for choice in self.choices for option in choice.options for need in needs(option)]
-        self.order = scope.closure([*direct, *branches])
-        self.variables = {name: scope.variable(name) for name in self.order}
+    def _tie(self, scope: Scope, budget: Budget) -> list[Slot]:
+        """The slots of variables and choices. Raises ValueError: a circle, or beyond a limit."""
+        if all(type(part) is str for part in self._parts):
+            return []
+        choices = [part for part in self._parts if isinstance(part, Choice)]
+        direct = {part for part in self._parts if isinstance(part, Var)}
+        self._options = {choice: choice.options for choice in choices}
+        self._order = scope.closure(direct.union(*map(self._uses, choices)))
+        self._options |= {name: scope.options(name) for name in self._order}
         self._check_length()
-        for name in self.order:
-            options = self.variables[name].options
-            if len(options) == 1 and needs(options[0]) <= self.constants.keys():
-                self.constants[name] = render(options[0], self.constants)
-        users_first = [name for name in reversed(self.order) if name not in self.constants]
-        certain: set[str] = {name for name in direct if name not in self.constants}
+        for name in self._order:
+            options = self._options[name]
+            if len(options) == 1 and needs(options[0]) <= self._constants.keys():
+                self._constants[name] = render(options[0], self._constants)
+        users_first = [name for name in reversed(self._order) if name not in self._constants]
+        certain: set[str] = {name for name in direct if name not in self._constants}
         for name in users_first:  # a variable that every text of a certain one uses is certain, too
-            options = self.variables[name].options
-            if name in certain and options:
-                certain |= frozenset.intersection(*map(needs, options)) - set(self.constants)
-        maybe = [name for name in users_first if name not in certain]
-        heads: list[Any] = [name for name in scope.defs if name in certain]
-        for group, shared in _groups([*heads, *self.choices], self._reach(maybe)):
-            self.slots.append(self._slot(group, [name for name in maybe if name in shared]))
+            if name in certain:
+                certain |= frozenset.intersection(*map(needs, self._options[name])) - self._constants.keys()
+        unsure = dict.fromkeys(name for name in users_first if name not in certain).keys()
+        heads: list[Head] = [*scope.in_order(certain), *choices]
+        return [self._slot(group, unsure, budget) for group in self._groups(heads, unsure)]
 
-    def _reach(self, maybe: Sequence[str]) -> Any:
-        """A function from a variable or choice to the uncertain variables that it may lead to."""
-        leads: dict[str, frozenset[str]] = {}
-        unsure = frozenset(maybe)
+    def _uses(self, head: Head) -> frozenset[str]:
+        return frozenset().union(*map(needs, self._options[head]))
 
-        def of(options: Sequence[Text]) -> frozenset[str]:
-            if not unsure:
-                return unsure
-            found = frozenset().union(*(needs(option) & unsure for option in options))
-            return found.union(*(leads[name] for name in found))
+    def _groups(self, heads: Sequence[Head], unsure: Set[str]) -> Iterator[list[Head]]:
+        """The heads, each with the uncertain variables that it may lead to, and the heads that share one of them."""
+        group: dict[Head, list[Head]] = {head: [head] for head in (*heads, *unsure)}
+        place = {head: number for number, head in enumerate(group)}
+        for head in group if unsure else ():
+            for name in self._uses(head) & unsure:
+                small, large = sorted((group[head], group[name]), key=len)
+                if small is not large:
+                    large += small
+                    group.update((member, large) for member in small)
+        for head in heads:
+            members = group[head]
+            if min(map(place.__getitem__, members)) == place[head]:
+                yield sorted(members, key=place.__getitem__)
 
-        for name in reversed(maybe):
-            leads[name] = of(self.variables[name].options)
-        return lambda head: of(self._options(head))
-
-    def _options(self, head: Any) -> Sequence[Text]:
-        options: Sequence[Text] = head.options if isinstance(head, Choice) else self.variables[head].options
-        return options
-
-    def _slot(self, group: list[Any], maybe: list[str]) -> tuple[Any, list[dict[Any, int]] | None, int]:
-        if not maybe:
-            return group[0], None, len(self._options(group[0]))
-        unsure = frozenset(maybe)
-        rows: list[tuple[tuple[tuple[Any, int], ...], frozenset[str]]] = [((), frozenset())]
-        for depth, head in enumerate([*group, *maybe], 1):
+    def _slot(self, group: Sequence[Head], unsure: Set[str], budget: Budget) -> Slot:
+        """One axis for heads and uncertain variables that can only be chosen together. Raises TooMany."""
+        if len(group) == 1:
+            return Slot(group[0], len(self._options[group[0]]))
+        rows: list[tuple[dict[Head, int], Set[str]]] = [({}, set())]
+        for head in group:
             wider = []
             for picks, needed in rows:
-                if isinstance(head, str) and head in unsure and head not in needed:
-                    wider.append((picks, needed))
-                    continue
-                for pick, option in enumerate(self._options(head)):
-                    wider.append(((*picks, (head, pick)), needed | (needs(option) & unsure)))
-                if len(wider) * depth > MAX_OPTIONS:
-                    raise ValueError("choices that share variables have too many combinations; use fewer in one prompt")
+                taken = head not in unsure or head in needed
+                options = list(enumerate(self._options[head])) if taken else []
+                budget.spend((len(picks) + 1) * len(options or "x"))
+                wider += [({**picks, head: n}, needed | (needs(text) & unsure)) for n, text in options]
+                wider += [] if taken else [(picks, needed)]
             rows = wider
-        return group[0], [dict(picks) for picks, _ in rows], len(rows)
+        return Slot(group[0], len(rows), [picks for picks, _ in rows])
 
     def _check_length(self) -> None:
         longest: dict[str, int] = {}
@@ -217,92 +121,161 @@ class Plan:
             pieces = (text,) if isinstance(text, str) else text
             return min(sum(longest[p] if isinstance(p, Var) else len(p) for p in pieces), 10**12)
 
-        for name in self.order:
-            longest[name] = max(map(length, self.variables[name].options), default=0)
+        for name in self._order:
+            longest[name] = max(map(length, self._options[name]), default=0)
         total = sum(
-            max(map(length, part.options)) if isinstance(part, Choice) else length((part,)) for part in self.parts
+            max(map(length, part.options)) if isinstance(part, Choice) else length((part,)) for part in self._parts
         )
-        if self.order and total > MAX_PROMPT:
+        if self._order and total > MAX_PROMPT:
             raise ValueError(f"this makes a prompt of up to {total:,} characters; allowed: {MAX_PROMPT:,}")
 
     # ---- reading -----------------------------------------------------------------------------
 
     def factors(self) -> list[tuple[str, int]]:
         """What is multiplied, by name, without ones."""
-        found: list[tuple[str, int]] = []
-        for head, _, count in self.slots:
-            name = (
-                head.name if isinstance(head, Axis) else (head.name or "choice") if isinstance(head, Choice) else head
-            )
-            if count != 1:
-                found.append((name, count))
-        return found
+        return [(_name(head), size) for head, size, _ in self.slots if size != 1]
 
-    def picks(self, index: int) -> dict[Any, int]:
+    def picks(self, index: int) -> dict[Head, int]:
         """What the index-th combination chooses along each axis."""
-        found: dict[Any, int] = {}
-        for head, rows, count in reversed(self.slots):
-            index, digit = divmod(index, count)
-            if rows is None:
-                found[head] = digit
-            else:
-                found.update(rows[digit])
+        found: dict[Head, int] = {}
+        for head, size, rows in reversed(self.slots):
+            index, digit = divmod(index, size)
+            found.update({head: digit} if rows is None else rows[digit])
         return found
 
-    def values(self, picks: Mapping[Any, int]) -> dict[str, str]:
+    def values(self, picks: Mapping[Head, int]) -> dict[str, str]:
         """The variables' values."""
-        values = dict(self.constants)
-        for name in self.order:
+        values = dict(self._constants)
+        for name in self._order:
             if name in picks:
-                values[name] = render(self.variables[name].options[picks[name]], values)
+                values[name] = render(self._options[name][picks[name]], values)
         return values
 
-    def text(self, picks: Mapping[Any, int], values: Mapping[str, str]) -> str:
+    def text(self, picks: Mapping[Head, int], values: Mapping[str, str]) -> str:
         """The prompt."""
-        if len(self.parts) == 1 and type(self.parts[0]) is str:
-            return self.parts[0]
-        return "".join(
-            render(part.options[picks[part]], values) if isinstance(part, Choice) else render((part,), values)
-            for part in self.parts
-        )
+        chosen = (part.options[picks[part]] if isinstance(part, Choice) else (part,) for part in self._parts)
+        return "".join(render(text, values) for text in chosen)
 
-    def labels(self, picks: Mapping[Any, int], values: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    def rows(self, picks: Mapping[Head, int]) -> Iterator[tuple[Axis, int]]:
+        """The axes of matrix and zip, each with the row that was chosen."""
+        yield from ((slot.head, picks[slot.head]) for slot in self.slots if isinstance(slot.head, Axis))
+        if self.prompt.axis is not None:
+            yield self.prompt.axis, self.prompt.row
+
+    def labels(self, picks: Mapping[Head, int], values: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
         """The pieces of the ID, and what was chosen by the axis's name."""
         labels = [self.prompt.label] if self.prompt.label else []
         axes = {"prompt": self.prompt.text[:MAX_SHOWN]} if self.prompt.label else {}
-        for name in self.shown_order:
-            if name in values:
-                labels.append(self.variables[name].label(picks.get(name, 0), values[name]))
-                axes[name] = values[name][:MAX_SHOWN]
-        for head, _, _ in self.slots:
-            if isinstance(head, Axis):
-                labels.append(head.labels[picks[head]])
-                axes.update(zip(head.names, head.shown[picks[head]], strict=True))
-        if self.prompt.axis is not None:
-            axes.update(zip(self.prompt.axis.names, self.prompt.axis.shown[self.prompt.row], strict=True))
-        for number, choice in enumerate(self.choices, 1):
+        shown = {name: values[name] for name in self._labelled if name in values}
+        labels += map(label, shown.values())
+        axes |= {name: value[:MAX_SHOWN] for name, value in shown.items()}
+        for axis, row in self.rows(picks):
+            labels += [axis.labels[row]] if axis is not self.prompt.axis else []
+            axes.update(zip(axis.names, axis.shown[row], strict=True))
+        for number, choice in enumerate(self._choices, 1):
             chosen = render(choice.options[picks[choice]], values)
             labels.append(label(chosen))
-            name = choice.name or "choice"
+            name = _name(choice)
             axes[name if name not in axes else f"{name} {number}"] = chosen[:MAX_SHOWN]
         return labels, axes
 
 
-def _groups(heads: list[Any], reach: Any) -> Iterator[tuple[list[Any], frozenset[str]]]:
-    """Heads that share uncertain variables, together; in the order of the first of each."""
-    groups: list[tuple[list[Any], frozenset[str]]] = []
-    for head in heads:
-        leads = reach(head)
-        group: tuple[list[Any], frozenset[str]] = ([head], leads)
-        if leads:
-            apart = []
-            for heads_of, shared in groups:
-                if shared & leads:
-                    group = ([*heads_of, *group[0]], shared | group[1])
-                else:
-                    apart.append((heads_of, shared))
-            groups = [*apart, group]
-        else:
-            groups.append(group)
-    place = {id(head): number for number, head in enumerate(heads)}
-    return iter(sorted(groups, key=lambda group: min(place[id(head)] for head in group[0])))
+def _name(head: Head) -> str:
+    return head if isinstance(head, str) else head.name or "choice"
+
+
+# ---- how many, and which -------------------------------------------------------------------------
+
+#: Terms of a sum, and factors of a term, that are written out.
+_MAX_TERMS, _MAX_FACTORS = 4, 12
+
+
+def combinations(spec: Spec) -> int:
+    """How many combinations a job has, before ``sample`` and ``repeat``."""
+    return sum(plan.total for plan in spec.plans)
+
+
+def job_count(spec: Spec) -> int:
+    """How many jobs a job becomes."""
+    drawn = combinations(spec)
+    return (drawn if spec.sample is None else min(spec.sample, drawn)) * spec.repeat
+
+
+def drawn(spec: Spec) -> Iterator[tuple[Plan, int]]:
+    """The combinations that are asked for: all, or those that ``sample`` draws."""
+    plans = iter(spec.plans)
+    plan, start = next(plans, None), 0
+    for index in sample(combinations(spec), spec.sample, spec.sample_seed):
+        while plan is not None and index - start >= plan.total:
+            start += plan.total
+            plan = next(plans)
+        assert plan is not None
+        yield plan, index - start
+
+
+def sample(total: int, count: int | None, seed: int) -> Iterable[int]:
+    """Draw ``count`` different indices below ``total``, in ascending order (Floyd's algorithm: O(count)).
+
+    SHA-256 in counter mode, and not ``random``: the same preset must give the same jobs on every machine and
+    Python version, for as long as presets are kept.
+    """
+    if count is None or count >= total:
+        return range(total)
+    counter = 0
+    chosen: set[int] = set()
+    for top in range(total - count, total):
+        bits = (top + 1).bit_length()
+        value = top + 1
+        while value > top:  # draws that would be unfair are dropped
+            blocks = b""
+            while len(blocks) * 8 < bits:
+                counter += 1
+                blocks += sha256(f"flux-lora sample 1/{seed}/{counter}".encode()).digest()
+            value = int.from_bytes(blocks, "big") >> (len(blocks) * 8 - bits)
+        chosen.add(top if value in chosen else value)
+    return sorted(chosen)
+
+
+def _factors(spec: Spec) -> list[tuple[str, int]]:
+    """What one spec multiplies, by name, without ones."""
+    total = combinations(spec)
+    each = {tuple(plan.factors()) for plan in spec.plans}
+    prompts = [("prompt", len(spec.plans))] if len(spec.plans) > 1 else []
+    factors = [*prompts, *each.pop()] if len(each) == 1 else [("combinations", total)]
+    if spec.sample is not None and spec.sample < total:
+        factors = [("sample", spec.sample)]
+    return factors + ([("repeat", spec.repeat)] if spec.repeat > 1 else [])
+
+
+def _product(numbers: Sequence[int], words: Sequence[str] = ()) -> str:
+    written = [f"{word} {number(one)}".strip() for word, one in zip(words or [""] * len(numbers), numbers, strict=True)]
+    return " × ".join(written if len(written) <= _MAX_FACTORS else [*written[:_MAX_FACTORS], "…"])
+
+
+def multiplication(specs: Sequence[Spec]) -> str:
+    """How the number of jobs comes about: ``2 × 40 × 12 = 960``."""
+    groups: dict[tuple[int, ...], int] = {}
+    for spec in specs:
+        factors = tuple(count for _, count in _factors(spec))
+        groups[factors] = groups.get(factors, 0) + 1
+    total = number(sum(map(job_count, specs)))
+    terms = [
+        _product(([times] if times > 1 or not factors else []) + list(factors)) for factors, times in groups.items()
+    ]
+    text = " + ".join(terms if len(terms) <= _MAX_TERMS else [*terms[:_MAX_TERMS], "…"]) or "0"
+    return text if text == total else f"{text} = {total}"
+
+
+def sums(specs: Sequence[Spec]) -> list[str]:
+    """How each job multiplies, by the names of its axes: ``dawn: place 2 × stack 3 = 6``."""
+    lines = []
+    for spec in specs:
+        if factors := _factors(spec):
+            names, counts = zip(*factors, strict=True)
+            lines.append(f"{spec.id or spec.key}: {_product(counts, names)} = {number(job_count(spec))}")
+    return lines
+
+
+def number(value: int) -> str:
+    """A number in full, or, past all reason, its order of magnitude."""
+    return str(value) if value < 10**18 else f"over 10^{int(value.bit_length() * 0.30103) - 1}"

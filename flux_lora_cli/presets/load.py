@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
-from flux_lora_cli.presets.draw import job_count
+from flux_lora_cli.presets.expand import job_count, multiplication, number, sums
 from flux_lora_cli.presets.job import Job, Where
-from flux_lora_cli.presets.jobs import Expander, Made, multiplication, number, origins, sums
+from flux_lora_cli.presets.jobs import Expander, Made, origins
 from flux_lora_cli.presets.nodes import Note, Problem, Problems, Source
 from flux_lora_cli.presets.notes import note_equal_jobs, note_list
 from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader, matching, select

@@ -14,7 +14,7 @@ from typing import Any
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.presets.job import Job
 from flux_lora_cli.presets.nodes import Node, Problems, repeated
-from flux_lora_cli.presets.tags import has_marks
+from flux_lora_cli.presets.prompts import has_marks
 from flux_lora_cli.service.models import Model, Models, Version, lora_path_problem
 from flux_lora_cli.service.values import by_value
 from flux_lora_cli.text import counted, mask_secrets, quoted

@@ -7,8 +7,9 @@ texts, each a string or a tuple of strings and variables. Every scan is linear i
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Protocol
 
 from flux_lora_cli.presets.nodes import repeated
@@ -16,8 +17,8 @@ from flux_lora_cli.text import nearest, quoted
 
 #: Nesting of choices and wildcards; a wildcard that names itself ends here.
 MAX_NESTED = 20
-#: Texts that the choices of one prompt may come to, long ones counting as several.
-MAX_OPTIONS = 200_000
+#: Texts that the choices of one prompt may come to, and those of all prompts of a file; long ones count as several.
+MAX_OPTIONS, MAX_ALL_OPTIONS = 200_000, 1_000_000
 #: Messages about one text that are told; wildcards that name each other could double them at each level.
 MAX_MESSAGES = 20
 
@@ -27,32 +28,35 @@ _ESCAPE = re.compile(r"\\([{}$_|<:-])")
 _NAME = re.compile(r"\$\{([^{}$]{0,200})\}")
 _DEFINITION = re.compile(r"\$\{\s*([\w-]{1,60})\s*[=:]")
 _SHELL_NAME = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]{0,60})")
-WILDCARD = re.compile(r"__([A-Za-z0-9](?:[A-Za-z0-9./-]|_(?!_)){0,99})__")
+_WILDCARD = re.compile(r"__([A-Za-z0-9](?:[A-Za-z0-9./-]|_(?!_)){0,99})__")
 #: A name that begins as a path does, or climbs: never a wildcard, and hardly meant as text.
 _OUTSIDE = re.compile(r"\.{0,2}/[^\s]*|[A-Za-z0-9._/-]*/\.\.(?:/[^\s]*)?")
 _WEIGHT = re.compile(r"\s*(\d*\.?\d+)::")
 _COUNT = re.compile(r"\s*(\d*-?\d*)\$\$")
+_LORA_TAG = re.compile(r"<lora:([^<>]*)>")
+#: What the language reads, in a prompt that is to be literal.
+_EXPANDED = re.compile(r"\$(?=\{)|\{|_(?=_)|<(?=lora:)|(?<=\\)[}$_|<:-]")
+_LOOKS_EXPANDED = re.compile(r"<lora:[^<>]+>|\{[^{}]*\|[^{}]*\}|\$\{[^{}]+\}")
+_MARKUP = re.compile(r"<lora:[^<>]*>|[${}|\\]+")
 #: A noncharacter that stands for an escaped ``<`` until LoRA tags are taken out.
-HOLD = "\ufdd0"
-
-#: A variable in a prompt: a string subclass, so that parts are told apart by their type.
-Text = str | tuple[str, ...]
+_HOLD = "\ufdd0"
 
 
 class Var(str):
-    """The name of a variable where its value goes."""
+    """The name of a variable where its value goes: parts are told apart by their type."""
 
     __slots__ = ()
 
 
+Text = str | tuple[str, ...]
+
+
+@dataclass(eq=False, slots=True)
 class Choice:
     """``{a|b}``, or the lines of a wildcard (then ``name`` is its name): one of these texts."""
 
-    __slots__ = ("name", "options")
-
-    def __init__(self, options: Sequence[Text], name: str = "") -> None:
-        self.options = options
-        self.name = name
+    options: Sequence[Text]
+    name: str = ""
 
 
 Part = str | Var | Choice
@@ -66,46 +70,50 @@ class Template:
     messages: list[str] = field(default_factory=list)
     marks: list[tuple[str, str]] = field(default_factory=list)
 
-    @property
-    def choices(self) -> list[Choice]:
-        return [part for part in self.parts if isinstance(part, Choice)]
-
 
 class Wildcards(Protocol):
-    """Where ``__name__`` finds its lines."""
+    """Where ``__name__`` finds its lines. ``budget``: of the whole file."""
 
-    def options(self, name: str, depth: int, budget: Budget) -> tuple[Sequence[Text], list[str]]:
+    budget: Budget
+
+    def options(self, name: str, depth: int) -> tuple[Sequence[Text], list[str]]:
         """The lines of a wildcard as texts, and the messages about it."""
 
     def meant(self, name: str) -> str:
         """The wildcard that a misspelled name probably means; "" for none."""
 
 
-class Budget:
-    """How many more texts choices may come to."""
-
-    def __init__(self, left: int = MAX_OPTIONS) -> None:
-        self.left = left
-
-    def spend(self, texts: int) -> None:
-        self.left -= texts
-        if self.left < 0:
-            raise TooMany(f"the choices in one prompt come to more than {MAX_OPTIONS} texts")
-
-
 class TooMany(ValueError):
     """Nesting or choices beyond the limits."""
 
 
+@dataclass(slots=True)
+class Budget:
+    """How many more texts choices may come to: those of one prompt, and, with ``whole``, those of its file."""
+
+    left: int = MAX_OPTIONS
+    whole: Budget | None = None
+
+    def spend(self, texts: int) -> None:
+        """Raises TooMany."""
+        self.left -= texts
+        if self.left < 0:
+            where = (
+                f"one prompt come to more than {MAX_OPTIONS}"
+                if self.whole
+                else f"this file come to more than {MAX_ALL_OPTIONS}"
+            )
+            raise TooMany(f"the choices in {where} texts")
+        if self.whole:
+            self.whole.spend(texts)
+
+
 def is_plain(text: str) -> bool:
     """Whether the text has nothing that the language could mean (LoRA tags aside)."""
-    return _SPECIAL.search(text) is None and HOLD not in text
+    return _SPECIAL.search(text) is None and _HOLD not in text
 
 
-def parse(
-    text: str, variables: Container[str], wildcards: Wildcards, escape: str = "\\", depth: int = 0,
-    budget: Budget | None = None,
-) -> Template:  # fmt: skip
+def parse(text: str, variables: Collection[str], wildcards: Wildcards, escape: str = "\\", depth: int = 0) -> Template:
     """What can be read of a prompt; ``messages`` tell everything that cannot, each with the nearest name or the escape.
 
     Args:
@@ -113,27 +121,26 @@ def parse(
     """
     if is_plain(text):
         return Template([text])
-    parser = _Parser(text.replace(HOLD, HOLD + "0"), variables, wildcards, escape, depth, budget or Budget())
+    budget = Budget(whole=wildcards.budget)
+    parser = _Parser(text.replace(_HOLD, _HOLD + "0"), variables, wildcards, escape, depth, budget)
     parts: list[Part] = []
     try:
-        parts, _ = parser.sequence(0, inside=False)
+        parts, _ = parser.sequence(0, _SPECIAL)
     except TooMany as error:
         parser.say(str(error))
     return Template(parts, list(parser.messages), list(dict.fromkeys(parser.marks)))
 
 
+@dataclass
 class _Parser:
-    def __init__(
-        self, text: str, variables: Container[str], wildcards: Wildcards, escape: str, depth: int, budget: Budget
-    ) -> None:
-        self.text = text
-        self.variables = variables
-        self.wildcards = wildcards
-        self.escape = escape
-        self.depth = depth
-        self.budget = budget
-        self.messages: dict[str, None] = {}
-        self.marks: list[tuple[str, str]] = []
+    text: str
+    variables: Collection[str]
+    wildcards: Wildcards
+    escape: str
+    depth: int
+    budget: Budget
+    messages: dict[str, None] = field(default_factory=dict)
+    marks: list[tuple[str, str]] = field(default_factory=list)
 
     def say(self, message: str) -> None:
         if len(self.messages) < MAX_MESSAGES:
@@ -143,37 +150,24 @@ class _Parser:
         if len(self.marks) < MAX_MESSAGES:
             self.marks.append((kind, detail))
 
-    def sequence(self, at: int, inside: bool) -> tuple[list[Part], int]:
-        """Parts from ``at`` to the end, or, inside a brace, to its next ``|`` or ``}``."""
+    def sequence(self, at: int, pattern: re.Pattern[str]) -> tuple[list[Part], int]:
+        """Parts from ``at`` to the end of the text, or to the next ``|`` or ``}`` if the pattern finds those."""
         parts: list[Part] = []
-        literal: list[str] = []
-        pattern = _IN_CHOICE if inside else _SPECIAL
-        while True:
-            found = pattern.search(self.text, at)
-            if found is None:
-                literal.append(self.text[at:])
-                at = len(self.text)
-                break
-            literal.append(self.text[at : found.start()])
+        while found := pattern.search(self.text, at):
+            parts.append(self.text[at : found.start()])
             at = found.start()
-            if found[0] in ("|", "}"):
-                break
+            if found[0] in "|}":
+                return _joined(parts), at
             new, at = self.special(found[0], at)
-            for part in new:
-                if type(part) is str:
-                    literal.append(part)
-                else:
-                    _flush(parts, literal)
-                    parts.append(part)
-        _flush(parts, literal)
-        return parts, at
+            parts += new
+        return _joined([*parts, self.text[at:]]), len(self.text)
 
     def special(self, mark: str, at: int) -> tuple[list[Part], int]:
         if mark == "\\":
             escaped = _ESCAPE.match(self.text, at)
             if escaped is None:
                 return ["\\"], at + 1
-            return [HOLD + "1" if escaped[1] == "<" else escaped[1]], escaped.end()
+            return [_HOLD + "1" if escaped[1] == "<" else escaped[1]], escaped.end()
         if mark == "$":
             return self.variable(at)
         return self.braces(at) if mark == "{" else self.wildcard(mark, at)
@@ -193,22 +187,19 @@ class _Parser:
             self.say(f"${{ is never closed; write ${{name}}, or {self.escape}${{ for a literal one")
             return ["${"], at + 2
         name = found[1].strip()
-        if name not in self.variables:
-            self.unknown_variable(name)
-            return [], found.end()
-        return [Var(name)], found.end()
-
-    def unknown_variable(self, name: str) -> None:
-        known = list(self.variables) if isinstance(self.variables, Iterable) else []
-        near = nearest(name, known)
-        hint = f"; did you mean '${{{near}}}'?" if near else f"; known: {', '.join(known[:20])}" if known else ""
+        if name in self.variables:
+            return [Var(name)], found.end()
+        near = nearest(name, self.variables)
+        known = ", ".join(list(self.variables)[:20])
+        hint = f"; did you mean '${{{near}}}'?" if near else f"; known: {known}" if known else ""
         self.say(f"no variable {quoted(name)} in vars{hint}; a literal one is {self.escape}${{")
+        return [], found.end()
 
     def wildcard(self, run: str, at: int) -> tuple[list[Part], int]:
-        found = WILDCARD.match(self.text, at)
+        found = _WILDCARD.match(self.text, at)
         if found is not None and not {".", ".."} & set(found[1].split("/")):
             self.enter()
-            options, messages = self.wildcards.options(found[1], self.depth + 1, self.budget)
+            options, messages = self.wildcards.options(found[1], self.depth + 1)
             for message in messages:
                 self.say(f"{message}; a literal one is {self.escape}__{found[1]}__")
             return [Choice(options, found[1])] if options else [], found.end()
@@ -230,36 +221,32 @@ class _Parser:
         self.depth += 1
         alternatives: list[list[Part]] = []
         end = at
-        while True:
+        while end == at or self.text[end] == "|":
             self.foreign_marks(end + 1)
-            parts, end = self.sequence(end + 1, inside=True)
+            parts, end = self.sequence(end + 1, _IN_CHOICE)
             alternatives.append(parts)
-            if end >= len(self.text):
+            if end == len(self.text):
                 self.say(f"the brace {{ is never closed; write {{a|b}}, or {self.escape}{{ for a literal one")
-                self.depth -= 1
-                return [], end
-            if self.text[end] == "}":
                 break
         self.depth -= 1
+        if end == len(self.text):
+            return [], end
         if len(alternatives) == 1:
-            self.placeholder(self.text[at + 1 : end])
-            return ["{", *parts, "}"], end + 1
+            self.placeholder(self.text[at + 1 : end].strip())
+            return ["{", *alternatives[0], "}"], end + 1
         options = [option for parts in alternatives for option in flatten(parts, self.budget)]
-        if len(set(options)) < len(options):
-            twice = as_text(repeated(options) or "")
-            self.mark("equal-choices", f"the choice {quoted(twice)} is there twice")
+        twice = repeated(options)
+        if twice is not None:
+            self.mark("equal-choices", f"the choice {quoted(_as_text(twice))} is there twice")
         return [Choice(options)], end + 1
 
     def foreign_marks(self, at: int) -> None:
-        weight = _WEIGHT.match(self.text, at, at + 40)
-        if weight:
-            what = f'"{weight[0].strip()}" is not read as a weight: it is sent as text, and each choice is made once'
-            self.mark("weight", f"{what}; a literal one is {weight[1]}{self.escape}::")
+        for kind, detail in weight_marks(self.text, at, "each choice is made once", self.escape):
+            self.mark(kind, detail)
         if _COUNT.match(self.text, at, at + 40):
             self.mark("count", f'"$$" is not read as a count: one choice is made; a literal one is {self.escape}$$')
 
-    def placeholder(self, inside: str) -> None:
-        name = inside.strip()
+    def placeholder(self, name: str) -> None:
         if name and name in self.variables:
             literal = f"a literal one is {self.escape}{{"
             self.mark("placeholder", f"{{{name}}} is sent as it is; a variable is written ${{{name}}}; {literal}")
@@ -269,15 +256,32 @@ class _Parser:
             raise TooMany(f"choices nested more than {MAX_NESTED} deep (does a wildcard name itself?)")
 
 
-def _flush(parts: list[Part], literal: list[str]) -> None:
-    text = "".join(literal)
-    literal.clear()
-    if text:
-        parts.append(text)
+def _joined(parts: Iterable[Part]) -> list[Part]:
+    """The parts with neighbouring strings made one."""
+    joined: list[Part] = []
+    for is_text, run in groupby(parts, lambda part: type(part) is str):
+        same = list(run)
+        text = "".join(map(str, same)) if is_text else ""
+        joined += ([text] if text else []) if is_text else same
+    return joined
+
+
+def weight_marks(
+    text: str, at: int = 0, what: str = "each line is one choice", escape: str = "\\"
+) -> list[tuple[str, str]]:
+    """(kind, detail) of a weight at a place, such as the beginning of a wildcard's line."""
+    weight = _WEIGHT.match(text, at, at + 40)
+    if weight is None:
+        return []
+    detail = f'"{weight[0].strip()}" is not read as a weight: it is sent as text, and {what}'
+    return [("weight", f"{detail}; a literal one is {weight[1]}{escape}::")]
+
+
+# ---- texts -------------------------------------------------------------------------------------
 
 
 def flatten(parts: Sequence[Part], budget: Budget) -> list[Text]:
-    """Every text that these parts can be, their choices made; the last choice varies fastest."""
+    """Every text that these parts can be, their choices made; the last choice varies fastest. Raises TooMany."""
     texts: list[tuple[str, ...]] = [()]
     for part in parts:
         options: Sequence[Text] = part.options if isinstance(part, Choice) else [(part,)]
@@ -288,11 +292,11 @@ def flatten(parts: Sequence[Part], budget: Budget) -> list[Text]:
 
 
 def _compact(text: tuple[str, ...], budget: Budget) -> Text:
-    if not any(isinstance(piece, Var) for piece in text):
-        joined = "".join(text)
-        budget.spend(len(joined) // 256)
-        return joined
-    return text
+    if any(isinstance(piece, Var) for piece in text):
+        return text
+    joined = "".join(text)
+    budget.spend(len(joined) // 256)
+    return joined
 
 
 def needs(text: Text) -> frozenset[str]:
@@ -307,15 +311,38 @@ def render(text: Text, values: Mapping[str, str]) -> str:
     return "".join(values[piece] if isinstance(piece, Var) else piece for piece in text)
 
 
-def as_text(text: Text) -> str:
+def _as_text(text: Text) -> str:
     """A text as somebody wrote it, for messages."""
     return text if isinstance(text, str) else "".join(f"${{{p}}}" if isinstance(p, Var) else p for p in text)
 
 
-def line_marks(text: str, escape: str = "\\") -> list[tuple[str, str]]:
-    """(kind, detail) of a weight at the beginning of a wildcard's line."""
-    weight = _WEIGHT.match(text, 0, 40)
-    if weight is None:
-        return []
-    what = f'"{weight[0].strip()}" is not read as a weight: it is sent as text, and each line is one choice'
-    return [("weight", f"{what}; a literal one is {weight[1]}{escape}::")]
+# ---- finished prompts ----------------------------------------------------------------------------
+
+
+def take_tags(text: str) -> tuple[str, list[str]]:
+    """Take ``<lora:PATH:SCALE>`` out of a finished prompt; what is left, and the insides of the tags."""
+    tags: list[str] = []
+    if "<lora:" in text:
+        tags = _LORA_TAG.findall(text)
+        text = _LORA_TAG.sub("", text)
+        text = re.sub(r"[ \t]{2,}", " ", text)
+        text = re.sub(r"(?<!\s)\s+([,.;])", r"\1", text)
+        text = re.sub(r"([,;])(?:\s*[,;])+", r"\1", text).strip(" ,;\t")
+    if "<lora:" in text:  # what is left of them is not closed; an escaped one is still held
+        tags.append("")
+    return text.replace(_HOLD + "1", "<").replace(_HOLD + "0", _HOLD), tags
+
+
+def literal(prompt: str) -> str:
+    """A prompt with everything escaped that the language would expand."""
+    return _EXPANDED.sub(lambda match: "\\" + match[0], prompt)
+
+
+def has_marks(text: str) -> bool:
+    """Whether a literal prompt holds what the language would read."""
+    return bool(_LOOKS_EXPANDED.search(text) or _WILDCARD.search(text))
+
+
+def words_of(prompt: str) -> str:
+    """The words of a prompt without marks, for its ID."""
+    return _MARKUP.sub(" ", prompt[:2000])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flux_lora_cli.presets.tags import literal
+from flux_lora_cli.presets.prompts import literal
 from flux_lora_cli.service.models import Version
 
 #: Order of keys in the file; others follow by name, the LoRAs come last.

@@ -54,7 +54,7 @@ CASES = {
     "unknown keys": ("jobs: [{prompt: a}]\n" + "".join(f"k{n}: {n}\n" for n in range(80_000)), "unknown key"),
     "one long key": ("a" * 999_000 + ": 1", "not YAML"),
     "variables that double": (chain(40, "${{v{}}}${{v{}}}"), "characters"),
-    "shared variables": (wide(200), "combinations"),
+    "shared variables": (wide(200), "more than 200000 texts"),
     "nested choices": (prompt("{x|" * 15 + "{a|b}" * 60_000 + "}" * 15), "more than"),
     "open braces": (prompt("{" * 999_000), "nested more than"),
     "underscores": (prompt("_" * 999_000), "1 jobs"),

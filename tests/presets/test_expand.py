@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flux_lora_cli.presets.draw import sample
+from flux_lora_cli.presets.expand import sample
 
 HOUSE = """
 version: 1

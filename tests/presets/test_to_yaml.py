@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flux_lora_cli.presets.job import Job
 from flux_lora_cli.presets.load import LoadOptions, load_presets
-from flux_lora_cli.presets.tags import literal
+from flux_lora_cli.presets.prompts import literal
 from flux_lora_cli.presets.to_yaml import job_as_yaml
 from flux_lora_cli.service.models import DEFAULT_MODEL, Models
 
