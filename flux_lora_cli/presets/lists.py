@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from collections.abc import Iterator
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flux_lora_cli.presets.job import Where
-from flux_lora_cli.presets.nodes import MAX_DIGITS, MAX_LEVELS, Node, Problems, Source, repeated
+from flux_lora_cli.presets.nodes import MAX_DIGITS, MAX_LEVELS, Node, Problems, Source
 from flux_lora_cli.text import quoted
 
 # A cell may hold a base64 image. [csv: a limit for the whole process, 131,072 by default]
@@ -20,8 +19,10 @@ _MAX_CELL = 64 * 1024 * 1024
 #: Characters that no list means: C0 and C1 controls but for tab and line ends. NEL is a control, too.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_CELL = re.compile(r' *(?:"(?:[^"]|"")*"[^,]*|[^,]*)(?:,|$)', re.DOTALL)
+_CELL = re.compile(r' *((?:"(?:[^"]|"")*")?[^,]*)(?:,|$)', re.DOTALL)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+#: First lines that name columns: ``id;prompt``.
+_COLUMNS = re.compile(r'(?=.*\bprompt\b)"?[a-z_]+"?(?:\s*[,;\t]\s*"?[a-z_]+"?)+', re.IGNORECASE)
 
 
 def decode(data: bytes, source: Source, problems: Problems) -> str | None:
@@ -32,11 +33,9 @@ def decode(data: bytes, source: Source, problems: Problems) -> str | None:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        before = data[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        why = f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
-        problems.at(Where(source.name, line, column), "", why)
+        lines = data[: error.start].split(b"\n")
+        where = Where(source.name, len(lines), len(lines[-1].decode("utf-8", "replace")) + 1)
+        problems.at(where, "", f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8")
         return None
     return re.sub("(^|[\r\n])\ufeff+", r"\1", text) if "\ufeff" in text else text
 
@@ -47,7 +46,7 @@ def split_lines(text: str) -> list[str]:
 
 
 def no_controls(text: str, source: Source, problems: Problems) -> bool:
-    """Whether a list is free of control characters; the first ones are told with their places."""
+    """Whether a list is free of control characters; the first of each line is told with its place."""
     if _CONTROL.search(text) is None:
         return True
     for number, line in enumerate(split_lines(text), 1):
@@ -58,6 +57,19 @@ def no_controls(text: str, source: Source, problems: Problems) -> bool:
             if problems.full(source.name):
                 break
     return False
+
+
+def looks_like_table(text: str) -> str:
+    """Why a text file is not a list of prompts but a table; "" where it is one."""
+    first = next((line.strip() for line in split_lines(text) if line.strip()), "")
+    if _COLUMNS.fullmatch(first):
+        return "a table (its first line names columns); give the .csv to `batch` itself"
+    return "JSON Lines; give the .jsonl to `batch` itself" if first.startswith('{"') and '"prompt"' in first else ""
+
+
+def stdin_bytes(data: str | bytes | None) -> bytes:
+    """Standard input as bytes."""
+    return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data or b""
 
 
 def prompt_lines(text: str, source: Source) -> Iterator[Node]:
@@ -72,16 +84,13 @@ def read_list(kind: str, text: str, source: Source, problems: Problems) -> Itera
     """The jobs of a list, one mapping each. ``kind``: txt, csv or jsonl."""
     if not no_controls(text, source, problems):
         return iter(())
-    if kind == "txt":
-        return (_job([("prompt", node, node.line, node.column)], node) for node in prompt_lines(text, source))
     if kind == "csv":
         return _read_csv(text, source, problems)
-    return _read_json_lines(text, source, problems)
-
-
-def _job(cells: list[tuple[str, Node, int, int]], place: Node) -> Node:
-    return Node(
-        {key: (line, column, node) for key, node, line, column in cells}, place.source, place.line, place.column
+    if kind == "jsonl":
+        return _read_json_lines(text, source, problems)
+    return (
+        Node({"prompt": (prompt.line, prompt.column, prompt)}, source, prompt.line, prompt.column)
+        for prompt in prompt_lines(text, source)
     )
 
 
@@ -92,27 +101,25 @@ def _read_csv(text: str, source: Source, problems: Problems) -> Iterator[Node]:
     """A job for each record; the first line names the keys, an empty cell is a key that is not set."""
     records = _records(text, source, problems)
     header = next(records, None)
-    if header is None:
-        if not problems:
-            problems.at(Where(source.name, 1, 1), "", "the file is empty; its first line names the columns (prompt, …)")
-        return
-    if not _good_header(header, problems):
+    if header is None and not problems:
+        problems.at(Where(source.name, 1, 1), "", "the file is empty; its first line names the columns (prompt, …)")
+    if header is None or not _good_header(header, problems):
         return
     names = [cell.text.strip() for cell in header]
     for record in records:
         if [cell.text.strip() for cell in record] == names:
             problems.add(record[0], "", "the header again (two files joined?); delete this line")
             continue
-        if len(record) > len(names) and any(cell.text.strip() for cell in record[len(names) :]):
+        if any(cell.text.strip() for cell in record[len(names) :]):
             why = f"{len(record)} cells under {len(names)} columns; text with a comma goes in quotes"
             problems.add(record[len(names)], "", why)
-        cells = [
-            (name, cell, head.line, head.column)
+        entries = {
+            name: (head.line, head.column, cell)
             for name, head, cell in zip(names, header, record, strict=False)
             if name and cell.text.strip()
-        ]
-        if cells:
-            yield _job(cells, record[0])
+        }
+        if entries:
+            yield Node(entries, source, record[0].line, record[0].column)
 
 
 def _records(text: str, source: Source, problems: Problems) -> Iterator[list[Node]]:
@@ -121,52 +128,46 @@ def _records(text: str, source: Source, problems: Problems) -> Iterator[list[Nod
     csv.field_size_limit(_MAX_CELL)
     at = 0
     while at < len(lines):
-        if not lines[at].strip() or lines[at].startswith("#"):
-            at += 1
+        start, at = at, at + 1
+        if not lines[start].strip() or lines[start].startswith("#"):
             continue
-        last = len(lines) if '"' in lines[at] else at + 1
-        rest = (lines[n] for n in range(at, last))
-        reader = csv.reader(rest, strict=True, skipinitialspace=True)
+        reader = csv.reader((lines[n] for n in range(start, len(lines))), strict=True, skipinitialspace=True)
         try:
             cells = next(reader)
         except csv.Error as error:
-            why = "a quoted cell that is never closed" if "unexpected end" in str(error) else _why_csv(str(error))
-            problems.at(Where(source.name, at + 1, max(lines[at].find('"'), 0) + 1), "", why)
+            where = Where(source.name, start + 1, max(lines[start].find('"'), 0) + 1)
             if "unexpected end" in str(error):
-                return
-            at += 1
+                return problems.at(where, "", "a quoted cell that is never closed")
+            why = f"not CSV: {str(error)[:100]}"
+            if "expected after" in why:
+                why = 'text after the closing quote of a cell; write "" for a quote inside a quoted cell'
+            problems.at(where, "", why)
             continue
-        raw = "".join(lines[at : at + reader.line_num]).rstrip("\n")
-        places = [found.start() + len(found[0]) - len(found[0].lstrip(" ")) for found in _CELL.finditer(raw)]
+        at = start + reader.line_num
+        raw = "".join(lines[start:at]).rstrip("\n")
         record = []
-        for cell, place in zip(cells, places, strict=False):
-            line = raw.count("\n", 0, place)
-            column = place - (raw.rfind("\n", 0, place) + 1) + 1
-            record.append(Node(cell, source, at + 1 + line, column, cell, "cell"))
-        at += reader.line_num
-        if record:
-            yield record
+        for cell, found in zip(cells, _CELL.finditer(raw), strict=False):
+            before = raw[: found.start(1)].rpartition("\n")
+            line = start + 1 + raw.count("\n", 0, found.start(1))
+            record.append(Node(cell, source, line, len(before[2]) + 1, cell, "cell"))
+        yield record
+    return None
 
 
-def _why_csv(error: str) -> str:
-    if "expected after" in error:
-        return 'text after the closing quote of a cell; write "" for a quote inside a quoted cell'
-    return f"not CSV: {error[:100]}"
-
-
-def _good_header(header: list[Node], problems: Problems) -> bool:
-    first = header[0]
+def _good_header(header: Sequence[Node], problems: Problems) -> bool:
+    first = header[0].text
+    why = ""
     if len(header) == 1:
-        if first.text.strip().lower().startswith("sep="):
-            problems.add(first, "", "a spreadsheet's sep= line; delete it, and save the file with commas")
-            return False
-        for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-            if mark in first.text:
-                problems.add(first, "", f"the columns are separated by {name}; save the file with commas")
-                return False
-        if "," in first.text:
-            problems.add(first, "", "the header is one quoted cell; each column has a name of its own: prompt,seed")
-            return False
+        if first.strip().lower().startswith("sep="):
+            why = "a spreadsheet's sep= line; delete it, and save the file with commas"
+        elif ";" in first or "\t" in first:
+            mark = "semicolons" if ";" in first else "tabs"
+            why = f"the columns are separated by {mark}; save the file with commas"
+        elif "," in first:
+            why = "the header is one quoted cell; each column has a name of its own: prompt,seed"
+    if why:
+        problems.add(header[0], "", why)
+        return False
     seen: set[str] = set()
     for number, cell in enumerate(header, 1):
         name = cell.text.strip()
@@ -182,129 +183,101 @@ def _good_header(header: list[Node], problems: Problems) -> bool:
 
 
 class _NotJson(ValueError):
-    pass
+    """What the json module takes and JSON, or this tool, does not."""
 
 
-class _Twice(dict[str, Any]):
-    """An object in which a key stands twice."""
+_COLON = re.compile(r"\s*:\s*")
 
-    key = ""
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as its pairs: a key may be there twice."""
+
+
+def _constant(name: str) -> Any:
+    raise _NotJson(f"{name} is not a number in JSON", name)
+
+
+def _float(text: str) -> float:
+    if float(text) in (float("inf"), float("-inf")):
+        raise _NotJson(f"{text[:40]} is not a finite number", text)
+    return float(text)
+
+
+def _int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise _NotJson(f"{text[:20]}… is a huge number of {len(text)} digits", text)
+    return int(text)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_constant, parse_float=_float, parse_int=_int)
 
 
 def _read_json_lines(text: str, source: Source, problems: Problems) -> Iterator[Node]:
     for number, line in enumerate(split_lines(text), 1):
         if not line.strip():
             continue
+        column, why = 1, 'a line is a job as a JSON object: {"prompt": "…"}; plain prompts go in a .txt file'
         try:
-            value = json.loads(
-                line, object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_float, parse_int=_int
-            )
+            value = _decoder.decode(line)
+            if isinstance(value, _Pairs):
+                start = len(line) - len(line.lstrip())
+                yield _JsonLine(line, number, source, problems, start).node(value, f"line {number}")
+                continue
         except json.JSONDecodeError as error:
-            problems.at(Where(source.name, number, error.colno), "", f"not JSON: {error.msg}")
-            continue
+            column, why = error.colno, f"not JSON: {error.msg}"
         except _NotJson as error:
-            why, _, shown = str(error).partition("\0")
-            problems.at(Where(source.name, number, max(line.find(shown), 0) + 1), "", why)
-            continue
+            column, why = line.find(error.args[1]) + 1, error.args[0]
         except RecursionError:
-            problems.at(Where(source.name, number, 1), "", f"nested more than {MAX_LEVELS} levels deep")
-            continue
-        if isinstance(value, dict):
-            yield _object(value, line, Node(None, source, number, len(line) - len(line.lstrip()) + 1), problems)
+            why = f"nested more than {MAX_LEVELS} levels deep"
+        problems.at(Where(source.name, number, column), "", why)
+
+
+@dataclass
+class _JsonLine:
+    """Gives the values of a line their places: its keys are found one after the other, as they stand in it."""
+
+    line: str
+    number: int
+    source: Source
+    problems: Problems
+    at: int = 0
+    found: bool = True
+
+    def node(self, value: Any, key: str, depth: int = 0) -> Node:
+        """A value as a node, at the place that has been reached; ``null`` is a key that is not set."""
+        place = Node(None, self.source, self.number, self.at + 1)
+        if depth > MAX_LEVELS:
+            self.problems.add(place, key, f"nested more than {MAX_LEVELS} levels deep")
+        elif isinstance(value, _Pairs):
+            place.value = self._entries(value, key, depth + 1)
+        elif isinstance(value, list):
+            place.value = [self.node(item, f"{key}[{n}]", depth + 1) for n, item in enumerate(value)]
         else:
-            why = 'a line is a job as a JSON object: {"prompt": "…"}; plain prompts go in a .txt file'
-            problems.at(Where(source.name, number, 1), "", why)
+            whole = value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+            place.value, place.text, place.style = whole, str(whole), "json"
+        return place
 
+    def _entries(self, pairs: _Pairs, key: str, depth: int) -> dict[str, tuple[int, int, Node]]:
+        entries: dict[str, tuple[int, int, Node]] = {}
+        seen: set[str] = set()
+        for name, item in pairs:
+            path = f"{key}.{name[:80]}"
+            column = self._find(name)
+            if name in seen:
+                message = f"the key {quoted(name)} is a duplicate; it is already in this object"
+                self.problems.at(Where(self.source.name, self.number, column), path, message)
+            seen.add(name)
+            if item is not None:
+                entries[name] = (self.number, column, self.node(item, path, depth))
+        return entries
 
-def _object(value: dict[str, Any], line: str, place: Node, problems: Problems) -> Node:
-    """A job; a key with null is one that is not set."""
-    entries = {}
-    for key, item in value.items():
-        found = _key_at(line, key)
-        column, after = (found.start() + 1, found.end() + 1) if found else (place.column, place.column)
-        if item is not None:
-            where = Node(None, place.source, place.line, after)
-            entries[key] = (place.line, column, _node(item, where, f"line {place.line}.{key[:80]}", line, problems, 1))
-    node = Node(entries, place.source, place.line, place.column)
-    if isinstance(value, _Twice):
-        _twice(value, line, place, f"line {place.line}", problems)
-    return node
-
-
-def _node(value: Any, place: Node, key: str, line: str, problems: Problems, depth: int) -> Node:
-    if depth > MAX_LEVELS:
-        problems.add(place, key, f"nested more than {MAX_LEVELS} levels deep")
-        return Node(None, place.source, place.line, place.column)
-    if isinstance(value, dict):
-        if isinstance(value, _Twice):
-            _twice(value, line, place, key, problems)
-        entries = {
-            name: (place.line, place.column, _node(item, place, f"{key}.{name[:80]}", line, problems, depth + 1))
-            for name, item in value.items()
-            if item is not None
-        }
-        return Node(entries, place.source, place.line, place.column)
-    if isinstance(value, list):
-        items = [_node(item, place, f"{key}[{n}]", line, problems, depth + 1) for n, item in enumerate(value)]
-        return Node(items, place.source, place.line, place.column)
-    if isinstance(value, str):
-        value = value.encode("utf-8", "replace").decode() if not value.isprintable() else value
-    return Node(value, place.source, place.line, place.column, str(value), "json")
-
-
-def _key_at(line: str, key: str, nth: int = 0) -> re.Match[str] | None:
-    found = list(
-        takewhile(lambda n: n[0] <= nth, enumerate(re.finditer(re.escape(json.dumps(key)) + r"\s*:\s*", line)))
-    )
-    return found[nth][1] if len(found) > nth else None
-
-
-def _twice(value: _Twice, line: str, place: Node, key: str, problems: Problems) -> None:
-    found = _key_at(line, value.key, 1)
-    where = Where(place.source.name, place.line, found.start() + 1 if found else place.column)
-    problems.at(
-        where, f"{key}.{value.key[:80]}", f"the key {quoted(value.key)} is a duplicate; it is already in this object"
-    )
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) == len(pairs):
-        return value
-    twice = _Twice(value)
-    twice.key = repeated(key for key, _ in pairs) or ""
-    return twice
-
-
-def _constant(name: str) -> Any:
-    raise _NotJson(f"{name} is not a number in JSON\0{name}")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise _NotJson(f"{text[:40]} is not a finite number\0{text}")
-    return value
-
-
-def _int(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise _NotJson(f"{text[:20]}… is a huge number of {len(text)} digits\0{text}")
-    return int(text)
-
-
-def stdin_bytes(data: str | bytes | None) -> bytes:
-    """Standard input as bytes."""
-    return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data or b""
-
-
-def looks_like_table(text: str) -> str:
-    """Why a text file is not a list of prompts but a table; "" where it is one."""
-    first = next((line.strip() for line in io.StringIO(text, newline=None) if line.strip()), "").lower()
-    if re.fullmatch(r'"?(id|prompt)"?[,;\t].*|.*[,;\t]"?prompt"?([,;\t].*)?', first) and not first.startswith("#"):
-        names = [name.strip(' "') for name in re.split("[,;\t]", first)]
-        if all(re.fullmatch(r"[a-z_]+", name) for name in names) and "prompt" in names:
-            return "a table (its first line names columns); give the .csv to `batch` itself"
-    if first.startswith('{"') and '"prompt"' in first:
-        return "JSON Lines; give the .jsonl to `batch` itself"
-    return ""
+    def _find(self, name: str) -> int:
+        """The column of the next key of this name; the place that is reached is then that of its value."""
+        text = json.dumps(name)
+        start = self.line.find(text, self.at) if self.found else -1
+        while start >= 0 and not (colon := _COLON.match(self.line, start + len(text))):
+            start = self.line.find(text, start + 1)
+        self.found = start >= 0  # a key that is spelled with needless escapes: the search ends, for its cost
+        if self.found and colon:
+            self.at = colon.end()
+        return (start if self.found else self.at) + 1

@@ -15,6 +15,7 @@ from flux_lora_cli.presets.notes import note_equal_jobs, note_list
 from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader, matching, select
 from flux_lora_cli.presets.sources import Files
 from flux_lora_cli.presets.spec import Spec
+from flux_lora_cli.service.models import Model
 from flux_lora_cli.text import counted, quoted
 
 __all__ = ["MAX_JOBS", "LoadOptions", "Loaded", "PresetInfo", "build_prompt_jobs", "load_presets"]
@@ -46,7 +47,6 @@ class Loaded:
         skipped_jobs: those with ``skip: true``, expanded as far as they are few: for the manifest.
         presets: one entry per source.
         notes: what is valid and probably not meant.
-        duplicates: the ID of a job to the IDs of others with its fingerprint.
     """
 
     jobs: list[Job]
@@ -58,7 +58,6 @@ class Loaded:
     skipped_jobs: list[Job] = field(default_factory=list)
     presets: tuple[PresetInfo, ...] = ()
     notes: tuple[Note, ...] = ()
-    duplicates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _made: Mapping[int, Made] = field(default_factory=dict, repr=False)
     _options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -71,71 +70,60 @@ class Loaded:
 class Loader(Reader):
     """All sources of a command."""
 
-    def check_limit(self, presets: Sequence[Preset]) -> int:
-        """The number of jobs; a problem where it is more than ``max_jobs``."""
-        counts = [sum(map(job_count, preset.wanted)) for preset in presets]
-        total, most = sum(counts), self.options.max_jobs
-        if most is not None and total > most:
-            preset = presets[max(range(len(counts)), key=counts.__getitem__)]
-            how = multiplication([spec for one in presets for spec in one.wanted])
-            message = f"expands to {how} jobs, more than the limit of {most}; raise it with --max-jobs {number(total)}"
-            self.problems.at(Where(preset.source.name, preset.line, 1), "jobs", message)
-        return total
-
-    def expand(self, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:
-        """The jobs of some specs of a preset."""
-        expander = Expander(preset.name, preset.model, problems, self.values, preset.stack, self.options.keep_ids)
-        return [made for spec in specs for made in expander.expand(spec)]
-
-    def raise_problems(self, files: int) -> None:
-        """Raises PresetError if there is any problem."""
-        found = self.problems.sorted()
-        if self.options.strict:
-            found += tuple(
-                Problem(n.file, n.line, n.column, "", f"{n.message} (--strict)") for n in self.problems.notes()
-            )
-        if found:
-            where = "the preset" if files == 1 else f"{files} presets"
-            raise PresetError(f"{counted(len(found), 'problem')} in {where}; nothing was sent", problems=found)
-
     def finish(self, presets: Sequence[Preset]) -> Loaded:
         """Everything, or every problem."""
         options, problems = self.options, self.problems
-        total = self.check_limit(presets)
-        made: list[Made] = []
-        limit = MAX_JOBS if options.max_jobs is None and options.inspect else options.max_jobs
-        if limit is None or total <= limit:
-            made = [one for preset in presets for one in self.expand(preset, preset.wanted, problems)]
-        jobs = [one.job for one in made]
-        duplicates: dict[str, tuple[str, ...]] = {}
-        if not problems:
-            duplicates = note_equal_jobs(
-                jobs, options.models, options.api_version, options.allow_unknown_model, problems
-            )
-        self.raise_problems(len(presets))
-        sources = {preset.source.name: preset.source.sha256 for preset in presets}
-        for preset in presets:
-            sources = (
-                {**preset.read, **sources}
-                if not sources
-                else {**sources, **{k: v for k, v in preset.read.items() if k not in sources}}
-            )
-        skipped = [] if options.inspect else self._skipped(presets)
         specs = [spec for preset in presets for spec in preset.wanted]
+        total = sum(map(job_count, specs))
+        limit = MAX_JOBS if options.max_jobs is None and options.inspect else options.max_jobs
+        made: list[Made] = []
+        if options.max_jobs is not None and total > options.max_jobs:
+            self._refuse(presets, multiplication(specs), total, options.max_jobs)
+        elif limit is None or total <= limit:
+            made = [one for preset in presets for one in self._expand(preset, preset.wanted, problems)]
+        jobs = [one.job for one in made]
+        if not problems:
+            note_equal_jobs(jobs, self._table, problems)
+        self._raise_problems(len(presets))
+        skipped = [] if options.inspect else self._skipped(presets)
+        given = {preset.source.name: preset.source.sha256 for preset in presets}
+        read = {name: digest for preset in presets for name, digest in preset.read.items()}
         return Loaded(
             [] if options.inspect else select(jobs, options, skipped),
-            list(sources.items()),
+            list({**given, **read}.items()),
             tuple(preset.name for preset in presets),
             total,
             multiplication(specs),
             tuple(sums(specs)),
             matching(skipped, options),
-            tuple(_info(preset) for preset in presets),
+            tuple(map(_info, presets)),
             problems.notes(),
-            duplicates,
             {id(one.job): one for one in made},
             {name: self.option(name) for name in self.values},
         )
+
+    def _refuse(self, presets: Sequence[Preset], how: str, total: int, most: int) -> None:
+        """Say where most of the jobs come from."""
+        largest = max(presets, key=lambda preset: sum(map(job_count, preset.wanted)))
+        message = f"expands to {how} jobs, more than the limit of {most}; raise it with --max-jobs {number(total)}"
+        self.problems.at(Where(largest.source.name, largest.line, 1), "jobs", message)
+
+    def _expand(self, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:
+        expander = Expander(preset.name, preset.model, problems, self.values, preset.stack, self.options.keep_ids)
+        return [made for spec in specs for made in expander.expand(spec)]
+
+    def _table(self, model: str) -> Model:
+        options = self.options
+        return options.models.find(model, options.api_version, allow_unknown=options.allow_unknown_model)
+
+    def _raise_problems(self, files: int) -> None:
+        """Raises PresetError if there is any problem."""
+        found = self.problems.sorted()
+        notes = self.problems.notes() if self.options.strict else ()
+        found += tuple(Problem(n.file, n.line, n.column, "", f"{n.message} (--strict)") for n in notes)
+        if found:
+            where = "the preset" if files == 1 else f"{files} presets"
+            raise PresetError(f"{counted(len(found), 'problem')} in {where}; nothing was sent", problems=found)
 
     def _skipped(self, presets: Sequence[Preset]) -> list[Job]:
         """Jobs with ``skip: true``, for the record; so many that ``max_jobs`` would refuse them are not worth one."""
@@ -143,7 +131,7 @@ class Loader(Reader):
         for preset in presets:
             specs = [spec for spec in preset.specs if spec.skip]
             if sum(map(job_count, specs)) <= (self.options.max_jobs or MAX_JOBS):
-                jobs += [made.job for made in self.expand(preset, specs, Problems())]
+                jobs += [made.job for made in self._expand(preset, specs, Problems())]
         return jobs
 
 

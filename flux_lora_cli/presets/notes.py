@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.presets.job import Job
 from flux_lora_cli.presets.nodes import Node, Problems, repeated
 from flux_lora_cli.presets.prompts import has_marks
-from flux_lora_cli.service.models import Model, Models, Version, lora_path_problem
-from flux_lora_cli.service.values import by_value
+from flux_lora_cli.service.models import Model, lora_path_problem
 from flux_lora_cli.text import counted, mask_secrets, quoted
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A rule: why it matters, and what silences it."""
 
     reason: str
@@ -65,6 +61,7 @@ _INFOTEXT = re.compile(
 )
 _EDITING = re.compile(r"\[[^\[\]:|]{0,200}:[^\[\]:|]{0,200}:\d*\.?\d+\]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_PLACEHOLDER = re.compile(r"%([\w-]{1,60})%|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)")
 _HEADERS = ("prompt", "prompts", "text", "caption")
 
 
@@ -76,10 +73,8 @@ def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[st
 
 def _of_node(text: str, node: Node) -> Iterator[tuple[str, str]]:
     if node.mark == "comment":
-        yield (
-            "comment",
-            f"the text ends at {quoted(text[-30:])}: YAML takes the rest (#) for a comment; put it in quotes",
-        )
+        end = quoted(text[-30:])
+        yield "comment", f"the text ends at {end}: YAML takes the rest (#) for a comment; put it in quotes"
     if node.mark == "space":
         yield "space", r"in double quotes YAML reads \_ as a no-break space; write \\_, or use single quotes"
 
@@ -107,9 +102,7 @@ def _of_text(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _of_names(text: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if not variables or not any(mark in text for mark in "%<[("):
-        return
-    for found in re.finditer(r"%([\w-]{1,60})%|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)", text):
+    for found in _PLACEHOLDER.finditer(text) if variables else ():
         name = next(filter(None, found.groups()))
         if name in variables:
             yield "placeholder", f"{quoted(found[0])} is sent as it is; a variable is written ${{{name}}}"
@@ -151,10 +144,8 @@ def note_url(node: Node, problems: Problems) -> None:
     """Say that a URL carries a token or password."""
     masked = mask_secrets(node.value)
     if masked != node.value:
-        message = (
-            f"a secret in the URL {quoted(masked, 120)}: all who read this file see it, and every manifest keeps it"
-        )
-        problems.note(node.where, "secret", message)
+        seen = "all who read this file see it, and every manifest keeps it"
+        problems.note(node.where, "secret", f"a secret in the URL {quoted(masked, 120)}: {seen}")
 
 
 def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, problems: Problems) -> None:
@@ -164,65 +155,32 @@ def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, pro
         problems.note(node.where, "lora-twice", f"the LoRA {quoted(twice)} is twice in this job")
 
 
-# ---- jobs that end in one request --------------------------------------------------------------
+def note_equal_jobs(jobs: Sequence[Job], table: Callable[[str], Model], problems: Problems) -> None:
+    """Tell duplicates, and jobs whose final requests are equal under different fingerprints.
 
-
-def find_duplicates(jobs: Sequence[Job]) -> dict[str, tuple[str, ...]]:
-    """IDs of jobs that have the fingerprint of an earlier one, under the ID of that one."""
-    groups: dict[str, list[str]] = {}
+    Args:
+        table: finds the model of an ID.
+    """
+    tables = {name: table(name) for name in {job.model for job in jobs}}
+    requests: dict[str, list[Job]] = {}
     for job in jobs:
-        groups.setdefault(_identity(job), []).append(job.id)
-    return {ids[0]: tuple(ids[1:]) for ids in groups.values() if len(ids) > 1}
+        body = tables[job.model].request(job.params, job.seed if job.seed is not None else -1 - job.repeat)
+        key = json.dumps([job.model, body], sort_keys=True, ensure_ascii=False, default=str)
+        requests.setdefault(key, []).append(job)
+    for group in (group for group in requests.values() if len(group) > 1):
+        prints: dict[str, list[Job]] = {}
+        for job in group:
+            prints.setdefault(job.fingerprint, []).append(job)
+        for first, *others in (same for same in prints.values() if len(same) > 1):
+            many = len(others) + 1
+            same = f"{counted(len(others), 'duplicate')} of {first.id} ({_some(others)}): made once"
+            problems.note(others[0].where, "duplicate", f"{same}; for {many} images use repeat: {many}")
+        if len(prints) > 1:
+            paid = [first for first, *_ in prints.values()]
+            message = f"{len(paid)} jobs end in the same request and are paid for one by one: {_some(paid)}"
+            problems.note(paid[1].where, "equal-requests", message)
 
 
-def _identity(job: Job) -> str:
-    """As the fingerprint tells jobs apart, without its cost."""
-    seed = job.seed if job.seed is not None else f"random/{job.repeat}"
-    return json.dumps([job.model, by_value(job.params), seed], sort_keys=True, ensure_ascii=False)
-
-
-def note_equal_jobs(
-    jobs: Sequence[Job], models: Models, version: Version | None, allow_unknown: bool, problems: Problems
-) -> dict[str, tuple[str, ...]]:
-    """Tell duplicates, and jobs whose final requests are equal under different fingerprints; return the duplicates."""
-    first: dict[str, Job] = {}
-    for job in jobs:
-        first.setdefault(job.id, job)
-    duplicates = find_duplicates(jobs)
-    for one, others in duplicates.items():
-        same = f"{counted(len(others), 'duplicate')} of {one} ({_some(others)}): made once"
-        problems.note(
-            first[others[0]].where, "duplicate", f"{same}; for {len(others) + 1} images use repeat: {len(others) + 1}"
-        )
-    again = {name for others in duplicates.values() for name in others}
-    found: dict[str, list[Job]] = {}
-    tables: dict[str, Model | None] = {}
-    for job in jobs:
-        if job.model not in tables:
-            tables[job.model] = _table(models, job.model, version, allow_unknown)
-        model = tables[job.model]
-        if model is not None and job.id not in again:
-            found.setdefault(_request_key(job, model), []).append(job)
-    for group in found.values():
-        if len(group) > 1:
-            ids = _some([job.id for job in group])
-            message = f"{len(group)} jobs end in the same request and are paid for one by one: {ids}"
-            problems.note(group[1].where, "equal-requests", message)
-    return duplicates
-
-
-def _table(models: Models, name: str, version: Version | None, allow_unknown: bool) -> Model | None:
-    try:
-        return models.find(name, version, allow_unknown=allow_unknown)
-    except FluxLoraError:
-        return None
-
-
-def _request_key(job: Job, model: Model) -> str:
-    body = model.request(job.params, job.seed if job.seed is not None else -1 - job.repeat)
-    return json.dumps([job.model, by_value(body)], sort_keys=True, ensure_ascii=False, default=str)
-
-
-def _some(ids: Iterable[str]) -> str:
-    names = list(ids)
-    return ", ".join(names[:5]) + (f", … ({len(names)})" if len(names) > 5 else "")
+def _some(jobs: Sequence[Job]) -> str:
+    ids = ", ".join(job.id for job in jobs[:5])
+    return ids + (f", … ({len(jobs)})" if len(jobs) > 5 else "")

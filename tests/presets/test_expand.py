@@ -192,7 +192,7 @@ def test_a_matrix_of_scales(studio) -> None:
     text = "stacks: {a: [{path: o/a}], none: []}\nmatrix: {stack: [a, none], scale: [0.5, 1]}\n"
     text += "jobs: [{id: j, prompt: x}]\n"
     loaded = studio.load(text)
-    assert len(loaded.jobs) == 4 and loaded.duplicates == {"j/none/0.5": ("j/none/1",)}
+    assert len(loaded.jobs) == 4 and "1 duplicate of j/none/0.5 (j/none/1)" in loaded.notes[-1].message
 
 
 # ---- names -------------------------------------------------------------------------------------

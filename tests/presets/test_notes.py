@@ -167,9 +167,9 @@ def test_lists(studio) -> None:
 
 
 def test_duplicates_are_told_with_ids(studio) -> None:
-    loaded = studio.load("jobs:\n- {id: a, prompt: x}\n- {id: b, prompt: x}\n- {id: c, prompt: x, repeat: 2}\n")
-    assert loaded.duplicates == {"a": ("b", "c/1")}
-    assert [job.fingerprint for job in loaded.jobs].count(loaded.jobs[0].fingerprint) == 3
+    found = studio.notes("jobs:\n- {id: a, prompt: x}\n- {id: b, prompt: x}\n- {id: c, prompt: x, repeat: 2}\n")
+    assert [(kind, place) for kind, place, _ in found] == [("duplicate", "p.yaml:3:3")]
+    assert "2 duplicates of a (b, c/1)" in found[0][2] and "repeat: 3" in found[0][2]
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
