@@ -33,6 +33,7 @@ class Made:
     index: int
 
 
+@dataclass
 class Expander:
     """Makes the jobs of one preset; their IDs are unique in it.
 
@@ -42,21 +43,14 @@ class Expander:
         keep_ids: the values replace those of the expanded jobs, whose prompts' LoRA tags and own LoRAs go with them.
     """
 
-    def __init__(
-        self,
-        preset: str,
-        model: Model,
-        problems: Problems,
-        overrides: Mapping[str, Any],
-        stack: Loras | None = None,
-        keep_ids: bool = False,
-    ) -> None:
-        self._preset = preset
-        self._model = model
-        self._problems = problems
-        self._overrides = overrides
-        self._stack = stack
-        self._keep_ids = keep_ids
+    preset: str
+    model: Model
+    problems: Problems
+    overrides: Mapping[str, Any]
+    stack: Loras | None = None
+    keep_ids: bool = False
+
+    def __post_init__(self) -> None:
         self._ids = Names()
         self._left = MAX_TEXT
         self._scaled: set[Axis] = set()
@@ -66,13 +60,13 @@ class Expander:
         count = job_count(spec)
         if count * max((len(plan.slots) for plan in spec.plans), default=0) > MAX_WORK:
             message = f"{count} jobs of this many choices are too much to expand; draw some with sample"
-            return self._problems.at(spec.node.where, spec.key, message)
+            return self.problems.at(spec.node.where, spec.key, message)
         for plan, index in drawn(spec):
             for made in self._combination(spec, plan, index):
                 self._left -= len(made.job.params.get("prompt", ""))
                 if self._left < 0:
                     message = f"the prompts come to more than {MAX_TEXT:,} characters"
-                    return self._problems.at(spec.node.where, spec.key, message)
+                    return self.problems.at(spec.node.where, spec.key, message)
                 yield made
         if count == combinations(spec) * spec.repeat:
             self._check_scales(spec)
@@ -83,10 +77,10 @@ class Expander:
             if self._is_scale(axis.names[0]) and axis not in self._scaled:
                 path = _path(axis.names[0])
                 which = f"has the LoRA {quoted(path)}" if path else "has a LoRA whose scale it could set"
-                self._problems.add(axis.place, axis.key, f"no combination of this job {which}")
+                self.problems.add(axis.place, axis.key, f"no combination of this job {which}")
 
     def _is_scale(self, name: str) -> bool:
-        return name.partition(" ")[0] == "scale" and name not in self._model.parameters
+        return name.partition(" ")[0] == "scale" and name not in self.model.parameters
 
     def _combination(self, spec: Spec, plan: Plan, index: int) -> Iterator[Made]:
         picks = plan.picks(index)
@@ -100,7 +94,7 @@ class Expander:
         scales: list[tuple[Axis, str, Any]] = []
         for axis, row in plan.rows(picks):
             for name, value in zip(axis.names, axis.rows[row], strict=True):
-                if name == "stack" and name not in self._model.parameters:
+                if name == "stack" and name not in self.model.parameters:
                     stack = value
                 elif name == "loras":
                     loras = value
@@ -112,7 +106,7 @@ class Expander:
         if not plan.prompt.absent:
             params["prompt"] = prompt
         joined = self._loras(spec, plan.prompt, stack, loras, tags)
-        params |= self._overrides
+        params |= self.overrides
         params.pop("loras", None)
         if joined is not None:
             params["loras"] = self._scale(joined, scales)
@@ -124,33 +118,33 @@ class Expander:
         self, spec: Spec, prompt: Prompt, stack: Loras | None, own: Loras | None, tags: Sequence[str]
     ) -> list[Any] | None:
         """Stack, own LoRAs and tags, joined; None where the job sets none of them."""
-        given = self._overrides.get("loras")
-        if self._stack is not None or given is not None:
-            stack = self._stack
-        if given is not None or (self._keep_ids and self._stack is not None):
+        given = self.overrides.get("loras")
+        if self.stack is not None or given is not None:
+            stack = self.stack
+        if given is not None or (self.keep_ids and self.stack is not None):
             own = given
-        if "prompt" in self._overrides:
+        if "prompt" in self.overrides:
             tags = ()
         if stack is None and own is None and not tags:
             return None
         read = [_read_tag(tag) for tag in tags]
         for why in (why for _, why in read if why):
-            self._problems.add(prompt.node, f"{spec.key}.prompt", why)
+            self.problems.add(prompt.node, f"{spec.key}.prompt", why)
         tagged = [lora for lora, _ in read if lora is not None]
         joined = [*(stack or ()), *(own or ()), *tagged]
-        if self._model.checked and len(joined) > self._model.max_loras:
-            most = self._model.max_loras
-            limit = f"allowed: at most {most} on {self._model.short}" if most else f"{self._model.short} takes none"
+        if self.model.checked and len(joined) > self.model.max_loras:
+            most = self.model.max_loras
+            limit = f"allowed: at most {most} on {self.model.short}" if most else f"{self.model.short} takes none"
             place = prompt.node if tags else spec.places.get("stack") or spec.places.get("loras") or spec.node
-            self._problems.add(place, f"{spec.key}.loras", f"{len(joined)} LoRAs are too many; {limit}")
+            self.problems.add(place, f"{spec.key}.loras", f"{len(joined)} LoRAs are too many; {limit}")
         if len(joined) > 1 and given is None:
-            note_job_loras((stack or (), own or (), tagged), prompt.node if tags else spec.node, self._problems)
+            note_job_loras((stack or (), own or (), tagged), prompt.node if tags else spec.node, self.problems)
         return joined
 
     def _scale(self, loras: list[Any], scales: Sequence[tuple[Axis, str, Any]]) -> list[Any]:
         """The LoRAs with the scales of a matrix: that of a path, or else of the last LoRA."""
         for axis, path, value in scales:
-            meant = [lora["path"] == path if path else lora is loras[-1] for lora in loras]
+            meant = [lora["path"] == path if path else n == len(loras) for n, lora in enumerate(loras, 1)]
             loras = [{**lora, "scale": value} if it else lora for lora, it in zip(loras, meant, strict=True)]
             self._scaled |= {axis} if any(meant) else set()
         return loras
@@ -169,7 +163,7 @@ class Expander:
         for name, value in params.items():
             params[name] = list(map(hashed, value)) if name == "images" and isinstance(value, list) else hashed(value)
         where = plan.prompt.node.where if spec.many_prompts else spec.node.where
-        return Job("", self._preset, self._model.id, params, None if seed == -1 else seed, 1, axes, images, where)
+        return Job("", self.preset, self.model.id, params, None if seed == -1 else seed, 1, axes, images, where)
 
     def _repeats(self, job: Job, repeat: int, base: str, prompt: str) -> Iterator[Job]:
         """The job, once for each repeat; its ID made unique by its prompt."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flux_lora_cli.presets.job import Where
-from flux_lora_cli.presets.nodes import MAX_DIGITS, MAX_LEVELS, Node, Problems, Source
+from flux_lora_cli.presets.nodes import MAX_LEVELS, Node, Problems, Source
+from flux_lora_cli.presets.read import resolve
 from flux_lora_cli.text import quoted
 
 # A cell may hold a base64 image. [csv: a limit for the whole process, 131,072 by default]
@@ -182,34 +183,12 @@ def _good_header(header: Sequence[Node], problems: Problems) -> bool:
 # ---- JSON Lines ------------------------------------------------------------------------------
 
 
-class _NotJson(ValueError):
-    """What the json module takes and JSON, or this tool, does not."""
-
-
-_COLON = re.compile(r"\s*:\s*")
-
-
 class _Pairs(list[tuple[str, Any]]):
     """An object as its pairs: a key may be there twice."""
 
 
-def _constant(name: str) -> Any:
-    raise _NotJson(f"{name} is not a number in JSON", name)
-
-
-def _float(text: str) -> float:
-    if float(text) in (float("inf"), float("-inf")):
-        raise _NotJson(f"{text[:40]} is not a finite number", text)
-    return float(text)
-
-
-def _int(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise _NotJson(f"{text[:20]}… is a huge number of {len(text)} digits", text)
-    return int(text)
-
-
-_decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_constant, parse_float=_float, parse_int=_int)
+_decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=resolve)
+_COLON = re.compile(r"\s*:\s*")
 
 
 def _read_json_lines(text: str, source: Source, problems: Problems) -> Iterator[Node]:
@@ -220,13 +199,10 @@ def _read_json_lines(text: str, source: Source, problems: Problems) -> Iterator[
         try:
             value = _decoder.decode(line)
             if isinstance(value, _Pairs):
-                start = len(line) - len(line.lstrip())
-                yield _JsonLine(line, number, source, problems, start).node(value, f"line {number}")
+                yield _JsonLine(line, number, source, problems, line.index("{")).node(value, f"line {number}")
                 continue
         except json.JSONDecodeError as error:
             column, why = error.colno, f"not JSON: {error.msg}"
-        except _NotJson as error:
-            column, why = line.find(error.args[1]) + 1, error.args[0]
         except RecursionError:
             why = f"nested more than {MAX_LEVELS} levels deep"
         problems.at(Where(source.name, number, column), "", why)
@@ -240,44 +216,41 @@ class _JsonLine:
     number: int
     source: Source
     problems: Problems
-    at: int = 0
-    found: bool = True
+    at: int
 
     def node(self, value: Any, key: str, depth: int = 0) -> Node:
         """A value as a node, at the place that has been reached; ``null`` is a key that is not set."""
-        place = Node(None, self.source, self.number, self.at + 1)
+        node = Node(None, self.source, self.number, self.at + 1)
         if depth > MAX_LEVELS:
-            self.problems.add(place, key, f"nested more than {MAX_LEVELS} levels deep")
+            self.problems.add(node, key, f"nested more than {MAX_LEVELS} levels deep")
         elif isinstance(value, _Pairs):
-            place.value = self._entries(value, key, depth + 1)
+            node.value = {}
+            for name, item in value:
+                self._entry(node, name, item, f"{key}.{name[:80]}", depth + 1)
         elif isinstance(value, list):
-            place.value = [self.node(item, f"{key}[{n}]", depth + 1) for n, item in enumerate(value)]
+            node.value = [self.node(item, f"{key}[{n}]", depth + 1) for n, item in enumerate(value)]
         else:
-            whole = value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-            place.value, place.text, place.style = whole, str(whole), "json"
-        return place
+            node.value = value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+            node.text, node.style = str(node.value), "json"
+        return node
 
-    def _entries(self, pairs: _Pairs, key: str, depth: int) -> dict[str, tuple[int, int, Node]]:
-        entries: dict[str, tuple[int, int, Node]] = {}
-        seen: set[str] = set()
-        for name, item in pairs:
-            path = f"{key}.{name[:80]}"
-            column = self._find(name)
-            if name in seen:
-                message = f"the key {quoted(name)} is a duplicate; it is already in this object"
-                self.problems.at(Where(self.source.name, self.number, column), path, message)
-            seen.add(name)
-            if item is not None:
-                entries[name] = (self.number, column, self.node(item, path, depth))
-        return entries
+    def _entry(self, parent: Node, name: str, value: Any, key: str, depth: int) -> None:
+        column = self._find(name)
+        item = self.node(value, key, depth)
+        if name in parent.entries:
+            place = Where(self.source.name, self.number, column)
+            self.problems.at(place, key, f"the key {quoted(name)} is a duplicate; it is already in this object")
+        if value is not None:
+            parent.entries[name] = (self.number, column, item)
 
     def _find(self, name: str) -> int:
         """The column of the next key of this name; the place that is reached is then that of its value."""
         text = json.dumps(name)
-        start = self.line.find(text, self.at) if self.found else -1
+        start = self.line.find(text, self.at)
         while start >= 0 and not (colon := _COLON.match(self.line, start + len(text))):
             start = self.line.find(text, start + 1)
-        self.found = start >= 0  # a key that is spelled with needless escapes: the search ends, for its cost
-        if self.found and colon:
+        if start < 0 or not colon:  # spelled with needless escapes: the rest of the line is told at its end
+            start = self.at = len(self.line)
+        else:
             self.at = colon.end()
-        return (start if self.found else self.at) + 1
+        return start + 1

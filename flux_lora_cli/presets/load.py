@@ -11,7 +11,7 @@ from flux_lora_cli.presets.expand import job_count, multiplication, number, sums
 from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.jobs import Expander, Made, origins
 from flux_lora_cli.presets.nodes import Note, Problem, Problems, Source
-from flux_lora_cli.presets.notes import note_equal_jobs, note_list
+from flux_lora_cli.presets.notes import note_list, note_requests
 from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader, matching, select
 from flux_lora_cli.presets.sources import Files
 from flux_lora_cli.presets.spec import Spec
@@ -83,9 +83,10 @@ class Loader(Reader):
             made = [one for preset in presets for one in self._expand(preset, preset.wanted, problems)]
         jobs = [one.job for one in made]
         if not problems:
-            note_equal_jobs(jobs, self._table, problems)
+            note_requests(jobs, self._table, problems)
         self._raise_problems(len(presets))
         skipped = [] if options.inspect else self._skipped(presets)
+        infos = tuple(map(_info, presets))
         given = {preset.source.name: preset.source.sha256 for preset in presets}
         read = {name: digest for preset in presets for name, digest in preset.read.items()}
         return Loaded(
@@ -94,9 +95,9 @@ class Loader(Reader):
             tuple(preset.name for preset in presets),
             total,
             multiplication(specs),
-            tuple(sums(specs)),
+            tuple(line for info in infos for line in info.sums),
             matching(skipped, options),
-            tuple(map(_info, presets)),
+            infos,
             problems.notes(),
             {id(one.job): one for one in made},
             {name: self.option(name) for name in self.values},

@@ -155,8 +155,8 @@ def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, pro
         problems.note(node.where, "lora-twice", f"the LoRA {quoted(twice)} is twice in this job")
 
 
-def note_equal_jobs(jobs: Sequence[Job], table: Callable[[str], Model], problems: Problems) -> None:
-    """Tell duplicates, and jobs whose final requests are equal under different fingerprints.
+def note_requests(jobs: Sequence[Job], table: Callable[[str], Model], problems: Problems) -> None:
+    """Tell duplicates, and jobs whose final requests are equal under different fingerprints; refuse what is no JSON.
 
     Args:
         table: finds the model of an ID.
@@ -165,8 +165,11 @@ def note_equal_jobs(jobs: Sequence[Job], table: Callable[[str], Model], problems
     requests: dict[str, list[Job]] = {}
     for job in jobs:
         body = tables[job.model].request(job.params, job.seed if job.seed is not None else -1 - job.repeat)
-        key = json.dumps([job.model, body], sort_keys=True, ensure_ascii=False, default=str)
-        requests.setdefault(key, []).append(job)
+        try:
+            key = json.dumps([job.model, body], sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+            requests.setdefault(key, []).append(job)
+        except ValueError:  # of a model without a table
+            problems.at(job.where, job.id, "a number that is not finite (inf, nan) cannot be sent")
     for group in (group for group in requests.values() if len(group) > 1):
         prints: dict[str, list[Job]] = {}
         for job in group:
