@@ -15,7 +15,7 @@ from typing import Any
 from flux_lora_cli.errors import BadAnswer, FolderError, NotFoundError, PresetError
 from flux_lora_cli.folder.files import read_regular_file, write_atomically
 from flux_lora_cli.service.envelope import money
-from flux_lora_cli.service.models import Model, Models, Version
+from flux_lora_cli.service.models import MODEL_ID, Model, Models, Version
 from flux_lora_cli.service.values import Parameter, check_value, is_number
 from flux_lora_cli.text import counted, printable
 
@@ -23,7 +23,6 @@ from flux_lora_cli.text import counted, printable
 MAX_FILE, MAX_MODELS, MAX_PARAMETERS, MAX_TEXT = 64 * 1024 * 1024, 20_000, 200, 2000
 VARIABLE = "FLUX_LORA_MODELS"
 
-_MODEL_ID = re.compile(r"(?=.{3,200}$)[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 _KEPT = ("model_id", "type", "base_price", "api_schema")
 _REREAD = "Read it anew with `flux-lora models --update`."
@@ -81,13 +80,14 @@ def _entries(document: Any) -> list[Any]:
 def _model(entry: dict[str, Any], source: str) -> Model:
     """One entry as a table. Raises what Python raises where the entry has another shape."""
     schema = next(each for each in entry["api_schema"]["api_schemas"] if "properties" in each["request_schema"])
-    if not _MODEL_ID.fullmatch(entry["model_id"]):
+    name = entry["model_id"]
+    if not MODEL_ID.fullmatch(name) or "/" not in name or len(name) > 200:
         raise ValueError("no valid model_id")
     value = entry.get("base_price")
     price = money(Decimal(repr(value)) if isinstance(value, float) else value)
     price = price if price is not None and price > 0 else None
     version: Version = "v2" if str(schema.get("api_path")).startswith("/api/v2/") else "v3"
-    return Model(entry["model_id"], version, _parameters(schema["request_schema"]), price, price is not None, source)
+    return Model(name, version, _parameters(schema["request_schema"]), price, price is not None, source)
 
 
 def _parameters(schema: dict[str, Any]) -> dict[str, Parameter]:
