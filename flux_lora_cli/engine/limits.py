@@ -191,6 +191,8 @@ class PollPlanner:
     #: Tasks that the estimate rests on, and the share of them that ended before the first poll of a new one comes:
     #: a low one, for half of all tasks end before the median.
     RECENT, EARLIER = 32, 0.1
+    #: It comes a little after that, for requests take their time: a poll just too early costs a whole gap.
+    MARGIN, MARGIN_SECONDS = 1.05, 0.1
 
     def __init__(self, floor: float = 2.0) -> None:
         self.floor = floor
@@ -198,9 +200,11 @@ class PollPlanner:
 
     def first_poll(self, submitted_at: float, now: float) -> float:
         """The time of the first poll of a task."""
+        if not self._took:
+            return max(now, submitted_at + min(self.floor, self.FIRST))
         took = sorted(self._took)
-        usual = took[int(self.EARLIER * (len(took) - 1))] if took else min(self.floor, self.FIRST)
-        return max(now, submitted_at + usual)
+        usual = took[int(self.EARLIER * (len(took) - 1))]
+        return max(now, submitted_at + self.MARGIN * usual + self.MARGIN_SECONDS)
 
     def next_poll(self, now: float, polls: int) -> float:
         """The time of the next poll of a task that is not finished ``now``, after so many polls."""
@@ -214,6 +218,6 @@ class PollPlanner:
             took_ms: what the service reports; its queue does not count in it.
         """
         longest = max(0.0, seen_at - submitted_at)
-        shortest = 0.0 if polled_before_at is None else polled_before_at - submitted_at
-        reported = took_ms / 1000.0 if took_ms is not None and took_ms > 0 else (shortest + longest) / 2
+        shortest = 0.8 * longest if polled_before_at is None else polled_before_at - submitted_at
+        reported = took_ms / 1000.0 if took_ms is not None else 0.0
         self._took.append(min(longest, max(shortest, reported)))
