@@ -15,7 +15,7 @@ from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from flux_lora_cli.errors import DiskFull, FolderBusy, FolderError, FolderMoved
+from flux_lora_cli.errors import DiskFull, FolderBusy, FolderError, FolderMoved, LedgerNewer
 from flux_lora_cli.text import printable
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -224,6 +224,14 @@ def moved(folder: Path) -> FolderMoved:
         f"the folder {printable(str(folder))} was moved, deleted, replaced or unmounted while it was in use",
         "Put it back where it was, then run the same command again. If its ledger is lost, collect the paid tasks with"
         " `flux-lora wait`: a run in a new folder would pay for them again.",
+    )
+
+
+def newer(path: Path, version: int, ours: int) -> LedgerNewer:
+    """The error for a ledger or manifest of a version that this program does not read."""
+    return LedgerNewer(
+        f"{printable(str(path))} was written by a later flux-lora (format {version}, this one reads {ours})",
+        "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
     )
 
 

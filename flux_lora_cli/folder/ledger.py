@@ -33,8 +33,10 @@ __all__ = ["LEDGER_NAME", "Ledger", "Row"]
 _OPEN_ATTEMPTS, _SAVE_ATTEMPTS = 2, 5
 _CHUNK = 256
 _SELECT = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - constants, here and below
-_UPSERT = f"""INSERT INTO jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+_UPSERT = f"""INSERT INTO jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
 {", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])}"""  # noqa: S608
+_TASK_IDS = """SELECT task_id FROM jobs
+UNION SELECT json_extract(value, '$.task_id') FROM jobs, json_each(entry, '$.history')"""
 _FORGET = """DELETE FROM jobs WHERE n IN (SELECT n FROM jobs
 WHERE (tally LIKE 'completed %' OR tally LIKE 'failed %' OR tally LIKE 'skipped %')
 AND coalesce(json_extract(entry, '$.submitted_at'), '') < ? ORDER BY n LIMIT ?)"""
@@ -120,8 +122,7 @@ class Ledger:
 
     def task_ids(self) -> set[str]:
         """Every task that it has claimed, those of earlier attempts too."""
-        rows = self._all("SELECT task_id, past_tasks FROM jobs")
-        return {task for task_id, past in rows for task in (task_id, *past.split()) if task is not None}
+        return {task for (task,) in self._all(_TASK_IDS) if task is not None}
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """The tally and the manifest's entry of every record, in order, a few at a time. Raises LedgerDamaged."""
@@ -157,8 +158,7 @@ class Ledger:
 
     def row(self, record: JobRecord) -> Row:
         """The record as it is now; touches no file."""
-        past_tasks = " ".join(past.task_id for past in record.history if past.task_id)
-        head = record.key, record.order, record.task_id, past_tasks, tally(record)
+        head = record.key, record.order, record.task_id, tally(record)
         bodies = entry(record), private(record)
         return Row(*head, checksum(*head, *bodies), *bodies)
 
@@ -273,7 +273,7 @@ class Ledger:
         return (Row(*row) for row in self._chunks(f"{_SELECT} WHERE n IN", numbers))
 
     def _verify(self, row: Row) -> None:
-        if row.checksum != checksum(*row[:5], row.entry, row.private):
+        if row.checksum != checksum(*row[:4], row.entry, row.private):
             raise damaged(self.path, "a row does not match its checksum")
 
     def _record(self, row: Row) -> JobRecord:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from flux_lora_cli.errors import DiskFull, FluxLoraError, FolderError, LedgerDamaged, LedgerNewer
+from flux_lora_cli.errors import DiskFull, FluxLoraError, FolderError, LedgerDamaged
 from flux_lora_cli.folder import files
 from flux_lora_cli.text import printable
 
@@ -32,7 +32,6 @@ JOBS = """CREATE TABLE jobs (
   key TEXT NOT NULL UNIQUE,
   position INTEGER NOT NULL,
   task_id TEXT,
-  past_tasks TEXT NOT NULL,
   tally TEXT NOT NULL,
   checksum INTEGER NOT NULL,
   entry TEXT NOT NULL,
@@ -55,7 +54,6 @@ class Row(NamedTuple):
     key: str
     position: int
     task_id: str | None
-    past_tasks: str
     tally: str
     checksum: int
     entry: str
@@ -229,11 +227,7 @@ def _check(path: Path, database: sqlite3.Connection) -> None:
     ((application,),) = database.execute("PRAGMA application_id").fetchall()
     ((version,),) = database.execute("PRAGMA user_version").fetchall()
     if application == APPLICATION_ID and version > VERSION:
-        raise LedgerNewer(
-            f"the ledger {printable(str(path))} was written by a later flux-lora (format {version}, this one reads"
-            f" {VERSION})",
-            "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
-        )
+        raise files.newer(path, version, VERSION)
     if application != APPLICATION_ID or version != VERSION:
         raise damaged(path, "it is a database, but not a ledger")
     found = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 10").fetchall()

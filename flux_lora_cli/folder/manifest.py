@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.errors import LedgerNewer, ManifestDamaged, NotFoundError
+from flux_lora_cli.errors import ManifestDamaged, NotFoundError
 from flux_lora_cli.folder import files
 from flux_lora_cli.folder.entries import (
     FLAG,
@@ -249,10 +249,7 @@ def _entries(lines: Iterator[bytes]) -> Iterator[Any]:
 def _head(path: Path, document: dict[str, Any]) -> Manifest:
     version = document.get("version")
     if isinstance(version, int) and version > VERSION:
-        raise LedgerNewer(
-            f"{printable(str(path))} was written by a later flux-lora (version {version}, this one reads {VERSION})",
-            "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
-        )
+        raise files.newer(path, version, VERSION)
     if version != VERSION:
         raise EntryError("it has no version")
     return Manifest(**read_fields(_HEAD, document, "manifest"))
