@@ -87,7 +87,7 @@ def lock(name: str, patience: float = 10.0) -> Iterator[None]:
     folder = state_dir()
     with _naming_the_variable():
         files.make_folders(folder, 0o700)
-    with files.locked(folder / f".{_file_name(name)}.lock", patience):
+    with files.locked(folder / f".{name}.lock", patience):
         yield
 
 
@@ -109,7 +109,7 @@ def remember_folder(path: Path) -> None:
 def read_note(name: str) -> Any:
     """What ``write_note`` kept; None where there is nothing of use. Its content may come from anywhere."""
     try:
-        return json.loads(files.read_regular_file(state_dir() / f"{_file_name(name)}.json", _MAX_NOTE))
+        return json.loads(files.read_regular_file(state_dir() / f"{name}.json", _MAX_NOTE))
     except (OSError, ValueError, RecursionError, FolderError):
         return None
 
@@ -119,8 +119,4 @@ def write_note(name: str, data: object) -> None:
     with suppress(OSError, FolderError):
         folder = state_dir()
         files.make_folders(folder, 0o700)
-        files.write_atomically(folder / f"{_file_name(name)}.json", json.dumps(data).encode())
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:100] or "note"
+        files.write_atomically(folder / f"{name}.json", json.dumps(data).encode())
