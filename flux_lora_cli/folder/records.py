@@ -214,10 +214,10 @@ def join(kept: JobRecord, other: JobRecord) -> JobRecord:
 def is_better(other: JobRecord, kept: JobRecord) -> bool:
     """Whether ``other`` is a later state of the job than ``kept``, or a better result of another submission."""
     theirs, ours = _present(other), _present(kept)
-    if theirs is None:
-        return False
     if _in(theirs, kept.history) or _in(ours, other.history):
         return _in(ours, other.history)
+    if theirs is None:
+        return False
     order = _PROGRESS if _in(theirs, [ours]) else _WORTH
     worth = [
         (order.index(record.state), sum(output.file is not None for output in record.outputs))

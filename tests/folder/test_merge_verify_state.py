@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,7 +15,7 @@ from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
 from flux_lora_cli.folder.merge import merge_folders
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, join
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, join
 from flux_lora_cli.folder.verify import Finding, verify_folder
 from tests.folder.samples import SERVICE, completed, make_folder, planned, png, python, reopened, submitted
 
@@ -101,8 +102,6 @@ def test_what_cannot_be_merged(tmp_path: Path) -> None:
 
 
 def test_input_images_come_along(tmp_path: Path) -> None:
-    import hashlib
-
     name = f"inputs/{hashlib.sha256(png(5)).hexdigest()}.png"
     one = make_folder(tmp_path / "1", [completed(1, input={"image": name, "images": [name, "https://h/x.png"]})])
     (one / "inputs").mkdir()
@@ -112,6 +111,7 @@ def test_input_images_come_along(tmp_path: Path) -> None:
 
 
 PRICE = Decimal("0.015")
+OLD = PastTask("t1", "failed: x", PRICE)
 UNSAID = submitted(1, state=State.UNKNOWN, task_id=None, intent_at="x")
 
 
@@ -125,6 +125,9 @@ UNSAID = submitted(1, state=State.UNKNOWN, task_id=None, intent_at="x")
         (submitted(1, state=State.FAILED), UNSAID, State.UNKNOWN, "0.03"),
         (completed(1), completed(1, task_id="b"), State.COMPLETED, "0.03"),
         (completed(1, price=None), completed(1), State.COMPLETED, "0.015"),
+        (submitted(1, state=State.FAILED), submitted(1, task_id="b", history=(OLD,)), State.SUBMITTED, "0.03"),
+        (submitted(1), submitted(1, state=State.FAILED, task_id="b", history=(OLD,)), State.FAILED, "0.03"),
+        (completed(1), planned(1, attempts=1, price=Decimal(0), history=(OLD,)), State.PLANNED, "0.015"),
         (submitted(1, state=State.FAILED, refunded=PRICE), completed(1, task_id="b"), State.COMPLETED, "0.015"),
     ],
 )  # fmt: skip
