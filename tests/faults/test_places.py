@@ -118,15 +118,6 @@ def test_a_umask(anybody: Stage, mask: str) -> None:
         assert (anybody.out / "manifest.json").stat().st_mode & 0o077 == 0
 
 
-def test_a_file_system_without_shared_memory(stage: Stage) -> None:
-    """9p, some FUSE, SMB and NFS mounts: a map of shared memory is refused."""
-    strace = require_tool("strace")
-    inject = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=mmap", "-e", "inject=mmap:error=ENODEV:when=1+",
-              "-P", str(stage.out / "ledger.sqlite3"), "-P", str(stage.out / "ledger.sqlite3-shm")]  # fmt: skip
-    done = run_plainly(stage, f"batch jobs.jsonl -o {stage.out}", before=[strace, *inject])
-    assert (done.returncode, stage.fake.charged) == (0, 1), done.stderr
-
-
 def device(path: Path, minor: int) -> Path:
     """A device node of the test's own, of memory's kinds (3: null, 5: zero).
 
@@ -224,64 +215,6 @@ def test_what_may_not_be_read_is_refused(anybody: Stage, name: str) -> None:
     path.touch(0o000)
     done = run_plainly(anybody, command, before=NOBODY)
     assert (done.returncode in (7, 10), anybody.fake.charged) == (True, 0), done.stderr
-
-
-def test_presets_by_process_substitution_and_pipes(stage: Stage) -> None:
-    done = subprocess.run(
-        ["bash", "-c", f"{shlex.join(PROGRAM)} batch <(echo 'jobs: [{{prompt: a cat}}]') -o out"],
-        capture_output=True,
-        text=True,
-        timeout=40,
-        cwd=stage.folder,
-        env=stage.environment(None, None),
-    )
-    assert (done.returncode, stage.fake.charged) == (0, 1), done.stderr
-
-
-@pytest.mark.parametrize("target", ["device", "fifo", "link", "descriptor"])
-def test_a_report_is_written_into_what_is_there(stage: Stage, target: str) -> None:
-    path, real = stage.folder / "report", stage.folder / "real.xml"
-    match target:
-        case "device":
-            device(path, 3)
-        case "fifo":
-            os.mkfifo(path)
-        case "link":
-            real.write_text("old")
-            path.symlink_to(real.name)
-    where = "/dev/fd/2" if target == "descriptor" else path
-    reader = subprocess.Popen(["cat", path], stdout=subprocess.PIPE) if target == "fifo" else None
-    done = run_plainly(stage, f"{BATCH} --junit {where}")
-    assert done.returncode == 0, done.stderr
-    match target:
-        case "device":
-            assert path.is_char_device()
-        case "fifo":
-            assert reader is not None
-            assert b"<testsuite" in reader.communicate(timeout=10)[0]
-            assert path.is_fifo()
-        case "link":
-            assert path.is_symlink()
-            assert "<testsuite" in real.read_text()
-        case "descriptor":
-            assert "<testsuite" in done.stderr
-
-
-def test_paths_that_are_no_unicode_are_printed_byte_for_byte(stage: Stage) -> None:
-    folder = os.fsencode(stage.folder) + b"/caf\xe9"
-    os.mkdir(folder)
-    with open(folder + b"/p\xff.txt", "w") as file:
-        file.write("a cat\n")
-    done = subprocess.run(
-        [*PROGRAM, "batch", b"caf\xe9/p\xff.txt", "-o", b"caf\xe9/out"],
-        capture_output=True,
-        timeout=40,
-        cwd=stage.folder,
-        env=stage.environment(None, None),
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(b"caf\xe9/out/")
-    assert os.path.exists(os.fsencode(stage.folder) + b"/" + done.stdout.strip())
 
 
 def test_cjk_prompts_get_names_of_their_own(stage: Stage) -> None:

@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 from contextlib import suppress
-from itertools import cycle
 from pathlib import Path
 from urllib.parse import quote
 
@@ -168,36 +167,6 @@ def test_a_key_inside_the_base_url_is_not_printed(stage: Stage) -> None:
         assert SECRET not in ended.out + ended.err
 
 
-KEY_FILES = {
-    "plain": (f"{KEY}\n", True),
-    "crlf": (f"{KEY}\r\n", True),
-    "bom": (f"\ufeff{KEY}\n", True),
-    "quotes": (f'"{KEY}"\n', False),
-    "dotenv": (f"WAVESPEED_API_KEY={KEY}\n", False),
-    "export": (f"export WAVESPEED_API_KEY={KEY}\n", False),
-    "bearer": (f"Bearer {KEY}\n", False),
-    "two lines": (f"{KEY}\nanother\n", False),
-    "empty": ("\n", False),
-    "letters": ("wsk-ключ\n", False),
-}
-
-
-@pytest.mark.parametrize("form", KEY_FILES)
-def test_a_key_file_is_sent_as_a_key_or_refused_with_the_reason(stage: Stage, form: str) -> None:
-    text, good = KEY_FILES[form]
-    (stage.folder / "elsewhere").mkdir()
-    path = stage.folder.parent / f"{stage.folder.name}.key"
-    path.write_text(text, encoding="utf-8", newline="")
-    path.chmod(0o600)
-    ended = stage.run(f"batch jobs.jsonl -o out --api-key-file {path}", env={"WAVESPEED_API_KEY": None})
-    sent = {request.headers.get("authorization") for request in stage.fake.log if request.endpoint != "image"}
-    if good:
-        assert (ended.code, sent) == (0, {f"Bearer {KEY}"}), ended.err
-    else:
-        assert (ended.code in (2, 4), sent) == (True, set()), ended.err
-        assert path.name in ended.err
-
-
 @pytest.mark.parametrize("name", [".git/config", ".env", "sub/.secret/list.txt", "../outside.txt"])
 def test_names_with_a_dot_are_out_of_a_presets_reach(stage: Stage, name: str) -> None:
     """A stranger's pull request must not send the token of the CI service anywhere."""
@@ -233,8 +202,6 @@ def serve_proxy(answer: bytes, seen: list[bytes]) -> str:
 
 REFUSALS = {
     "407": b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
-    "403": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-    "502": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
     "nonsense": b"SSH-2.0-OpenSSH_9\r\n",
 }
 
@@ -250,38 +217,3 @@ def test_a_proxy_that_refuses_is_named_with_its_variable(stage: Stage, refusal: 
     assert seen
     assert all(request.startswith(b"CONNECT api.example:443") for request in seen)
     assert not any(form in request for request in seen for form in key_forms())
-
-
-BAD_PROXIES = {
-    "socks": "socks5://127.0.0.1:9",
-    "gnome": "socks://127.0.0.1:9/",
-    "nobody": f"http://user:{SECRET}@127.0.0.1:9",
-    "port": f"http://user:{SECRET}@127.0.0.1:99999",
-    "quotes": '"http://127.0.0.1:9"',
-    "word": "DIRECT",
-    "no scheme": "127.0.0.1:9",
-    "at and hash": f"http://user:a@b#{SECRET}@127.0.0.1:9",
-}
-
-
-@pytest.mark.parametrize(("proxy", "variable"), [*zip(BAD_PROXIES, cycle(["HTTPS_PROXY", "all_proxy"]), strict=False)])
-def test_a_proxy_that_is_none_is_named_with_its_variable(stage: Stage, proxy: str, variable: str) -> None:
-    ended = stage.run(
-        "batch jobs.jsonl -o out --price 0.01 --allow-custom-host",
-        base_url="https://api.example",
-        env={variable: BAD_PROXIES[proxy]},
-    )
-    assert ended.code in (2, 5), ended.err
-    assert variable.lower() in ended.err.lower()
-    assert SECRET not in ended.out + ended.err
-    assert ended.seconds < 20
-
-
-def test_a_plain_http_proxy_carries_a_plain_service(stage: Stage) -> None:
-    """The service on a name that only the proxy knows; the fake itself is the proxy."""
-    env = {"HTTP_PROXY": stage.fake.base_url, "NO_PROXY": ""}
-    stage.fake.base_url = "http://api.example"
-    ended = stage.run(
-        "batch jobs.jsonl -o out --allow-custom-host --no-download", base_url="http://api.example", env=env
-    )
-    assert ended.code in (0, 2), ended.err  # a key over plain http may be refused; a crash may not be

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +14,6 @@ import pytest
 from tests.money.conftest import BATCH, MakeStage, unhurried
 from tests.support import truth
 from tests.support.fake import Exchange
-from tests.support.forks import FAST
 
 
 def ended_by(process: subprocess.Popen[str], *numbers: int, pause: float = 0.0) -> tuple[float, str]:
@@ -143,40 +141,3 @@ def test_a_signal_as_early_as_it_can_come(stages: MakeStage, milliseconds: int) 
     assert "Traceback" not in err
     assert process.returncode in (0, 130, -signal.SIGINT), err
     stage.finish(2)
-
-
-def test_a_reader_that_leaves_ends_the_run_quietly(stages: MakeStage) -> None:
-    stage = stages(12, service_time=0.1)
-    line = shlex.join([sys.executable, str(FAST), "4", *BATCH.split(), "--concurrency", "2"])
-    done = subprocess.run(
-        ["bash", "-c", f"{line} | head -1; exit ${{PIPESTATUS[0]}}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=stage.folder,
-        env=stage.environment(None, None),
-    )
-    assert done.returncode == 141, done.stderr
-    assert len(done.stdout.splitlines()) == 1
-    assert "Traceback" not in done.stderr
-    assert "Broken" not in done.stderr
-    assert stage.fake.charged < 12
-    stage.finish(12)
-
-
-@pytest.mark.parametrize("where", ["full", "closed"])
-def test_a_standard_error_that_cannot_be_written_changes_nothing(stages: MakeStage, where: str) -> None:
-    stage = stages(2)
-    redirection = "2>/dev/full" if where == "full" else "2>&-"
-    line = shlex.join([sys.executable, str(FAST), "20", *BATCH.split()])
-    done = subprocess.run(
-        ["bash", "-c", f"{line} {redirection}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=stage.folder,
-        env=stage.environment(None, None),
-    )
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 2
-    stage.all_done(2)

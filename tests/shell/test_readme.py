@@ -108,11 +108,6 @@ def test_the_presets_that_are_shown_are_valid(cli: Cli, tmp_path: Path, page: Pa
         assert done.code == 0, done.err + done.out
 
 
-def test_the_shipped_presets_are_valid(cli: Cli) -> None:
-    done = cli("preset", "check", "--strict", *sorted((ROOT / "presets").glob("*.yaml")))
-    assert done.code == 0, done.err + done.out
-
-
 def test_the_first_example_of_the_language_counts_right(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(yaml_blocks(LANGUAGE)[0], "utf-8")
     ids = [event["data"]["id"] for event in cli("preset", "show", "p.yaml", "--json").events if "data" in event]
@@ -162,17 +157,3 @@ def test_the_examples_of_each_help_text(request: pytest.FixtureRequest, name: st
             script = script.replace(_TASK, task)
         done = run(script, place, env)
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-
-
-@pytest.mark.parametrize("columns", [80, 120])
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_fits_its_screen(name: str, columns: int) -> None:
-    text = help_of(*name.split(), columns=columns)
-    assert max(map(len, text.splitlines())) <= columns
-    assert "…" not in text
-
-
-def test_the_manual_of_exit_codes(cli: Cli) -> None:
-    told = cli("help", "exit-codes").out
-    for code, _ in table("exit codes"):
-        assert re.search(rf"^\s*{code}\s", told, re.M)
