@@ -6,7 +6,18 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flux_lora_cli.presets.language import LORA, MERGED, Either, Fields, Listed, Named, Shape, Text, Value
+from flux_lora_cli.presets.language import (
+    LORA,
+    MERGED,
+    NOT_IN_PRESETS,
+    Either,
+    Fields,
+    Listed,
+    Named,
+    Shape,
+    Text,
+    Value,
+)
 from flux_lora_cli.presets.nodes import Node, Problems
 from flux_lora_cli.service.models import Model, Parameter, check_value, unknown_key
 from flux_lora_cli.service.values import check_lora, typed
@@ -15,18 +26,6 @@ from flux_lora_cli.text import mask_secrets, nearest, quoted
 #: What stands for a value that is refused.
 BAD: Any = object()
 
-#: What a preset may not decide, for it may come from a stranger; and who decides instead.
-_NOT_IN_PRESETS = {
-    **dict.fromkeys(("base_url", "host", "url", "service", "endpoint", "api_url"), "--base-url"),
-    **dict.fromkeys(("api_key", "key", "token", "api_key_file", "authorization"), "WAVESPEED_API_KEY"),
-    **dict.fromkeys(("output", "output_dir", "folder", "out", "dir"), "--output"),
-    **dict.fromkeys(("filename", "filename_template"), "--filename"),
-    **dict.fromkeys(("max_cost", "budget"), "--max-cost"),
-    **{name.strip("-").replace("-", "_"): name for name in (
-        "--max-jobs", "--price", "--rate", "--concurrency", "--timeout", "--task-timeout", "--poll-interval",
-        "--allow-path", "--allow-custom-host", "--api-version",
-    )},
-}  # fmt: skip
 _IMAGE = Parameter("images", "image")
 
 
@@ -224,7 +223,7 @@ class Checker:
         """Why a key is refused, with the nearest right one, or who decides what it means."""
         if name in shape.elsewhere:
             return shape.elsewhere[name]
-        option = _NOT_IN_PRESETS.get(name.lower().replace("-", "_"))
+        option = NOT_IN_PRESETS.get(name.lower().replace("-", "_"))
         if option:
             return f"a preset cannot set this: it may come from a stranger; use {option}"
         if shape.request:

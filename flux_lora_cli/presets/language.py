@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,19 @@ JOB_KEYS = (
     "id", "stack", "vars", "matrix", "zip", "repeat", "sample", "sample_seed", "skip", "prompts_file",
 )  # fmt: skip
 
+#: What a preset may not decide, for it may come from a stranger; and who decides instead.
+NOT_IN_PRESETS = {
+    **dict.fromkeys(("base_url", "host", "url", "service", "endpoint", "api_url"), "--base-url"),
+    **dict.fromkeys(("api_key", "key", "token", "api_key_file", "authorization"), "WAVESPEED_API_KEY"),
+    **dict.fromkeys(("output", "output_dir", "folder", "out", "dir"), "--output"),
+    **dict.fromkeys(("filename", "filename_template"), "--filename"),
+    **dict.fromkeys(("max_cost", "budget"), "--max-cost"),
+    **{name.strip("-").replace("-", "_"): name for name in (
+        "--max-jobs", "--price", "--rate", "--concurrency", "--timeout", "--task-timeout", "--poll-interval",
+        "--allow-path", "--allow-custom-host", "--api-version",
+    )},
+}  # fmt: skip
+
 #: Values of one list in matrix, zip or vars.
 MAX_AXIS = 100_000
 #: Of one job; more is a slip of the keyboard, not a plan.
@@ -34,9 +47,13 @@ def _any_case(words: str) -> str:
     return re.sub("[a-z]", lambda match: f"[{match[0].upper()}{match[0]}]", words)
 
 
-#: Files that are opened as presets, and as text files that hold prompts; nothing else is.
-PRESET_FILE = r"[\s\S]*\.([Yy][Aa]?[Mm][Ll]|json)"
-PROMPTS_FILE = r"[\s\S]*\.([Tt][Xx][Tt]|text|md|prompts?)"
+def _named(ends: Iterable[str]) -> str:
+    return r"[\s\S]*\.(" + _any_case("|".join(ends)) + ")"
+
+
+#: How the names of files end that are opened as presets, and as text files that hold prompts; nothing else is.
+FILE_ENDS = {"preset": ("yaml", "yml", "json"), "text": ("txt", "text", "md", "prompt", "prompts")}
+PRESET_FILE = _named(FILE_ENDS["preset"])
 # IDs of jobs: nothing that a shell, a glob or a path takes for its own.
 _JOB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
 # As ``service.values`` has them, which words why a path is refused: ``owner/name``, as on Hugging Face, or a file of
@@ -184,7 +201,7 @@ _JOB = {
     "sample_seed": _whole("sample_seed", "Decides which are drawn.", 0, MAX_SAMPLE_SEED, 0),
     "skip": Value(row=Parameter("skip", "boolean", False), doc="Leave this job out."),
     "prompts_file": Text(
-        doc="A text file of prompts, one per line.", pattern=PROMPTS_FILE,
+        doc="A text file of prompts, one per line.", pattern=_named(FILE_ENDS["text"]),
         what="a text file (.txt) with one prompt per line; a table (.csv, .jsonl) is given to `batch` itself",
     ),
 }  # fmt: skip

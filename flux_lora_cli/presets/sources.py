@@ -20,6 +20,7 @@ from pathlib import Path
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.folder.files import open_regular, read_regular_file
 from flux_lora_cli.presets.job import LocalImage
+from flux_lora_cli.presets.language import FILE_ENDS
 from flux_lora_cli.presets.lists import decode, no_controls
 from flux_lora_cli.presets.nodes import Problem, Problems, Source
 from flux_lora_cli.text import nearest
@@ -38,7 +39,6 @@ _IMAGES = (
     (re.compile(rb"\xff\xd8\xff"), ("image/jpeg", "jpg")),
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ("image/webp", "webp")),
 )
-_KINDS = {"text": (".txt", ".text", ".md", ".prompt", ".prompts"), "preset": (".yaml", ".yml", ".json")}
 
 
 class Refused(Exception):
@@ -113,8 +113,9 @@ class Files:
     def beside(self, path: str, source: Source, kind: str) -> tuple[Source, bytes]:
         """A file that ``source`` names; ``kind`` is "text" or "preset". Raises Refused."""
         real = self._confined(path, source)
-        if not real.lower().endswith(_KINDS[kind]):
-            raise Refused(f"is not a {kind} file; allowed: {', '.join(_KINDS[kind])}")
+        ends = tuple(f".{end}" for end in FILE_ENDS[kind])
+        if not real.lower().endswith(ends):
+            raise Refused(f"is not a {kind} file; allowed: {', '.join(ends)}")
         if real not in self._read:
             try:
                 data = read_regular_file(real, MAX_SOURCE)

@@ -199,11 +199,3 @@ def test_an_allowed_folder_that_is_not_there(studio) -> None:
     studio.allow = [studio.folder / "gone"]
     with pytest.raises(NotFoundError, match="gone: no such folder"):
         studio.load("jobs:\n- prompt: a\n")
-
-
-def test_files_over_the_limit_are_refused(studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flux_lora_cli.presets import sources
-
-    monkeypatch.setattr(sources, "MAX_SOURCE", 100)
-    with pytest.raises(PresetError, match="larger than 100 bytes"):
-        studio.load("# " + "x" * 200)
