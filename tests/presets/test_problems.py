@@ -130,9 +130,17 @@ def test_a_model_without_a_table_is_checked_loosely_when_asked(studio) -> None:
     assert studio.problems(text)
 
 
-def test_a_version_without_a_table_is_wrong_usage(studio) -> None:
-    with pytest.raises(UsageError, match="API v2"):
-        studio.load("model: flux-schnell-lora\njobs:\n- prompt: a\n", api_version="v2")
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("flux-schnell-lora", {"api_version": "v2"}, "API v2"),
+        ("flux-dev-lora", {"overrides": {"num_inference_steps": 99}}, "--steps"),
+        ("flux-dev-lora", {"set_overrides": {"sed": 1}}, "--set sed"),
+    ],
+)
+def test_what_the_command_line_asks_and_the_model_lacks_is_wrong_usage(studio, model, options, words) -> None:
+    with pytest.raises(UsageError, match=words):
+        studio.load(f"model: {model}\njobs:\n- prompt: a\n", **options)
 
 
 def test_places_survive_extends(studio) -> None:
@@ -141,11 +149,22 @@ def test_places_survive_extends(studio) -> None:
     assert [line.split(": ")[0] for line in found] == ["base/house.yaml:3:15", "base/house.yaml:6:11", "p.yaml:4:13"]
 
 
+def test_what_a_later_file_replaces_is_checked_where_no_file_may_have_it(studio) -> None:
+    studio.write("base.yaml", "version: 2\ndefaults: 1\n")
+    found = studio.problems("version: 1\nextends: base.yaml\ndefaults: {}\njobs: [{prompt: a}]\n")
+    assert [line.split(": ")[0] for line in found] == ["base.yaml:1:10", "base.yaml:2:11"]
+
+
+def test_a_long_chain_of_presets_is_refused(studio) -> None:
+    for number in range(25):
+        studio.write(f"{number}.yaml", f"extends: {number + 1}.yaml\njobs: [{{prompt: a}}]\n")
+    (found,) = studio.problems("extends: 0.yaml")
+    assert "more than 20 levels or 100 files" in found
+
+
 def test_several_files_report_together(studio) -> None:
-    one, two = (
-        studio.write("one.yaml", "jobs:\n- prompt: 1\n"),
-        studio.write("two.yaml", "jobs:\n- prompt: a\n  seed: x\n"),
-    )
+    one = studio.write("one.yaml", "jobs:\n- prompt: 1\n")
+    two = studio.write("two.yaml", "jobs:\n- prompt: a\n  seed: x\n")
     with pytest.raises(PresetError) as caught:
         load_presets(one, two)
     assert len(caught.value.problems) == 2
@@ -193,12 +212,6 @@ def test_control_characters_and_secrets_in_problems_are_hidden(studio) -> None:
     found = studio.problems('jobs:\n- prompt: a\n  "x\\e[31m\\n::error::": 1\n  seed: https://u:pass@h/?token=hush\n')
     assert len(found) == 2 and not any(c in "".join(found) for c in "\x1b\n")
     assert "hush" not in "".join(found) and "pass" not in "".join(found)
-
-
-def test_an_override_out_of_range_is_wrong_usage(studio) -> None:
-    for options in ({"overrides": {"num_inference_steps": 99}}, {"set_overrides": {"sed": 1}}):
-        with pytest.raises(UsageError, match=r"--steps|--set sed"):
-            studio.load("jobs:\n- prompt: a\n", **options)
 
 
 def test_all_problems_of_one_prompt_and_of_what_it_uses_come_at_once(studio) -> None:

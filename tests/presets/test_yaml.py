@@ -18,12 +18,12 @@ SCALARS: list[tuple[str, Any]] = [
     ("12:30", "12:30"), ("1:2:3", "1:2:3"), ("2024-01-01", "2024-01-01"),
     ("2024-01-01T10:00:00Z", "2024-01-01T10:00:00Z"),
     ("010", 10), ("-010", -10), ("0o10", 8), ("0x10", 16), ("0xfF", 255), ("0b11", "0b11"), ("1_0", "1_0"), ("+1", 1),
-    ("1e1", 10.0), ("1.5e-3", 0.0015), (".5", 0.5), ("5.", 5.0), ("1.", 1.0), ("1e", "1e"), ("e1", "e1"), ("-", None),
+    ("1e1", 10.0), ("1.5e-3", 0.0015), (".5", 0.5), ("5.", 5.0), ("1.", 1.0), ("1e", "1e"), ("e1", "e1"),
     ("1.2.3", "1.2.3"), ("1,5", "1,5"), ("٣", "٣"), ("'1'", "1"), ('"yes"', "yes"), ("!!str 1", "1"), ("! 1", "1"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "value"), [pair for pair in SCALARS if pair[0] != "-"])
+@pytest.mark.parametrize(("text", "value"), SCALARS)
 @pytest.mark.parametrize("libyaml", [True, False])
 def test_a_scalar_is_what_an_editor_takes_it_for(text: str, value: Any, libyaml: bool) -> None:
     problems = Problems()
@@ -88,19 +88,10 @@ def test_a_slip_is_told_at_its_place(studio, text: str, place: str | None, words
         assert found[0].startswith(f"p.yaml:{place}: "), found
 
 
-@pytest.mark.parametrize(
-    ("key", "text", "value"),
-    [
-        ("num_inference_steps", "28.0", 28),
-        ("num_inference_steps", "010", 10),
-        ("num_inference_steps", "1e1", 10),
-        ("guidance_scale", "3.5", 3.5),
-        ("seed", "0x10", 16),
-    ],
-)
-def test_numbers_in_every_spelling(studio, key: str, text: str, value: Any) -> None:
-    found = studio.params(JOB + f"{key}: {text}")[key]
-    assert found == value and type(found) is type(value)
+@pytest.mark.parametrize(("text", "value"), [("28.0", 28), ("010", 10), ("1e1", 10), ("0x10", 16)])
+def test_whole_numbers_in_every_spelling(studio, text: str, value: int) -> None:
+    found = studio.params(JOB + f"num_inference_steps: {text}")["num_inference_steps"]
+    assert found == value and type(found) is int
 
 
 def test_text_that_only_looks_odd_is_text(studio) -> None:
