@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from flux_lora_cli.presets.job import Where
-from flux_lora_cli.presets.nodes import MAX_LEVELS, Node, Problems, Source
-from flux_lora_cli.presets.read import resolve
+from flux_lora_cli.presets.nodes import Node, Problems, Source
+from flux_lora_cli.presets.read import MAX_LEVELS, resolve
 from flux_lora_cli.text import quoted
 
 # A cell may hold a base64 image. [csv: a limit for the whole process, 131,072 by default]

@@ -11,10 +11,6 @@ from flux_lora_cli.text import mask_secrets, printable
 
 #: Problems of one file that are kept; a generated file with one fault per line has as many as lines.
 MAX_PROBLEMS = 1_000
-#: Deeper than any preset is; the API's own nesting is six levels.
-MAX_LEVELS = 40
-#: Digits of a number that is kept exactly; the largest seed has ten.
-MAX_DIGITS = 40
 
 T = TypeVar("T")
 

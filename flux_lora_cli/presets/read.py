@@ -1,4 +1,4 @@
-"""A preset, and all that it extends, as nodes with places: YAML 1.2 (core schema, as editors read it).
+"""YAML 1.2 (core schema, as editors read it) into nodes with places.
 
 Built on the parser's events and not on ``yaml.compose``: libyaml composes by recursion in C, which a megabyte of
 ``[`` or ``- - -`` drives into the end of the stack. Depth, size and aliases are bounded while reading.
@@ -12,14 +12,12 @@ from typing import Any
 import yaml
 
 from flux_lora_cli.presets.job import Where
-from flux_lora_cli.presets.language import PRESET_FILE, SECTIONS
-from flux_lora_cli.presets.lists import decode
-from flux_lora_cli.presets.nodes import MAX_DIGITS, MAX_LEVELS, Node, Problems, Source
-from flux_lora_cli.presets.sources import Files, Refused
-from flux_lora_cli.text import quoted
+from flux_lora_cli.presets.nodes import Node, Problems, Source
 
-#: Files that one preset may pull in, all told, and how far down.
-MAX_FILES, MAX_EXTENDS = 100, 20
+#: Deeper than any preset is; the API's own nesting is six levels.
+MAX_LEVELS = 40
+#: Digits of a number that is kept exactly; the largest seed has ten.
+MAX_DIGITS = 40
 #: Values in one file. Without libyaml a value costs 25 times as much [measured], so fewer are taken.
 HAS_LIBYAML = bool(yaml.__with_libyaml__)
 MAX_VALUES = 600_000 if HAS_LIBYAML else 60_000
@@ -37,64 +35,6 @@ _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 # What follows a text that a comment cuts; a comment proper has two spaces before it, and one after.
 _CUT = re.compile(r" #| *#(?![ \n\r]|$)")
-
-
-def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
-    """The roots of a preset and of what it extends, in the order in which they apply, its own last.
-
-    Every file is read once, and its problems are noted once; those that cannot be read are left out.
-    """
-    found: list[Node] = []
-    seen: set[str] = set()
-
-    def visit(source: Source, data: bytes, chain: tuple[str, ...]) -> None:
-        identity = source.real or source.name
-        if identity in seen:
-            return
-        seen.add(identity)
-        root = _root(source, data, problems)
-        if root is None:
-            return
-        extends = root.get("extends")
-        for node in extends.items if extends is not None else ():
-            if isinstance(node.value, str) and re.fullmatch(PRESET_FILE, node.value):  # else the checker says so
-                why = follow(node, (*chain, identity))
-                if why:
-                    problems.add(node, "extends", why)
-        found.append(root)
-
-    def follow(node: Node, chain: tuple[str, ...]) -> str:
-        """Read what a file extends; why that cannot be, or ""."""
-        try:
-            base, data = files.beside(node.value, node.source, "preset")
-        except Refused as error:
-            return f"{quoted(node.value)}: {error}"
-        if base.real in chain:
-            names = [
-                real.replace("\\", "/").rpartition("/")[2] for real in (*chain[chain.index(base.real) :], base.real)
-            ]
-            return f"{quoted(node.value)}: presets that extend each other in a circle: {' → '.join(names)}"
-        if len(chain) >= MAX_EXTENDS or len(seen) >= MAX_FILES:
-            return f"more than {MAX_EXTENDS} levels or {MAX_FILES} files that extend each other"
-        visit(base, data, chain)
-        return ""
-
-    visit(source, data, ())
-    return found
-
-
-def _root(source: Source, data: bytes, problems: Problems) -> Node | None:
-    text = decode(data, source, problems)
-    root = read_yaml(text, source, problems) if text is not None else None
-    if root is None:
-        return None
-    if not isinstance(root.value, dict):
-        message = "a preset is a mapping: version, defaults, jobs, …; a list of prompts is a .txt file"
-        problems.add(root, "", message)
-        return None
-    if not any(name in root.entries for name in SECTIONS):
-        problems.add(root, "", "a preset without jobs, and with nothing for others to extend")
-    return root
 
 
 def resolve(text: str) -> Any:

@@ -16,8 +16,7 @@ from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.lists import decode, read_list, stdin_bytes
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
-from flux_lora_cli.presets.read import read_layers
-from flux_lora_cli.presets.sources import Files
+from flux_lora_cli.presets.sources import Files, read_layers
 from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import (
     DEFAULT_MODEL,

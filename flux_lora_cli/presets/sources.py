@@ -1,4 +1,4 @@
-"""The files of presets, read under confinement: a preset may come from a stranger's pull request.
+"""The files of presets, and all that they extend, read under confinement: one may come from a stranger's pull request.
 
 What a preset names must lie under the folder of the preset on the command line, links resolved; no part of its name
 begins with a dot (``.git``, ``.env``); it must be of the kind that is asked for. Nothing is ever waited for.
@@ -20,15 +20,18 @@ from pathlib import Path
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.folder.files import open_regular, read_regular_file
 from flux_lora_cli.presets.job import LocalImage
-from flux_lora_cli.presets.language import FILE_ENDS
+from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
 from flux_lora_cli.presets.lists import decode, no_controls
-from flux_lora_cli.presets.nodes import Problem, Problems, Source
-from flux_lora_cli.text import nearest
+from flux_lora_cli.presets.nodes import Node, Problem, Problems, Source
+from flux_lora_cli.presets.read import read_yaml
+from flux_lora_cli.text import nearest, quoted
 
 #: A preset of 100,000 jobs has about 10 MB.
 MAX_SOURCE = 32 * 1024 * 1024
 #: As the limit on output images.
 MAX_IMAGE = 100_000_000
+#: Files that one preset may pull in, all told, and how far down.
+MAX_FILES, MAX_EXTENDS = 100, 20
 #: Seconds for which the first byte of a pipe is waited for.
 PIPE_SECONDS = 5.0
 # Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
@@ -176,6 +179,64 @@ class Files:
             except OSError as error:
                 raise Refused(_reason(error)) from None
         return self._images[real]
+
+
+def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
+    """The roots of a preset and of what it extends, in the order in which they apply, its own last.
+
+    Every file is read once, and its problems are noted once; those that cannot be read are left out.
+    """
+    found: list[Node] = []
+    seen: set[str] = set()
+
+    def visit(source: Source, data: bytes, chain: tuple[str, ...]) -> None:
+        identity = source.real or source.name
+        if identity in seen:
+            return
+        seen.add(identity)
+        root = _root(source, data, problems)
+        if root is None:
+            return
+        extends = root.get("extends")
+        for node in extends.items if extends is not None else ():
+            if isinstance(node.value, str) and re.fullmatch(PRESET_FILE, node.value):  # else the checker says so
+                why = follow(node, (*chain, identity))
+                if why:
+                    problems.add(node, "extends", why)
+        found.append(root)
+
+    def follow(node: Node, chain: tuple[str, ...]) -> str:
+        """Read what a file extends; why that cannot be, or ""."""
+        try:
+            base, data = files.beside(node.value, node.source, "preset")
+        except Refused as error:
+            return f"{quoted(node.value)}: {error}"
+        if base.real in chain:
+            names = [
+                real.replace("\\", "/").rpartition("/")[2] for real in (*chain[chain.index(base.real) :], base.real)
+            ]
+            return f"{quoted(node.value)}: presets that extend each other in a circle: {' → '.join(names)}"
+        if len(chain) >= MAX_EXTENDS or len(seen) >= MAX_FILES:
+            return f"more than {MAX_EXTENDS} levels or {MAX_FILES} files that extend each other"
+        visit(base, data, chain)
+        return ""
+
+    visit(source, data, ())
+    return found
+
+
+def _root(source: Source, data: bytes, problems: Problems) -> Node | None:
+    text = decode(data, source, problems)
+    root = read_yaml(text, source, problems) if text is not None else None
+    if root is None:
+        return None
+    if not isinstance(root.value, dict):
+        message = "a preset is a mapping: version, defaults, jobs, …; a list of prompts is a .txt file"
+        problems.add(root, "", message)
+        return None
+    if not any(name in root.entries for name in SECTIONS):
+        problems.add(root, "", "a preset without jobs, and with nothing for others to extend")
+    return root
 
 
 def _inside(real: str, folders: Sequence[str]) -> str | None:

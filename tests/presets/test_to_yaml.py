@@ -53,7 +53,7 @@ def back(text: str, folder: Path, **options: Any) -> Job:
     return job
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(REQUESTS, st.integers(0, 9_999_999_999))
 def test_any_request_comes_back(tmp_path_factory: pytest.TempPathFactory, params: dict[str, Any], seed: int) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -63,7 +63,7 @@ def test_any_request_comes_back(tmp_path_factory: pytest.TempPathFactory, params
         assert job.fingerprint == Job("x", "p", MODEL.id, request, seed).fingerprint
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(TEXT)
 def test_a_literal_prompt_is_one_job(tmp_path_factory: pytest.TempPathFactory, prompt: str) -> None:
     text = f"jobs:\n- prompt: {yaml.safe_dump(literal(prompt), default_style=chr(34), width=10**9).strip()}\n"
