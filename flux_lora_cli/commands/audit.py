@@ -27,7 +27,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.audit import Report
+    from flux_lora_cli.engine.audit import Report, Sums
     from flux_lora_cli.engine.bill import Books, Finding
 
 EXAMPLES = """
@@ -119,18 +119,28 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
         folder = str(finding.books.path) if finding.books and finding.books.path else None
         data = {"finding": finding.kind, "folder": folder, "job": finding.job, "task": finding.task}
         console.record("finding", {**data, "message": finding.message, "charges": list(finding.charges)})
+    for (name, model, month), sums in sorted(report.totals.items()):
+        console.record("total", {"folder": name, "model": model, "month": month, **_usd(sums)})
+        if len(report.totals) > 1:
+            console.info(plain(f"{name}, {model}, {month}: {_words(sums)}"))
     if report.unread:
         entries = counted(report.unread, "entry", "entries")
         console.warn(f"{entries} of the bill could not be read, and count nowhere", "bill")
     if recorded:
         console.info(f"{counted(recorded, 'refund')} recorded")
     counts = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}
-    sums = f"{dollars(report.charged)} charged, {dollars(report.refunded)} refunded"
     sandbox = " (sandbox: no real money)" if console.summary.get("sandbox") else ""
     found = counts_text(counts, "all as it should be")
-    console.info(f"{counted(report.tasks, 'task')} checked, {sums}: {found}{sandbox}")
-    usd = {"charged_usd": decimal(report.charged), "refunded_usd": decimal(report.refunded)}
-    console.summary.update(tasks=report.tasks, **usd, refunds_recorded=recorded, **counts)
+    console.info(f"{counted(report.tasks, 'task')} checked, {_words(report)}: {found}{sandbox}")
+    console.summary.update(tasks=report.tasks, **_usd(report), refunds_recorded=recorded, **counts)
+
+
+def _usd(sums: Sums) -> dict[str, str]:
+    return {"charged_usd": decimal(sums.charged), "refunded_usd": decimal(sums.refunded)}
+
+
+def _words(sums: Sums) -> str:
+    return f"{dollars(sums.charged)} charged, {dollars(sums.refunded)} refunded"
 
 
 def _line(finding: Finding) -> str:

@@ -36,19 +36,26 @@ _RETRY = Retry(tries=4, cap=8.0)
 
 
 @dataclass
-class Report:
+class Sums:
+    """USD charged and refunded; what cannot be understood is in neither."""
+
+    charged: Decimal = ZERO
+    refunded: Decimal = ZERO
+
+
+@dataclass
+class Report(Sums):
     """What an audit found.
 
     Attributes:
-        charged, refunded: USD; what cannot be understood is in neither.
+        totals: folder, model and month (``2026-11``, UTC) → the sums of these.
         refunds: task → USD of it that were given back, as far as it was charged for.
         unread: entries of the bill that could not be understood at all.
     """
 
     tasks: int = 0
     findings: list[Finding] = field(default_factory=list)
-    charged: Decimal = ZERO
-    refunded: Decimal = ZERO
+    totals: dict[tuple[str, str, str], Sums] = field(default_factory=dict)
     refunds: dict[str, Decimal] = field(default_factory=dict)
     unread: int = 0
 
@@ -78,8 +85,8 @@ class Auditor:
         for task, items in self.by_task(copies):
             findings += judge(task, items, datetime.now(UTC) + timedelta(seconds=self._client.clock_ahead or 0.0))
             found |= bool(items)
-            report.charged += sum_of(items, task.quoted, "deduct")
-            report.refunded += sum_of(items, task.quoted, "refund")
+            for item in items:
+                self._add(task, item)
         if copies and not found:
             raise ServiceError(
                 f"the bill has no record of any of {counted(len(copies), 'task')}; nothing can be concluded",
@@ -87,6 +94,15 @@ class Auditor:
             )
         report.findings = [*findings, *self._without_task(all_books, {*claimed_tasks(service), *copies}, since)]
         return report
+
+    def _add(self, task: PaidTask, item: BillItem) -> None:
+        """Count one entry of the bill."""
+        at = item.created or task.at
+        month = f"{at.astimezone(UTC):%Y-%m}" if at is not None else "unknown"
+        key = task.books.name, item.model or task.record.model or "unknown", month
+        for sums in (self.report, self.report.totals.setdefault(key, Sums())):
+            sums.charged += sum_of([item], task.quoted, "deduct")
+            sums.refunded += sum_of([item], task.quoted, "refund")
 
     def by_task(self, copies: Mapping[str, list[PaidTask]]) -> Iterator[tuple[PaidTask, list[BillItem]]]:
         """Each task with the entries of the bill for it; of copies that which knows the price. Notes refunds."""

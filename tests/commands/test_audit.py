@@ -128,6 +128,23 @@ def test_bill_of_a_folder(
         assert done.events[-1]["charged_usd"] == "0.015"
 
 
+def test_totals_by_folder_model_and_month(run: Run, bill: Bill, out: Path) -> None:
+    def change(items: Entries) -> Entries:
+        moved = next(item for item in items if item["prediction"]["uuid"] == task_of(out, "good"))
+        moved["created_at"] = "2025-02-28T23:59:59Z"
+        return items
+
+    bill.change = change
+    done = run("audit", "out", "--json")
+    totals = [event["data"] for event in done.events if event.get("kind") == "total"]
+    assert {(each["folder"], each["model"]) for each in totals} == {("out", "wavespeed-ai/flux-dev-lora")}
+    february, now = totals
+    assert (february["month"], february["charged_usd"], february["refunded_usd"]) == ("2025-02", "0.015", "0")
+    assert (now["charged_usd"], now["refunded_usd"]) == ("0.015", "0.015")
+    assert done.events[-1]["charged_usd"] == "0.03"
+    assert "out, wavespeed-ai/flux-dev-lora, 2025-02: $0.015 charged" in done.err
+
+
 def test_refunds_are_recorded_once_and_never_beyond_the_price(run: Run, bill: Bill, out: Path) -> None:
     before = (out / "ledger.sqlite3").read_bytes()
     bill.change = drop_refunds
