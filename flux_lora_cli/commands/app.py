@@ -75,7 +75,10 @@ _HELP = {
     'image can be made again. Try it without a key: flux-lora submit --sandbox --wait "a cat"',
     "preset": "Work on presets without spending anything.",
 }
-_EPILOG = "flux-lora help COMMAND shows the options of a command, flux-lora help exit-codes the exit codes."
+_EPILOG = (
+    "flux-lora help COMMAND shows the options of a command, flux-lora help exit-codes the exit codes, and "
+    "flux-lora help agents how a program uses it safely."
+)
 _COMPLETING = "_FLUX_LORA_COMPLETE"
 _FLAG = re.compile(r"--(quiet|verbose|no-color|json)|-[qv]+|--log-file=.*", re.DOTALL)
 #: What these print comes from Typer.
@@ -141,8 +144,8 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
 def _dispatch(arguments: list[str], console: Console) -> int:
     leading, words = _split_general(arguments)
     if words[:1] == ["help"]:
-        if words[1:] == ["exit-codes"]:
-            print("\n".join(f"{code.value:>4}  {code.meaning}" for code in ExitCode))  # noqa: T201 - as help is
+        if len(words) == 2 and words[1] in _PAGES:
+            print(_PAGES[words[1]]())  # noqa: T201 - as help is
             return 0
         words = [*words[1:], "--help"]
     if _COMPLETING in os.environ or not words or words[0] in _TELLING:
@@ -244,6 +247,21 @@ def _run_whole(app: typer.Typer, words: list[str], console: Console, path: str =
         return 0
     console.info(text.getvalue().rstrip())  # type: ignore[union-attr]  # nothing was asked: wrong usage
     raise UsageError("no command was named", f"See: {path} --help")
+
+
+def _exit_codes() -> str:
+    return "\n".join(f"{code.value:>4}  {code.meaning}" for code in ExitCode)
+
+
+def _agents() -> str:
+    """The guide for programs, as a skill that agents load."""
+    from importlib.resources import files
+
+    return (files("flux_lora_cli") / "resources" / "SKILL.md").read_text("utf-8").rstrip("\n")
+
+
+#: What ``help`` shows besides commands.
+_PAGES = {"exit-codes": _exit_codes, "agents": _agents}
 
 
 def _completed_command() -> str:

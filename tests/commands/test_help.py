@@ -60,6 +60,17 @@ def test_exit_codes(run: Run) -> None:
     assert "exit-codes" in run("--help").out
 
 
+def test_the_guide_for_agents(run: Run) -> None:
+    """It says of every exit code what to do, and names no option that is not there."""
+    text = run("help", "agents").out
+    assert text.startswith("---\nname: flux-lora\n")
+    told = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", text, re.M) for code in row.split(",")}
+    assert told == {int(code) for code in ExitCode} - {12}  # that one is asked for by an option
+    options = run("batch", "--help").out
+    assert all(name in options for name in re.findall(r"--[a-z][a-z-]+", text) if name != "--help")
+    assert "agents" in run("--help").out
+
+
 def test_help_under_json_is_an_event(run: Run) -> None:
     record, summary = run("help", "wait", "--json").events
     assert (record["kind"], summary["exit_code"]) == ("help", 0)

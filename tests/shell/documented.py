@@ -19,6 +19,7 @@ from tests.support.forks import Command
 
 ROOT = Path(__file__).parents[2]
 README, LANGUAGE = ROOT / "README.md", ROOT / "presets" / "README.md"
+AGENTS = ROOT / "flux_lora_cli" / "resources" / "SKILL.md"
 RECIPES = ROOT / ".github" / "recipes"
 
 #: All commands that have a help of their own.

@@ -14,6 +14,7 @@ import pytest
 from flux_lora_cli.presets.language import JOB_KEYS
 from tests.conftest import Cli
 from tests.shell.documented import (
+    AGENTS,
     COMMANDS,
     LANGUAGE,
     README,
@@ -131,7 +132,7 @@ def test_the_readmes_scripts(place: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [README, LANGUAGE], ids=["README", "language"])
+@pytest.mark.parametrize("page", [README, LANGUAGE, AGENTS], ids=["README", "language", "agents"])
 def test_a_page_from_top_to_bottom(place: Path, page: Path) -> None:
     env = environment(place)
     for block in shell_blocks(page):
