@@ -191,8 +191,10 @@ class PollPlanner:
     #: Tasks that the estimate rests on, and the share of them that ended before the first poll of a new one comes:
     #: a low one, for half of all tasks end before the median.
     RECENT, EARLIER = 32, 0.1
-    #: It comes a little after that, for requests take their time: a poll just too early costs a whole gap.
-    MARGIN, MARGIN_SECONDS = 1.05, 0.1
+    #: It comes a little after that (this part of the time, and of the floor): a poll just too early costs a whole gap.
+    MARGIN = 0.05
+    #: A task that its first poll saw finished may have ended this much sooner.
+    SOONER = 0.92
 
     def __init__(self, floor: float = 2.0) -> None:
         self.floor = floor
@@ -204,7 +206,7 @@ class PollPlanner:
             return max(now, submitted_at + min(self.floor, self.FIRST))
         took = sorted(self._took)
         usual = took[int(self.EARLIER * (len(took) - 1))]
-        return max(now, submitted_at + self.MARGIN * usual + self.MARGIN_SECONDS)
+        return max(now, submitted_at + usual + self.MARGIN * (usual + self.floor))
 
     def next_poll(self, now: float, polls: int) -> float:
         """The time of the next poll of a task that is not finished ``now``, after so many polls."""
@@ -218,6 +220,6 @@ class PollPlanner:
             took_ms: what the service reports; its queue does not count in it.
         """
         longest = max(0.0, seen_at - submitted_at)
-        shortest = 0.8 * longest if polled_before_at is None else polled_before_at - submitted_at
+        shortest = self.SOONER * longest if polled_before_at is None else polled_before_at - submitted_at
         reported = took_ms / 1000.0 if took_ms is not None else 0.0
         self._took.append(min(longest, max(shortest, reported)))
