@@ -213,13 +213,14 @@ class PollPlanner:
         return now + max(self.floor, min(self.MAX_GAP, self.floor * self.GROWTH ** min(polls - 1, 100)))
 
     def observe(self, submitted_at: float, seen_at: float, polled_before_at: float | None, took_ms: int | None) -> None:
-        """A task was seen finished. What it took is taken rather too short: polls that come early correct it.
+        """A task was seen finished.
 
         Args:
             polled_before_at: when it was last seen unfinished; None if the first poll saw it finished.
-            took_ms: what the service reports; its queue does not count in it.
+            took_ms: what the service reports. It counts where polls do not contradict it: a queue is not in it.
         """
         longest = max(0.0, seen_at - submitted_at)
         shortest = self.SOONER * longest if polled_before_at is None else polled_before_at - submitted_at
-        reported = took_ms / 1000.0 if took_ms is not None else 0.0
-        self._took.append(min(longest, max(shortest, reported)))
+        reported = (took_ms or 0) / 1000.0
+        guess = shortest if polled_before_at is None else max(0.0, (shortest + longest) / 2)
+        self._took.append(reported if shortest <= reported <= longest else guess)
