@@ -54,7 +54,7 @@ def preset_show(
         console.record("job", masked(view.sent) | ({"why": view.places} if why else {}))
     if as_ != "table":
         for view in views:
-            console.result(_as_yaml(view.sent) if as_ == "yaml" else json_line(view.sent))
+            console.result(sent_as_yaml(view.sent) if as_ == "yaml" else json_line(view.sent))
     elif views:
         _print_jobs(views, why, console)
     for note in loaded.notes:
@@ -124,15 +124,19 @@ def _print_jobs(views: Sequence[View], why: bool, console: Console) -> None:
         print_table([["JOB", *map(str.upper, left)], *rows], console)
 
 
-def _as_yaml(sent: dict[str, Any]) -> str:
+def sent_as_yaml(sent: dict[str, Any]) -> str:
     """A job as an item of a YAML list; text that is not plain stands in double quotes, on one line."""
     import yaml
+
+    from flux_lora_cli.presets.read import resolve
 
     class Dumper(yaml.SafeDumper):
         pass
 
     def text(dumper: Any, value: str) -> Any:
-        style = None if value == printable(value) and not value.lstrip().startswith(":") else '"'
+        # Readers of YAML 1.2 take 1e5 for a number, and PyYAML, which writes 1.1, does not.
+        plain = value == printable(value) and not value.lstrip().startswith(":") and resolve(value) in (value, None)
+        style = None if plain else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -195,6 +196,16 @@ def test_a_matrix_of_scales(studio) -> None:
     assert len(loaded.jobs) == 4 and "1 duplicate of j/none/0.5 (j/none/1)" in loaded.notes[-1].message
 
 
+def test_a_scale_that_no_combination_can_take_is_refused_unless_others_may(studio) -> None:
+    text = "stacks: {a: [{path: o/a}], none: []}\n"
+    text += "jobs: [{id: j, prompt: x, matrix: {stack: [a, none], scale: {o/b: [1]}}}]"
+    assert 'no combination of this job has the LoRA "o/b"' in studio.problems(text)[0]
+    assert studio.problems(text.replace("o/b", "o/a")) == []
+    assert studio.problems(text.replace("o/b", "o/a").replace("x,", "x, sample: 1,")) == []
+    text = "stacks: {a: [{path: o/a}]}\nmatrix: {scale: [2]}\njobs: [{id: j, prompt: x, stack: [a, a]}]"
+    assert [lora["scale"] for lora in studio.params(text)["loras"]] == [1, 2]
+
+
 # ---- names -------------------------------------------------------------------------------------
 
 
@@ -313,7 +324,34 @@ def test_a_million_combinations_are_not_made(studio) -> None:
 
 
 def test_beyond_all_numbers(studio) -> None:
-    """2 to the power of 20,000 combinations: counted, refused, and still sampled."""
-    prompt = "{a|b}" * 20_000
-    assert "over 10^6019" in studio.problems(f"jobs:\n- {{id: j, prompt: '{prompt}'}}\n")[0]
-    assert len(studio.prompts(f"jobs:\n- {{id: j, sample: 1, prompt: '{prompt}'}}\n")[0]) == 20_000
+    """2 to the power of 4,000 combinations: counted, refused, and still sampled."""
+    prompt = "{a|b}" * 4_000
+    assert "over 10^1203" in studio.problems(f"jobs:\n- {{id: j, prompt: '{prompt}'}}\n")[0]
+    assert len(studio.prompts(f"jobs:\n- {{id: j, sample: 1, prompt: '{prompt}'}}\n")[0]) == 4_000
+
+
+CHAIN = "vars:\n" + "".join(f"  v{n}: ['${{v{n + 1}}}']\n" for n in range(8_000)) + "  v8000: [x, y]\n"
+#: (vars, prompt, number of jobs): what small texts make too much of, each far below a megabyte.
+BOUNDED = {
+    "a chain in a branch": (CHAIN, "{${v0}|q}", 1),
+    "choices that share a variable": ("vars: {v: [a, b]}\n", "{${v}|x}" * 12, 200),
+    "wide choices": ("", "{" + "{a|b}" * 12 + "|c}", 200),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_all_prompts_of_a_file_have_one_bound(studio, name: str) -> None:
+    shared, prompt, count = BOUNDED[name]
+    text = shared + "jobs:\n" + f"- {{sample: 1, prompt: '{prompt}'}}\n" * count
+    started = time.process_time()
+    where = "file" if count > 1 else "one prompt"
+    assert f"the choices in {where}" in studio.problems(text)[0].replace("this file", "file")
+    assert time.process_time() - started < 3
+
+
+def test_a_variable_of_each_choice_is_tied_to_that_choice_alone(studio) -> None:
+    names = range(2_000)
+    text = "vars: {" + ", ".join(f"v{n}: [a, b]" for n in names) + "}\njobs:\n- {id: j, sample: 1, prompt: '"
+    started = time.process_time()
+    assert len(studio.prompts(text + "".join(f"{{${{v{n}}}|c}}" for n in names) + "'}\n")[0]) == 2_000
+    assert time.process_time() - started < 3

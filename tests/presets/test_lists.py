@@ -123,12 +123,22 @@ def test_null_in_json_is_a_key_that_is_not_set(studio) -> None:
         ('{"prompt": "a", "prompt": "b"}', "1:17", 'the key "prompt" is a duplicate'),
         ('{"prompt": "a", "loras": [{"path": "o/n", "path": "o/m"}]}', "1:43", 'loras[0].path: the key "path" is a'),
         ('{"prompt": "a", "x": ' + "[" * 50 + "]" * 50 + "}", "1:17", "not a parameter"),
+        ('{"prompt": "seed", "seed": 1.5}', "1:28", "a whole number"),
+        ('{"prompt": "a", "matrix": {"seed": [1], "steps": [2]}}', "1:41", "num_inference_steps"),
         ("a cat", "1:1", "not JSON"),
     ],
 )  # fmt: skip
 def test_problems_of_json_lines(studio, line: str, place: str, words: str) -> None:
     found = studio.problems(line + "\n", "j.jsonl")
     assert any(one.startswith(f"j.jsonl:{place}: ") and words in one for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.jsonl", '{"prompt": "a", "x": NaN}'), ("a.yaml", "jobs: [{prompt: a, x: .inf}]")]
+)
+def test_a_number_that_is_not_finite_is_never_sent(studio, name: str, text: str) -> None:
+    (found,) = studio.problems(text, name, model="other/model", allow_unknown_model=True)
+    assert "not finite" in found
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "\n# only\n"), ("a.jsonl", "\n"), ("a.txt", "")])

@@ -10,9 +10,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flux_lora_cli.commands.preset_show import sent_as_yaml
 from flux_lora_cli.presets.job import Job
 from flux_lora_cli.presets.load import LoadOptions, load_presets
+from flux_lora_cli.presets.nodes import Problems, Source
 from flux_lora_cli.presets.prompts import literal
+from flux_lora_cli.presets.read import read_yaml
 from flux_lora_cli.presets.to_yaml import job_as_yaml
 from flux_lora_cli.service.models import DEFAULT_MODEL, Models
 
@@ -53,7 +56,7 @@ def back(text: str, folder: Path, **options: Any) -> Job:
     return job
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(REQUESTS, st.integers(0, 9_999_999_999))
 def test_any_request_comes_back(tmp_path_factory: pytest.TempPathFactory, params: dict[str, Any], seed: int) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -63,11 +66,19 @@ def test_any_request_comes_back(tmp_path_factory: pytest.TempPathFactory, params
         assert job.fingerprint == Job("x", "p", MODEL.id, request, seed).fingerprint
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXT)
 def test_a_literal_prompt_is_one_job(tmp_path_factory: pytest.TempPathFactory, prompt: str) -> None:
     text = f"jobs:\n- prompt: {yaml.safe_dump(literal(prompt), default_style=chr(34), width=10**9).strip()}\n"
     assert back(text, tmp_path_factory.getbasetemp()).params["prompt"] == prompt
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.one_of(TEXT, st.sampled_from(["1e5", "0o17", "0x1F", ".5", "1.", ".inf", "yes", "12:30", "null", "<<"])))
+def test_what_preset_show_prints_as_yaml_is_read_as_it_was(text: str) -> None:
+    sent = {"id": "x", "preset": text, "model": MODEL.id, "input": {"prompt": text, "seed": 3, "loras": []}}
+    root = read_yaml(sent_as_yaml(sent), Source("out"), Problems())
+    assert root is not None and root.plain() == yaml.safe_load(sent_as_yaml(sent)) == [sent]
 
 
 def test_models_without_a_table_and_nested_values(tmp_path: Path) -> None:
