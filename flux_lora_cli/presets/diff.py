@@ -180,12 +180,12 @@ def _pairs(paths: Sequence[Path], old: OldSide) -> dict[str, Path | None]:
     pairs: dict[str, Path | None] = {}
     for path in paths:
         relative = old.relative(path)
-        found: dict[str, Path | None] = dict.fromkeys(old.presets_in(relative))
+        found: dict[str, Path | None] = dict.fromkeys(old.presets(relative))
         if path.is_dir():
             start = "" if relative == "." else f"{relative}/"
             found |= {f"{start}{p.name}": p for p in path.iterdir() if is_preset(p.name)}
-        elif path.exists() or old.path(relative):
-            found[relative] = path if path.exists() else None
+        elif path.exists():
+            found = {relative: path}
         if not found:
             what = "no presets in it" if path.is_dir() else "no such file"
             raise NotFoundError(f"{printable(str(path))}: {what}, neither now nor in {old.label}")
@@ -194,13 +194,11 @@ def _pairs(paths: Sequence[Path], old: OldSide) -> dict[str, Path | None]:
 
 
 def _old_jobs(
-    pairs: Collection[str], old: OldSide, options: LoadOptions, allow: Sequence[Path], notes: list[str]
+    names: Collection[str], old: OldSide, options: LoadOptions, allow: Sequence[Path], notes: list[str]
 ) -> _Jobs:
     """By preset and ID; those of an invalid preset count as none."""
-    for name in pairs:
-        path = old.path(name)
-        if path is None:
-            continue
+    for name in (name for name in names if (old.folder / name).is_file()):
+        path = old.folder / name
         try:
             loaded = load_presets(path, options=options, allow=allow)
         except PresetError as error:
@@ -208,9 +206,8 @@ def _old_jobs(
             problems = counted(len(error.problems), "problem")
             notes.append(f"{name} in {old.label} is invalid, and its jobs count as none ({problems}{first})")
             continue
-        for job in loaded.jobs:
-            meant = old.restored(job)
-            yield (name, job.id), _Sided(meant, loaded, old.shown(str(path)), meant.fingerprint)
+        for job in map(old.restored, loaded.jobs):
+            yield (name, job.id), _Sided(job, loaded, old.shown(str(path)), job.fingerprint)
 
 
 def _new_jobs(files: Mapping[str, Path], options: LoadOptions, allow: Sequence[Path]) -> _Jobs:

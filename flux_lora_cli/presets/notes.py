@@ -62,6 +62,7 @@ _INFOTEXT = re.compile(
 _EDITING = re.compile(r"\[[^\[\]:|]{0,200}:[^\[\]:|]{0,200}:\d*\.?\d+\]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _PLACEHOLDER = re.compile(r"%([\w-]{1,60})%|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)")
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
 _HEADERS = ("prompt", "prompts", "text", "caption")
 
 
@@ -166,8 +167,7 @@ def note_requests(jobs: Sequence[Job], table: Callable[[str], Model], problems: 
     for job in jobs:
         body = tables[job.model].request(job.params, job.seed if job.seed is not None else -1 - job.repeat)
         try:
-            key = json.dumps([job.model, body], sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
-            requests.setdefault(key, []).append(job)
+            requests.setdefault(_ENCODER.encode([job.model, body]), []).append(job)
         except ValueError:  # of a model without a table
             problems.at(job.where, job.id, "a number that is not finite (inf, nan) cannot be sent")
     for group in (group for group in requests.values() if len(group) > 1):

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from flux_lora_cli.errors import NotFoundError
-from flux_lora_cli.presets.job import Job, LocalImage
+from flux_lora_cli.presets.job import Job
 from flux_lora_cli.text import printable, quoted
 
 SUFFIXES = (".yaml", ".yml")
@@ -61,16 +60,13 @@ class OldSide:
             return inner
         return "." if path.is_dir() else path.name
 
-    def presets_in(self, relative: str) -> list[str]:
-        """The presets right in a folder; none where it is no folder."""
+    def presets(self, relative: str) -> list[str]:
+        """The preset of this path, or those right in this folder; none where this side does not have it."""
         place = self.folder / relative
+        if place.is_file():
+            return [relative]
         names = sorted(p.name for p in place.iterdir() if is_preset(p.name)) if place.is_dir() else []
         return [str(PurePosixPath(relative, name)) for name in names]
-
-    def path(self, relative: str) -> Path | None:
-        """The file; None where this side does not have it."""
-        place = self.folder / relative
-        return place if place.is_file() else None
 
     def shown(self, text: str) -> str:
         """The name of a file, or a message with such names, as the user knows them."""
@@ -90,14 +86,12 @@ class OldSide:
     def restored(self, job: Job) -> Job:
         """The job with the images that pointers stand for."""
 
-        def meant(image: LocalImage) -> str:
-            return self.pointers.get(image.sha256, image.sha256)
-
         if not self.pointers or not job.images:
             return job
-        images = {meant(image): replace(image, sha256=meant(image)) for image in job.images.values()}
-        params = {name: job.with_images(value, meant) for name, value in job.params.items()}
-        return replace(job, params=params, images=images)
+        images = {old: replace(image, sha256=self.pointers.get(old, old)) for old, image in job.images.items()}
+        there = replace(job, images=images)
+        params = {name: there.with_images(value, lambda image: image.sha256) for name, value in job.params.items()}
+        return replace(job, params=params, images={image.sha256: image for image in images.values()})
 
 
 @contextmanager
@@ -135,12 +129,8 @@ def _is_text(name: str) -> bool:
 
 # ---- git ---------------------------------------------------------------------------------------
 
-
-class _Entry(NamedTuple):
-    """A file of a commit."""
-
-    mode: str
-    hash: str
+#: Mode and hash of a file of a commit.
+_Entry = tuple[str, str]
 
 
 def _git(folder: Path, *words: str, data: bytes = b"") -> bytes:
@@ -197,12 +187,12 @@ def _listing(top: Path, commit: str) -> Iterator[tuple[str, _Entry]]:
         mode, kind, digest, size = head.decode().split() if head else [""] * 4
         name = os.fsdecode(path)
         if kind == "blob" and size.isdigit() and int(size) <= (_MAX_TEXT if _is_text(name) else _MAX_IMAGE):
-            yield name, _Entry(mode, digest)
+            yield name, (mode, digest)
 
 
 def _read(top: Path, entries: Mapping[str, _Entry]) -> Iterator[tuple[str, bytes]]:
     """The content of files; one that is missing, as in a partial clone, is left out."""
-    hashes = "".join(f"{entry.hash}\n" for entry in entries.values())
+    hashes = "".join(f"{digest}\n" for _, digest in entries.values())
     data, at = _git(top, "cat-file", "--batch", data=hashes.encode()), 0
     for name in entries:
         end = data.index(b"\n", at)
@@ -233,7 +223,7 @@ def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> d
             left -= len(data)
             if left < 0:
                 return pointers
-            place, is_link = picture / name, entries[name].mode == _LINK
+            place, is_link = picture / name, entries[name][0] == _LINK
             place.parent.mkdir(parents=True, exist_ok=True)
             if is_link or _is_text(name):
                 texts += data
