@@ -7,24 +7,32 @@ money is a decimal string in USD, paths are as printed on standard output.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, dataclass_transform
 
 
+@dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
 class Event:
-    """Base of all events; ``class X(Event, event="x")`` names the line."""
+    """Base of all events; ``class X(Event, event="x")`` is a frozen dataclass, and names the line."""
 
     event: ClassVar[str] = ""
 
-    def __init_subclass__(cls, event: str) -> None:
+    def __init_subclass__(cls, event: str = "") -> None:
         cls.event = event
+        dataclass(frozen=True)(cls)
 
     def as_dict(self) -> dict[str, Any]:
         """The event as the object of one NDJSON line."""
-        return {"event": self.event, **{f.name: getattr(self, f.name) for f in fields(self)}}
+        return {"event": self.event, **{field.name: getattr(self, field.name) for field in fields(self)}}
 
 
-@dataclass(frozen=True)
+class OfTask(Event):
+    """Base of what happens to a job's task, as far as there is one."""
+
+    job: str | None
+    task: str | None
+
+
 class Plan(Event, event="plan"):
     """What a batch is about to do. ``in_flight`` counts tasks that an earlier run submitted."""
 
@@ -45,44 +53,32 @@ class Plan(Event, event="plan"):
     dry_run: bool
 
 
-@dataclass(frozen=True)
-class Submitted(Event, event="submitted"):
+class Submitted(OfTask, event="submitted"):
     """A task was accepted."""
 
-    job: str | None
-    task: str
     model: str | None
     seed: int | None
 
 
-@dataclass(frozen=True)
-class TaskStatus(Event, event="status"):
+class TaskStatus(OfTask, event="status"):
     """What a poll of a task found (``status``, ``wait``)."""
 
-    job: str | None
-    task: str | None
     status: str
     error: str
     model: str | None = None
     created_at: str | None = None
 
 
-@dataclass(frozen=True)
-class Completed(Event, event="completed"):
+class Completed(OfTask, event="completed"):
     """A task ended well; its images follow as ``image`` events."""
 
-    job: str | None
-    task: str
     outputs: int
     execution_ms: int | None
 
 
-@dataclass(frozen=True)
-class Image(Event, event="image"):
+class Image(OfTask, event="image"):
     """An image is surely on disk. ``earlier`` where a former run saved it."""
 
-    job: str | None
-    task: str | None
     index: int
     path: str
     sha256: str
@@ -94,49 +90,36 @@ class Image(Event, event="image"):
     earlier: bool = False
 
 
-@dataclass(frozen=True)
-class Missing(Event, event="missing"):
+class Missing(OfTask, event="missing"):
     """An image that was asked for could not be saved. ``earlier`` where a former run said so, and none will come."""
 
-    job: str | None
-    task: str | None
     index: int
     code: str
     message: str
     earlier: bool = False
 
 
-@dataclass(frozen=True)
-class Failed(Event, event="failed"):
+class Failed(OfTask, event="failed"):
     """A job failed, or its task was lost. ``earlier`` where that was in a former run."""
 
-    job: str | None
-    task: str | None
     code: str
     message: str
     earlier: bool = False
 
 
-@dataclass(frozen=True)
-class PollFailed(Event, event="unseen"):
+class PollFailed(OfTask, event="unseen"):
     """A task could not be polled, however often. It is paid for, and a rerun polls it again."""
 
-    job: str | None
-    task: str | None
     code: str
     message: str
 
 
-@dataclass(frozen=True)
-class Overdue(Event, event="overdue"):
+class Overdue(OfTask, event="overdue"):
     """A task was not finished in its time (``--task-timeout``). It is paid for, and a rerun picks it up."""
 
-    job: str | None
-    task: str | None
     message: str
 
 
-@dataclass(frozen=True)
 class Unknown(Event, event="unknown"):
     """Whether a submission was accepted is not known."""
 
@@ -144,7 +127,6 @@ class Unknown(Event, event="unknown"):
     message: str
 
 
-@dataclass(frozen=True)
 class Held(Event, event="held"):
     """A submission of unknown outcome was not resolved. ``candidates`` are task ids that could be it."""
 
@@ -153,16 +135,12 @@ class Held(Event, event="held"):
     candidates: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Adopted(Event, event="adopted"):
+class Adopted(OfTask, event="adopted"):
     """A task found in the account was recognised as a job's."""
 
-    job: str | None
-    task: str
     matched_by: str
 
 
-@dataclass(frozen=True)
 class Waiting(Event, event="waiting"):
     """Why nothing is sent for a while. ``what`` is ``rate``, ``outage`` or ``reconcile``."""
 
@@ -171,7 +149,6 @@ class Waiting(Event, event="waiting"):
     message: str
 
 
-@dataclass(frozen=True)
 class Progress(Event, event="progress"):
     """Where a run stands, now and then.
 
@@ -191,7 +168,6 @@ class Progress(Event, event="progress"):
     oldest: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(frozen=True)
 class Warned(Event, event="warning"):
     """Something the user should know that stops nothing."""
 
@@ -199,14 +175,12 @@ class Warned(Event, event="warning"):
     message: str
 
 
-@dataclass(frozen=True)
 class Explained(Event, event="explained"):
     """A decision, told under ``-v`` only (why it waits, why it polls again)."""
 
     message: str
 
 
-@dataclass(frozen=True)
 class Problem(Event, event="problem"):
     """One problem of a preset."""
 
@@ -217,7 +191,6 @@ class Problem(Event, event="problem"):
     message: str
 
 
-@dataclass(frozen=True)
 class Note(Event, event="note"):
     """Something in a preset that is valid and probably not meant; ``kind`` names the rule."""
 
@@ -228,7 +201,6 @@ class Note(Event, event="note"):
     message: str
 
 
-@dataclass(frozen=True)
 class Error(Event, event="error"):
     """Why the command ends."""
 
@@ -239,7 +211,6 @@ class Error(Event, event="error"):
     tasks: tuple[dict[str, str | None], ...] = ()
 
 
-@dataclass(frozen=True)
 class Record(Event, event="record"):
     """One result of a command that lists things; ``kind`` says which (``job``, ``preset``, ``file``, ``check`` …)."""
 
