@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,17 +44,13 @@ def bill() -> Bill:
 
 
 @pytest.fixture
-def service(bill: Bill, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def billed(bill: Bill, service: Callable[..., Sandbox]) -> Sandbox:
     """A sandbox whose second submission fails, behind ``bill``."""
-    second = "submit:failed:every=2"
-    with Sandbox(service_time=(0.01, 0.02), faults=[bill, second], small_pictures=True) as running:
-        monkeypatch.setenv("WAVESPEED_BASE_URL", running.base_url)
-        monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
-        yield running
+    return service(faults=[bill, "submit:failed:every=2"])
 
 
 @pytest.fixture
-def out(run: Run, service: Sandbox, tmp_path: Path) -> Path:
+def out(run: Run, billed: Sandbox, tmp_path: Path) -> Path:
     """A folder of one completed and one failed job."""
     (tmp_path / "jobs.jsonl").write_text('{"id": "good", "prompt": "a"}\n{"id": "bad", "prompt": "b"}\n')
     assert run("batch", "jobs.jsonl", "-o", "out", "--concurrency", "1", "--poll-interval", "0.05").code == 6
@@ -200,10 +196,10 @@ def test_nothing_is_concluded(run: Run, bill: Bill, out: Path, answer: Answer, c
     assert (out / "ledger.sqlite3").read_bytes() == before
 
 
-def test_charges_that_no_ledger_knows(run: Run, bill: Bill, out: Path, service: Sandbox) -> None:
+def test_charges_that_no_ledger_knows(run: Run, bill: Bill, out: Path, billed: Sandbox) -> None:
     import requests
 
-    url = f"{service.base_url}/api/v2/wavespeed-ai/flux-dev-lora"
+    url = f"{billed.base_url}/api/v2/wavespeed-ai/flux-dev-lora"
     answer = requests.post(url, json={"prompt": "c"}, headers={"Authorization": f"Bearer {KEY}"}, timeout=10)
     stranger = answer.json()["data"]["id"]
     assert stranger not in run("audit", "out").out  # not asked for
@@ -214,10 +210,10 @@ def test_charges_that_no_ledger_knows(run: Run, bill: Bill, out: Path, service: 
         assert f"unknown charge: task {stranger}: $0.015" in done.out
 
 
-def test_an_unknown_submission_with_a_candidate(run: Run, service: Sandbox, tmp_path: Path) -> None:
+def test_an_unknown_submission_with_a_candidate(run: Run, billed: Sandbox, tmp_path: Path) -> None:
     """The list shows nothing, so the task is held; the bill is the second witness."""
     (tmp_path / "jobs.jsonl").write_text('{"id": "lost", "prompt": "a"}\n')
-    faults: Any = service._faults
+    faults: Any = billed._faults
     faults[:0] = [
         lambda endpoint, request: (
             request.carry_out() and Answer(silent="reset") if endpoint == "submit"
@@ -226,13 +222,13 @@ def test_an_unknown_submission_with_a_candidate(run: Run, service: Sandbox, tmp_
     ]  # fmt: skip
     assert run("batch", "jobs.jsonl", "-o", "out").code == 13
     done = run("audit", "out")
-    task = service.tasks[0].id
+    task = billed.tasks[0].id
     assert done.code == 13
     assert f"--adopt lost={task}" in done.err
     del faults[0]
     assert run("batch", "jobs.jsonl", "-o", "out", "--adopt", f"lost={task}").code == 0
     assert run("audit", "out").code == 0
-    assert len(service.charges) == 1
+    assert len(billed.charges) == 1
 
 
 def test_all_names_folders_that_are_gone(run: Run, out: Path) -> None:
@@ -267,7 +263,7 @@ def test_junit(run: Run, bill: Bill, out: Path) -> None:
     }
 
 
-def test_a_hundred_tasks_per_request(run: Run, bill: Bill, service: Sandbox, tmp_path: Path) -> None:
+def test_a_hundred_tasks_per_request(run: Run, bill: Bill, billed: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "many.jsonl").write_text("".join(f'{{"prompt": "cat {n}"}}\n' for n in range(150)))
     run("batch", "many.jsonl", "-o", "many", "-q", "--concurrency", "50", "--no-download", "--poll-interval", "0.05")
     bill.asked.clear()

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from tests.commands.conftest import Run
-from tests.conftest import Cli
 
 BASE = "version: 1\ndefaults:\n  size: 512*768\nstacks:\n  nasa: [{path: owner/nasa, scale: 0.9}]\n  plain: []\n"
 CHILD = """\
@@ -89,13 +88,12 @@ def test_check_exit_codes(run: Run, posters: Path, words: list[str], code: int) 
     assert run("preset", "check", *words).code == code
 
 
-def test_check_standard_input(cli: Cli) -> None:
-    assert cli("preset", "check", "-", stdin='{"prompt": "a"}\n').code == 0
-    assert cli("preset", "check", "-", stdin='{"promt": "a"}\n').code == 10
-    assert cli("preset", "check", "-", stdin="").code == 3
+def test_check_standard_input(run: Run) -> None:
+    for text, code in (('{"prompt": "a"}\n', 0), ('{"promt": "a"}\n', 10), ("", 3)):
+        assert run("preset", "check", "-", stdin=text).code == code
 
 
-def test_show_tells_what_is_shared_and_what_differs(run: Run, posters: Path) -> None:
+def test_show_tells_what_is_shared_and_what_differs_and_cuts_nothing(run: Run, posters: Path, tmp_path: Path) -> None:
     done = run("preset", "show", "posters.yaml")
     shared, _, differing = done.out.partition("\n\n")
     assert "512*768" in shared
@@ -105,9 +103,6 @@ def test_show_tells_what_is_shared_and_what_differs(run: Run, posters: Path) -> 
     assert rows[1] == ["cat/red", "28", "7", "owner/nasa:0.9", "a", "red", "cat"]
     assert rows[3] == ["dog", "12", "random", "none", "a", "dog"]
     assert "3 jobs" in done.err
-
-
-def test_show_cuts_nothing(run: Run, tmp_path: Path) -> None:
     prompts = ["very " * 60 + f"long {n}" for n in range(2)]
     (tmp_path / "long.txt").write_text("\n".join(prompts))
     out = run("preset", "show", "long.txt").out

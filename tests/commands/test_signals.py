@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,15 +20,11 @@ Start = Callable[..., Sandbox]
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+def slow(service: Start, tmp_path: Path) -> Sandbox:
     """A service that takes long, and ``many.jsonl`` of 30 jobs."""
-    (tmp_path / "many.jsonl").write_text(
-        "".join(json.dumps({"id": f"cat{number}", "prompt": f"cat {number}"}) + "\n" for number in range(30))
-    )
-    with Sandbox(service_time=60) as running:
-        monkeypatch.setenv("WAVESPEED_BASE_URL", running.base_url)
-        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
-        yield running
+    jobs = [{"id": f"cat{number}", "prompt": f"cat {number}"} for number in range(30)]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    return service(service_time=60)
 
 
 def _until(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,18 +22,11 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @pytest.fixture
-def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
-    """A service at 0.6 s per task, and ``many.jsonl`` of 6 jobs with long names."""
-    (tmp_path / "many.jsonl").write_text(
-        "".join(
-            json.dumps({"id": f"a-job-with-a-long-name-{number}", "prompt": f"cat {number}"}) + "\n"
-            for number in range(6)
-        )
-    )
-    with Sandbox(service_time=0.5, small_pictures=True) as running:
-        monkeypatch.setenv("WAVESPEED_BASE_URL", running.base_url)
-        monkeypatch.setenv("WAVESPEED_API_KEY", "wsk-0123456789abcdef")
-        yield running
+def steady(service: Callable[..., Sandbox], tmp_path: Path) -> Sandbox:
+    """A service at 0.5 s per task, and ``many.jsonl`` of 6 jobs with long names."""
+    jobs = [{"id": f"a-job-with-a-long-name-{number}", "prompt": f"cat {number}"} for number in range(6)]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
+    return service(service_time=0.5)
 
 
 BATCH = ("batch", "many.jsonl", "-o", "out", "--concurrency", "3", "--poll-interval", "0.2")
@@ -102,12 +95,12 @@ def test_in_tmux_a_resize_leaves_no_debris_and_the_background_is_left_alone(stea
 
     lines = "".join(json.dumps({"prompt": f"a cat of number {number}"}) + "\n" for number in range(60))
     (tmp_path / "more.jsonl").write_text(lines)
-    program = f"{shlex.quote(sys.executable)} -m flux_lora_cli batch more.jsonl -o out -q --concurrency 1"
+    program = f"{shlex.quote(sys.executable)} -m flux_lora_cli batch more.jsonl -o out --concurrency 1 > paths"
     env = {**os.environ, "TERM": "xterm-256color", "PS1": "$ "}
     start = ["new-session", "-d", "-x", "100", "-y", "24", f"cd {tmp_path}; exec bash --norc"]
     subprocess.run([*tmux, *start], check=True, env=env)
     try:
-        keys(f"{program.replace(' -q', '')} > paths", "Enter")
+        keys(program, "Enter")
         until(lambda text: "in flight" in text)
         for width in ("50", "100", "40"):
             subprocess.run([*tmux, "resize-window", "-x", width, "-y", "24"], check=True)
