@@ -98,12 +98,8 @@ class Budget:
         """Raises TooMany."""
         self.left -= texts
         if self.left < 0:
-            where = (
-                f"one prompt come to more than {MAX_OPTIONS}"
-                if self.whole
-                else f"this file come to more than {MAX_ALL_OPTIONS}"
-            )
-            raise TooMany(f"the choices in {where} texts")
+            where, most = ("one prompt", MAX_OPTIONS) if self.whole else ("this file", MAX_ALL_OPTIONS)
+            raise TooMany(f"the choices in {where} come to more than {most} texts and combinations")
         if self.whole:
             self.whole.spend(texts)
 
