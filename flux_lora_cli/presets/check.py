@@ -148,7 +148,7 @@ class Checker:
         if isinstance(node.value, str):
             return self.bad(node, key, check_lora(node.value)[2])
         lora = self._fields(LORA, node, key)
-        return BAD if lora is BAD else {"scale": 1, **lora}
+        return BAD if lora is BAD else {"path": lora["path"], "scale": lora.get("scale", 1)}
 
     def _text(self, shape: Text, node: Node, key: str) -> Any:
         value = node.value
