@@ -25,7 +25,7 @@ D = Decimal
 MONEY = st.decimals(0, 10, places=4)
 
 
-@given(MONEY, MONEY, st.lists(st.tuples(st.booleans(), MONEY)))
+@given(MONEY, MONEY, st.lists(st.tuples(st.booleans(), MONEY), max_size=12))
 def test_what_is_charged_and_reserved_never_exceeds_the_limit(
     limit: Decimal, before: Decimal, steps: list[tuple[bool, Decimal]]
 ) -> None:
