@@ -32,7 +32,7 @@ _NOT_AN_IMAGE = re.compile(
 
 
 class EntryError(ValueError):
-    """What was read is not what it should be. The text says where."""
+    """What was read is not what it should be. The text says where, from the outside in."""
 
 
 # ---- JSON -----------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def dumps(value: object) -> str:
 def loads(text: str) -> Any:
     """JSON, strictly. Raises EntryError."""
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+        return _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         raise EntryError(f"it is not valid JSON: {str(error)[:100]}") from None
 
@@ -63,6 +63,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is not a number of JSON")
     return number
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def masked(value: Any) -> Any:
@@ -84,12 +87,12 @@ def decimal_text(amount: Decimal | None) -> str | None:
 
 
 class Kind(NamedTuple):
-    """A kind of value: how it is read (with its place, for the EntryError) and written.
+    """A kind of value: how it is read (which may raise EntryError) and written.
 
     ``required``: it may not be missing or null; ``rare``: it is written only where there is something to write.
     """
 
-    read: Callable[[Any, str], Any]
+    read: Callable[[Any], Any]
     write: Callable[[Any], Any] = lambda value: value
     required: bool = False
     rare: bool = False
@@ -97,7 +100,7 @@ class Kind(NamedTuple):
 
 #: Names in the JSON, each with the field of the record and its kind, or with the table of an object inside. A null is
 #: the field's default.
-Table = Mapping[str, Union["tuple[str, Kind]", "Table"]]
+Table = dict[str, Union["tuple[str, Kind]", "Table"]]
 
 
 def _fields(**kinds: Kind) -> Table:
@@ -105,18 +108,26 @@ def _fields(**kinds: Kind) -> Table:
     return {name: (name, kind) for name, kind in kinds.items()}
 
 
-def read_fields(table: Table, value: Any, at: str) -> dict[str, Any]:
-    """The fields that an object gives. Raises EntryError."""
+def read_fields(table: Table, value: Any, at: str = "") -> dict[str, Any]:
+    """The fields that an object gives. Raises EntryError.
+
+    Args:
+        at: its place, for the message.
+    """
+    if not isinstance(value, dict):
+        raise EntryError(f"{at} is not an object")
     found: dict[str, Any] = {}
-    value = _object(value, at)
     for name, column in table.items():
         item = value.get(name)
-        if isinstance(column, Mapping):
-            found |= read_fields(column, item, f"{at}.{name}")
-        elif item is not None:
-            found[column[0]] = column[1].read(item, f"{at}.{name}")
-        elif column[1].required:
-            raise EntryError(f"{at}.{name} is missing")
+        try:
+            if isinstance(column, dict):
+                found.update(read_fields(column, item))
+            elif item is not None:
+                found[column[0]] = column[1].read(item)
+            elif column[1].required:
+                raise EntryError(" is missing")
+        except EntryError as error:
+            raise EntryError(f"{at}.{name}{error}") from None
     return found
 
 
@@ -127,7 +138,7 @@ def write_fields(table: Table, record: object) -> dict[str, Any]:
 
 def _written(table: Table, record: object) -> Iterator[tuple[str, Any]]:
     for name, column in table.items():
-        if isinstance(column, Mapping):
+        if isinstance(column, dict):
             yield name, write_fields(column, record)
         else:
             value = column[1].write(getattr(record, column[0]))
@@ -138,8 +149,8 @@ def _written(table: Table, record: object) -> Iterator[tuple[str, Any]]:
 def many(make: Callable[..., Any], table: Table, gather: Callable[[Any], Any] = list) -> Kind:
     """A list of objects, each a ``make`` of its fields."""
 
-    def read(value: Any, at: str) -> Any:
-        return gather(make(**read_fields(table, item, f"{at}[{n}]")) for n, item in enumerate(_list(value, at)))
+    def read(value: Any) -> Any:
+        return gather(make(**read_fields(table, item, f"[{number}]")) for number, item in enumerate(_list(value)))
 
     return Kind(read, lambda items: [write_fields(table, item) for item in items])
 
@@ -148,27 +159,23 @@ def many(make: Callable[..., Any], table: Table, gather: Callable[[Any], Any] = 
 
 
 def _checked(wanted: type | tuple[type, ...], what: str, is_right: Callable[[Any], object] = lambda value: True) -> Any:
-    def read(value: Any, at: str) -> Any:
+    def read(value: Any) -> Any:
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool) or not is_right(value):
-            raise EntryError(f"{at} is not {what}")
-        return _once(value)
+            raise EntryError(f" is not {what}")
+        return value
 
     return read
 
 
-def _once(value: Any) -> Any:
-    """A short text, which many records have alike, is kept once."""
-    return intern(value) if isinstance(value, str) and len(value) <= 32 else value
-
-
-def _shared(value: Any, at: str, left: int = _MAX_DEPTH) -> Any:
+def _shared(value: Any, left: int = _MAX_DEPTH) -> Any:
+    """Keys and short texts, which many records have alike, are kept once."""
     if not left:
-        raise EntryError(f"{at} is nested too deeply")
+        raise EntryError(" is nested too deeply")
     if isinstance(value, dict):
-        return {intern(name): _shared(item, at, left - 1) for name, item in value.items()}
+        return {intern(name): _shared(item, left - 1) for name, item in value.items()}
     if isinstance(value, list):
-        return [_shared(item, at, left - 1) for item in value]
-    return _once(value)
+        return [_shared(item, left - 1) for item in value]
+    return intern(value) if isinstance(value, str) and len(value) <= 32 else value
 
 
 def _is_amount(text: str) -> bool:
@@ -192,7 +199,7 @@ def _secret(value: Any) -> Any:
     return value if masked(value) != value else None
 
 
-_text = _checked(str, f"a text of at most {MAX_TEXT:,} characters", lambda text: len(text) <= MAX_TEXT)
+_any_text = _checked(str, f"a text of at most {MAX_TEXT:,} characters", lambda text: len(text) <= MAX_TEXT)
 _list = _checked(list, "a list")
 _object = _checked(dict, "an object")
 _amount = _checked(str, "an amount", _is_amount)
@@ -200,23 +207,28 @@ _state = _checked(
     str, f"one of {', '.join(state.value for state in State)}", {state.value for state in State}.__contains__
 )
 
+
+def _text(value: Any) -> Any:
+    return _shared(_any_text(value))
+
+
 TEXT = Kind(_text, _shown)
 REQUIRED_TEXT = Kind(_text, required=True)
 FLAG = Kind(_checked(bool, "true, false or null"))
 _RARE_TEXT = Kind(_text, rare=True)
-_URL = Kind(_text, lambda url: _shown(_kept_url(url)))
+_URL = Kind(_any_text, lambda url: _shown(_kept_url(url)))
 _ID = Kind(_checked(str, "a task ID", _TASK_ID.fullmatch))
 _SHA256 = Kind(_checked(str, "a SHA-256", _HASH.fullmatch))
 _FILE = Kind(_checked(str, "the name of an image in this folder",
                       lambda name: is_safe_path(name) and not _NOT_AN_IMAGE.search(name)))  # fmt: skip
-_MONEY = Kind(lambda value, at: Decimal(_amount(value, at)), decimal_text)
+_MONEY = Kind(lambda value: Decimal(_amount(value)), decimal_text)
 _WHOLE = Kind(_checked(int, "a whole number", lambda number: 0 <= number <= _MAX_WHOLE),
               lambda number: number if 0 <= (number or 0) <= _MAX_WHOLE else None)  # fmt: skip
 _RARE_NUMBER = Kind(_checked((int, float), "a number"), rare=True)
-_STATE = Kind(lambda value, at: State(_state(value, at)), lambda state: state.value, required=True)
-_INPUT = Kind(lambda value, at: _shared(_object(value, at), at), masked)
-_NAMES = Kind(lambda value, at: tuple(_text(name, at) for name in _list(value, at)), list)
-_AXES = Kind(lambda value, at: {intern(name): _text(choice, at) for name, choice in _object(value, at).items()}, dict,
+_STATE = Kind(lambda value: State(_state(value)), lambda state: state.value, required=True)
+_INPUT = Kind(lambda value: _shared(_object(value)), masked)
+_NAMES = Kind(lambda value: tuple(_text(name) for name in _list(value)), list)
+_AXES = Kind(lambda value: {intern(name): _text(choice) for name, choice in _object(value).items()}, dict,
              rare=True)  # fmt: skip
 
 # ---- the manifest's entry -------------------------------------------------------------------
@@ -253,7 +265,7 @@ _JOB: Table = {
 #: What the ledger keeps beside it: the real request, where it was sent, the price, files on their way.
 _PRIVATE_OUTPUT: Table = {
     **_fields(mtime_ns=_RARE_NUMBER, writing=_FILE._replace(rare=True), temp=_RARE_TEXT),
-    **_fields(left_out=FLAG._replace(rare=True), url=Kind(_text, lambda url: _secret(_kept_url(url)), rare=True)),
+    **_fields(left_out=FLAG._replace(rare=True), url=Kind(_any_text, lambda url: _secret(_kept_url(url)), rare=True)),
 }
 _PRIVATE: Table = {
     **_fields(api_version=_RARE_TEXT, service_clock=_RARE_NUMBER, price=_MONEY._replace(rare=True)),

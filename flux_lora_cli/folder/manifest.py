@@ -91,7 +91,7 @@ class Manifest:
 
 _SOURCE: Table = {"path": ("path", REQUIRED_TEXT), "sha256": ("sha256", REQUIRED_TEXT)}
 _SOURCES = Kind(
-    lambda value, at: {source["path"]: source["sha256"] for source in many(dict, _SOURCE).read(value, at)},
+    lambda value: {source["path"]: source["sha256"] for source in many(dict, _SOURCE).read(value)},
     lambda sources: [{"path": path, "sha256": digest} for path, digest in sources.items()],
 )
 _HEAD: Table = {
