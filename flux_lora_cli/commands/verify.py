@@ -24,12 +24,11 @@ def verify(folder: Folder, console: Console) -> int:
 
     Prints one line for each file that is not as it was saved: its path, a tab, and "missing" or "altered". Exits with
     6 if there is one, or if an image never came; otherwise with 0. Nothing is sent and nothing is changed. With -v,
-    also names files that the folder does not know, and earlier tasks of each job with their errors and costs.
+    also names files that the folder does not know, and lists the earlier tasks of each job with their errors and costs.
     """
     from flux_lora_cli.folder.verify import verify_folder
 
     progress, counts = console.meter(), Counter[str]()
-
     for finding in verify_folder(folder):
         path = finding.path and str(folder / finding.path)
         counts[finding.kind] += 1
