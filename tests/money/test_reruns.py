@@ -24,12 +24,6 @@ def finished(stage: Stage, jobs: int) -> None:
     assert (done.code, stage.fake.charged) == (0, jobs), done.err
 
 
-def test_a_finished_batch_costs_no_request(stages: MakeStage) -> None:
-    stage = stages(6)
-    finished(stage, 6)
-    stage.all_done(6)
-
-
 def test_one_edited_job_of_200_is_one_charge(stages: MakeStage) -> None:
     stage = stages(200, service_time=0.0)
     finished(stage, 200)
