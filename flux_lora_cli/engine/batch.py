@@ -29,7 +29,7 @@ from flux_lora_cli.engine.budget import (
     price_documented,
     spent,
 )
-from flux_lora_cli.engine.durable import Store, in_thread
+from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import (
     BatchPlan,
@@ -111,7 +111,7 @@ def run_batch(
 
     async def main() -> Result:
         with ExitStack() as stack:
-            opened = await in_thread(open_folder)
+            opened = await opened_folder(open_folder)
             stack.callback(opened.close)
             check_part(opened, shard, engine)
             state.remember_folder(opened.path)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
+from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.folder.ledger import Ledger
 from flux_lora_cli.folder.manifest import Cadence
 from flux_lora_cli.folder.output import OutputFolder
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 #: Seconds between two looks at whether the manifest is due.
 MANIFEST_CHECK = 0.25
+#: Seconds that an end waits for a folder that is being opened.
+_OPENED_WITHIN = 1.2
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
@@ -49,6 +52,17 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
 
     threading.Thread(target=work, daemon=True).start()
     return await future
+
+
+async def opened_folder(opening: Callable[[], OutputFolder]) -> OutputFolder:
+    """The folder that ``opening`` opens, in a thread; if the run is ended meanwhile, it is closed again."""
+    task = asyncio.ensure_future(in_thread(opening))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(FluxLoraError, TimeoutError):
+            (await asyncio.wait_for(task, _OPENED_WITHIN)).close()
+        raise
 
 
 class Flusher(Generic[T]):

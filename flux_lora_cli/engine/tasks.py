@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flux_lora_cli.engine import events
 from flux_lora_cli.engine.assemble import Observer, Result, Session, confirmed_or_not, draw_seed, drive, listed
 from flux_lora_cli.engine.budget import Budget, check_budget
-from flux_lora_cli.engine.durable import Store, in_thread
+from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
 from flux_lora_cli.engine.plan import Work, request_of
@@ -73,7 +73,7 @@ def submit_jobs(
             stack.callback(ledger.close)
             opened = None
             if folder is not None:
-                opened = await in_thread(partial(OutputFolder.open, folder, service, exclusive=False))
+                opened = await opened_folder(partial(OutputFolder.open, folder, service, exclusive=False))
                 stack.callback(opened.close)
             works = [_planned(job, tables, api_version) for job in jobs]
             total = await session.price(works)
@@ -127,7 +127,7 @@ def wait_for(
 
     async def main() -> Result:
         with ExitStack() as stack:
-            opened = await in_thread(partial(OutputFolder.open, folder, service, exclusive=False))
+            opened = await opened_folder(partial(OutputFolder.open, folder, service, exclusive=False))
             stack.callback(opened.close)
             ledger = None
             with suppress(FluxLoraError):  # it only helps: names, and requests for the manifest

@@ -99,6 +99,21 @@ def test_an_image_that_begins_while_the_run_ends_leaves_no_file(stages: MakeStag
     assert truth.leftovers(stage.out) == []
 
 
+def test_a_signal_while_the_folder_is_opened_leaves_no_file(stages: MakeStage) -> None:
+    stage = stages(1)
+    assert stage.run(BATCH).code == 0
+    with closing(sqlite3.connect(stage.out / "ledger.sqlite3", isolation_level=None)) as ledger:
+        ledger.execute("BEGIN EXCLUSIVE")
+        process = stage.start(BATCH, scale=1)
+        stage.until((stage.out / ".flux-lora.lock").exists)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+    process.communicate(timeout=20)
+    assert (process.returncode, truth.leftovers(stage.out)) == (143, [])
+    stage.all_done(1)
+
+
 def test_an_image_that_is_whole_is_kept_though_the_run_ends(stages: MakeStage) -> None:
     stage = stages(1)
 
