@@ -77,14 +77,15 @@ class Command:
         self.arguments, self.megabytes = list(arguments), 0.0
         self.returncode: int | None = None
         self._lock = threading.Lock()  # the service, too, may kill it and wait for its end
-        place = Forks.get().place()
+        self._forks = Forks.get()
+        place = self._forks.place()
         self._files = {name: place.with_suffix(f".{name}") for name in ("stdin", "stdout", "stderr", "peak", "fifo")}
         self._files["stdin"].write_bytes(stdin)
         os.mkfifo(self._files["fifo"])
         self._fifo, self._said = os.open(self._files["fifo"], os.O_RDONLY | os.O_NONBLOCK), b""
         paths = {name: str(path) for name, path in self._files.items()}
-        Forks.get().order(arguments=self.arguments, cwd=str(cwd), env=dict(env), scale=scale, **paths)
-        self.pid = self._line(20.0)
+        self._forks.order(arguments=self.arguments, cwd=str(cwd), env=dict(env), scale=scale, **paths)
+        self.pid = self._line(60.0)
         self.began = time.monotonic()
 
     def _line(self, timeout: float) -> int:
@@ -92,12 +93,11 @@ class Command:
         end = time.monotonic() + timeout
         while b"\n" not in self._said:
             left = end - time.monotonic()
-            if left <= 0 or not select.select([self._fifo], [], [], left)[0]:
+            if left <= 0:
                 raise subprocess.TimeoutExpired(self.arguments, timeout)
-            piece = os.read(self._fifo, 100)
-            if not piece:
-                time.sleep(0.001)  # nobody has opened the other end yet
-            self._said += piece
+            if select.select([self._fifo], [], [], min(left, 1.0))[0]:
+                self._said += os.read(self._fifo, 100)
+            assert self._said or Forks.get() is self._forks, "the program cannot be imported"
         line, _, self._said = self._said.partition(b"\n")
         return int(line)
 
