@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flux_lora_cli.sandbox import Sandbox
-from tests.commands.conftest import Run, Terminal
+from tests.commands.conftest import Terminal
 from tests.conftest import PROGRAM, Cli, Spawn
 
 Start = Callable[..., Sandbox]
@@ -80,19 +80,6 @@ def test_under_json_the_tasks_are_a_field(slow: Sandbox, spawn: Spawn) -> None:
     assert {each["job"] for each in error["tasks"]} == names.keys()
     assert sorted(each["task"] for each in error["tasks"]) == [*names.values()]
     assert events[-1]["exit_code"] == process.returncode == 130
-
-
-def test_the_next_one_ends_it_at_once(slow: Sandbox, spawn: Spawn, tmp_path: Path) -> None:
-    """Held up by a service that does not answer, it still goes at the second signal."""
-    with Sandbox(faults=["submit:stall"]) as silent:
-        process = spawn(*BATCH, env={"WAVESPEED_BASE_URL": silent.base_url})
-        _until(lambda: ("POST", "/api/v2/wavespeed-ai/flux-dev-lora") in silent.requests)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.6)
-        process.send_signal(signal.SIGINT)
-        err = process.communicate(timeout=5)[1]
-        assert process.returncode == 130
-        assert "interrupted" not in err  # it was not waited for
 
 
 def test_wait_is_resumed_by_ids_and_submit_by_wait(slow: Sandbox, spawn: Spawn, cli: Cli) -> None:
@@ -174,15 +161,3 @@ def test_ctrl_c_at_a_terminal_leaves_it_as_it_was(slow: Sandbox, terminal: Calla
     assert "To resume: flux-lora batch" in text
     assert "\x1b[?25l" not in text or text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert text.rstrip().endswith("--concurrency 3")
-
-
-def test_the_same_command_goes_on_and_pays_nothing_twice(spawn: Spawn, run: Run, preset: Path, service: Start) -> None:
-    quick = service(service_time=0.4)
-    words = ("batch", preset, "-o", "out", "--concurrency", "2", "--poll-interval", "0.1")
-    for number in range(1, 3):
-        process = spawn(*words)
-        _until(lambda: len(quick.charges) >= number)  # noqa: B023 - called before the next one is made
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
-    ended = run(*words)
-    assert (ended.code, len(ended.lines), len(quick.charges)) == (0, 4, 4)

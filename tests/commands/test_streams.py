@@ -119,27 +119,6 @@ def test_help_that_nobody_reads(tmp_path: Path, word: str, redirect: str) -> Non
     assert done.stderr.count(b"\n") <= 1
 
 
-def test_head_ends_it_quietly_but_names_what_runs(service: Start, tmp_path: Path) -> None:
-    lines = "".join(json.dumps({"id": f"cat{i}", "prompt": f"cat {i}"}) + "\n" for i in range(30))
-    (tmp_path / "cats.jsonl").write_text(lines)
-    slow = service(service_time=0.3)
-    options = ("batch", "cats.jsonl", "-o", "out", "--concurrency", "2", "--poll-interval", "0.1")
-    done = _through_shell(tmp_path, "| head -1; exit ${PIPESTATUS[0]}", *options)
-    assert done.returncode == 141
-    assert len(slow.charges) < 15
-    running = [task for task, _ in slow.charges if task.encode() in done.stderr]
-    assert running or b"error" not in done.stderr
-
-
-def test_a_terminal_sequence_from_outside_is_shown_not_obeyed(run: Run, tmp_path: Path, service: Start) -> None:
-    prompt = "a \x1b[31mred\x1b[0m cat [bold]x[/bold] ::error::x\x07"
-    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "e", "prompt": prompt}) + "\n")
-    service(faults=["submit:400"])
-    ended = run("batch", "p.jsonl", "-o", "out", "-v")
-    assert not set(ended.err + ended.out) & set("\x1b\x07")
-    assert not re.search(r"(?m)^::", ended.err)
-
-
 def test_no_message_steers_a_terminal_or_a_ci_service(capfd: pytest.CaptureFixture[str]) -> None:
     hostile = "::error::x\n  ::add-mask::y \x1b[31mred\x07 \u202etxt ##vso[task] [bold]b[/bold]"
     console = Console()
@@ -159,18 +138,6 @@ def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> 
     script = "import os, flux_lora_cli.__main__ as m; m._fill_closed_streams(); os._exit(os.open('x', os.O_CREAT))"
     words = f"{sys.executable} -c {shlex.quote(script)} <&- >&- 2>&-"
     assert subprocess.run(["bash", "-c", words], cwd=tmp_path, check=False).returncode >= 3
-
-
-def test_no_cwd_no_home_no_temporary_folder(sandbox: Sandbox, tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    bare = {"HOME": "", "TMPDIR": "/nowhere"}
-    script = f"cd {gone}; rmdir {gone}; exec {' '.join(PROGRAM)} submit 'a cat'"
-    done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, check=False, timeout=60, env={**os.environ, **bare}
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(sandbox.charges) == 1
 
 
 def test_without_a_place_for_state_it_says_which_variable(sandbox: Sandbox, cli: Cli) -> None:

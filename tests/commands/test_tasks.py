@@ -201,14 +201,6 @@ def test_without_a_key_both_ways_on_are_named(run: Run, monkeypatch: pytest.Monk
     assert all(word in ended.err for word in ("WAVESPEED_API_KEY", "--api-key-file", "--sandbox"))
 
 
-@pytest.mark.parametrize("key", ['"wsk-0123456789abcdef"', "WAVESPEED_API_KEY=wsk-0123456789abcdef", "a b"])
-def test_a_key_that_cannot_be_one_is_not_shown(run: Run, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setenv("WAVESPEED_API_KEY", key)
-    ended = run("doctor", "--base-url", "http://127.0.0.1:9")
-    assert ended.code in (2, 4, 5)
-    assert "0123456789abcdef" not in ended.err + ended.out
-
-
 # ---- money ----
 
 
