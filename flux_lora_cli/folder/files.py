@@ -173,10 +173,10 @@ def make_folders(folder: Path, mode: int = 0o777, *, below: Path | None = None) 
     Args:
         below: is never made anew: it may have been moved away (FolderMoved).
     """
-    if folder == below or folder.is_dir():
-        return
-    make_folders(folder.parent, mode, below=below)
     try:
+        if folder == below or folder.is_dir():
+            return
+        make_folders(folder.parent, mode, below=below)
         folder.mkdir(mode, exist_ok=True)
         sync_folder(folder.parent)
     except OSError as error:

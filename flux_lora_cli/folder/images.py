@@ -119,7 +119,9 @@ class ImageStore:
 
     def check_writable(self) -> None:
         """Really write into the folder, which is made if need be. Raises DiskFull, FolderError."""
-        if os.path.lexists(self.folder) and not self.folder.is_dir():
+        with explained(self.folder):
+            in_the_way = os.path.lexists(self.folder) and not self.folder.is_dir()
+        if in_the_way:
             raise FolderError(f"{printable(str(self.folder))} is not a folder", "Choose a folder with -o.")
         files.make_folders(self.folder)
         probe = self.folder / files.temp_name()
