@@ -56,6 +56,7 @@ class Plan(Event, event="plan"):
 class Submitted(OfTask, event="submitted"):
     """A task was accepted."""
 
+    task: str
     model: str | None
     seed: int | None
 
@@ -72,6 +73,7 @@ class TaskStatus(OfTask, event="status"):
 class Completed(OfTask, event="completed"):
     """A task ended well; its images follow as ``image`` events."""
 
+    task: str
     outputs: int
     execution_ms: int | None
 
@@ -138,6 +140,7 @@ class Held(Event, event="held"):
 class Adopted(OfTask, event="adopted"):
     """A task found in the account was recognised as a job's."""
 
+    task: str
     matched_by: str
 
 
