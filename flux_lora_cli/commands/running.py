@@ -65,10 +65,11 @@ def default_folder(options: ServiceOptions, name: str = "") -> Path:
 
 
 def service_words(options: ServiceOptions) -> list[str]:
-    """The options that another command needs to reach the same service."""
+    """The options that another command needs to reach the same service; the environment does not need repeating."""
     words = ["--sandbox"] if options.sandbox else []
     if options.base_url is not None and not options.sandbox:
-        words += ["--base-url", options.base_url]
+        from_environment = options.base_url == os.environ.get("WAVESPEED_BASE_URL")
+        words += [] if from_environment else ["--base-url", options.base_url]
         words += ["--allow-custom-host"] if options.allow_custom_host else []
     words += ["--api-version", options.api_version] if options.api_version else []
     return words + (["--api-key-file", str(options.api_key_file)] if options.api_key_file else [])

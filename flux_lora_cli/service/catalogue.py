@@ -174,7 +174,10 @@ def cache_path(origin: str) -> Path | None:
     from platformdirs import user_cache_dir
 
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", origin.removeprefix("https://")).strip("-")
-    path = Path(user_cache_dir("flux-lora", appauthor=False)) / f"models-{name}.json"
+    try:
+        path = Path(user_cache_dir("flux-lora", appauthor=False)) / f"models-{name}.json"
+    except RuntimeError:  # of newer versions; older ones leave "~" where it is
+        return None
     return path if path.is_absolute() else None
 
 
