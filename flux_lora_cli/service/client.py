@@ -294,7 +294,7 @@ def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
     if status in (200, 203):
         return 0, length
     if status in (401, 403, 404, 410):
-        raise OutputGone(f"{host} does not have the image ({status}); images are deleted after 7 days")
+        raise OutputGone(f"{host} does not have the image ({status})")
     if status in (408, 425, 429) or status >= 500:
         envelope.raise_status(reply.answer, status, "poll", "")
     if 300 <= status < 400:
