@@ -19,7 +19,7 @@ from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD
 from flux_lora_cli.engine.settings import Settings
-from flux_lora_cli.errors import BadImage, FluxLoraError, FolderError, OutputGone, RefusedUrl
+from flux_lora_cli.errors import BadImage, FluxLoraError, FolderError, FolderMoved, OutputGone, RefusedUrl
 from flux_lora_cli.folder.names import case_key
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, iso
 
@@ -194,7 +194,11 @@ class Fetcher:
             quarantined = output.nsfw is True and self._settings.nsfw == "quarantine"
             output.writing = self._distinct(f"nsfw/{name}" if quarantined else name)
         while True:
-            await run.save(record)
+            try:
+                await run.save(record)
+            except FolderMoved:
+                images.discard(received.temp)  # it lies in what took the folder's place
+                raise
             try:
                 output.mtime_ns = await in_thread(_publish, images, received.temp, output.writing, replacing)
                 break

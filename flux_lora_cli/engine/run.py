@@ -54,6 +54,8 @@ T = TypeVar("T")
 
 #: So many submissions refused alike and none accepted end the run. [CONTRACT: waiting]
 MAX_REFUSED_ALIKE = 10
+#: Seconds that the end of a run waits for answers, unless it is asked for: their tasks can then at least be named.
+ANSWERS_WITHIN = 5.0
 #: Coroutines of jobs that wait for their turn, beyond those in flight.
 AHEAD = 32
 #: Answers to a submission that prove that the service has not taken it.
@@ -154,7 +156,8 @@ class Run:
         """Intent saved, POST, ID saved; None where the outcome is unknown.
 
         Raises:
-            NOT_TAKEN: the service has certainly not taken it; the record is as it was before.
+            NOT_TAKEN, FolderError: the service has certainly not taken it; the record is as it was before. After the
+                ID has come, a FolderError means that it could not be kept.
         """
         record = work.record
         before = (record.state, record.price, record.refunded, record.intent_at, record.error, record.history)
@@ -170,13 +173,12 @@ class Run:
             task = await self.calls.send(self.client.submit, record.model, body, record.api_version)
             if task.id in self._task_ids:
                 raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
-        except NOT_TAKEN:
+        except (*NOT_TAKEN, FolderError) as error:
             self.turns.refused(record, work.unit_price)
             record.state, record.price, record.refunded, record.intent_at, record.error, record.history = before
             record.attempts -= 1
-            await self.save(record)
-            raise
-        except FolderError:
+            if not isinstance(error, FolderError):  # else the intent was not kept, and nothing was sent
+                await self.save(record)
             raise
         except FluxLoraError as error:
             self.calls.failed(error)
@@ -321,7 +323,7 @@ class Run:
         self.calls.stop()
         self.search.stop()
 
-    def abort(self, reason: FluxLoraError | None, grace: float = 0.0) -> None:
+    def abort(self, reason: FluxLoraError | None, grace: float = ANSWERS_WITHIN) -> None:
         """End the run: no new submission, ``grace`` seconds for the answers of those in flight."""
         self.turns.close(reason or ServiceError("the run was ended"))
         if reason is not None:

@@ -102,7 +102,7 @@ def test_wait_is_resumed_by_ids_and_submit_by_wait(slow: Sandbox, spawn: Spawn, 
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=10)[1]
     assert process.returncode == 130
-    assert f"flux-lora wait --base-url {slow.base_url} -o mine {slow.charges[-1][0]}" in err
+    assert f"flux-lora wait -o mine {slow.charges[-1][0]}" in err
     assert "flux-lora submit" not in err
 
 
