@@ -31,6 +31,7 @@ from flux_lora_cli.errors import (
     DeadlineError,
     ExitCode,
     FluxLoraError,
+    FolderBusy,
     FolderError,
     InsecureConnection,
     KeyRefused,
@@ -63,6 +64,9 @@ NOT_TAKEN = (
     InsecureConnection, KeyRefused, NeverSent, OutOfCredit, ProxyFailed, RateLimited, Redirected, Rejected,
     SubmissionsStopped,
 )  # fmt: skip
+
+#: The folder or its ledger cannot be used any more; with FolderBusy another batch took it over.
+NOT_KEPT = (FolderBusy, FolderError)
 
 
 class Run:
@@ -156,8 +160,8 @@ class Run:
         """Intent saved, POST, ID saved; None where the outcome is unknown.
 
         Raises:
-            NOT_TAKEN, FolderError: the service has certainly not taken it; the record is as it was before. After the
-                ID has come, a FolderError means that it could not be kept.
+            NOT_TAKEN, NOT_KEPT: the service has certainly not taken it; the record is as it was before. After the ID
+                has come, NOT_KEPT means that it could not be saved.
         """
         record = work.record
         before = (record.state, record.price, record.refunded, record.intent_at, record.error, record.history)
@@ -173,11 +177,11 @@ class Run:
             task = await self.calls.send(self.client.submit, record.model, body, record.api_version)
             if task.id in self._task_ids:
                 raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
-        except (*NOT_TAKEN, FolderError) as error:
+        except (*NOT_TAKEN, *NOT_KEPT) as error:
             self.turns.refused(record, work.unit_price)
             record.state, record.price, record.refunded, record.intent_at, record.error, record.history = before
             record.attempts -= 1
-            if not isinstance(error, FolderError):  # else the intent was not kept, and nothing was sent
+            if not isinstance(error, NOT_KEPT):  # else the intent was not kept, and nothing was sent
                 await self.save(record)
             raise
         except FluxLoraError as error:
@@ -271,7 +275,7 @@ class Run:
                 job.cancel()
             if self._unbroken:
                 await asyncio.wait(self._unbroken, timeout=self._grace)
-            with contextlib.suppress(FolderError):
+            with contextlib.suppress(*NOT_KEPT):
                 await self.store.drain()
         finally:
             for task in (aborted, feeding, *self._jobs, *self._unbroken):
@@ -295,7 +299,7 @@ class Run:
             await self.job(work)
         except (SubmissionsStopped, CallsStopped):
             pass  # the job stays as its record says; the reason is noted
-        except FolderError as error:
+        except NOT_KEPT as error:
             self.abort(error)
         except FluxLoraError as error:
             self.note(error)
@@ -336,7 +340,7 @@ class Run:
 
     def _step_ended(self, task: asyncio.Task[Any]) -> None:
         self._unbroken.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), FolderError):
+        if not task.cancelled() and isinstance(error := task.exception(), NOT_KEPT):
             self.abort(error)  # whose job may have been cancelled meanwhile
 
     def explain(self, message: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from flux_lora_cli.folder.ledger import Ledger
 from tests.money.conftest import BATCH, MakeStage, unhurried
 from tests.support import truth
 from tests.support.stage import Stage
@@ -303,6 +304,18 @@ def test_a_folder_that_is_unmounted_ends_the_run_and_names_what_is_paid(stages: 
     _, err = process.communicate(timeout=60)
     assert (process.returncode, list(stage.out.iterdir())) == (7, []), err
     assert all(task in err for task in stage.fake.charges), err
+
+
+def test_a_folder_that_is_taken_over_ends_the_run_and_names_what_is_paid(stages: MakeStage) -> None:
+    stage = stages(12, service_time=0.8)
+    process = running(stage, 3, command=f"{BATCH} --concurrency 3 --poll-interval 0.2")
+    with Ledger.open(stage.out / "ledger.sqlite3", None) as ledger:
+        ledger.take_hold()  # as a second batch does where the first one's lock is not seen
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 11, err
+    assert stage.fake.charged <= 6
+    assert all(task in err for task in stage.fake.charges), err
+    assert "unknown outcome" not in err
 
 
 def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage) -> None:
