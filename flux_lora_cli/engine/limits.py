@@ -118,8 +118,9 @@ class RateGate:
     MIN_WINDOW = 5
     #: Seconds of pause after a 429 without Retry-After, doubling up to the cap; account limits are per minute.
     PAUSE, PAUSE_CAP = 5.0, 60.0
-    #: Seconds that a submission takes while none was seen; in which all vacancies are filled, and a few of them.
-    GUESS, FILL, REFILL = 0.2, 1.0, 0.25
+    #: Seconds that a submission takes while none was seen; from the decision until it leaves (the intent's commit);
+    #: in which all vacancies are filled, and a few of them.
+    GUESS, COMMIT, FILL, REFILL = 0.2, 0.01, 1.0, 0.25
     FEW, MAX = 8, 32
 
     def __init__(self, limit: float | None = None) -> None:
@@ -139,7 +140,7 @@ class RateGate:
 
     def in_flight(self, vacancies: int) -> int:
         """How many submissions may be in flight; ``vacancies``: tasks that could be in flight and are not."""
-        latency = self.GUESS if self._latency is None else self._latency
+        latency = (self.GUESS if self._latency is None else self._latency) + self.COMMIT
         wanted = max(vacancies / self.FILL, min(vacancies, self.FEW) / self.REFILL)
         wanted = wanted if self.rate is None else min(wanted, self.rate)
         return max(1, min(self.MAX, vacancies, math.ceil(wanted * latency)))
@@ -220,7 +221,7 @@ class PollPlanner:
             took_ms: what the service reports. It counts where polls do not contradict it: a queue is not in it.
         """
         longest = max(0.0, seen_at - submitted_at)
-        shortest = self.SOONER * longest if polled_before_at is None else polled_before_at - submitted_at
+        shortest = 0.0 if polled_before_at is None else polled_before_at - submitted_at
         reported = (took_ms or 0) / 1000.0
-        guess = shortest if polled_before_at is None else max(0.0, (shortest + longest) / 2)
-        self._took.append(reported if shortest <= reported <= longest else guess)
+        guess = self.SOONER * longest if polled_before_at is None else max(0.0, (shortest + longest) / 2)
+        self._took.append(reported if reported > 0 and shortest <= reported <= longest else guess)

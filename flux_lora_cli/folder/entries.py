@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from sys import intern
@@ -87,13 +87,13 @@ def decimal_text(amount: Decimal | None) -> str | None:
 
 
 class Kind(NamedTuple):
-    """A kind of value: how it is read (which may raise EntryError) and written.
+    """A kind of value: how it is read (which may raise EntryError) and written (None: as it is).
 
     ``required``: it may not be missing or null; ``rare``: it is written only where there is something to write.
     """
 
     read: Callable[[Any], Any]
-    write: Callable[[Any], Any] = lambda value: value
+    write: Callable[[Any], Any] | None = None
     required: bool = False
     rare: bool = False
 
@@ -133,17 +133,18 @@ def read_fields(table: Table, value: Any, at: str = "") -> dict[str, Any]:
 
 def write_fields(table: Table, record: object) -> dict[str, Any]:
     """The object that shows the fields of a record."""
-    return dict(_written(table, record))
-
-
-def _written(table: Table, record: object) -> Iterator[tuple[str, Any]]:
+    written: dict[str, Any] = {}
     for name, column in table.items():
         if isinstance(column, dict):
-            yield name, write_fields(column, record)
-        else:
-            value = column[1].write(getattr(record, column[0]))
-            if not column[1].rare or (value is not None and value is not False and value != {}):
-                yield name, value
+            written[name] = write_fields(column, record)
+            continue
+        field, (_, write, _, rare) = column
+        value = getattr(record, field)
+        if write is not None:
+            value = write(value)
+        if not rare or (value is not None and value is not False and value != {}):
+            written[name] = value
+    return written
 
 
 def many(make: Callable[..., Any], table: Table, gather: Callable[[Any], Any] = list) -> Kind:
