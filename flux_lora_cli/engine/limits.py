@@ -188,14 +188,15 @@ class PollPlanner:
     #: Seconds after the submission while no task was seen to end; and that two polls are apart at most.
     FIRST, MAX_GAP = 0.5, 30.0
     #: Every gap of a task is this much longer than the one before it.
-    GROWTH = 1.1
+    GROWTH = 1.2
     #: Tasks that the estimate rests on, and the share of them that ended before the first poll of a new one comes:
     #: a low one, for half of all tasks end before the median.
     RECENT, EARLIER = 32, 0.1
     #: It comes a little after that (this part of the time, and of the floor): a poll just too early costs a whole gap.
     MARGIN = 0.05
-    #: A task that its first poll saw finished may have ended this much sooner.
-    SOONER = 0.92
+    #: A task that its first poll saw finished may have ended this much sooner, or, if the service says that it took
+    #: less than that, LATE much sooner.
+    SOONER, LATE = 0.92, 0.5
 
     def __init__(self, floor: float = 2.0) -> None:
         self.floor = floor
@@ -221,7 +222,11 @@ class PollPlanner:
             took_ms: what the service reports. It counts where polls do not contradict it: a queue is not in it.
         """
         longest = max(0.0, seen_at - submitted_at)
-        shortest = 0.0 if polled_before_at is None else polled_before_at - submitted_at
         reported = (took_ms or 0) / 1000.0
-        guess = self.SOONER * longest if polled_before_at is None else max(0.0, (shortest + longest) / 2)
-        self._took.append(reported if reported > 0 and shortest <= reported <= longest else guess)
+        if polled_before_at is None:
+            slower_times = 0 < reported < self.LATE * longest  # those that the estimate is from, as of a cold start
+            shortest = guess = (self.LATE if slower_times else self.SOONER) * longest
+        else:
+            shortest = polled_before_at - submitted_at
+            guess = max(0.0, (shortest + longest) / 2)
+        self._took.append(reported if shortest <= reported <= longest else guess)

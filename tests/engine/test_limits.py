@@ -282,3 +282,12 @@ def test_a_burst_of_slow_tasks_is_forgotten_and_clocks_do_no_harm() -> None:
     assert planner.first_poll(0.0, 0.1) <= 4.0
     planner.observe(100.0, 0.0, 50.0, -5)
     assert planner.first_poll(0.0, 7.0) == 7.0
+
+
+def test_a_cold_start_does_not_slow_the_polls_that_follow() -> None:
+    planner = PollPlanner(2.0)
+    for _ in range(32):
+        polled(20.0, planner)
+    for _ in range(5 * 16):  # five times what is in flight at once
+        polled(2.0, planner)
+    assert planner.first_poll(0.0, 0.0) < 4.0
