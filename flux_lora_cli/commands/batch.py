@@ -39,7 +39,7 @@ from flux_lora_cli.commands.running import (
     tell_end,
 )
 from flux_lora_cli.errors import ExitCode, UsageError
-from flux_lora_cli.text import counted, slug
+from flux_lora_cli.text import counted, printable, slug
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.ci import Reports
@@ -101,7 +101,7 @@ def batch(
     What is done is never paid for again, and what was cut off is picked up. The path of every image is printed as soon
     as it is surely on disk.
     """
-    from flux_lora_cli.commands.ci import Reports
+    from flux_lora_cli.commands.ci import Reports, annotation
     from flux_lora_cli.presets.load import load_presets
 
     check(options, console)
@@ -114,6 +114,8 @@ def batch(
         loaded = load_presets(*presets, options=load, allow=options.allow_path or ())
         for note in loaded.notes:
             console.note(note)
+            if own.format == "github":
+                console.annotate(annotation("warning", printable(note.message), note.file, note.line, note.column))
         how: dict[str, Any] = {
             "models": load.models,
             "api_version": options.api_version,

@@ -65,7 +65,7 @@ def preset_check(
             raise PresetError(error.message, error.hint) from None  # its problems were told
         raise
     for note in loaded.notes:
-        tell("notice", note.message, note)
+        tell("warning", note.message, note)
     for preset in loaded.presets:
         data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model}
         console.record("preset", data)

@@ -62,6 +62,13 @@ def test_check_for_github(run: Run, tmp_path: Path) -> None:
     assert run("preset", "check", "nowhere.yaml", "--format", "github").lines[0].startswith("::error::")
 
 
+def test_notes_are_warnings_for_github(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("version: 1\njobs:\n  - prompt: a\n    strength: 0.5\n")
+    wanted = "::warning file=p.yaml,line=4,col=15::strength has no effect"
+    assert run("preset", "check", "p.yaml", "--format", "github").out.startswith(wanted)
+    assert wanted in run("batch", "p.yaml", "--dry-run", "--price", "1", "--format", "github").err
+
+
 def test_notes_are_said_and_strict_makes_them_problems(run: Run, tmp_path: Path) -> None:
     (tmp_path / "note.yaml").write_text("version: 1\nvars: {place: [a, b]}\njobs:\n  - prompt: no variable\n")
     done = run("preset", "check", "note.yaml")

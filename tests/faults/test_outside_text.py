@@ -24,7 +24,7 @@ def test_what_the_service_says_to_a_submission(stage: Stage, more: str) -> None:
     if "github" in more:
         ours = [line for line in ended.err.splitlines() if line.startswith("::")]
         assert ours
-        assert all(line.startswith(("::error", "::group", "::endgroup", "::notice")) for line in ours)
+        assert all(line.startswith(("::error", "::group", "::endgroup", "::notice", "::warning")) for line in ours)
         assert not any("##[" in line for line in ours)
     assert ended.code == 6
     assert "owned" in ended.err + ended.out
