@@ -15,10 +15,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.support.event_lines import Overheard, check_output
 from tests.support.forks import Command
+
+# How long examples take says how busy the machine is, and nothing of the program; what has to be quick is timed apart.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 if TYPE_CHECKING:
     from flux_lora_cli.sandbox import Sandbox
