@@ -208,7 +208,8 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFoundError(f"there is no {MANIFEST_NAME} in {printable(str(path.parent))}") from None
+        what = f"there is no {MANIFEST_NAME} in {printable(str(path.parent))}"
+        raise NotFoundError(what, "Name a folder that batch or wait wrote.") from None
     except (OSError, UnicodeDecodeError, EntryError) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise ManifestDamaged(

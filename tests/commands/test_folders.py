@@ -166,3 +166,11 @@ def test_embed_leaves_out_what_is_not_as_saved(run: Run, out: Path) -> None:
     assert done.code == 6
     assert "flux-lora verify out" in done.err
     assert run("embed", "out", "-o", "out/copies").code == 2
+
+
+@pytest.mark.parametrize("command", ["verify", "gallery", "merge -o m"])
+def test_an_empty_folder_says_what_to_name(run: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "e").mkdir()
+    done = run(*command.split(), "e")
+    assert done.code in (3, 7)
+    assert len(done.err.splitlines()) > 1  # what happened, and what to do next
