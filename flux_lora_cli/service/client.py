@@ -91,7 +91,7 @@ class Client:
             self.base_url = hosts.checked_base_url(base_url, allow_custom_host=allow_custom_host)
         self.clock_ahead: float | None = None
         self.price_note = ""
-        self._env = os.environ if env is None else env
+        self._env = dict(os.environ) if env is None else env
         self._log, self._pool_size = log, pool_size
         self._uploads, self._upload_locks = dict[str, str](), dict[str, threading.Lock]()
         name = re.sub(r"[^!-~]", "", self._env.get("WAVESPEED_CLIENT_NAME", ""))[:100]

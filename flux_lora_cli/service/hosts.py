@@ -299,8 +299,9 @@ def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
     if "REQUEST_METHOD" in env:  # in a CGI script, HTTP_PROXY is what a client says [httpoxy]
         names.remove("HTTP_PROXY")
     variable = next((name for name in names if env.get(name, "").strip()), None)
-    bypassed = is_loopback(host) or _bypassed(host, port, env.get("no_proxy") or env.get("NO_PROXY") or "")
-    return None if variable is None or bypassed else _proxy(variable, env[variable].strip())
+    if variable is None or is_loopback(host) or _bypassed(host, port, env.get("no_proxy") or env.get("NO_PROXY") or ""):
+        return None
+    return _proxy(variable, env[variable].strip())
 
 
 def _proxy(variable: str, text: str) -> Proxy:
