@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.errors import Advice, BudgetError
-from flux_lora_cli.folder.records import JobRecord, PastTask, State
+from flux_lora_cli.folder.records import JobRecord, PastTask, State, present_task
 from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
@@ -80,11 +80,6 @@ def price_not_known(option: str = "--max-cost") -> BudgetError:
 
 
 # ---- what was bought ----
-
-
-def present_task(record: JobRecord) -> PastTask:
-    """The present task of a job, or its submission without one, as it goes into the history."""
-    return PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
 
 
 def purchases(record: JobRecord) -> list[PastTask]:

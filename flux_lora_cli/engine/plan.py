@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from flux_lora_cli.engine.budget import plain, present_task
+from flux_lora_cli.engine.budget import plain
 from flux_lora_cli.engine.events import Plan
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.records import JobRecord, State, present_task
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.service.models import Models, Version
 from flux_lora_cli.service.wire import is_task_id

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Coroutine
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flux_lora_cli.engine.budget import Budget, present_task
+from flux_lora_cli.engine.budget import Budget
 from flux_lora_cli.engine.calls import CallsStopped, SubmissionsStopped, Turns
 from flux_lora_cli.engine.durable import Store
 from flux_lora_cli.engine.events import Adopted, Explained, Held, Submitted, Unknown, Warned
@@ -43,7 +43,7 @@ from flux_lora_cli.errors import (
     Rejected,
     ServiceError,
 )
-from flux_lora_cli.folder.records import JobRecord, State, iso
+from flux_lora_cli.folder.records import JobRecord, State, iso, present_task
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Session

@@ -153,6 +153,11 @@ class JobRecord:
         return [output for output in self.outputs if output.file is None and not output.left_out]
 
 
+def present_task(record: JobRecord) -> PastTask:
+    """The present task of a job, or its submission without one, as it goes into the history."""
+    return PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
+
+
 def error_parts(error: str | None, default: str = "failed: the task failed") -> tuple[str, str]:
     """The code and the message of a record's ``error``."""
     code, _, message = (error or default).partition(": ")
@@ -233,10 +238,10 @@ def adds_to(kept: JobRecord, other: JobRecord) -> bool:
 
 
 def _present(record: JobRecord) -> PastTask | None:
-    """The present charge for a job, as its history will have it; None where there is none."""
+    """The present charge for a job; None where there is none."""
     if record.task_id is None and (not record.attempts or record.state is State.PLANNED):
         return None
-    return PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
+    return present_task(record)
 
 
 def _charges(record: JobRecord) -> list[PastTask]:
