@@ -169,7 +169,7 @@ class _Run:
 
     def report(self, result: Result, reports: Reports) -> int:
         """Say how the batch ended; the exit code."""
-        from flux_lora_cli.commands.reporter import duplicate_lines, money_words, summary_line
+        from flux_lora_cli.commands.reporter import duplicate_lines, summary_line
         from flux_lora_cli.engine.budget import plain
         from flux_lora_cli.folder.manifest import summary
 
@@ -190,7 +190,7 @@ class _Run:
             charged_usd=None if result.charged is None or sandbox else plain(result.charged),
             folder=str(self.folder),
         )
-        reports.write(result, self.folder, money_words(result, sandbox=sandbox))
+        reports.write(result, self.folder)
         return code
 
 

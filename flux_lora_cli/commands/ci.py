@@ -1,12 +1,11 @@
-"""Reports of a batch for CI services: JUnit, GitHub's annotations, GitHub's step summary."""
+"""Reports of a batch for CI services: JUnit, and GitHub's annotations."""
 
 from __future__ import annotations
 
-import html
 import os
 import platform
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -16,23 +15,16 @@ from xml.etree import ElementTree as ET
 
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, UsageError
-from flux_lora_cli.folder.manifest import summary
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
+from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.text import printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Result
 
-#: Names the file that GitHub Actions shows on the run's page.
-STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
-#: Problems of a preset, and rows and images of a summary, that a report lists; the rest is counted. GitHub takes 1 MiB
-#: per step. [GitHub documentation: job summaries]
-MAX_ROWS, _MAX_IMAGES = 100, 24
-#: Characters of a cell.
-_MAX_CELL = 300
+#: Problems of a preset that a report lists; the rest is counted.
+MAX_PROBLEMS = 100
 #: Seconds for which the reader of a pipe is waited for.
 PIPE_SECONDS = 10.0
-_COUNTS = ("jobs", "completed", "failed", "unknown", "pending", "images", "missing", "nsfw")
 _HELD = "whether it was submitted is not known; it is held, and not paid for again"
 _UNFINISHED = {
     State.PLANNED: "not submitted",
@@ -58,7 +50,6 @@ class Reports:
         if isinstance(error, FluxLoraError):
             self.annotate(error)
             self.write_junit([], Path(), error)
-            self._write_summary(lambda: _summary_of_error(error))
 
     def annotate(self, error: FluxLoraError) -> None:
         """An error, each problem of a preset at its place, as GitHub's workflow commands, where these are asked for."""
@@ -72,14 +63,13 @@ class Reports:
             text = printable(f"{error.message} {error.hint}".strip(), keep_newlines=True)
             self._console.annotate(annotation("error", text))
 
-    def write(self, result: Result, folder: Path, money: str) -> None:
-        """The reports on a batch that has ended. ``money``: what it cost, in words of our own."""
+    def write(self, result: Result, folder: Path) -> None:
+        """The reports on a batch that has ended."""
         reasons = result.reasons
         ended = next((reasons[code] for code in PRECEDENCE if code in reasons), None)
         fail_on_nsfw = ExitCode.NSFW in reasons  # the flag of the command line matters only where it found something
         verdicts = [(record, verdict(record, ended, fail_on_nsfw)) for record in result.records]
         self.write_junit(verdicts, folder)
-        self._write_summary(lambda: _step_summary(verdicts, folder, result.exit_code, money, ended))
 
     def write_junit(self, verdicts: Verdicts, folder: Path, error: FluxLoraError | None = None) -> None:
         """The JUnit report, where it is asked for; one that cannot be written is a warning, for the run is over.
@@ -94,14 +84,6 @@ class Reports:
             _write_place(self._junit, _junit_of_error(error) if error else _junit(verdicts, folder))
         except OSError as failed:
             self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
-
-    def _write_summary(self, text: Callable[[], str]) -> None:
-        if path := os.environ.get(STEP_SUMMARY):
-            try:
-                with Path(path).open("a", encoding="utf-8") as file:
-                    file.write(text())
-            except OSError as failed:
-                self._console.warn(f"{STEP_SUMMARY}: not written: {reason(failed)}", "step_summary")
 
 
 # ---- one job ---------------------------------------------------------------------------------
@@ -166,9 +148,9 @@ def _junit(verdicts: Verdicts, folder: Path) -> bytes:
 
 def _junit_of_error(error: FluxLoraError) -> bytes:
     """The report on a batch that ended before any job: one case, in error, with what is wrong line by line."""
-    lines = [str(problem) for problem in error.problems[:MAX_ROWS]]
-    if len(error.problems) > MAX_ROWS:
-        lines.append(f"and {len(error.problems) - MAX_ROWS:,} more")
+    lines = [str(problem) for problem in error.problems[:MAX_PROBLEMS]]
+    if len(error.problems) > MAX_PROBLEMS:
+        lines.append(f"and {len(error.problems) - MAX_PROBLEMS:,} more")
     details = "\n".join(filter(None, [*lines, error.hint]))
     root = ET.Element("testsuites")
     _suite(root, "flux-lora", [("batch", Verdict("error", error.code, error.message), details, 0.0)], "")
@@ -278,71 +260,3 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
-def _step_summary(verdicts: Verdicts, folder: Path, code: ExitCode, money: str, ended: FluxLoraError | None) -> str:
-    """A batch as Markdown: how it ended, counts, cost, what failed and why, images as linked thumbnails."""
-    counts = summary(record for record, _ in verdicts)
-    names = [name for name in _COUNTS if name in ("jobs", "completed", "failed", "images") or counts.get(name)]
-    heads = ["NSFW" if name == "nsfw" else name.capitalize() for name in names]
-    bad = [[r.id or r.key, v.code, v.message] for r, v in verdicts if v.kind in ("failure", "error")]
-    images = [(record, output) for record, _ in verdicts for output in record.outputs if output.file is not None]
-    parts = [
-        _title(code),
-        _table(heads, [[str(counts[name]) for name in names]], "---:"),
-        f"This run: {money or 'no cost'}\\\nFolder: {_escape(str(folder))}",
-        _reason(ended) if ended is not None else "",
-        _table(["Job", "Why", "Reason"], [[*map(_escape, row)] for row in bad]) if bad else "",
-    ]
-    if images:
-        rows = [
-            [_escape(record.id or record.key), _escape(f"{folder}/{output.file}"), _thumbnail(record, output)]
-            for record, output in images
-        ]
-        table = _table(["Job", "File", "Preview"], rows, most=_MAX_IMAGES)
-        parts.append(f"<details><summary>Images</summary>\n\n{table}\n\n</details>")
-    return "\n\n".join(filter(None, parts)) + "\n\n"
-
-
-def _summary_of_error(error: FluxLoraError) -> str:
-    """A batch that ended before any job, with what is wrong in a table."""
-    rows = [[_escape(str(problem))] for problem in error.problems]
-    parts = [_title(error.exit_code), _reason(error), _table(["Problem"], rows) if rows else ""]
-    return "\n\n".join(filter(None, parts)) + "\n\n"
-
-
-def _title(code: ExitCode) -> str:
-    return f"### flux-lora: {'done' if code is ExitCode.OK else f'exit code {code.value}: {code.meaning}'}"
-
-
-def _reason(error: FluxLoraError) -> str:
-    return f"**{_escape(error.message)}** {_escape(error.hint)}".rstrip()
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], rule: str = "---", most: int = MAX_ROWS) -> str:
-    lines = [heads, [rule] * len(heads), *rows[:most]]
-    more = f"\n\nand {len(rows) - most:,} more" if len(rows) > most else ""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + more
-
-
-def _escape(text: str) -> str:
-    """``text`` as plain words on one line: no HTML, no Markdown, no link and no mention comes of it."""
-    line = " ".join(printable(text).split())
-    line = line if len(line) <= _MAX_CELL else line[: _MAX_CELL - 1] + "…"
-    # A character reference never starts a piece of Markdown. [CommonMark 0.31, 2.5]
-    return "".join(c if c.isalnum() or c in " ,.;-/…" else f"&#{ord(c)};" for c in line)
-
-
-def _thumbnail(record: JobRecord, output: OutputRecord) -> str:
-    """A small picture that leads to the large one, where the service shows it to everybody.
-
-    A URL with a query may carry a signature, which is nobody else's business.
-    """
-    url = output.url or ""
-    if not url.startswith("https://") or "?" in url or "#" in url:
-        return ""
-    link = html.escape(printable(url)).replace("|", "%7C").replace(" ", "%20")
-    if output.nsfw:
-        return f'<a href="{link}">flagged NSFW</a>'
-    name = html.escape(printable(record.id or record.key)).replace("|", "&#124;")
-    return f'<a href="{link}"><img src="{link}" width="128" alt="{name}"></a>'

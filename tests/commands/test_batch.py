@@ -122,39 +122,29 @@ def _junit(path: Path) -> dict[str, int]:
     return {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
 
 
-def test_junit_of_failures_and_of_a_broken_preset(
-    run: Run, tmp_path: Path, preset: Path, service: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_junit_of_failures_and_of_a_broken_preset(run: Run, tmp_path: Path, preset: Path, service: Start) -> None:
     service(faults=["result:failed=1007:first=1"])
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     ended = run("batch", preset, "--junit", "sub/r.xml", "--format", "github", "-o", "out", *QUICK)
     assert ended.code == 6
     assert _junit(tmp_path / "sub" / "r.xml") == {"tests": 4, "failures": 1, "errors": 0, "skipped": 0}
     assert (tmp_path / "sub" / "r.xml").read_text().count("out/") == 3
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["r.xml"]
     assert [line for line in ended.err.splitlines() if line.startswith("::error::")]
-    assert "exit code 6" in (tmp_path / "summary.md").read_text()
     (tmp_path / "bad.yaml").write_text("version: 1\njobs:\n  - {prompt: a cat, sized: 3}\n  - {id: x]y}\n")
     ended = run("batch", "bad.yaml", "--junit", "r.xml", "--format", "github")
     assert ended.code == 10
     assert _junit(tmp_path / "r.xml") == {"tests": 1, "failures": 0, "errors": 1, "skipped": 0}
     assert "::error file=bad.yaml,line=" in ended.err
-    assert "bad.yaml" in (tmp_path / "summary.md").read_text()
 
 
-def test_what_a_job_says_cannot_steer_a_report(
-    run: Run, tmp_path: Path, service: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_job_says_cannot_steer_a_report(run: Run, tmp_path: Path, service: Start) -> None:
     job = {"id": "a\n::warning::x<&|`", "prompt": "</failure>]]>\x1b[31m\ufffe <b>@all</b> [x](http://e)"}
     (tmp_path / "p.jsonl").write_text(json.dumps(job) + "\n")
     service(faults=["result:failed=1007"])
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
     ended = run("batch", "p.jsonl", "--junit", "r.xml", "--format", "github")
     assert ended.code in (6, 10)
     assert _junit(tmp_path / "r.xml")["tests"] == 1
     assert not [line for line in ended.err.splitlines() if line.startswith("::") and not line.startswith("::error")]
-    summary = (tmp_path / "s.md").read_text()
-    assert not [word for word in ("<b>", "@all", "](http", "\x1b") if word in summary]
 
 
 # ---- replay ----

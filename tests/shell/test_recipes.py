@@ -116,13 +116,12 @@ def test_github(place: Path) -> None:
     jobs = yaml.safe_load(TEXTS["github.yml"])["jobs"]
     batch = next(s["run"] for s in jobs["make"]["steps"] if "flux-lora batch" in s.get("run", ""))
     for shard in jobs["make"]["strategy"]["matrix"]["shard"]:
-        run_parts(place, batch, [{"SHARD": str(shard), "GITHUB_STEP_SUMMARY": str(place / "summary.md")}])
+        run_parts(place, batch, [{"SHARD": str(shard)}])
         # As upload and download of the artifact arrange it.
         target = place / "shards" / f"shard-{shard}"
         target.mkdir(parents=True)
         (place / "out").rename(target / "out")
         (place / "junit.xml").rename(target / "junit.xml")
-    assert (place / "summary.md").read_text().count("### flux-lora") == 3
     merge = next(s["run"] for s in jobs["merge"]["steps"] if "merge" in s.get("run", ""))
     run_parts(place, merge, [{}])
     whole(place, "posters", 1)
