@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import TaskIds, check_ids
-from flux_lora_cli.commands.options import ServiceOptions, argument, command, flag
+from flux_lora_cli.commands.options import ServiceOptions, argument, command
 from flux_lora_cli.commands.running import Running, check, running
 from flux_lora_cli.errors import ExitCode, FluxLoraError, NotFoundError, Rejected, TaskNotFound
 from flux_lora_cli.text import printable
@@ -24,12 +23,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 flux-lora status
-flux-lora status 1f0c9a3e --watch
 flux-lora status --json | head
 """
 
-#: Seconds between two polls under --watch: as often as the service wants to be asked. [documentation]
-WATCH_EVERY = 2.0
 #: Tasks shown at most, of the account's list and of the user's ledger each.
 MAX_RECENT = 50
 #: Output folders that are searched for tasks, the newest first.
@@ -49,26 +45,24 @@ class Standing:
     created_at: str | None = None
     job: str | None = None
     prompt: str = ""
-    ended: bool = False
 
     @classmethod
     def of_task(cls, task: Task, record: JobRecord | None) -> Standing:
         """What the service says, with the job that a ledger knows."""
         prompt = str((task.inputs or {}).get("prompt") or "") or _prompt_of(record)
         job = record.id if record is not None else None
-        return cls(task.id, task.status, task.error, task.model, task.created_at, job, prompt, task.terminal)
+        return cls(task.id, task.status, task.error, task.model, task.created_at, job, prompt)
 
     @classmethod
     def of_record(cls, record: JobRecord, status: str, why: str) -> Standing:
         """What only a ledger knows."""
         since = record.task_created_at or record.intent_at
-        return cls(record.task_id, status, why, record.model, since, record.id, _prompt_of(record), ended=True)
+        return cls(record.task_id, status, why, record.model, since, record.id, _prompt_of(record))
 
 
 @command
 def status(
     ids: Annotated[list[str] | None, argument("ID", "Task IDs, or - to read them.")] = None,
-    watch: Annotated[bool, flag("--watch", "Poll until all tasks have ended.")] = False,
     *,
     service: ServiceOptions,
     console: Console,
@@ -84,11 +78,6 @@ def status(
         known = _records(run.service, wanted)
         found, missing = _look(run, service, wanted, known) if wanted else (_recent(run, known), [])
         _show(found, console, in_order=bool(wanted))
-        while watch and (left := [s.task for s in found if s.task and not s.ended]):
-            time.sleep(WATCH_EVERY)
-            found, more = _look(run, service, left, known)
-            missing += more
-            _show([standing for standing in found if standing.ended], console, in_order=True)
     for task_id in missing:
         console.error(NotFoundError(f"the service knows no task {task_id}", "Tasks are deleted after 7 days."))
     return int(ExitCode.NOT_FOUND if missing else ExitCode.OK)
@@ -205,11 +194,9 @@ def _recent(run: Running, known: dict[str, JobRecord]) -> list[Standing]:
 def _show(found: Sequence[Standing], console: Console, *, in_order: bool) -> None:
     from flux_lora_cli.engine.events import TaskStatus
 
-    counts = Counter(console.summary.get("statuses", {}))
+    console.summary["statuses"] = dict(Counter(s.status for s in found))
     for s in found:
-        counts[s.status] += 1
         console.event(TaskStatus(s.job, s.task, s.status, s.error, s.model, s.created_at))
-    console.summary["statuses"] = dict(counts)
     if console.out_is_terminal and not console.json:
         newest_first = found if in_order else sorted(found, key=lambda s: _age(s.created_at))
         for line in _table(newest_first, console):

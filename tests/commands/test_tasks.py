@@ -150,13 +150,6 @@ def test_status_knows_the_jobs_of_folders(sandbox: Sandbox, run: Run, preset: Pa
         assert (event["task"], event["job"]) == (task, "dawn/1")
 
 
-def test_status_watches_until_all_have_ended(run: Run, service: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flux_lora_cli.commands.status.WATCH_EVERY", 0.05)
-    service(service_time=0.3)
-    task = run("submit", "a cat").out.strip()
-    assert run("status", task, "--watch").lines[-1] == f"{task}\tcompleted\t"
-
-
 def test_status_at_a_terminal_shows_job_prompt_and_age(
     sandbox: Sandbox, run: Run, terminal: Callable[..., Terminal]
 ) -> None:
