@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the exit code of the process means. The one source for ``--help`` and the README's table."""
+    """What the exit code of the process means. The one source of the README's table."""
 
     meaning: str
 

@@ -76,8 +76,7 @@ _HELP = {
     "preset": "Work on presets without spending anything.",
 }
 _EPILOG = (
-    "flux-lora help COMMAND shows the options of a command, flux-lora help exit-codes the exit codes, and "
-    "flux-lora help agents how a program uses it safely."
+    "flux-lora help COMMAND shows the options of a command, and flux-lora help agents how a program uses it safely."
 )
 _COMPLETING = "_FLUX_LORA_COMPLETE"
 _FLAG = re.compile(r"--(quiet|verbose|no-color|json)|-[qv]+|--log-file=.*", re.DOTALL)
@@ -144,8 +143,8 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
 def _dispatch(arguments: list[str], console: Console) -> int:
     leading, words = _split_general(arguments)
     if words[:1] == ["help"]:
-        if len(words) == 2 and words[1] in _PAGES:
-            print(_PAGES[words[1]]())  # noqa: T201 - as help is
+        if words[1:] == ["agents"]:
+            print(_agents())  # noqa: T201 - as help is
             return 0
         words = [*words[1:], "--help"]
     if _COMPLETING in os.environ or not words or words[0] in _TELLING:
@@ -249,19 +248,11 @@ def _run_whole(app: typer.Typer, words: list[str], console: Console, path: str =
     raise UsageError("no command was named", f"See: {path} --help")
 
 
-def _exit_codes() -> str:
-    return "\n".join(f"{code.value:>4}  {code.meaning}" for code in ExitCode)
-
-
 def _agents() -> str:
     """The guide for programs, as a skill that agents load."""
     from importlib.resources import files
 
     return (files("flux_lora_cli") / "resources" / "SKILL.md").read_text("utf-8").rstrip("\n")
-
-
-#: What ``help`` shows besides commands.
-_PAGES = {"exit-codes": _exit_codes, "agents": _agents}
 
 
 def _completed_command() -> str:

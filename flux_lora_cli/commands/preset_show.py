@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from flux_lora_cli.commands.console import Console, print_table, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
 from flux_lora_cli.commands.options import ExpandOptions, Files, GenerateOptions, Only, OnlyFile, command, flag, words
-from flux_lora_cli.text import counted, json_line, mask_secrets, printable, quoted
+from flux_lora_cli.text import counted, mask_secrets, printable, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.job import Job, LocalImage
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 EXAMPLES = """
 flux-lora preset show presets/posters.yaml
 flux-lora preset show presets/posters.yaml --why
-flux-lora preset show presets/posters.yaml --steps 12 --as jsonl
+flux-lora preset show presets/posters.yaml --steps 12 --as yaml
 """
 
-As = Literal["table", "yaml", "jsonl"]
+As = Literal["table", "yaml"]
 
 
 @command
@@ -52,9 +52,9 @@ def preset_show(
     console.summary.update(jobs=len(views))
     for view in views:
         console.record("job", masked(view.sent) | ({"why": view.places} if why else {}))
-    if as_ != "table":
+    if as_ == "yaml":
         for view in views:
-            console.result(sent_as_yaml(view.sent) if as_ == "yaml" else json_line(view.sent))
+            console.result(sent_as_yaml(view.sent))
     elif views:
         _print_jobs(views, why, console)
     for note in loaded.notes:

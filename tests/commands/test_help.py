@@ -46,13 +46,6 @@ def test_what_most_users_need_comes_first(run: Run) -> None:
     assert places == sorted(places)
 
 
-def test_exit_codes(run: Run) -> None:
-    ended = run("help", "exit-codes")
-    assert ended.code == 0
-    assert [int(line.split()[0]) for line in ended.lines] == [int(code) for code in ExitCode]
-    assert "exit-codes" in run("--help").out
-
-
 def test_the_guide_for_agents(run: Run) -> None:
     """It says of every exit code what to do, and names no option that is not there."""
     text = run("help", "agents").out
@@ -119,7 +112,7 @@ def test_only_what_is_needed_is_imported(line: str, left_out: str) -> None:
 def test_started_as_a_module_and_as_a_program_alike(tmp_path: Path) -> None:
     entry = "import sys; from flux_lora_cli.__main__ import main; sys.exit(main())"
     outputs = [
-        subprocess.run([*start, "help", "exit-codes"], capture_output=True, check=True, env=dict(os.environ)).stdout
+        subprocess.run([*start, "help", "agents"], capture_output=True, check=True, env=dict(os.environ)).stdout
         for start in (PROGRAM, (sys.executable, "-c", entry))
     ]
     assert outputs[0] == outputs[1]

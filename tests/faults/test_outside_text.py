@@ -55,7 +55,7 @@ def test_problems_of_a_strangers_preset(stage: Stage) -> None:
     assert stage.run(["preset", "check", "::error::x.yaml"]).code == 10
 
 
-@pytest.mark.parametrize("form", ["table", "yaml", "jsonl"])
+@pytest.mark.parametrize("form", ["table", "yaml"])
 def test_the_expanded_jobs_of_a_strangers_preset(stage: Stage, form: str) -> None:
     prompts = [f"two\n::error::lines\n\n  ::warning::x\n {HOSTILE}", "::error::start", "x ##[error]y", "a\x9bb\u202ec"]
     jobs = [{"id": "a", "prompt": prompts[0]}, *({"prompt": prompt} for prompt in prompts[1:])]
@@ -64,8 +64,6 @@ def test_the_expanded_jobs_of_a_strangers_preset(stage: Stage, form: str) -> Non
     assert ended.code == 0, ended.err
     if form == "yaml":
         assert [job["input"]["prompt"] for job in yaml.safe_load(ended.out)] == prompts
-    if form == "jsonl":
-        assert [json.loads(line)["input"]["prompt"] for line in ended.lines] == prompts
 
 
 def test_the_gallery_escapes_everything(stage: Stage) -> None:
