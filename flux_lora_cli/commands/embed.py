@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
 from flux_lora_cli.commands.console import Console, some
-from flux_lora_cli.commands.inputs import check_text, read_only_file
-from flux_lora_cli.commands.options import Folder, Only, OnlyFile, command, option
-from flux_lora_cli.errors import ImageError, NotFoundError
-from flux_lora_cli.text import counted, nearest, printable
+from flux_lora_cli.commands.inputs import read_only_file
+from flux_lora_cli.commands.options import Folder, OnlyFile, command, option
+from flux_lora_cli.errors import ImageError
+from flux_lora_cli.text import counted
 
 EXAMPLES = """
 flux-lora embed flux-lora-output/posters -o to-share
@@ -23,7 +22,6 @@ def embed(
     folder: Folder,
     console: Console,
     output: Annotated[Path, option("--output -o", "DIR", "Another folder, for the copies.", Path)],
-    only: Only = None,
     only_file: OnlyFile = None,
 ) -> int:
     """Copy each image with the request that made it written into the file.
@@ -35,10 +33,6 @@ def embed(
     from flux_lora_cli.gallery.embed import embed_images
 
     names = None if only_file is None else set(read_only_file(only_file))
-    if only:
-        check_text("--only", *only)
-        matching = _matching(folder, only)
-        names = matching if names is None else names & matching
     written = kept = 0
     left_out: list[str] = []
     for copy in embed_images(folder, output, only=names):
@@ -57,19 +51,3 @@ def embed(
         f"{counted(len(left_out), 'image')} left out: {some(left_out)}",
         f"flux-lora verify {folder} says which files are not as they were saved.",
     )
-
-
-def _matching(folder: Path, globs: list[str]) -> set[str]:
-    """Names of the jobs that any glob matches. Raises NotFoundError where one matches none."""
-    from flux_lora_cli.folder.manifest import read_manifest
-
-    known = [name for record in read_manifest(folder).records for name in (record.name, *record.aliases)]
-    found: set[str] = set()
-    for glob in globs:
-        matched = {name for name in known if fnmatchcase(name, glob)}
-        if not matched:
-            near = nearest(glob, known[:2000])
-            hint = f"did you mean '{printable(near)}'?" if near else ""
-            raise NotFoundError(f"no job of {printable(str(folder))} matches '{printable(glob)}'", hint)
-        found |= matched
-    return found
