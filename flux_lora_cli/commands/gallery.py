@@ -27,7 +27,6 @@ def gallery(
         Path | None, option("--sheet", "FILE", "Write a contact sheet: .png, .jpg or .webp.", Path)
     ] = None,
     compare: Annotated[bool, flag("--compare", "Compare two folders, BEFORE and AFTER, job by job.")] = False,
-    show_nsfw: Annotated[bool, flag("--show-nsfw", "Do not blur flagged images on a sheet.")] = False,
 ) -> int:
     """Write index.html beside the images: a page to look at the results.
 
@@ -48,7 +47,7 @@ def gallery(
         from flux_lora_cli.gallery.sheet import make_pair_sheet, make_sheet
 
         make = partial(make_pair_sheet, folders[0], folders[1]) if compare else partial(make_sheet, folders)
-        written += make(sheet, show_nsfw=show_nsfw)
+        written += make(sheet)
     if compare and output is not None:
         from flux_lora_cli.gallery.compare import build_review
 

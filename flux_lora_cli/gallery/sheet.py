@@ -56,10 +56,10 @@ class _Tile:
 _Row = tuple[str, Sequence[_Tile]]
 
 
-def make_sheet(folders: Sequence[Path], target: Path, *, show_nsfw: bool = False) -> list[Path]:
+def make_sheet(folders: Sequence[Path], target: Path) -> list[Path]:
     """Write a contact sheet of folders: ``target``, and ``NAME-2.png`` … where one page does not hold them.
 
-    Flagged pictures are blurred unless asked for.
+    Flagged pictures are blurred.
 
     Raises:
         NotFoundError, FolderError: a folder cannot be read, or the sheet not be written.
@@ -88,16 +88,16 @@ def make_sheet(folders: Sequence[Path], target: Path, *, show_nsfw: bool = False
     if any(p.manifest.sandbox for p in pictures):
         notes.append("sandbox")
     title = ", ".join(map(name_of, folders[:4]))
-    return _write(target, title, notes, heads, table, _tall(pictures), show_nsfw)
+    return _write(target, title, notes, heads, table, _tall(pictures))
 
 
-def make_pair_sheet(before: Path, after: Path, target: Path, *, show_nsfw: bool = False) -> list[Path]:
+def make_pair_sheet(before: Path, after: Path, target: Path) -> list[Path]:
     """Write a contact sheet of what differs between two folders, in pairs. Raises as ``make_sheet``."""
     pairs = [pair for pair in pair_folders(before, after) if not pair.same]
     heads = (f"Before: {name_of(before)}", f"After: {name_of(after)}")
     rows: list[_Row] = [(pair.picture.name, [_Tile(side, detail="not here") for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
-    return _write(target, "Before and after", notes, heads, rows, _tall([pair.picture for pair in pairs]), show_nsfw)
+    return _write(target, "Before and after", notes, heads, rows, _tall([pair.picture for pair in pairs]))
 
 
 def _tall(pictures: Sequence[Picture]) -> int:
@@ -109,9 +109,7 @@ def _chunks(items: Sequence[Any], size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _write(
-    target: Path, title: str, notes: list[str], heads: Sequence[str], rows: list[_Row], tall: int, show_nsfw: bool
-) -> list[Path]:
+def _write(target: Path, title: str, notes: list[str], heads: Sequence[str], rows: list[_Row], tall: int) -> list[Path]:
     """Draw and save the table, cut into pages of a readable size. ``heads``: of the columns; none on a wall."""
     kind = _FORMATS.get(target.suffix.lower())
     if kind is None:
@@ -126,7 +124,7 @@ def _write(
     exif[_SOFTWARE] = f"{_MARK} {__version__}"
     for number, ((part, span), path) in enumerate(zip(pages, targets, strict=True), 1):
         place = [f"page {number} of {len(pages)}"] if len(pages) > 1 else []
-        painter = _Painter(heads[span], [(head, tiles[span]) for head, tiles in part], tall, show_nsfw)
+        painter = _Painter(heads[span], [(head, tiles[span]) for head, tiles in part], tall)
         encoded = io.BytesIO()
         painter.draw(title, " · ".join([*notes, *place])).save(encoded, kind, exif=exif, quality=90)
         with explained(path):
@@ -151,8 +149,8 @@ def _is_ours(path: Path) -> bool:
 class _Painter:
     """Draws one page from the top down."""
 
-    def __init__(self, heads: Sequence[str], rows: Sequence[_Row], tall: int, show_nsfw: bool) -> None:
-        self.heads, self.rows, self.tall, self.show_nsfw = heads, rows, tall, show_nsfw
+    def __init__(self, heads: Sequence[str], rows: Sequence[_Row], tall: int) -> None:
+        self.heads, self.rows, self.tall = heads, rows, tall
         self.step = tall + (0 if heads else _CAPTION) + _GAP
         self.left = _MARGIN + (_LABEL if heads else 0)
         self.top = _MARGIN + 74 + (2 * _LINE + 8 if heads else 0)
@@ -181,11 +179,10 @@ class _Painter:
         if picture is None:
             self.write(x + 12, y + 12, tile.detail, _TILE - 24, 8, _SOFT)
             return
-        blurred = picture.flagged and not self.show_nsfw
-        image = thumbnail(picture.path, _TILE, self.tall, blur=blurred) if picture.path else None
+        image = thumbnail(picture.path, _TILE, self.tall, blur=picture.flagged) if picture.path else None
         if image is not None:
             self.canvas.paste(image, (x + (_TILE - image.width) // 2, y + (self.tall - image.height) // 2))
-            if blurred:
+            if picture.flagged:
                 self.write(x + _TILE // 2 - 60, y + self.tall // 2 - 10, "Flagged NSFW", 160, 1, (255, 255, 255))
         else:
             words = "cannot be shown" if picture.path else f"{picture.status}. {picture.why}"
