@@ -12,7 +12,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console, some
 from flux_lora_cli.commands.inputs import check_text, load_options, selection
 from flux_lora_cli.commands.options import (
@@ -81,10 +80,8 @@ class BatchOptions(JobsOptions):
     verify: Annotated[bool, advanced_flag("--verify", "Read every byte of the saved images first.")] = False
     adopt: Annotated[
         list[str] | None,
-        advanced(
-            "--adopt", "JOB=ID", "Take task ID as this job's; repeatable.", complete=completion.adoptions
-        ),
-    ] = None  # fmt: skip
+        advanced("--adopt", "JOB=ID", "Take task ID as this job's; repeatable."),
+    ] = None
     junit: Junit = None
     format: Annotated[Format, advanced_words("--format", Format, "github: print errors as annotations, too.")] = "text"
 

@@ -18,7 +18,6 @@ _SUFFIXES = (".yaml", ".yml", ".txt", ".csv", ".jsonl")
 _MAX_DEPTH, _MAX_FILES, _MAX_ANSWERS, _MAX_JOBS = 3, 2_000, 200, 10_000
 #: zsh evaluates what it is offered, so nothing else is.
 _HARMLESS = re.compile(r"[\w./@%+,=~-]+")
-_SIZES = ("512*512", "768*768", "768*1024", "1024*768", "1024*1024", "1024*1536", "1536*1024", "1536*1536")
 
 
 def preset_files(incomplete: str) -> list[str]:
@@ -52,24 +51,8 @@ def _below(folder: Path, start: str) -> Iterator[str]:
 
 def job_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """IDs of the jobs of the presets that stand on the command line."""
-    loaded = _loaded(ctx, inspect=False)
+    loaded = _loaded(ctx)
     return _offered([job.id for job in loaded.jobs] if loaded else [], incomplete)
-
-
-def adoptions(ctx: typer.Context, incomplete: str) -> list[str]:
-    """``JOB=`` of these jobs; the task's ID is known to nobody here."""
-    return [f"{name}=" for name in job_ids(ctx, incomplete)]
-
-
-def stacks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """LoRA stacks of these presets."""
-    loaded = _loaded(ctx, inspect=True)
-    return _offered([stack for preset in loaded.presets for stack in preset.stacks] if loaded else [], incomplete)
-
-
-def sizes(incomplete: str) -> list[str]:
-    """Usual sizes."""
-    return [size for size in _SIZES if size.startswith(incomplete)]
 
 
 def models(incomplete: str) -> list[str]:
@@ -79,25 +62,18 @@ def models(incomplete: str) -> list[str]:
     return _offered([model.short for model in Models.builtin()], incomplete)
 
 
-def settings(incomplete: str) -> list[str]:
-    """``KEY=`` of the usual parameters."""
-    from flux_lora_cli.service.models import usual_parameters
-
-    return _offered([f"{name}=" for name in usual_parameters()], incomplete)
-
-
 def _offered(names: Iterable[str], incomplete: str) -> list[str]:
     found = (name for name in dict.fromkeys(names) if name.startswith(incomplete) and _HARMLESS.fullmatch(name))
     return list(found)[:_MAX_ANSWERS]
 
 
-def _loaded(ctx: typer.Context, *, inspect: bool) -> Loaded | None:
+def _loaded(ctx: typer.Context) -> Loaded | None:
     """The presets that stand on the command line; None where there are none, or they cannot be read."""
     from flux_lora_cli.presets.load import LoadOptions, load_presets
 
     given = ctx.params.get("presets") or ctx.params.get("preset") or ctx.args  # args: behind an option without a value
     paths = [path for path in ([given] if isinstance(given, str) else given) if Path(path).is_file()]
     try:
-        return load_presets(*paths, options=LoadOptions(max_jobs=_MAX_JOBS, inspect=inspect)) if paths else None
+        return load_presets(*paths, options=LoadOptions(max_jobs=_MAX_JOBS)) if paths else None
     except Exception:  # whatever is wrong with them, TAB is no place to say it
         return None

@@ -270,7 +270,7 @@ class GenerateOptions(ModelsOptions):
         None
     )
     num_images: Annotated[str | None, option("--num-images -n", "N", "Images per task, 1 to 4.")] = None
-    size: Annotated[str | None, option("--size", "W*H", "Size in pixels.", complete=completion.sizes)] = None
+    size: Annotated[str | None, option("--size", "W*H", "Size in pixels.")] = None
     steps: Annotated[str | None, option("--steps", "N", "Denoising steps.")] = None
     seed: Annotated[str | None, option("--seed", "N", "Seed (default: drawn and recorded).")] = None
     image: Annotated[
@@ -293,10 +293,8 @@ class GenerateOptions(ModelsOptions):
     ] = False
     set_: Annotated[
         list[str] | None,
-        advanced(
-            "--set", "KEY=VALUE", "Any parameter by the API's name; repeatable.", complete=completion.settings
-        ),
-    ] = None  # fmt: skip
+        advanced("--set", "KEY=VALUE", "Any parameter by the API's name; repeatable."),
+    ] = None
 
 
 @dataclass

@@ -60,9 +60,7 @@ class PromptOptions:
     preset: Annotated[
         str | None, option("--preset", "FILE", "Take the defaults of a preset.", complete=completion.preset_files)
     ] = None
-    stack: Annotated[
-        str | None, advanced("--stack", "NAME", "Take this LoRA stack of it.", complete=completion.stacks)
-    ] = None
+    stack: Annotated[str | None, advanced("--stack", "NAME", "Take this LoRA stack of it.")] = None
     job: Annotated[str | None, advanced("--job", "ID", "Take these jobs (a glob).", complete=completion.job_ids)] = None
     expand: Annotated[
         bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in prompts (default: literal).")

@@ -67,13 +67,9 @@ def complete(place: Path) -> Ask:
         ("flux-lora batch --retry", ["--retry-failed"]),
         ("flux-lora submit --nsfw ", ["keep", "quarantine", "skip"]),
         ("flux-lora submit --api-version v", ["v2", "v3"]),
-        ("flux-lora submit --size 1536", ["1536*1024", "1536*1536"]),
         ("flux-lora submit --model flux-dev-lora-ul", ["flux-dev-lora-ultra-fast"]),
-        ("flux-lora submit --set num_im", ["num_images="]),
         ("flux-lora batch presets/", ["presets/bad.yaml", "presets/deep/ideas.txt", "presets/posters.yaml"]),
         ("flux-lora batch presets/posters.yaml --only da", ["dawn/1", "dawn/2"]),
-        ("flux-lora batch presets/posters.yaml --adopt dusk/1", ["dusk/1="]),
-        ("flux-lora submit --preset presets/posters.yaml --stack ", ["nasa", "plain"]),
         ("flux-lora batch presets/bad.yaml --only ", []),
     ],
 )
