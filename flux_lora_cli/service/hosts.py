@@ -61,9 +61,8 @@ def load_key(env: Mapping[str, str], key_file: Path | None = None) -> Key:
     """The key from ``key_file``, else from ``WAVESPEED_API_KEY``.
 
     Raises:
-        MissingKey: there is none.
+        MissingKey: there is none, or what is there cannot be one. It is never shown.
         NotFoundError: the key file does not exist.
-        UsageError: what is there cannot be a key. It is never shown.
     """
     if key_file is None:
         return Key(_checked_key(env.get(VARIABLE, ""), VARIABLE))
@@ -74,7 +73,7 @@ def load_key(env: Mapping[str, str], key_file: Path | None = None) -> Key:
     except (OSError, ValueError) as error:
         raise MissingKey(f"the key file {key_file} cannot be read: {error}", _BOTH_WAYS) from None
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UsageError(f"{key_file} does not hold an API key: it is UTF-16", "Save the file as UTF-8.")
+        raise MissingKey(f"{key_file} does not hold an API key: it is UTF-16", "Save the file as UTF-8.")
     key = _checked_key(data.decode("utf-8-sig", "replace"), str(key_file))
     open_to_all = stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH)
     return Key(key, f"other users of this machine can read {key_file}: chmod 600 it" if open_to_all else "")
@@ -96,7 +95,7 @@ def _checked_key(text: str, place: str) -> str:
     if not key:
         raise MissingKey(f"no API key: {place} is empty or not set", _BOTH_WAYS)
     if why := next((why for form, why in _NOT_KEYS if re.fullmatch(form, key)), ""):
-        raise UsageError(f"{place} does not hold an API key: {why}", "Write the key alone, as it was given to you.")
+        raise MissingKey(f"{place} does not hold an API key: {why}", "Write the key alone, as it was given to you.")
     return key
 
 

@@ -38,7 +38,7 @@ def test_a_key_file_is_read_or_refused_with_the_reason(data: bytes, reason: str 
     if reason is None:
         assert load_key({}, file) == hosts.Key(SECRET)
         return
-    with pytest.raises(errors.UsageError, match=reason) as caught:
+    with pytest.raises(errors.MissingKey, match=reason) as caught:
         load_key({}, file)
     assert "SECRET" not in caught.value.message + caught.value.hint
 
@@ -52,7 +52,7 @@ def test_without_a_key_both_ways_on_are_named(env: dict[str, str]) -> None:
 
 def test_the_environment_is_checked_alike() -> None:
     assert load_key({"WAVESPEED_API_KEY": f" {SECRET}\n"}).value == SECRET
-    with pytest.raises(errors.UsageError, match="quotes"):
+    with pytest.raises(errors.MissingKey, match="quotes"):
         load_key({"WAVESPEED_API_KEY": f'"{SECRET}"'})
 
 
@@ -68,7 +68,7 @@ def test_a_key_file_comes_before_the_environment_and_should_be_the_owners_alone(
 
 def test_key_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
     places = {tmp_path / "none": errors.NotFoundError, tmp_path: errors.MissingKey}
-    for place, expected in {**places, "/dev/zero": errors.UsageError, "/dev/null": errors.MissingKey}.items():
+    for place, expected in {**places, "/dev/zero": errors.MissingKey, "/dev/null": errors.MissingKey}.items():
         with pytest.raises(expected):
             load_key({}, Path(place))
 
