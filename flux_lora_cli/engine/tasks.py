@@ -136,7 +136,7 @@ def wait_for(
                     stack.callback(ledger.close)
             state.remember_folder(opened.path)
             waited: dict[str, Work] = {}
-            works = _asked_for(session, iter(task_ids), opened, ledger, api_version, waited)
+            works = _asked_for(session, iter(task_ids), opened, str(folder), ledger, api_version, waited)
             store = Store(opened)
             run = await session.run_works(works, store, opened.images, Budget(None), str(folder))
             records = [work.record for work in waited.values() if not work.no_such_task]
@@ -192,11 +192,12 @@ async def _asked_for(
     session: Session,
     task_ids: Iterator[str],
     opened: OutputFolder,
+    shown: str,
     ledger: Ledger | None,
     api_version: Version | None,
     waited: dict[str, Work],
 ) -> AsyncIterator[Work]:
-    """A work for each ID that is not done yet; what is, is told."""
+    """A work for each ID that is not done yet; what is, is told, in the folder as it is ``shown``."""
     by_task = {record.task_id: record for record in opened.records.values() if record.task_id}
     while (task_id := await in_thread(next, task_ids, None)) is not None:
         if task_id in waited:
@@ -215,7 +216,7 @@ async def _asked_for(
             await session.run.save(record)
         for output in record.outputs:
             if output.file is not None:
-                session.observer(image_event(record, output, str(opened.path), earlier=True))
+                session.observer(image_event(record, output, shown, earlier=True))
         if record.state is State.FAILED:
             record.state = State.SUBMITTED  # asked anew: it costs a poll, and "lost" may not be the last word
         if record.state is not State.COMPLETED or record.missing:  # what had expired, too: the address may be fresh

@@ -89,8 +89,9 @@ def test_wait_saves_and_prints_paths(sandbox: Sandbox, run: Run, tmp_path: Path)
     assert len(ended.lines) == 4
     assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in ended.lines)
     assert {line.partition("/")[0] for line in ended.lines} == {"flux-lora-output"}
-    again = run("wait", *ids.lines, "--json")
-    assert [event["earlier"] for event in again.events if event["event"] == "image"] == [True] * 4
+    again = [event for event in run("wait", *ids.lines, "--json").events if event["event"] == "image"]
+    assert [event["earlier"] for event in again] == [True] * 4
+    assert {event["path"] for event in again} == set(ended.lines)
     ended = run("wait", "-", stdin=f"# tasks of today\n{ids.out}error: no such\n")
     assert (ended.code, len(ended.lines)) == (3, 4)
     assert "'# tasks of today'" in ended.err
