@@ -12,7 +12,7 @@ import typer
 
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import advanced, advanced_words, command, option
-from flux_lora_cli.commands.values import bad, count, duration, money, rate
+from flux_lora_cli.commands.values import bad, count, duration, money, rate, share
 from flux_lora_cli.errors import FolderError, Interrupted, OutputClosed, Terminated, UsageError
 from flux_lora_cli.sandbox import ENDPOINTS, KINDS, Request, Sandbox, StateError
 from flux_lora_cli.sandbox import serve as serve_forever
@@ -24,7 +24,6 @@ flux-lora serve --fault submit:503:first=2 --fault download:cut:5%
 """
 
 Undeclared = Literal["drop", "refuse"]
-_RARE = "Advanced"
 
 
 def span(text: Any) -> tuple[float, float]:
@@ -42,7 +41,7 @@ class SandboxOptions:
     """How the sandbox behaves; the names are those of ``Sandbox``."""
 
     port: Annotated[
-        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+        int, option("--port", "PORT", "Port to listen on; 0 (default) picks a free one.", count(65_535, 0))
     ] = 0
     service_time: Annotated[
         Any, option("--service-time", "S[-S]", "Time that a task takes: 0.5, or 2-6 (seconds).", span)
@@ -63,16 +62,13 @@ class SandboxOptions:
         str | None, advanced("--api-key", "KEY", "Accept this key only (default: any key but none).")
     ] = None
     nsfw_rate: Annotated[
-        float,
-        typer.Option(
-            "--nsfw-rate", metavar="SHARE", min=0, max=1, help="Share of images flagged, 0 to 1.", rich_help_panel=_RARE
-        ),
+        float, advanced("--nsfw-rate", "SHARE", "Share of images that are flagged, 0 (default) to 1.", share)
     ] = 0.0
     undeclared: Annotated[
         Undeclared, advanced_words("--undeclared", Undeclared, "What to do with undeclared keys (default: drop).")
     ] = "drop"
     seed: Annotated[
-        int, typer.Option("--seed", metavar="INT", help="Seed of its own randomness.", rich_help_panel=_RARE)
+        int, advanced("--seed", "N", "Seed of the sandbox's own randomness (default: 0).", count(2**63 - 1, 0))
     ] = 0
 
 

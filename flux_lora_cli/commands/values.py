@@ -73,18 +73,26 @@ def price(text: Any) -> Decimal:
     return value
 
 
-def count(most: int) -> Callable[[Any], int]:
-    """A whole number from 1 to ``most``."""
+def count(most: int, least: int = 1) -> Callable[[Any], int]:
+    """A whole number from ``least``, which is not negative, to ``most``."""
 
     def parse(text: Any) -> int:
-        word = str(text).strip()
+        word, allowed = str(text).strip(), f"allowed: {least} to {most:,}"
         if not (word.isascii() and word.isdigit()):
-            raise bad(text, "a whole number", f"allowed: 1 to {most:,}")
-        if not 1 <= int(word[:20]) <= most:
-            raise bad(text, "in range", f"allowed: 1 to {most:,}")
+            raise bad(text, "a whole number", allowed)
+        if not least <= int(word[:20]) <= most:
+            raise bad(text, "in range", allowed)
         return int(word)
 
     return parse
+
+
+def share(text: Any) -> float:
+    """A part of a whole, from 0 to 1."""
+    match = re.fullmatch(_NUMBER, str(text).strip())
+    if not match or float(match[1]) > 1:
+        raise bad(text, "a valid share", "write 0.1; allowed: 0 to 1")
+    return float(match[1])
 
 
 def word(choices: Any) -> Callable[[Any], Any]:
