@@ -39,8 +39,8 @@ def replay(
     """Submit again the request that made an image: the same model, parameters and seed.
 
     The request is read from inside the image (see embed), from the manifest beside it, or from a folder's manifest by
-    the job's ID. The options for parameters vary it. An image of the sandbox is made again there, unless --base-url or
-    --api-key-file asks for the service.
+    the job's ID. The options for parameters vary it. What the sandbox made is made again with --sandbox; the service
+    makes it only where --base-url or --yes says that it may cost money.
     """
     from flux_lora_cli.gallery.replay import find_request
     from flux_lora_cli.presets.load import Loaded
@@ -70,8 +70,8 @@ def _asked_plainly(console: Console) -> bool:
 
 
 def _as_made(found: ReplaySource, options: RunOptions, console: Console) -> RunOptions:
-    """The API version under which the image was made, unless one is named: each has ranges and defaults of its own."""
-    if options.api_version is not None or found.api_version is None:
+    """The API version under which the image was made, unless another or another model is named: ranges differ."""
+    if options.model is not None or options.api_version is not None or found.api_version is None:
         return options
     console.explain(f"{found.where} is of API {found.api_version}, so it is sent there")
     return replace(options, api_version=found.api_version)  # type: ignore[arg-type]  # "v2" or "v3"

@@ -181,6 +181,7 @@ def test_replay_that_is_refused(made: list[str], sandbox: Sandbox, run: Run) -> 
         ("cats.yaml", 3, "nothing says how"),
         ("out dawn/1 --guidance 99", 2, "guidance_scale"),
         ("out dawn/1 --model nope", 2, "unknown model"),
+        ("out dawn/1 --model flux-schnell-lora", 2, "flux-schnell-lora on API v3"),
         ("out dawn/1 --max-cost 0.01 --dry-run", 8, "$0.015"),
     ):
         ended = run("replay", *words.split(), "--base-url", sandbox.base_url)
