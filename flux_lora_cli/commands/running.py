@@ -262,6 +262,8 @@ def tell_end(result: Result, console: Console, *, also: Callable[[FluxLoraError]
             continue  # as `| head` wants it
         if cut_off and code in (ExitCode.INCOMPLETE, ExitCode.DEADLINE):
             continue  # that something is left goes without saying
+        if code is ExitCode.SERVICE and ExitCode.AUTH in result.reasons:
+            continue  # that is why
         if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
             error.message += _standing(result, sandbox=bool(console.summary.get("sandbox")))
         console.error(error)
