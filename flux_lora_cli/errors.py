@@ -64,7 +64,7 @@ class FluxLoraError(Exception):
 
     Args:
         message: what happened, and to which file, line, job or task.
-        hint: what the user can do about it, in words; may be empty.
+        hint: what the user can do about it, in words; the class's own where it is empty.
         advice: the same as a value; the class's own where it is not given.
         tasks: ``(job, task id)`` of paid tasks that are not collected yet; the job is None where unknown.
         retry_after: seconds that the service asked to wait; None where it did not say.
@@ -77,6 +77,7 @@ class FluxLoraError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
     code: ClassVar[str] = "internal"
     default_advice: ClassVar[Advice] = Advice.REPORT
+    default_hint: ClassVar[str] = ""
     problems: tuple[object, ...] = ()
 
     def __init_subclass__(
@@ -97,7 +98,7 @@ class FluxLoraError(Exception):
         timed_out: bool = False,
     ) -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint = message, hint or self.default_hint
         self.advice = advice or self.default_advice
         self.tasks = tuple(tasks)
         self.retry_after, self.timed_out = retry_after, timed_out
@@ -109,13 +110,19 @@ class FluxLoraError(Exception):
 class UsageError(FluxLoraError, code="usage", exit_code=ExitCode.USAGE, advice=Advice.FIX):
     """An option or argument cannot be meant."""
 
+    default_hint = "Correct it and run the command again; with --help, the command says what it takes."
+
 
 class NotFoundError(FluxLoraError, code="not_found", exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
     """A file, folder, job or task named on the command line does not exist."""
 
+    default_hint = "Check the name; relative paths start at the current folder."
+
 
 class PresetError(FluxLoraError, code="preset_invalid", exit_code=ExitCode.PRESET, advice=Advice.FIX):
     """A preset is invalid. ``problems`` holds every problem of every file."""
+
+    default_hint = "Correct what is named above, then run the command again."
 
     def __init__(self, message: str, hint: str = "", problems: Sequence[object] = ()) -> None:
         super().__init__(message, hint)

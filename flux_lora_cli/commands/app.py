@@ -280,7 +280,7 @@ def _unknown_command(words: Sequence[str], commands: Iterable[str], path: str = 
         name = printable(word.partition("=")[0])
         if name == "--api-key":
             return UsageError(*_API_KEY)
-        hint = f"Options of a command stand behind it: {path} COMMAND {name} …; see {path} --help"
+        hint = f"Write a command's options after it: {path} COMMAND {name} …; see {path} --help"
         return UsageError(f"unknown option {name} before the command", hint)
     near = nearest(word, commands)
     hint = f"See: {path} --help"
@@ -301,7 +301,7 @@ def _wrong_usage(error: typer.TyperException, words: Sequence[str], path: str) -
     see = f"See: {path} --help"
     option = getattr(error, "option_name", None)
     if option is None or not hasattr(error, "possibilities"):
-        message = error.format_message().rstrip(".")
+        message = error.format_message().partition(". Choose from")[0].rstrip(".")
         return UsageError(message[:1].lower() + message[1:], see)
     if option == "--api-key":
         return UsageError(*_API_KEY)

@@ -49,5 +49,5 @@ def embed(
         return 0
     raise ImageError(
         f"{counted(len(left_out), 'image')} left out: {some(left_out)}",
-        f"flux-lora verify {folder} says which files are not as they were saved.",
+        f"To see which files are not as they were saved: flux-lora verify {folder}",
     )

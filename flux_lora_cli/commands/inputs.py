@@ -27,7 +27,6 @@ _PARAMETERS = {
     "num_images": "num_images",
     "seed": "seed",
 }
-_NUMBERS = frozenset(_PARAMETERS.values()) - {"size"}
 _CHUNK = 65_536
 #: Bytes of a list of IDs: a million of them.
 _MAX_LIST = 64 << 20
@@ -169,7 +168,7 @@ def _typed(option: str, parameter: str, text: str) -> Any:
     from flux_lora_cli.service.models import unchecked_model, value_of_text
 
     check_text(option, text)
-    if parameter in _NUMBERS and (meant := decimal_point(text)):
+    if parameter in ("strength", "guidance_scale") and (meant := decimal_point(text)):
         raise UsageError(f"{option}: '{printable(text)}' is not a number; did you mean '{meant}'?")
     value, problem = value_of_text(unchecked_model("any", "v2"), parameter, text)
     if problem is not None:

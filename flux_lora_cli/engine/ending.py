@@ -156,7 +156,8 @@ def _errors(left: Left, fail_on_nsfw: bool, *, awaited: bool) -> Iterable[FluxLo
     if left.running and awaited:
         yield DeadlineError(f"{counted(left.running, 'task')} not finished in time, and still running")
     if left.flagged and fail_on_nsfw:
-        yield NsfwFlagged(f"{counted(left.flagged, 'image')} flagged as NSFW by the service (--fail-on-nsfw)")
+        what = f"{counted(left.flagged, 'image')} flagged as NSFW by the service (--fail-on-nsfw)"
+        yield NsfwFlagged(what, "Look at what is flagged in the manifest; --nsfw quarantine sorts new images out.")
     counts = [(left.failed, "failed"), (left.missing, "missing"), (left.pending, "not submitted")]
     if undone := ", ".join(f"{number:,} {what}" for number, what in counts if number):
         yield Incomplete(f"not everything is done: {undone}")

@@ -117,7 +117,7 @@ async def _lost(run: Run, work: Work) -> None:
         await fail(run, work, "lost", f"the service does not know task {record.task_id} (polled for a minute)")
     else:
         work.no_such_task = True
-        hint = "Check the ID, and the key: tasks are an account's."
+        hint = "Check the ID and the key: a task belongs to one account."
         run.note(TaskNotFound(f"there is no task {record.task_id}", hint))
 
 

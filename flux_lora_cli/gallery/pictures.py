@@ -142,8 +142,8 @@ def is_image(folder: Path, relative: str | None) -> bool:
 def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:
     """The error for a job that a folder does not have."""
     near = nearest(name, known)
-    hint = f"did you mean '{printable(near)}'?" if near else ""
-    return NotFoundError(f"{folder} has no job '{printable(name)}'", hint)
+    meant = f"; did you mean '{printable(near)}'?" if near else ""
+    return NotFoundError(f"{folder} has no job '{printable(name)}'{meant}", "Its manifest.json names its jobs.")
 
 
 def check_apart(target: Path, folder: Path) -> None:

@@ -97,7 +97,9 @@ def _pick(manifest: Manifest, folder: Path, wanted: str | None) -> JobRecord:
     if wanted is None:
         if len(records) == 1:
             return records[0]
-        raise UsageError(f"{folder} holds {len(records):,} jobs: which one?", f"flux-lora replay {folder} JOB")
+        raise UsageError(
+            f"{folder} holds {len(records):,} jobs: which one?", f"Name one: flux-lora replay {folder} JOB"
+        )
     for record in reversed(records):  # an edited job stands there twice: the later entry is what the preset says now
         if wanted in (record.id, record.task_id, *record.aliases):
             return record
@@ -110,7 +112,7 @@ def _from_record(record: JobRecord, manifest: Manifest, folder: Path) -> ReplayS
     if not record.model or not request:
         raise NotFoundError(
             f"the request of '{printable(record.name)}' is not known: another program submitted it",
-            "flux-lora submit makes a new one.",
+            "To make a new one: flux-lora submit",
         )
     document = {
         "model": record.model, "input": request, "job": {"id": record.id, "preset": record.preset},

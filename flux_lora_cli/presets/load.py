@@ -182,13 +182,16 @@ def build_prompt_jobs(
     options = options or LoadOptions()
     if preset is None and (stack is not None or job is not None):
         option, noun = ("--stack", "stack") if stack is not None else ("--job", "job")
-        raise UsageError(f"{option} names a {noun} of a preset", "add --preset FILE")
+        raise UsageError(f"{option} names a {noun} of a preset", "Add --preset FILE.")
     if stack is not None:
         options = replace(options, overrides={**options.overrides, "stack": stack})
     if job is not None:
         return _jobs_of_preset(prompts, options, str(preset), job, allow)
     if not prompts:
-        raise UsageError("no prompt", 'write one in quotes: flux-lora submit "a cat"')
+        raise UsageError(
+            "no prompt",
+            'Write one in quotes: flux-lora submit "a cat"; or take jobs of a preset: --preset FILE --job ID.',
+        )
     loader = Loader(replace(options, only=(), only_ids=None), Files(allow))
     source, data = Source("prompt"), b""
     if preset is not None:
@@ -207,12 +210,12 @@ def _jobs_of_preset(
     prompts: Sequence[str], options: LoadOptions, preset: str, job: str, allow: Sequence[str | Path]
 ) -> Loaded:
     if len(prompts) > 1:
-        raise UsageError("--job takes at most one prompt", "leave out --job to use only the defaults")
+        raise UsageError("--job takes at most one prompt", "Leave out --job to use only the defaults.")
     given = {**options.overrides, **({"prompt": prompts[0]} if prompts else {})}
     options = replace(options, overrides=given, only=(job,), only_ids=None, keep_ids=True)
     loaded = load_presets(preset, options=options, allow=allow)
     if not loaded.jobs:
-        raise NotFoundError(f"{quoted(job)} matches only jobs with skip: true", "take skip out of the preset")
+        raise NotFoundError(f"{quoted(job)} matches only jobs with skip: true", "Take skip out of the preset.")
     seed = given.get("seed", options.set_overrides.get("seed"))
     if seed is not None and len(loaded.jobs) == 1:
         # Repeats count up from a fixed seed; one job alone takes the seed that was asked for.

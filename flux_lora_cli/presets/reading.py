@@ -87,10 +87,10 @@ def select(jobs: list[Job], options: LoadOptions, skipped: Sequence[Job] = ()) -
     known = {job.id for job in (*jobs, *skipped)}
     for name in options.only_ids or ():
         if name not in known:
-            raise NotFoundError(f"no job {quoted(name)}", _hint(name, jobs))
+            raise _no_job(f"no job {quoted(name)}", name, jobs)
     for glob in options.only:
         if not any(map(re.compile(translate(glob)).match, known)):
-            raise NotFoundError(f"no job matches {quoted(glob)}", _hint(glob, jobs))
+            raise _no_job(f"no job matches {quoted(glob)}", glob, jobs)
     return matching(jobs, options)
 
 
@@ -101,14 +101,13 @@ def matching(jobs: list[Job], options: LoadOptions) -> list[Job]:
     return [job for job in jobs if pattern.match(job.id) and (names is None or job.id in names)]
 
 
-def _hint(glob: str, jobs: Sequence[Job]) -> str:
+def _no_job(message: str, glob: str, jobs: Sequence[Job]) -> NotFoundError:
     ids = [job.id for job in jobs[:2000]]
-    near = nearest(glob, ids)
-    if near:
-        return f"did you mean '{near}'?"
     if any(name.startswith(f"{glob}/") for name in ids):
-        return f"the pattern is matched against the whole ID; try '{glob}/*'"
-    return f"the IDs are: {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}" if ids else "there are no jobs"
+        return NotFoundError(message, f"The pattern is matched against the whole ID; try '{glob}/*'.")
+    near = nearest(glob, ids)
+    shown = f"{', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}" if ids else "none"
+    return NotFoundError(message + (f"; did you mean '{near}'?" if near else ""), f"The job IDs are: {shown}")
 
 
 @dataclass
@@ -170,7 +169,7 @@ class Reader:
             if problem is not None:
                 found.append(f"{self.option(name)}: {problem.message}")
         if found:
-            raise UsageError("; ".join(found), f"the model is {model.short}")
+            raise UsageError("; ".join(found), f"To see what the model takes: flux-lora models {model.short}")
 
     # ---- one source ------------------------------------------------------------------------------
 
@@ -179,7 +178,7 @@ class Reader:
         if path == "-":
             data = stdin_bytes(self.options.stdin)
             if not data.strip():
-                hint = "the command before the | probably failed"
+                hint = "The command before the | probably failed: see what it said."
                 raise NotFoundError("standard input is empty: no job was named", hint)
             return self._list(Source("stdin", sha256=sha256(data).hexdigest()), data, "jsonl")
         source, data = self.files.given(path)

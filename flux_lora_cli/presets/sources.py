@@ -77,9 +77,9 @@ class Files:
         try:
             kind = Path(path).stat().st_mode
         except (OSError, ValueError):
-            raise NotFoundError(f"{path}: no such file", _near(path)) from None
+            raise NotFoundError(f"{path}: no such file{_near(path)}") from None
         if stat.S_ISDIR(kind):
-            raise UsageError(f"{path} is a folder, not a preset", f"name its files: {Path(path, '*.yaml')}")
+            raise UsageError(f"{path} is a folder, not a preset", f"Name its files: {Path(path, '*.yaml')}")
         real = os.path.realpath(path) if stat.S_ISREG(kind) else ""
         try:
             self._refuse_link(path)
@@ -105,7 +105,7 @@ class Files:
     def given_image(self, path: str) -> LocalImage:
         """An input image named on the command line. Raises NotFoundError, UsageError."""
         if not Path(path).exists():
-            raise NotFoundError(f"--image: {path}: no such file", "give a file, or an http(s) URL")
+            raise NotFoundError(f"--image: {path}: no such file", "Name a file, or an http(s) URL.")
         try:
             return self._image(os.path.realpath(path))
         except Refused as error:
@@ -306,6 +306,6 @@ def _near(path: str) -> str:
     try:
         names = [entry.name for entry in os.scandir(place.parent)]
     except (OSError, ValueError):
-        return f"the folder {place.parent} does not exist"
+        return f"; the folder {place.parent} does not exist"
     found = nearest(place.name, names)
-    return f"did you mean '{place.parent / found}'?" if found else ""
+    return f"; did you mean '{place.parent / found}'?" if found else ""

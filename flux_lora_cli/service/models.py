@@ -129,7 +129,7 @@ class Models:
         near = next((each for model in self for each in (model.short, model.id) if _is_slip(name, each)), "")
         raise UnknownModel(
             f"unknown model {quoted(name)}" + (f"; did you mean '{near}'?" if near else ""),
-            "`flux-lora models` lists those known; `flux-lora models --update` reads the service's catalogue; "
+            "To list those known: flux-lora models; to read the service's catalogue: flux-lora models --update; "
             "--allow-unknown-model sends a request unchecked.",
         )
 

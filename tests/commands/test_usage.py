@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["SUBMIT", "a cat"], 2, ["did you mean 'submit'?"]),
     (["preset"], 2, ["check", "no command"]),
     (["preset", "chek"], 2, ["did you mean 'check'?"]),
-    (["preset", "--yes", "check"], 2, ["--yes", "stand behind"]),
+    (["preset", "--yes", "check"], 2, ["--yes", "options after it"]),
     (["posters.yaml"], 2, ["flux-lora batch posters.yaml"]),
     (["a cat on the moon"], 2, ["flux-lora submit 'a cat on the moon'"]),
-    (["--sandbox", "submit", "a cat"], 2, ["--sandbox", "stand behind"]),
+    (["--sandbox", "submit", "a cat"], 2, ["--sandbox", "options after it"]),
     (["help", "wiat"], 2, ["did you mean 'wait'?"]),
     (["submit", "--wiat", "a cat"], 2, ["unknown option --wiat", "did you mean '--wait'?", "submit --help"]),
     (["submit", "--zzzzz", "a cat"], 2, ["unknown option --zzzzz"]),
@@ -42,6 +43,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["submit", "a cat", "--guidance", "strong"], 2, ["--guidance"]),
     (["submit", "a cat", "--guidance", "99"], 2, ["--guidance", "from 0 to 10"]),
     (["submit", "a cat", "--steps", "1.5"], 2, ["--steps"]),
+    (["submit", "a cat", "--steps", "1,5"], 2, ["--steps", "whole number"]),
     (["submit", "a cat", "--size", "1024x1024"], 2, ["--size", "did you mean '1024*1024'?"]),
     (["submit", "a cat", "-n", "5"], 2, ["--num-images", "1 to 4"]),
     (["submit", "a cat", "--seed", "-2"], 2, ["--seed"]),
@@ -92,6 +94,10 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["batch", "cats.yaml", "--format", "githb"], 2, ["did you mean 'github'?"]),
     (["batch", "cats.yaml", "--junit", "folder"], 2, ["--junit", "is a folder"]),
     (["batch", "cats.yaml", "--max-jobs", "3"], 10, ["4", "--max-jobs"]),
+    (["schema"], 2, ["preset|manifest|event'\n"]),
+    (["serve", "--port", "70000"], 2, ["--port", "0 to 65,535"]),
+    (["serve", "--seed", "x"], 2, ["--seed", "whole number"]),
+    (["serve", "--nsfw-rate", "1.5"], 2, ["--nsfw-rate", "0 to 1"]),
     (["replay", "none.png"], 3, ["none.png"]),
     (["replay", "cats.yaml", "dawn/1"], 2, ["goes with a folder"]),
 ]
@@ -109,6 +115,7 @@ def test_wrong_usage_helps(place: Sandbox, run: Run, arguments: list[str], code:
     assert (ended.code, ended.out) == (code, ""), ended.err
     for word in words:
         assert word in ended.err
+    assert re.match("  [A-Z-]", ended.err.splitlines()[-1]), "what to do next"
     assert "wsk-" not in ended.err
     assert place.charges == []
 
@@ -128,6 +135,8 @@ def test_an_engine_tells_which_part(run: Run, preset: Path, monkeypatch: pytest.
     other = run("batch", "cats.yaml", "--sandbox", "--dry-run", "--shard", "1/2", "--json")
     assert ended.code == other.code == 0
     assert ended.events[-1]["jobs"] + other.events[-1]["jobs"] == 4
+    part = run("batch", "cats.yaml", "--sandbox", "--dry-run", "--only", "dawn/*").out
+    assert part.startswith("2 jobs of 4 (2 × 2 = 4)")
     monkeypatch.setenv("SLURM_ARRAY_TASK_MAX", "9")
     assert run("batch", "cats.yaml", "--sandbox", "--dry-run", "--shard", "auto").code == 2
 

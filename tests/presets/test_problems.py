@@ -175,7 +175,7 @@ def test_missing_paths_folders_and_empty_input(studio) -> None:
     studio.write("near.yaml", "jobs: [{prompt: a}]")
     with pytest.raises(NotFoundError, match="no such file") as caught:
         load_presets("neat.yaml")
-    assert "near.yaml" in caught.value.hint
+    assert "near.yaml" in caught.value.message
     with pytest.raises(UsageError, match="is a folder"):
         load_presets(studio.folder)
     for empty in ("", "\n \n", None, b""):
