@@ -23,6 +23,7 @@ EXAMPLES = """
 flux-lora replay out/a-cat-0f3c-0.png --wait
 flux-lora replay out dawn/nasa/1 --steps 40 --wait -o better
 flux-lora replay out/a-cat-0f3c-0.png --to-preset > cat.yaml
+flux-lora replay out dawn/nasa/1 --to-preset | tail -n +4 >> cat.yaml
 """
 
 

@@ -22,15 +22,17 @@ _ESCAPED = re.compile("[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe
 def job_as_yaml(model: str, request: Mapping[str, Any], *, job_id: str = "job", version: Version | None = None) -> str:
     """A preset of one job; what it sends is ``request``, and nothing else.
 
-    A local input image keeps its ``inputs/…`` path, so the file belongs into the run's folder.
+    Its lines from the fourth on can be appended to a preset of the same model that ends with its jobs. A local input
+    image keeps its ``inputs/…`` path, so the file belongs into the run's folder.
 
     Args:
         model: full ID.
         request: ``input`` of a manifest's request, or the parameters of a job with its ``seed``.
         version: said in a comment, for a preset cannot choose it; None for the model's own.
     """
-    lines = [f"# needs --api-version {version}"] if version else []
-    lines += ["version: 1", f"model: {_json(model)}", "jobs:", f"  - id: {_json(_plain_id(job_id))}"]
+    lines = ["version: 1", f"model: {_json(model)}", "jobs:"]
+    lines += [f"  # needs --api-version {version}"] if version else []
+    lines.append(f"  - id: {_json(_plain_id(job_id))}")
     first = [key for key in _ORDER if key in request]
     for key in [*first, *sorted(key for key in request if key not in (*_ORDER, "loras"))]:
         value = literal(request[key]) if key == "prompt" and isinstance(request[key], str) else request[key]

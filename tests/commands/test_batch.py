@@ -169,6 +169,9 @@ def test_replay_makes_the_same_bytes(made: list[str], run: Run, tmp_path: Path) 
     ended = run("replay", "out", "dawn/1", "--to-preset")
     assert ended.code == 0
     assert run("replay", "out", "dawn/1", "--to-preset", "--json").events[0]["data"]["yaml"] == ended.out
+    more = run("replay", "out", "dawn/2", "--to-preset").out.splitlines(keepends=True)[3:]
+    (tmp_path / "both.yaml").write_text(ended.out + "".join(more))
+    assert run("preset", "check", "both.yaml").err == "1 preset OK, 2 jobs\n"
     (tmp_path / "again.yaml").write_text(ended.out)
     done = run("batch", "again.yaml", "--sandbox", "-o", "preset", *QUICK)
     assert (tmp_path / done.out.strip()).read_bytes() in images

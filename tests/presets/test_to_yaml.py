@@ -107,4 +107,4 @@ def test_a_local_image_is_found_beside_the_preset(studio, png) -> None:
 
 
 def test_the_version_is_said_in_a_comment() -> None:
-    assert job_as_yaml(MODEL.id, {"prompt": "a"}, version="v3").startswith("# needs --api-version v3\n")
+    assert job_as_yaml(MODEL.id, {"prompt": "a"}, version="v3").splitlines()[3] == "  # needs --api-version v3"
