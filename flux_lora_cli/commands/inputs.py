@@ -159,7 +159,7 @@ def _lora(text: str) -> dict[str, Any]:
     lora = parse_lora(text)
     if meant := decimal_point(text.rpartition(":")[2]):
         raise UsageError(f"--lora: '{printable(text)}': did you mean ':{meant}'?")
-    if "://" not in lora["path"] and (problem := lora_path_problem(lora["path"])):
+    if problem := lora_path_problem(lora["path"]):
         raise UsageError(f"--lora: {problem}")
     return lora
 

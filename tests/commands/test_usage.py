@@ -49,6 +49,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["submit", "a cat", "--seed", "-2"], 2, ["--seed"]),
     (["submit", "a cat", "--lora", "ink.safetensors"], 2, ["local file", "--lora"]),
     (["submit", "a cat", "--lora", "./ink.safetensors:0.8"], 2, ["local file"]),
+    (["submit", "a cat", "--lora", "https://civitai.com/models/7"], 2, ["not the address of a file"]),
     (["submit", "a cat", "--lora", "owner/ink:0,8"], 2, ["':0.8'"]),
     (["submit", "a cat", "--lora", "owner/ink:9"], 2, ["--lora", "0 to 4"]),
     (["submit", "a cat", "--model", "flux-dev-lorra"], 2, ["did you mean 'flux-dev-lora'?"]),
