@@ -94,8 +94,11 @@ def submit(
     for params in (job.params for job in loaded.jobs):
         if not str(params.get("prompt") or "").strip() and not params.get("image") and not params.get("images"):
             raise UsageError("the prompt is empty, and there is no image", "Is a shell variable in it not set?")
+    if any(text.count("{") != text.count("}") for text in texts) and not prompts.expand:
+        console.warn("a prompt has a brace without its pair; the shell takes an unquoted {a|b} apart", "quoting")
     for note in loaded.notes:
-        console.note(note)
+        if note.kind != "duplicate":  # equal jobs are tasks of their own here
+            console.note(note)
     if options.dry_run:
         return dry_run(loaded, load.models, options, console)
     return submit_and_wait(loaded, load.models, options, console, wait=wait)

@@ -66,6 +66,7 @@ def test_marks_in_a_literal_prompt_are_sent_and_told_of(sandbox: Sandbox, run: R
     assert sandbox.tasks[0].inputs["prompt"] == "a {red|blue} cat <lora:a/b:1>"
     assert "--expand" in ended.err
     assert len(run("submit", "a {red|blue} cat", "--expand").lines) == 2
+    assert "unquoted {a|b}" in run("submit", "{red").err
 
 
 def test_a_preset_gives_defaults_stack_and_jobs(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
@@ -78,6 +79,8 @@ def test_a_preset_gives_defaults_stack_and_jobs(sandbox: Sandbox, run: Run, tmp_
     assert (first["prompt"], first["num_inference_steps"]) == ("a cat", 9)
     assert first["loras"] == [{"path": "o/ink", "scale": 2}]
     assert len(run("submit", "--preset", "p.yaml", "--job", "dawn/*").lines) == 2
+    twice = run("submit", "--preset", "p.yaml", "--job", "dawn/*", "a cat", "--seed", "7")
+    assert (len(twice.lines), "made once" in twice.err) == (2, False)
     ended = run("submit", "--preset", "p.yaml", "--job", "dawm/a")
     assert (ended.code, "dawn/a" in ended.err) == (3, True)
 
