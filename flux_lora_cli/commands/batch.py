@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -37,7 +38,7 @@ from flux_lora_cli.commands.running import (
     service_name,
     tell_end,
 )
-from flux_lora_cli.errors import ExitCode, UsageError
+from flux_lora_cli.errors import ExitCode, FluxLoraError, MissingKey, UsageError
 from flux_lora_cli.text import counted, printable, slug
 
 if TYPE_CHECKING:
@@ -141,13 +142,20 @@ class _Run:
     def make(self, settings: Settings, how: dict[str, Any], *, github: bool) -> Result:
         """Make what is not there."""
         from flux_lora_cli.engine.batch import run_batch
+        from flux_lora_cli.engine.ending import with_tasks
+        from flux_lora_cli.folder.output import read_records
 
         resume = shlex.join(["flux-lora", *sys.argv[1:]])
-        with running(self.options, self.console, resume=resume, github=github) as run:
-            return run_batch(
-                self.loaded.jobs, run.client, run.service, self.folder, settings, observer=run.observer,
-                confirm=self._confirm, confirm_orphans=self._confirm_orphans, stop=run.stop, **how,
-            )  # fmt: skip
+        try:
+            with running(self.options, self.console, resume=resume, github=github) as run:
+                return run_batch(
+                    self.loaded.jobs, run.client, run.service, self.folder, settings, observer=run.observer,
+                    confirm=self._confirm, confirm_orphans=self._confirm_orphans, stop=run.stop, **how,
+                )  # fmt: skip
+        except MissingKey as error:  # before the folder was opened
+            with suppress(FluxLoraError):
+                with_tasks(error, read_records(self.folder, service_name(self.options)).values())
+            raise
 
     def _confirm(self, event: Plan, plan: BatchPlan) -> bool:
         from flux_lora_cli.commands.reporter import multiplied, plan_lines

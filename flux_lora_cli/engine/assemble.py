@@ -16,7 +16,7 @@ from flux_lora_cli.engine.audit import look_up_refunds
 from flux_lora_cli.engine.budget import ZERO, Budget, check_budget, lacks_refund, plain, price_kind, price_not_known
 from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread
-from flux_lora_cli.engine.ending import ending
+from flux_lora_cli.engine.ending import ending, with_tasks
 from flux_lora_cli.engine.events import Event, Progress, Warned
 from flux_lora_cli.engine.fetch import Fetcher, NameOf
 from flux_lora_cli.engine.limits import START
@@ -79,12 +79,14 @@ class Session:
 
     Attributes:
         run: once it exists, what an interrupt ends.
+        known: the folder's records, once it is open: what an end before the run names as paid.
     """
 
     def __init__(self, client: Client, service: str, settings: Settings, observer: Observer) -> None:
         self.client, self.service, self.settings, self.observer = client, service, settings, observer
         self.calls = Calls(observer)
         self.run: Run | None = None
+        self.known: Mapping[str, JobRecord] = {}
         self.ended_by: FluxLoraError | None = None
         self._name_of = _namer(settings.filename)
 
@@ -294,7 +296,11 @@ def drive(session: Session, main: Callable[[], Awaitable[T]], stop: Stop | None)
         except asyncio.CancelledError:
             if session.ended_by is None:
                 raise
-            raise session.ended_by from None
+            ended_by = session.ended_by
+            ended_by.hint = ended_by.hint or "Run the same command again: this time it submitted nothing."
+            raise with_tasks(ended_by, session.known.values()) from None
+        except FluxLoraError as error:
+            raise with_tasks(error, session.known.values()) from error.__cause__
         finally:
             if stop is not None:
                 stop.listen(lambda error: None)

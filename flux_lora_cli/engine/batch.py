@@ -30,6 +30,7 @@ from flux_lora_cli.engine.budget import (
     spent,
 )
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
+from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import (
     BatchPlan,
@@ -113,6 +114,7 @@ def run_batch(
         with ExitStack() as stack:
             opened = await opened_folder(open_folder)
             stack.callback(opened.close)
+            session.known = opened.records
             check_part(opened, shard, engine)
             state.remember_folder(opened.path)
             changed = [] if opened.read_only else await session.refunds(opened.records.values())
@@ -186,8 +188,8 @@ def plan_batch(
     total = price_documented(plan, settings.price)
     charged = spent(known.values())
     event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=True)
-    over = check_budget(settings.max_cost, total, charged)
-    return event, plan, over or check_month(settings, service, total, folder)
+    over = check_budget(settings.max_cost, total, charged) or check_month(settings, service, total, folder)
+    return event, plan, over and with_tasks(over, known.values())
 
 
 def _fingerprints(jobs: list[Job], folder: Path) -> set[str]:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from flux_lora_cli.engine.plan import lacks_images
 from flux_lora_cli.errors import (
@@ -33,6 +34,7 @@ from flux_lora_cli.text import counted
 KEPT_DAYS = 7
 #: Names and IDs that a message lists, at most; ``tasks`` of the error has them all.
 MAX_NAMED = 20
+E = TypeVar("E", bound=FluxLoraError)
 _COUNTED = {State.PLANNED: "pending", State.SUBMITTED: "running", State.FAILED: "failed"}
 
 
@@ -137,15 +139,26 @@ def ending(
     decided = exit_code(told)
     for code, error in told.items():
         if error.advice is not Advice.REPORT:
-            held = bool(left.held) and left.held[0] not in error.message
             if command == "batch":
                 ways = _ways_of_batch(error, left)
             else:
                 ways = _ways_of_tasks(error, left, command, reach, folder)
-            unknown = f"Of unknown outcome: {_named(left.held)}." if held else ""
-            error.hint = " ".join(filter(None, [error.hint, unknown, *ways]))
+            error.hint = " ".join(filter(None, [error.hint, _unknown(error, left), *ways]))
         error.tasks = error.tasks or (left.paid if code is decided else ())
     return decided, told
+
+
+def with_tasks(error: E, records: Iterable[JobRecord]) -> E:
+    """An error that ends a command before its run, with what earlier runs paid for and did not collect."""
+    left = Left.of(records)
+    error.hint = " ".join(filter(None, [error.hint, _unknown(error, left)]))
+    error.tasks = error.tasks or left.paid
+    return error
+
+
+def _unknown(error: FluxLoraError, left: Left) -> str:
+    """The names of submissions of unknown outcome, unless the message has them."""
+    return f"Of unknown outcome: {_named(left.held)}." if left.held and left.held[0] not in error.message else ""
 
 
 def _errors(left: Left, fail_on_nsfw: bool, *, awaited: bool) -> Iterable[FluxLoraError]:

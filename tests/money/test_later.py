@@ -60,6 +60,35 @@ def test_a_later_wait_asks_once_more_for_what_had_expired(stages: MakeStage) -> 
     assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
 
 
+@pytest.mark.parametrize(
+    ("wrong", "options", "code"),
+    [
+        ("price:401", "", 4),
+        ("without a key", "", 4),
+        ("price:redirect=portal", "", 5),
+        ("", "--max-month 0.001", 8),
+        ("", "--max-cost 0.001 --price 1 --dry-run", 8),
+        ("price:429=4000", "", 9),
+        ("price:slow=3", "--timeout 0.5", 9),
+    ],
+)
+def test_an_end_before_the_run_names_what_earlier_runs_paid_for(
+    stages: MakeStage, wrong: str, options: str, code: int
+) -> None:
+    stage = stages(2, service_time=60.0, scale=1.0)
+    stage.wrong("submit:reset-after:nth=2")
+    assert stage.run(f"{BATCH} --on-unknown hold --timeout 1").code == 13
+    stage.jobs(3)
+    stage.fake.mend()
+    env = {"WAVESPEED_API_KEY": None} if wrong == "without a key" else stage.wrong(wrong)
+    ended = stage.run(f"{BATCH} --on-unknown hold {options}", env=env)
+    running, held = (stage.fake.tasks[task].inputs["prompt"].replace("a cat ", "cat") for task in stage.fake.charges)
+    assert ended.code == code, ended.err
+    assert f"{running} (task {stage.fake.charges[0]})" in ended.err
+    assert f"Of unknown outcome: {held}." in ended.err
+    assert stage.fake.charged == 2
+
+
 def without_folder(stage: Stage, how: str, command: str = BATCH) -> None:
     """A batch whose folder goes away while its tasks run."""
     process = stage.start(command, scale=1)
