@@ -212,7 +212,7 @@ def money_words(result: Result, *, sandbox: bool) -> str:
     from flux_lora_cli.engine.budget import dollars
 
     if result.charged is None:
-        return "" if sandbox else "charged at a price that is not known"
+        return "charged at a price that is not known" if result.submitted and not sandbox else ""
     if not result.submitted and not result.charged:
         return "" if sandbox else "nothing charged"
     estimated = result.estimated if result.submitted else None

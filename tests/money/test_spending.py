@@ -53,8 +53,9 @@ def test_a_limit_holds_over_two_processes(stages: MakeStage) -> None:
 def test_a_price_that_contradicts_itself_does_not_lift_the_limit(stages: MakeStage, price: str) -> None:
     stage = stages(3)
     stage.wrong(f"price:body={price.replace(':', 'COLON')}")
-    stage.run(f"{BATCH} --max-cost 0.02")
+    done = stage.run(f"{BATCH} --max-cost 0.02")
     assert stage.fake.charged <= 1
+    assert stage.fake.charged or "; charged" not in done.err
 
 
 def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> None:
