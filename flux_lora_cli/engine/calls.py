@@ -90,7 +90,6 @@ class Calls:
                 failures += not retry.patient
                 failure: FluxLoraError = error
                 asked = PAUSE if error.retry_after is None else error.retry_after
-                check_wait(asked)
             except PASSING as error:
                 self.failed(error)
                 failures += 1
@@ -105,7 +104,8 @@ class Calls:
             else:
                 self.succeeded()
                 return result
-            if not retry.more(failures) or asked > LONGEST_WAIT:
+            check_wait(asked)
+            if not retry.more(failures):
                 raise failure
             delay = max(floor, retry.delay(max(0, failures - 1), random.random, asked or None))
             self._emit(Explained(f"{why}: {failure.message}; trying again in {delay:.1f} s"))
@@ -227,6 +227,9 @@ class Turns:
                 await self._calls.get(self._probe, why="probe")
             except ServiceError:
                 continue
+            except DeadlineError as too_long:
+                self._on_refusal(too_long)
+                raise SubmissionsStopped from too_long
 
     def answered(self) -> None:
         """A submission's answer came, or never will."""
@@ -247,9 +250,13 @@ class Turns:
         self.budget.release(price)
         self.land(record)
 
-    def uncertain(self) -> None:
-        """The answer to a submission was lost: the next ones wait, longer each time in a row."""
-        self._not_before = _time() + POLL.delay(self._lost_in_row, random.random)
+    def uncertain(self, error: FluxLoraError) -> None:
+        """The answer to a submission was lost: the next ones wait, longer each time in a row, and as was asked."""
+        try:
+            check_wait(error.retry_after or 0.0)
+        except DeadlineError as too_long:
+            self._on_refusal(too_long)
+        self._not_before = _time() + POLL.delay(self._lost_in_row, random.random, error.retry_after)
         self._lost_in_row += 1
 
     def throttled(self, error: RateLimited) -> None:

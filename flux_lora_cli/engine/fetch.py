@@ -14,12 +14,21 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from flux_lora_cli.engine.calls import check_wait
 from flux_lora_cli.engine.durable import Flusher, in_thread
 from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD
 from flux_lora_cli.engine.settings import Settings
-from flux_lora_cli.errors import BadImage, FluxLoraError, FolderError, FolderMoved, OutputGone, RefusedUrl
+from flux_lora_cli.errors import (
+    BadImage,
+    DeadlineError,
+    FluxLoraError,
+    FolderError,
+    FolderMoved,
+    OutputGone,
+    RefusedUrl,
+)
 from flux_lora_cli.folder.names import case_key
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, iso
 
@@ -132,6 +141,8 @@ class Fetcher:
             raise
         except FluxLoraError as error:
             output.error = f"{error.code}: {error.message}"
+            if isinstance(error, DeadlineError):  # the host asks to come back later
+                run.note(error)
             await run.save(record)
             run.emit(Missing(record.id, record.task_id, output.index, error.code, error.message))
         else:
@@ -169,7 +180,8 @@ class Fetcher:
                     failures += 1
                 else:
                     failures = 0 if partial.size - size >= PROGRESS else failures + 1
-                    if not DOWNLOAD.more(failures) or (failure.retry_after or 0.0) > LATE:
+                    check_wait(failure.retry_after or 0.0)
+                    if not DOWNLOAD.more(failures):
                         raise failure
                     delay = DOWNLOAD.delay(max(0, failures - 1), random.random, failure.retry_after)
                 which = f"{record.name}: image {output.index}"

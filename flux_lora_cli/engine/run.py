@@ -186,7 +186,7 @@ class Run:
             raise
         except FluxLoraError as error:
             self.calls.failed(error)
-            self.turns.uncertain()
+            self.turns.uncertain(error)
             record.state, record.error = State.UNKNOWN, f"{error.code}: {error.message}"
             await self.save(record)
             message = f"{record.name}: whether the service took it is not known: {error.message}"
