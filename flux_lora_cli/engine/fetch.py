@@ -165,6 +165,8 @@ class Fetcher:
                     raise
                 except FluxLoraError as error:
                     failure = error
+                if isinstance(failure, (BadImage, OutputGone)) and partial.size == size:
+                    partial.restart()  # the host may not go on where a download broke
                 if isinstance(failure, OutputGone):
                     if not refreshed:
                         refreshed = True

@@ -255,6 +255,7 @@ DOWNLOADS = [
     Row("image-silence", "image:stall:1", 0, 1, scale=40),
     slow(Row("image-trickle", "image:trickle=0.05:1", 0, 1, scale=40, requests=60)),
     Row("image-breaks-each-time", "image:piece=300000", 0, 1, service={"picture_bytes": 1_500_000}, scale=60),
+    Row("image-range-refused", "image:half:1 image:no-range:after=1", 0, 1, service={"picture_bytes": 400_000}),
     slow(Row("image-breaks-no-range", "image:half:2", 0, 1, service={"picture_bytes": 400_000, "ranges": False})),
 ]  # fmt: skip
 

@@ -117,7 +117,7 @@ ANSWERS = {
     "cut", "short", "long", "trickle", "slow", "no-id", "bad-id", "no-data", "unknown-status", "foreign-url", "nsfw",
     "no-outputs", "no-flags", "few-flags", "many-flags", "few", "stuck", "failed", "ended", "outputs", "no-inputs",
     "damaged", "damaged-label", "encoding", "no-length", "non-authoritative", "bare-base64", "objects",
-    "half", "piece", "respelled",
+    "half", "piece", "no-range", "respelled",
 }  # fmt: skip
 KINDS: dict[str, Callable[[Exchange, Answer, str], Any]] = {
     # the connection
@@ -152,6 +152,7 @@ KINDS: dict[str, Callable[[Exchange, Answer, str], Any]] = {
     "damaged": lambda x, good, value: _damage(x, good, b"IDAT"),
     "damaged-label": lambda x, good, value: _damage(x, good, b"Comment"),
     "piece": lambda x, good, value: x.send(good.encoded()[: len(good.encoded()) - len(good.body) + int(value)]),
+    "no-range": lambda x, good, value: x.answer(x.fake.refusal(416) if "range" in x.request.headers else good),
     "encoding": lambda x, good, value: x.answer(
         Answer(good.status, good.body, (f"Content-Encoding: {value}",), "image/png")
     ),
