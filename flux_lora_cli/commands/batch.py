@@ -138,6 +138,7 @@ class _Run:
     folder: Path
     options: RunOptions
     console: Console
+    anew: bool = False
 
     def make(self, settings: Settings, how: dict[str, Any], *, github: bool) -> Result:
         """Make what is not there."""
@@ -167,10 +168,11 @@ class _Run:
         cost = None if event.cost_usd is None else Decimal(event.cost_usd)
         return confirmed(event.images, cost, self.options, self.console, multiplied(event, self.loaded))
 
-    def _confirm_orphans(self, jobs: list[str]) -> bool:
-        """Whether to buy what a folder without ledger and manifest may have; only somebody at a terminal can say."""
-        question = f"{self.folder} holds images of {some(jobs)}, but no ledger. Submit these jobs anew, and pay again?"
-        return self.console.interactive and self.console.ask(question)
+    def _confirm_orphans(self, names: list[str]) -> bool:
+        """Whether to buy what images of unknown origin may be of; only somebody at a terminal can say, once."""
+        question = f"{self.folder} holds images that no ledger there knows: {some(names)}. Submit these jobs anew?"
+        self.anew = self.anew or (self.console.interactive and self.console.ask(question))
+        return self.anew
 
     def report(self, result: Result, reports: Reports) -> int:
         """Say how the batch ended; the exit code."""

@@ -93,7 +93,7 @@ def run_batch(
         shard: (K, N); ``engine``: who said so (``--shard auto``), the folder then keeps to that part.
         adopt: ``JOB=ID`` texts.
         skipped: jobs that the presets leave out, for the record.
-        confirm_orphans: asked about images of these jobs in a folder without ledger and manifest; True buys anew.
+        confirm_orphans: asked about images of these jobs that neither ledger nor manifest knows; True buys anew.
 
     Raises:
         UsageError, NotFoundError, FolderError, FolderBusy, BudgetError, AuthError, ServiceError: before the first
@@ -133,6 +133,8 @@ def run_batch(
             observer(event)
             stack.callback(await session.reserve_month(buying, total, opened.path))
             if plan.to_submit:
+                fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
+                await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
                 await _before_buying(session, opened, plan, event)
                 confirmed_or_not(await in_thread(confirm, event, plan))
             # All that the plan knows is durable before the first submission: seeds, input images, the manifest.

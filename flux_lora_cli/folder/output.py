@@ -136,7 +136,18 @@ class OutputFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ---- ledger and manifest vouch for each other ----
+    # ---- ledger, manifest and images vouch for each other ----
+
+    def check_orphans(self, fingerprints: Collection[str], confirm: Callable[[list[str]], bool]) -> None:
+        """Raise OtherFolder where images show jobs as bought that ledger and manifest, both older copies, do not know.
+
+        Args:
+            fingerprints: of the jobs that would be bought; ``confirm``: as ``confirm_orphans`` of ``open``.
+        """
+        outputs = [output for record in self.records.values() for output in record.outputs]
+        owned = {name for output in outputs for name in (output.file, output.writing)}
+        if fingerprints:
+            _check_orphans(self.images, fingerprints, confirm, owned)
 
     def _take_over(self, entries: Iterable[JobRecord]) -> None:
         """What the manifest shows as bought and the ledger does not, is bought: an older copy was put back."""
@@ -231,7 +242,12 @@ def _absolute(path: Path) -> Path:
         raise FolderError("the working directory was deleted", "Change to another, or name a folder with -o.") from None
 
 
-def _check_orphans(images: ImageStore, fingerprints: Collection[str], confirm: Callable[[list[str]], bool]) -> None:
+def _check_orphans(
+    images: ImageStore,
+    fingerprints: Collection[str],
+    confirm: Callable[[list[str]], bool],
+    owned: Collection[str | None] = (),
+) -> None:
     """A ledger and manifest that were deleted leave the images: to begin anew would be to pay for them again."""
     ours = {fingerprint[:FINGERPRINT_DIGITS] for fingerprint in fingerprints}
 
@@ -240,10 +256,10 @@ def _check_orphans(images: ImageStore, fingerprints: Collection[str], confirm: C
             return _DEFAULT_NAME.fullmatch(name.rpartition("/")[2]) is not None
         return name.rpartition(".")[2].lower() in IMAGE_ENDINGS and not ours.isdisjoint(_HEX.findall(name))
 
-    names = [name for name in islice(images.all_files(), _MAX_FILES) if is_ours(name)]
+    names = [name for name in islice(images.all_files(), _MAX_FILES) if name not in owned and is_ours(name)]
     if names and not confirm(names):
         raise OtherFolder(
-            f"{printable(str(images.folder))} holds {counted(len(names), 'image')} of such jobs, but neither ledger nor"
-            f" manifest: {printable(names[0])}",
-            f"Restore {LEDGER_NAME} or {MANIFEST_NAME} from a backup; to buy anew, choose another folder with -o.",
+            f"{printable(str(images.folder))} holds {counted(len(names), 'image')} that neither a ledger nor a manifest"
+            f" there knows: {printable(names[0])}",
+            f"Restore {LEDGER_NAME} or {MANIFEST_NAME} from a newer backup; to buy anew, choose another folder (-o).",
         )

@@ -149,6 +149,24 @@ def test_what_either_shows_as_bought_is_not_bought_again(stages: MakeStage, hist
         stage.all_done(4)
 
 
+def test_images_show_what_older_copies_of_ledger_and_manifest_do_not(stages: MakeStage) -> None:
+    stage = stages(2)
+    finished(stage, 2)
+    shutil.copytree(stage.out, stage.folder / "older")
+    stage.jobs(4)
+    finished(stage, 4)
+    for kept in (["ledger.sqlite3"], ["manifest.json"], ["ledger.sqlite3", "manifest.json"]):
+        for name in ("ledger.sqlite3", "manifest.json"):
+            (stage.out / name).unlink(missing_ok=True)
+        for name in kept:
+            shutil.copy(stage.folder / "older" / name, stage.out / name)
+        refused = stage.run(BATCH)
+        assert (refused.code, stage.fake.charged) == (7, 4), refused.err
+        assert "2 images" in refused.err
+    stage.jobs([1, 2, 5])
+    finished(stage, 5)
+
+
 def test_a_ledger_or_manifest_of_another_folder_is_refused(stages: MakeStage) -> None:
     for name in ("ledger.sqlite3", "manifest.json"):
         stage, other = stages(3), stages(1)
@@ -212,6 +230,7 @@ def test_an_empty_folder_with_images_of_ours_is_not_bought_into(stages: MakeStag
         (stage.out / name).unlink()
     done = stage.run(BATCH)
     assert (done.code, stage.fake.charged) == (7, 2), done.err
+    assert not (stage.out / "ledger.sqlite3").exists()  # or a manifest that is put back would not fit it
 
 
 # ---- two at once, and a folder that goes away --------------------------------------------------------
