@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import html
 import json
 import math
 import re
@@ -36,7 +37,9 @@ _ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)\s*$", re.IGNORECASE)
 _SIZE = re.compile(r"\s*(\d+)\s*[*x×,]\s*(\d+)\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d{1,40}(?:\.\d{1,40})?(?:e[+-]?\d{1,2})?", re.IGNORECASE)
 _HUGGING_FACE = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)
-_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_FLAGS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
+_VERSION, _NO_NAME = re.compile(r"[:@][^/]*$"), re.compile(r"[^a-z0-9/]")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _IMAGES = ("image", "mask_image", "images")
 
 
@@ -82,22 +85,24 @@ def _is_ours(record: JobRecord, task: Task) -> bool | None:
     echoed = task.inputs or {}
     number = _number(echoed.get("seed"))
     seed = None if number is None else number == _number((record.input or {}).get("seed"))
-    if seed is False or not _same_model(record.model, task.model):
+    ours = seed is True and bool(record.seed_drawn)
+    if seed is False or not (ours or _same_model(record.model, task.model)):
         return False
     values = _compare_inputs(record, echoed)
     in_time = _in_time(record, task.created_at)
-    if seed and record.seed_drawn:
-        return True if False not in values.values() and values["prompt"] else None
+    if ours:
+        alike = False not in values.values() and values["prompt"] and _same_model(record.model, task.model)
+        return True if alike else None
     if False in values.values() or (in_time is False and not (seed and record.seed_drawn is None)):
         return False
     return True if seed and in_time and None not in values.values() else None
 
 
 def _same_model(ours: str | None, theirs: str | None) -> bool:
-    """A service may name its own models with or without the provider in front."""
-    if not ours or not theirs:
+    """A service may name its own models with or without the provider in front, a version behind, or by a number."""
+    if not ours or not theirs or _UUID.fullmatch(theirs):
         return True
-    one, other = ours.casefold().strip("/"), theirs.casefold().strip("/")
+    one, other = (_NO_NAME.sub("", _VERSION.sub("", name.casefold())).strip("/") for name in (ours, theirs))
     return one == other or one.endswith(f"/{other}") or other.endswith(f"/{one}")
 
 
@@ -163,21 +168,24 @@ def _same_prompt(ours: object, theirs: object) -> bool | None:
 
 
 def _text(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
 
 
-def _agree(ours: Any, theirs: Any) -> bool:
-    """Whether two plain values mean the same: 123 is "123" is 123.0, 512*512 is 512x512, true is "true"."""
+def _agree(ours: Any, theirs: Any) -> bool | None:
+    """Whether two plain values mean the same: 123 is "123" is 123.0, 512*512 is 512x512, true is "true"; None where
+    they are of kinds that cannot be compared.
+    """
     if isinstance(ours, bool) or isinstance(theirs, bool):
-        return _FLAGS.get(str(ours).strip().casefold()) == _FLAGS.get(str(theirs).strip().casefold())
+        flags = [_FLAGS.get(str(value).strip().casefold()) for value in (ours, theirs)]
+        return None if None in flags else flags[0] == flags[1]
     one, other = _number(ours), _number(theirs)
     if one is not None and other is not None:
         return one == other or (not float(one).is_integer() and math.isclose(one, other, rel_tol=1e-6))
     if isinstance(ours, str) and isinstance(theirs, str):
         return _word(ours) == _word(theirs)
     if isinstance(ours, (list, tuple)):
-        return _each(_agree, ours, theirs) is True
-    return bool(ours == theirs)
+        return _each(_agree, ours, theirs)
+    return None if isinstance(theirs, (Mapping, list, tuple)) else bool(ours == theirs)
 
 
 def _word(text: str) -> str:

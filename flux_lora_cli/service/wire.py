@@ -125,7 +125,11 @@ def decode_task(answer: Answer, task_id: str) -> Task:
 def decode_predictions(answer: Answer) -> list[Task]:
     """One page of recent tasks. Items that name no task are left out; an empty page is the end."""
     items = items_of(answer, open_envelope(answer, "list"))
-    return [_task(item, item["id"]) for item in items if isinstance(item, dict) and is_task_id(item.get("id"))]
+    named = ((item, item.get("id") or item.get("uuid")) for item in items if isinstance(item, dict))
+    tasks = [_task(item, str(name)) for item, name in named if is_task_id(name)]
+    if items and not tasks:
+        raise unreadable(answer, "a list whose entries name no task")
+    return tasks
 
 
 def _task(data: dict[str, Any], task_id: str) -> Task:

@@ -69,6 +69,8 @@ MATCH, CANDIDATE, NOTHING = Findings(("t1",)), Findings((), ("t1",)), Findings()
         {"guidance_scale": "5.0"},
         {"enable_safety_checker": "true"},
         {"enable_safety_checker": 1},
+        {"enable_safety_checker": "Yes"},
+        {"prompt": "a caf&eacute; on a wall"},
         {"image": None},
         {"image": ...},
         {"size": ..., "prompt": "a café on a wall", "num_images": ...},  # see the next test
@@ -100,6 +102,8 @@ def test_values_agree_by_meaning(echo: dict[str, Any], drawn: bool) -> None:
         ({"seed": ...}, CANDIDATE, CANDIDATE),
         ({"seed": "hidden"}, CANDIDATE, CANDIDATE),
         ({"loras": "hidden"}, MATCH, CANDIDATE),
+        ({"size": {"width": 512, "height": 512}}, MATCH, CANDIDATE),
+        ({"enable_safety_checker": "standard"}, MATCH, CANDIDATE),
         # Another value: not ours, unless the drawn seed agrees; then it may be a spelling that we do not know.
         ({"prompt": "a dog"}, CANDIDATE, NOTHING),
         ({"size": "512*768"}, CANDIDATE, NOTHING),
@@ -138,15 +142,20 @@ DEV, TWO = "wavespeed-ai/flux-dev-lora", "wavespeed-ai/flux-2-dev/text-to-image-
         (DEV, "flux-dev-lora", True),
         (DEV, "WaveSpeed-AI/flux-dev-lora", True),
         (DEV, None, True),
+        (DEV, "wavespeed-ai/flux-dev-lora:v2", True),
+        (DEV, "https://wavespeed.ai/models/wavespeed-ai/flux-dev-lora", True),
+        (DEV, "WaveSpeed AI / FLUX dev LoRA", True),
+        (DEV, "00c0ffee-0000-4000-8000-0123456789ab", True),
         (DEV, "wavespeed-ai/flux-dev-lora-ultra-fast", False),
         (DEV, "other/flux-dev-lora", False),
         (TWO, "flux-2-dev/text-to-image-lora", True),
         (TWO, "wavespeed-ai/qwen-image/text-to-image-lora", False),
     ],
 )
-def test_a_model_may_lack_its_provider(ours: str, theirs: str | None, agrees: bool) -> None:
-    found = find_task(replace(record(drawn=True), model=ours), [replace(task(), model=theirs)])
-    assert found == (MATCH if agrees else NOTHING)
+def test_a_model_may_be_called_otherwise(ours: str, theirs: str | None, agrees: bool) -> None:
+    for drawn, other in ((False, NOTHING), (True, CANDIDATE)):
+        found = find_task(replace(record(drawn=drawn), model=ours), [replace(task(), model=theirs)])
+        assert found == (MATCH if agrees else other)
 
 
 HOUR, DAY = 3600.0, 86_400.0

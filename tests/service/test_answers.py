@@ -222,8 +222,11 @@ def test_the_list_leaves_out_what_names_no_task() -> None:
     tasks = wire.decode_predictions(response({"code": 200, "data": {"page": 1, "items": items}}))
     assert [(task.id, task.inputs) for task in tasks] == [("a", {"seed": 3}), ("b", None)]
     assert wire.decode_predictions(response({"code": 200, "data": {"items": None}})) == []
-    with pytest.raises(errors.BadAnswer):
-        wire.decode_predictions(response({"code": 200, "data": {}}))
+    (other,) = wire.decode_predictions(response({"code": 200, "data": {"items": [{"uuid": "c"}]}}))
+    assert other.id == "c"
+    for data in ({}, {"items": [{"name": "d"}]}):  # nothing can be said of a list that cannot be read at all
+        with pytest.raises(errors.BadAnswer):
+            wire.decode_predictions(response({"code": 200, "data": data}))
 
 
 def test_an_upload_cannot_set_the_headers_that_matter() -> None:
