@@ -124,8 +124,9 @@ class Search:
     async def _read_pages(self, wanted: list[_Wanted]) -> bool:
         """One reading of the list; whether it was read to its end.
 
-        A short page is not the end: a service may give fewer entries than asked. The end is a page with nothing new,
-        or one that reaches back past the earliest intent.
+        A short page is not the end: a service may give fewer entries than asked. The end is a page with nothing new (a
+        full one is not: the service passes over the page's number), or one, newest first, that reaches back past the
+        earliest intent.
         """
         since = _since(wanted)
         for each in wanted:
@@ -136,12 +137,12 @@ class Search:
             tasks = await self._session.calls.get(list_page, page, self._page_sizes[0], since, why="search")
             new = [task for task in tasks if task.id not in seen]
             if not new:
-                return True
+                return len(tasks) < self._page_sizes[0]
             seen.update(task.id for task in new)
             for each in wanted:
                 each.found = each.found.joined(find_task(each.record, new))
-            oldest = new[-1].created
-            if since is not None and oldest is not None and oldest < since:
+            newest, oldest = new[0].created, new[-1].created
+            if since is not None and newest is not None and oldest is not None and oldest < since and oldest <= newest:
                 return True
         return False
 

@@ -113,6 +113,30 @@ def test_the_list_is_read_to_its_end(stages: MakeStage) -> None:
     assert (done.code, stage.fake.charged) == (0, 1), done.err
 
 
+@pytest.mark.parametrize(("order", "code"), [("oldest first", 0), ("page ignored", 13)])
+def test_nothing_is_absent_from_a_list_that_is_not_read_to_its_end(stages: MakeStage, order: str, code: int) -> None:
+    stage = stages(1, scale=200.0)
+
+    def crowded(exchange: Exchange) -> None:
+        exchange.carried()
+        for number in range(150):
+            other = stage.fake.tasks[stage.task(prompt=f"somebody else's {number}")]
+            other.at += -86_400.0 if order == "oldest first" else 1.0
+        exchange.reset()
+
+    def listed(exchange: Exchange) -> None:
+        fake, page = stage.fake, int(exchange.request.json["page"])
+        tasks = sorted(fake.tasks.values(), key=lambda task: task.at if order == "oldest first" else -task.at)
+        start = 100 * (page - 1) if order == "oldest first" else 0
+        items = [fake.view(task, echo=True) for task in tasks[start : start + 100]]
+        exchange.answer(fake.data({"page": page, "items": items}))
+
+    stage.fake.on("submit", crowded, first=1)
+    stage.fake.on("list", listed)
+    done = stage.run(f"{BATCH} --on-unknown resubmit")
+    assert (done.code, stage.fake.charged) == (code, 1), done.err
+
+
 def test_resubmit_is_counted_and_said(stages: MakeStage) -> None:
     stage = stages(2, scale=200.0)
     stage.wrong("submit:503:nth=1")
