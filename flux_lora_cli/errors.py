@@ -182,6 +182,10 @@ class BadAnswer(ServiceError, code="bad_answer"):
     """The answer cannot be read as what the API documents. A submission that got it is unknown."""
 
 
+class AnswerTooLong(BadAnswer):
+    """It is longer than any that the API documents: a list may do better in smaller pages."""
+
+
 class Redirected(ServiceError, code="redirected", advice=Advice.FIX):
     """An API call was redirected. Never followed, for the key and the money go with it."""
 

@@ -17,7 +17,7 @@ from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Waiting
 from flux_lora_cli.engine.follow import age
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, Findings, find_task
-from flux_lora_cli.errors import BadAnswer, FluxLoraError
+from flux_lora_cli.errors import AnswerTooLong, FluxLoraError
 from flux_lora_cli.folder.records import JobRecord
 from flux_lora_cli.service.envelope import NoSuchList
 
@@ -114,7 +114,7 @@ class Search:
                 why = f"the account's predictions cannot be listed ({error.message}), so nothing could be checked"
                 self._end(Verdict(why, resubmit=True))
             except FluxLoraError as error:
-                if isinstance(error, BadAnswer) and len(self._page_sizes) > 1:
+                if isinstance(error, AnswerTooLong) and len(self._page_sizes) > 1:
                     self._page_sizes.pop(0)
                     continue
                 self._end(Verdict(f"the account's predictions cannot be read: {error.message}"), began)

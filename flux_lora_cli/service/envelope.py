@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NoReturn
 
 from flux_lora_cli.errors import (
+    AnswerTooLong,
     BadAnswer,
     KeyRefused,
     OutOfCredit,
@@ -148,7 +149,7 @@ def _read_json(answer: Answer, *, exact: bool = False) -> Any:
     if body.lstrip()[:1] in (b"", b"<"):
         raise unreadable(answer, "a web page, or nothing, in place of data")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PIECES:
-        raise unreadable(answer, "absurdly many values")
+        raise AnswerTooLong(f"{answer.host} answered with absurdly many values", _CHECK_URL)
     fraction: Callable[[str], object] = Decimal if exact else float
     try:
         return json.loads(

@@ -27,7 +27,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from flux_lora_cli.errors import BadAnswer, FluxLoraError, InsecureConnection, NeverSent, Uncertain
+from flux_lora_cli.errors import AnswerTooLong, FluxLoraError, InsecureConnection, NeverSent, Uncertain
 from flux_lora_cli.service.envelope import Answer
 from flux_lora_cli.service.hosts import Proxy, proxy_for, show_host
 
@@ -245,14 +245,14 @@ class Reply:
         """The answer with its body: up to ``limit`` bytes, or ``inline_limit`` where it reads like base64.
 
         Raises:
-            BadAnswer: it is longer.
+            AnswerTooLong: it is longer.
         """
         body = bytearray()
         for piece in self.pieces():
             body += piece
             inline = len(piece.translate(None, _BASE64)) <= len(piece) // 64 + 8
             if len(body) > (inline_limit if inline else limit):
-                raise BadAnswer(f"{self.answer.host} sent an answer of absurd length (over {limit // 1024:,} KiB)")
+                raise AnswerTooLong(f"{self.answer.host} sent an answer of absurd length (over {limit // 1024:,} KiB)")
         return replace(self.answer, body=bytes(body))
 
     def close(self) -> None:

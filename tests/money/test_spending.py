@@ -137,6 +137,14 @@ def test_nothing_is_absent_from_a_list_that_is_not_read_to_its_end(stages: MakeS
     assert (done.code, stage.fake.charged) == (code, 1), done.err
 
 
+def test_smaller_pages_are_not_tried_where_a_list_is_nonsense(stages: MakeStage) -> None:
+    stage = stages(1, scale=400.0)
+    stage.wrong("submit:503-after:1 list:html")
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.charged) == (13, 1), done.err
+    assert {request.json["page_size"] for request in stage.fake.log if request.endpoint == "list"} == {100}
+
+
 def test_resubmit_is_counted_and_said(stages: MakeStage) -> None:
     stage = stages(2, scale=200.0)
     stage.wrong("submit:503:nth=1")
