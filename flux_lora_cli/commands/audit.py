@@ -40,9 +40,9 @@ flux-lora audit out --junit audit.xml
 def _date(text: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(str(text).strip())
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise bad(text, "a valid date", "write 2025-11-01") from None
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment > datetime.now(UTC):
         raise bad(text, "in the past", "name the day from which on to look")
     return moment

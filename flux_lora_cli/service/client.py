@@ -274,8 +274,8 @@ class Client:
 
 def _page(page: int, page_size: int, **times: Time) -> dict[str, Any]:
     """One page of a search, counted from 1; times in whole seconds of UTC, as the official clients write them."""
-    form = "%Y-%m-%dT%H:%M:%SZ"
-    found = {name: at.astimezone(UTC).strftime(form) for name, at in times.items() if at is not None}
+    utc = {name: at.astimezone(UTC).replace(tzinfo=None) for name, at in times.items() if at is not None}
+    found = {name: at.isoformat(timespec="seconds") + "Z" for name, at in utc.items()}
     return {"page": page, "page_size": page_size, **found}
 
 
