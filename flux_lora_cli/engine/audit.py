@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.bill import Books, Finding, PaidTask, amount, judge, refund_of, sum_of
 from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds
+from flux_lora_cli.engine.calls import check_wait
 from flux_lora_cli.engine.limits import Retry
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
 from flux_lora_cli.errors import FluxLoraError, NeverSent, NotFoundError, RateLimited, ServiceError, Uncertain
@@ -157,21 +158,24 @@ class Auditor:
         """The entries of a search, each once, though new ones move the pages."""
         seen: set[str] = set()
         number, failures, more = 0, 0, True
-        while more and number < _MAX_PAGES:
+        while more:
+            if number == _MAX_PAGES:
+                message = f"the bill has more than {number * _PAGE:,} entries for that time; nothing can be concluded"
+                raise ServiceError(message, "Name a later day with --since.")
             try:
                 page = self._client.bill(number + 1, _PAGE, task_ids, start, end)
             except (NeverSent, Uncertain, RateLimited) as error:
                 failures += 1
+                check_wait(error.retry_after or 0.0)
                 if not _RETRY.more(failures):
                     raise
                 time.sleep(_RETRY.delay(failures - 1, random.random, error.retry_after))
                 continue
-            number, failures, more = number + 1, 0, page.has_more and bool(page.items)
+            new = {item.id: item for item in page.items if item.id not in seen}
+            number, failures, more = number + 1, 0, page.has_more and bool(new)
             self.report.unread += page.unread
-            for item in page.items:
-                if item.id not in seen:
-                    seen.add(item.id)
-                    yield item
+            seen.update(new)
+            yield from new.values()
 
 
 def _span(record: JobRecord) -> tuple[datetime, datetime] | None:

@@ -259,7 +259,8 @@ def decode_bill(answer: Answer) -> BillPage:
     items = tuple(item for item in map(_bill_item, entries) if item is not None)
     if entries and not items:
         raise unreadable(answer, "a bill without a readable entry")
-    return BillPage(items, isinstance(data, dict) and data.get("has_more") is True, len(entries) - len(items))
+    more = data.get("has_more") if isinstance(data, dict) else None  # where it does not say, the next page does
+    return BillPage(items, bool(entries) if more is None else more in (True, "true"), len(entries) - len(items))
 
 
 def _bill_item(item: object) -> BillItem | None:

@@ -19,10 +19,11 @@ Entries = list[dict[str, Any]]
 
 
 class Bill:
-    """A fault: the bill's entries as ``change`` leaves them; ``answer`` in place of the whole bill."""
+    """A fault: the bill's entries as ``change`` leaves them; ``more`` beside them; ``answer`` in place of all of it."""
 
     def __init__(self) -> None:
         self.change: Callable[[Entries], Entries] = lambda items: items
+        self.more: dict[str, Any] = {}
         self.answer: Answer | None = None
         self.asked: list[dict[str, Any]] = []
 
@@ -35,7 +36,7 @@ class Bill:
         body = request.carry_out().body
         assert isinstance(body, bytes)
         data = json.loads(body)["data"]
-        return Answer.data({**data, "items": self.change(data["items"])})
+        return Answer.data({**data, "items": self.change(data["items"]), **self.more})
 
 
 @pytest.fixture
@@ -184,6 +185,7 @@ def test_refunds_of_earlier_tasks(run: Run, bill: Bill, out: Path) -> None:
         pytest.param(Answer.refusal(404, "not found"), 5, id="404"),
         pytest.param(Answer.refusal(401, "bad key"), 4, id="401"),
         pytest.param(Answer(200, b"<html>", "text/html"), 5, id="nonsense"),
+        pytest.param(Answer(429, b"", headers=(("Retry-After", "3600"),)), 9, id="come back in an hour"),
         pytest.param(Answer.data({"page": 1, "has_more": False, "items": [{"x": 1}]}), 5, id="unreadable entries"),
         pytest.param(Answer.data({"page": 1, "has_more": False, "items": []}), 5, id="the key of another account"),
     ],
@@ -245,7 +247,8 @@ def test_all_names_folders_that_are_gone(run: Run, out: Path) -> None:
     ("words", "code"),
     [
         ([], 2), (["nowhere"], 3), (["."], 3), (["out", "--since", "yesterday"], 2),
-        (["out", "--since", "2999-01-01"], 2), (["out", "--sandbox"], 7),
+        (["out", "--since", "2999-01-01"], 2), (["out", "--since", "0001-01-01T00:00+14:00"], 2),
+        (["out", "--sandbox"], 7),
     ],
 )  # fmt: skip
 def test_wrong_usage(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int) -> None:
@@ -269,3 +272,37 @@ def test_a_hundred_tasks_per_request(run: Run, bill: Bill, billed: Sandbox, tmp_
     bill.asked.clear()
     assert run("audit", "many").code == 0
     assert [(len(asked["prediction_uuids"]), asked["page"]) for asked in bill.asked] == [(100, 1), (100, 2), (50, 1)]
+
+
+@pytest.fixture
+def first_page(bill: Bill) -> Entries:
+    """The bill gives it for every page."""
+    first: Entries = []
+
+    def change(items: Entries) -> Entries:
+        first[:] = items or first
+        return first
+
+    bill.change = change
+    return first
+
+
+@pytest.mark.parametrize("has_more", [True, None])
+def test_pages_end_where_nothing_new_comes(
+    run: Run, bill: Bill, out: Path, first_page: Entries, has_more: bool | None
+) -> None:
+    """A service that takes no notice of the page, or does not say whether there is another."""
+    bill.more = {"has_more": has_more}
+    assert run("audit", "out").code == 0
+    assert len(bill.asked) == 2
+
+
+@pytest.mark.slow
+def test_a_bill_that_is_not_read_to_its_end_tells_nothing(
+    run: Run, bill: Bill, out: Path, first_page: Entries
+) -> None:
+    repeat = bill.change
+    bill.change = lambda items: [{**item, "uuid": f"{len(bill.asked)}-{n}"} for n, item in enumerate(repeat(items))]
+    bill.more = {"has_more": True}
+    done = run("audit", "out")
+    assert (done.code, done.out) == (5, "")
