@@ -105,22 +105,25 @@ def judge(task: PaidTask, items: Sequence[BillItem], now: datetime) -> Iterator[
         yield found("unclear_price", f"the bill says {', '.join(unclear)}{quote}")
         return
     charges = [item for item in items if item.kind == "deduct"]
+    failed = task.failed or (not task.completed and any(item.failed for item in items))
     charged, back = (sum_of(items, task.quoted, kind) for kind in ("deduct", "refund"))
+    refund = f", {dollars(back)} refunded" if back else ""
     most = task.quoted if task.quoted is not None else max((amount(item, None) or 0 for item in charges), default=0)
     if len(charges) > 1 and charged - back > most:
-        refund = f", {dollars(back)} refunded" if back else ""
         yield found("charged_twice", f"{len(charges)} charges, {dollars(charged)}{refund}{quote}")
     elif task.completed and not charges:
         yield found("not_charged", f"completed, and not charged{quote}")
-    elif task.failed and charged > back:
+    elif failed and charged > back:
         at, owed = charges[0].created or task.at, dollars(charged - back)
         if at is not None and now - at <= REFUND_AFTER:
-            yield found("refund_may_come", f"failed lately; the refund of {owed} may come yet")
+            yield found("refund_may_come", f"failed recently; the refund of {owed} may still come")
         else:
-            since = f" since {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at is not None else ""
-            yield found("not_refunded", f"failed, and {owed} were not refunded{since}")
-    elif charges and not task.failed and not back and task.quoted is not None and abs(charged - task.quoted) > _CENT:
-        yield found("other_price", f"charged {dollars(charged)}{quote}")
+            when = f" (charged at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC)" if at is not None else ""
+            yield found("not_refunded", f"failed, and {owed} was not refunded{when}")
+    elif charges and not failed and task.quoted is not None:
+        over = charged - back - task.quoted
+        if over > _CENT or (over < -_CENT and not back):
+            yield found("other_price", f"charged {dollars(charged)}{refund}{quote}")
 
 
 def amount(item: BillItem, quoted: Decimal | None) -> Decimal | None:
@@ -141,7 +144,8 @@ def sum_of(items: Iterable[BillItem], quoted: Decimal | None, kind: str) -> Deci
 
 
 def refund_of(quoted: Decimal | None, items: Sequence[BillItem]) -> Decimal:
-    """USD of a task's price that were given back: what is left of its charges counts first, and never more than it."""
+    """USD of a task's price that were given back: what is left of its charges counts first, and never more than these.
+    """
     charged, back = (sum_of(items, quoted, kind) for kind in ("deduct", "refund"))
     price = quoted if quoted is not None else charged
-    return min(back, max(price - max(charged - back, ZERO), ZERO))
+    return min(back, charged, max(price - max(charged - back, ZERO), ZERO))

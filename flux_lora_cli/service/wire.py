@@ -202,6 +202,7 @@ class BillItem:
     created_at: str | None = None
     task_id: str | None = None  # None for a charge that is not a task's
     model: str | None = None
+    failed: bool = False  # the task, as the bill knows it
 
     @property
     def created(self) -> datetime | None:
@@ -268,18 +269,19 @@ def _bill_item(item: object) -> BillItem | None:
         return None
     kind, uuid = plain_words(item.get("billing_type")).lower(), plain_words(item.get("uuid"))[:128]
     task = item["prediction"] if isinstance(item.get("prediction"), dict) else {}
-    unit = plain_words(item.get("currency") or item.get("unit"))[:20]
+    price, unit = item.get("price"), plain_words(item.get("currency") or item.get("unit"))[:20]
     if not kind or not uuid:
         return None
     return BillItem(
         id=uuid,
         kind=kind[:40],
-        price=money(item.get("price")),
-        shown=f"{plain_words(str(item.get('price')))[:40]} {unit}".strip(),
+        price=money(price),
+        shown=f"{'no price' if price is None else plain_words(str(price))[:40]} {unit}".strip(),
         unit=unit,
         created_at=plain_words(item.get("created_at"))[:64] or None,
         task_id=task["uuid"] if is_task_id(task.get("uuid")) else None,
         model=plain_words(task.get("model_uuid"))[:200] or None,
+        failed=_status(task.get("status")) in TERMINAL - {"completed", "deleted"},
     )
 
 

@@ -86,8 +86,18 @@ def good_only(**changes: Any) -> Callable[[Entries], Entries]:
     return change
 
 
+def only_good(items: Entries) -> Entries:
+    return [item for item in good_only(uuid="x")(items) if item["uuid"] == "x"]
+
+
 def without_good(items: Entries) -> Entries:
     return [item for item, changed in zip(items, good_only(uuid="x")(items), strict=True) if item == changed]
+
+
+def partly_refunded(items: Entries) -> Entries:
+    """The completed task was charged too much, and got a part of it back."""
+    too_much = good_only(price=0.03)(items)
+    return too_much + [{**item, "uuid": "b", "billing_type": "refund", "price": 0.01} for item in only_good(too_much)]
 
 
 def twice(items: Entries) -> Entries:
@@ -103,10 +113,12 @@ def twice(items: Entries) -> Entries:
         pytest.param(lambda items: aged(drop_refunds(items), 4), 6, "not_refunded", "bad", id="refund overdue"),
         pytest.param(lambda items: aged(drop_refunds(items), 2), 0, "refund_may_come", "bad", id="refund may come"),
         pytest.param(good_only(price=0.02), 6, "other_price", "good", id="other price"),
+        pytest.param(partly_refunded, 6, "other_price", "good", id="other price, in part refunded"),
         pytest.param(good_only(price=-0.015), 0, None, None, id="signed"),
         pytest.param(good_only(price=24300), 6, "unclear_price", "good", id="unit not told"),
         pytest.param(good_only(currency="EUR"), 6, "unclear_price", "good", id="another currency"),
         pytest.param(good_only(price="many"), 6, "unclear_price", "good", id="not a number"),
+        pytest.param(good_only(price=None), 6, "unclear_price", "good", id="no price"),
         pytest.param(good_only(billing_type="adjust"), 0, "other_entry", "good", id="an entry of another kind"),
         pytest.param(without_good, 0, "not_charged", "good", id="completed and not charged"),
     ],
@@ -148,6 +160,9 @@ def test_refunds_are_recorded_once_and_never_beyond_the_price(run: Run, bill: Bi
     assert run("audit", "out").code == 0
     assert (out / "ledger.sqlite3").read_bytes() == before  # nothing but refunds is written
 
+    bill.change = lambda items: without_good(items)[:1]  # a refund of what was never charged
+    assert run("audit", "out", "--json").events[-1]["refunds_recorded"] == 0
+
     bill.change = lambda items: [{**item, "price": 0.5} if item["billing_type"] == "refund" else item for item in items]
     assert run("audit", "out", "--json").events[-1]["refunds_recorded"] == 1
     assert (entry_of(out, "bad")["refunded_usd"], entry_of(out, "bad")["cost_usd"]) == ("0.015", "0")
@@ -168,6 +183,16 @@ def test_a_refund_of_one_charge_of_two_gives_nothing_back(run: Run, bill: Bill, 
     bill.change = change
     assert run("audit", "out").code == 0
     assert entry_of(out, "good")["cost_usd"] == "0.015"
+
+
+def test_a_task_that_the_bill_alone_knows_to_have_failed(run: Run, bill: Bill, billed: Sandbox) -> None:
+    """``submit`` does not wait: its ledger never hears how a task ended."""
+    (task,) = run("submit", "a").lines
+    failed = {"uuid": task, "model_uuid": "wavespeed-ai/flux-dev-lora", "status": "failed"}
+    bill.change = lambda items: [{**item, "prediction": failed} for item in aged(items, 4)]
+    done = run("audit", "--all")
+    assert done.code == 6, done.err
+    assert done.out.startswith("not refunded: ")
 
 
 def test_refunds_of_earlier_tasks(run: Run, bill: Bill, out: Path) -> None:
