@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from flux_lora_cli.commands.ci import Reports, Verdict
 from flux_lora_cli.commands.console import Console, counts_text, plain, some
 from flux_lora_cli.commands.options import Junit, ServiceOptions, argument, command, flag, option
-from flux_lora_cli.commands.running import check, connected, service_name
+from flux_lora_cli.commands.running import check, connected, service_name, service_words
 from flux_lora_cli.commands.values import bad
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
@@ -89,7 +90,7 @@ def audit(
         records = [record for each in books for record in each.records]
         verdicts = [(record, _verdict(wrong.get(id(record)))) for record in records]
         reports.write_junit(verdicts, shown or Path())
-    return _conclude(report, console)
+    return _conclude(report, service_words(service), console)
 
 
 def _read_all(folders: Sequence[Path], service: str, everything: bool, console: Console) -> Iterator[Books]:
@@ -144,8 +145,8 @@ def _words(sums: Sums) -> str:
 
 
 def _line(finding: Finding) -> str:
-    task = f"task {finding.task}" if finding.task else ""
-    job = f"{finding.job} ({task})" if finding.job and task and finding.job != finding.task else finding.job or task
+    task = f"task {finding.task}" if finding.task else "no task"
+    job = f"{finding.job} ({task})" if finding.job and finding.task not in (None, finding.job) else finding.job or task
     where = f" in {finding.books.name}" if finding.books is not None else ""
     ids = f" [bill: {', '.join(finding.charges)}]" if finding.charges else ""
     return plain(f"{finding.kind.replace('_', ' ')}: {job}{where}: {finding.message}{ids}")
@@ -155,15 +156,18 @@ def _verdict(finding: Finding | None) -> Verdict:
     return Verdict("passed") if finding is None else Verdict("failure", finding.kind, finding.message)
 
 
-def _conclude(report: Report, console: Console) -> int:
+def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
     """Say what is to be done; a submission that may have been charged comes first."""
     maybe = [finding for finding in report.findings if finding.exit_code is ExitCode.UNKNOWN]
     wrong = [finding.task for finding in report.findings if finding.exit_code is ExitCode.INCOMPLETE and finding.task]
     errors: list[FluxLoraError] = []
     if maybe:
-        adopt = " ".join(f"--adopt {finding.job}={finding.task}" for finding in maybe[:3])
+        jobs = [f"--adopt {each.job}={each.task}" for each in maybe if each.books and each.books.path][:3]
+        tasks = [str(each.task) for each in maybe if each.books and not each.books.path][:3]
+        wait = shlex.join(["flux-lora", "wait", *reach])
+        ways = [" ".join(each) for each in (["flux-lora batch …", *jobs], [wait, *tasks]) if each[1:]]
         message = f"{counted(len(maybe), 'submission')} of unknown outcome may have been charged"
-        errors.append(HeldError(message, f"If the task is the job's, take it: flux-lora batch … {adopt}"))
+        errors.append(HeldError(message, f"If the task is the job's, take it: {'; '.join(ways)}"))
     if wrong:
         message = f"{counted(len(wrong), 'task')} charged otherwise than expected"
         errors.append(Incomplete(message, f"Ask the service's support, naming the tasks: {some(wrong)}"))

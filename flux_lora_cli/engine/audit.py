@@ -133,15 +133,16 @@ class Auditor:
         for start, end in sorted(spans):
             if end > searched:
                 for item in self._search(start=max(start, searched), end=end):
-                    if item.kind == "deduct" and item.task_id is not None and item.task_id not in known:
+                    if item.kind == "deduct" and item.task_id not in known:
                         strangers.setdefault(item.id, item)
                 searched = end
         named: set[str] = set()
         for books, record in unknown:
             if candidates := bill_candidates(record, strangers.values()):
                 named.update(candidates)
-                message = f"its outcome is unknown, and may be {' or '.join(candidates)}"
-                yield Finding("candidate", message, candidates[0], record, books, candidates)
+                message = f"its outcome is unknown, and it may be {' or '.join(candidates)}"
+                charges = tuple(item.id for item in strangers.values() if item.task_id in candidates)
+                yield Finding("candidate", message, candidates[0], record, books, charges)
             else:
                 message = "its outcome is unknown, and no charge of that time is unaccounted for"
                 yield Finding("unknown_submission", message, None, record, books)

@@ -235,6 +235,8 @@ def test_charges_that_no_ledger_knows(run: Run, bill: Bill, out: Path, billed: S
         done = run("audit", *words)
         assert done.code == 0, done.err
         assert f"unknown charge: task {stranger}: $0.015" in done.out
+    bill.change = lambda items: [{**items[0], "uuid": "b0", "billing_type": "deduct", "prediction": None}, *items]
+    assert "unknown charge: no task: $0.015" in run("audit", "--all").out
 
 
 def test_an_unknown_submission_with_a_candidate(run: Run, billed: Sandbox, tmp_path: Path) -> None:
@@ -252,10 +254,17 @@ def test_an_unknown_submission_with_a_candidate(run: Run, billed: Sandbox, tmp_p
     task = billed.tasks[0].id
     assert done.code == 13
     assert f"--adopt lost={task}" in done.err
-    del faults[0]
+    assert done.out.endswith("[bill: bill-1]\n")
+    submit = faults.pop(0)
     assert run("batch", "jobs.jsonl", "-o", "out", "--adopt", f"lost={task}").code == 0
     assert run("audit", "out").code == 0
     assert len(billed.charges) == 1
+
+    faults.insert(0, submit)
+    assert run("submit", "another").code == 13
+    done = run("audit", "--all")
+    assert (done.code, "--adopt" in done.err) == (13, False)
+    assert f"take it: flux-lora wait {billed.tasks[1].id}" in done.err
 
 
 def test_all_names_folders_that_are_gone(run: Run, out: Path) -> None:
@@ -323,9 +332,7 @@ def test_pages_end_where_nothing_new_comes(
 
 
 @pytest.mark.slow
-def test_a_bill_that_is_not_read_to_its_end_tells_nothing(
-    run: Run, bill: Bill, out: Path, first_page: Entries
-) -> None:
+def test_a_bill_that_is_not_read_to_its_end_tells_nothing(run: Run, bill: Bill, out: Path, first_page: Entries) -> None:
     repeat = bill.change
     bill.change = lambda items: [{**item, "uuid": f"{len(bill.asked)}-{n}"} for n, item in enumerate(repeat(items))]
     bill.more = {"has_more": True}
