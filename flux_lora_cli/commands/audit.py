@@ -80,12 +80,13 @@ def audit(
             auditor = Auditor(client, lambda done: progress(f"{counted(done, 'task')} looked up"))
             report = auditor.audit(books, name, since=since)
         recorded = 0
-        try:
-            recorded = record_refunds(books, report.refunds, name)
-        except (FolderError, FolderBusy) as error:
-            console.warn(f"refunds were not recorded: {error.message}", "refunds")
+        for each in books:
+            try:
+                recorded += record_refunds(each, report.refunds, name)
+            except (FolderError, FolderBusy) as error:
+                console.warn(f"refunds were not recorded: {error.message}", "refunds")
         _tell(report, recorded, console)
-        wrong = {id(each.record): each for each in report.findings if each.exit_code is not ExitCode.OK}
+        wrong = {id(found.record): found for found in report.findings if found.exit_code is not ExitCode.OK}
         shown = books[0].path if len(books) == 1 else None
         records = [record for each in books for record in each.records]
         verdicts = [(record, _verdict(wrong.get(id(record)))) for record in records]

@@ -5,6 +5,7 @@ Nothing is concluded before the whole bill was read, and nothing is changed but 
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.bill import Books, Finding, PaidTask, amount, judge, refund_of, sum_of
-from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds
+from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds, purchases
 from flux_lora_cli.engine.calls import check_wait
 from flux_lora_cli.engine.limits import Retry
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
@@ -199,8 +200,8 @@ def read_books(folder: Path, service: str) -> Books:
         NotFoundError: it is not a folder of results.
         FolderError and its leaves: it cannot be read, or belongs to another service.
     """
-    if not any((folder / name).exists() for name in (LEDGER_NAME, MANIFEST_NAME)):
-        what = "no ledger or manifest" if folder.is_dir() else "no such folder"
+    if not any(os.path.lexists(folder / name) for name in (LEDGER_NAME, MANIFEST_NAME)):
+        what = "no ledger or manifest" if os.path.lexists(folder) else "no such folder"
         raise NotFoundError(f"{printable(str(folder))}: {what}", "Name the folders that batch or wait wrote.")
     return Books(folder, list(read_records(folder, service).values()))
 
@@ -216,7 +217,8 @@ def own_books(service: str) -> Books | None:
 
 def first_submission(all_books: Iterable[Books]) -> datetime:
     """When the first submission was made; now where there is none."""
-    times = [parse_time(record.intent_at) for books in all_books for record in books.records]
+    bought = (task for books in all_books for record in books.records for task in purchases(record))
+    times = [parse_time(task.intent_at) for task in bought]
     return min((at for at in times if at is not None), default=datetime.now(UTC))
 
 
@@ -238,24 +240,20 @@ def claimed_tasks(service: str, *, besides: Path | None = None) -> set[str]:
     return ids
 
 
-def record_refunds(all_books: Iterable[Books], refunds: dict[str, Decimal], service: str) -> int:
-    """Write refunds (task → USD) into the folders and ledgers they belong to; how many records changed.
+def record_refunds(books: Books, refunds: dict[str, Decimal], service: str) -> int:
+    """Write refunds (task → USD) into a folder, or the user's own ledger; how many records changed.
 
-    Raises:
-        FolderError and its leaves: one cannot be written; those before it are.
+    Raises FolderError and its leaves: it cannot be written.
     """
-    number = 0
-    for books in all_books:
-        changed = sum(note_refunds(record, refunds) for record in books.records)
-        number += changed
-        if changed and books.path is not None:
-            with OutputFolder.open(books.path, service, exclusive=False) as folder:
-                folder.save([folder.row(r) for r in folder.records.values() if note_refunds(r, refunds)])
-                folder.write_manifest()
-        elif changed and (ledger := state.open_user_ledger(service)) is not None:
-            with ledger:
-                ledger.save([ledger.row(r) for r in list(ledger.records()) if note_refunds(r, refunds)])
-    return number
+    changed = sum(note_refunds(record, refunds) for record in books.records)
+    if changed and books.path is not None:
+        with OutputFolder.open(books.path, service, exclusive=False) as folder:
+            folder.save([folder.row(r) for r in folder.records.values() if note_refunds(r, refunds)])
+            folder.write_manifest()
+    elif changed and (ledger := state.open_user_ledger(service)) is not None:
+        with ledger:
+            ledger.save([ledger.row(r) for r in list(ledger.records()) if note_refunds(r, refunds)])
+    return changed
 
 
 def look_up_refunds(client: Client, records: Sequence[JobRecord]) -> list[JobRecord]:

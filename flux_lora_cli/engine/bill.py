@@ -144,7 +144,7 @@ def sum_of(items: Iterable[BillItem], quoted: Decimal | None, kind: str) -> Deci
 
 
 def refund_of(quoted: Decimal | None, items: Sequence[BillItem]) -> Decimal:
-    """USD of a task's price that were given back: what is left of its charges counts first, and never more than these."""
+    """USD of a task's price that were given back: what is left of its charges counts first, and no more than these."""
     charged, back = (sum_of(items, quoted, kind) for kind in ("deduct", "refund"))
     price = quoted if quoted is not None else charged
     return min(back, charged, max(price - max(charged - back, ZERO), ZERO))

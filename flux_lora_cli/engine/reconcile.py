@@ -71,7 +71,7 @@ def bill_candidates(record: JobRecord, charges: Iterable[BillItem]) -> tuple[str
         charge.task_id
         for charge in charges
         if charge.task_id is not None
-        and _same_model(record.model, charge.model)
+        and ("/" not in (charge.model or "") or _same_model(record.model, charge.model))  # a bill may have an ID of it
         and _in_time(record, charge.created_at) is not False
     )
 

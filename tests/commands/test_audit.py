@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,6 +171,17 @@ def test_refunds_are_recorded_once_and_never_beyond_the_price(run: Run, bill: Bi
     again = (out / "ledger.sqlite3").read_bytes()
     assert run("audit", "out", "--json").events[-1]["refunds_recorded"] == 0
     assert (out / "ledger.sqlite3").read_bytes() == again
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_keeps_no_refund_from_others(run: Run, out: Path) -> None:
+    shutil.copytree(out, out.with_name("other"))
+    with sqlite3.connect(out / "ledger.sqlite3") as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        done = run("audit", "out", "other", "--json")
+    assert (done.code, done.events[-1]["refunds_recorded"]) == (0, 1)
+    assert "refunds were not recorded: " in done.err
+    assert entry_of(out.with_name("other"), "bad")["refunded_usd"] == "0.015"
 
 
 def test_a_refund_of_one_charge_of_two_gives_nothing_back(run: Run, bill: Bill, out: Path) -> None:

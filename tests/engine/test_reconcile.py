@@ -271,7 +271,7 @@ def test_charges_of_the_model_and_the_time_are_candidates() -> None:
 
     soon = NOON + timedelta(seconds=30)
     charges = [
-        charge("t1", soon, "flux-dev-lora"), charge("t1", soon), charge(None, soon),
+        charge("t1", soon, "flux-dev-lora"), charge("t1", soon), charge("t1", soon, "5f2d7c1e"), charge(None, soon),
         charge("other-model", soon, "z-image/turbo-lora"),
         charge("earlier", NOON - timedelta(hours=1)), charge("later", NOON + timedelta(hours=1)),
     ]  # fmt: skip
