@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, OtherService, UsageError
-from flux_lora_cli.folder import files
+from flux_lora_cli.folder import files, month, state
 from flux_lora_cli.folder.images import forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
 from flux_lora_cli.folder.manifest import read_manifest, summary
@@ -66,6 +66,7 @@ def merge_folders(
     presets = [source for _, manifest in read for source in manifest.sources.items()]
     pairs = [(record, folder) for folder, manifest in read for record in manifest.records]
     with OutputFolder.open(target, owner, exclusive=True, sources=presets) as merged:
+        state.remember_folder(merged.path)
         merge = _Merge(merged)
         for record, folder in sorted(pairs, key=lambda pair: pair[0].order):
             merge.take(folder, record)
@@ -73,6 +74,8 @@ def merge_folders(
         merged.images.sync(merge.copied)
         merged.save([merged.row(merged.records[key]) for key in merge.changed])
         merged.write_manifest()
+        identities = [manifest.created_at for _, manifest in read]
+        month.note_charges(owner, merged.ledger, merged.records.values(), instead_of=identities)
         merge.report.summary = summary(merged.records.values())
         return merge.report
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -71,11 +71,16 @@ def reserve(service: str, parts: Mapping[str, Decimal], check: Callable[[], None
         return undo.pop_all().close
 
 
-def note_charges(service: str, ledger: Ledger, records: Iterable[JobRecord]) -> None:
-    """Keep what a folder was charged this month, for the case that it is deleted. Never raises."""
+def note_charges(service: str, ledger: Ledger, records: Iterable[JobRecord], instead_of: Collection[str] = ()) -> None:
+    """Keep what a folder was charged this month, for the case that it is deleted. Never raises.
+
+    Args:
+        instead_of: identities of folders whose charges it has now, too.
+    """
     nets = [net for record in records for *_, net in _submissions(None, record) if net is not None]
     with suppress(FluxLoraError, OSError), state.lock("charged", 0.5):
-        folders = {**_noted(service), ledger.created_at: str(sum(nets, Decimal(0)))}
+        noted = {name: usd for name, usd in _noted(service).items() if name not in instead_of}
+        folders = {**noted, ledger.created_at: str(sum(nets, Decimal(0)))}
         state.write_note(f"charged-{_place(service).name}", {"month": state.month(), "folders": folders})
 
 

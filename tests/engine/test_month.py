@@ -55,6 +55,18 @@ def test_all_folders_and_submissions_count(cli: Cli, sandbox: Sandbox, tmp_path:
     assert cli("batch", second, "-o", "c", "--max-month", "0.06", *QUICK).code == 0
 
 
+def test_a_merged_folder_stands_for_those_that_were_deleted(cli: Cli, sandbox: Sandbox, tmp_path: Path) -> None:
+    first, second = presets(tmp_path, 2, 3)
+    assert cli("batch", first, "-o", "a", *QUICK).code == 0
+    assert cli("merge", "a", "-o", "all").code == 0
+    shutil.rmtree(tmp_path / "a")
+    assert "2 tasks checked" in cli("audit", "--all").err
+    assert cli("batch", second, "-o", "all", "--max-month", "0.044", *QUICK).code == 8
+    assert cli("batch", second, "-o", "all", "--max-month", "0.045", *QUICK).code == 0
+    shutil.rmtree(tmp_path / "all")
+    assert cli("submit", "a dog", "--max-month", "0.059").code == 8
+
+
 def test_exactly_what_fits_runs_in_parallel(spawn: Spawn, sandbox: Sandbox, tmp_path: Path) -> None:
     (preset,) = presets(tmp_path, 2)
     limit = ("--max-month", "0.065")
