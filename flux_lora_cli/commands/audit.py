@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +32,7 @@ from flux_lora_cli.text import counted
 if TYPE_CHECKING:
     from flux_lora_cli.engine.audit import Report, Sums
     from flux_lora_cli.engine.bill import Books, Finding
+    from flux_lora_cli.folder.records import JobRecord
 
 EXAMPLES = """
 flux-lora audit flux-lora-output/posters
@@ -73,7 +76,7 @@ def audit(
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
     check(service, console)
     name, progress = service_name(service), console.meter()
-    with Reports(junit, False, console) as reports:
+    with Reports(junit, False, console, "audit") as reports:
         books = list(_read_all(folders or [], name, everything, console))
         since = since or (first_submission(books) if everything else None)
         with connected(service, console) as (client, _):
@@ -87,10 +90,9 @@ def audit(
                 console.warn(f"refunds were not recorded: {error.message}", "refunds")
         _tell(report, recorded, console)
         wrong = {id(found.record): found for found in report.findings if found.exit_code is not ExitCode.OK}
-        shown = books[0].path if len(books) == 1 else None
-        records = [record for each in books for record in each.records]
-        verdicts = [(record, _verdict(wrong.get(id(record)))) for record in records]
-        reports.write_junit(verdicts, shown or Path())
+        records = [(record, each) for each in books for record in each.records]
+        verdicts = [(_in_suite(record, each, books), _verdict(wrong.get(id(record)))) for record, each in records]
+        reports.write_junit(verdicts, books[0].path or Path() if books else Path())
     return _conclude(report, service_words(service), console)
 
 
@@ -100,7 +102,10 @@ def _read_all(folders: Sequence[Path], service: str, everything: bool, console: 
     from flux_lora_cli.folder.state import remembered_folders
 
     remembered = remembered_folders() if everything else []
-    for folder in {each.resolve(): each for each in [*remembered, *reversed(folders)]}.values():
+    distinct: dict[str, Path] = {}  # by their real paths
+    for folder in (*folders, *remembered):
+        distinct.setdefault(os.path.realpath(folder), folder)
+    for folder in distinct.values():
         try:
             yield read_books(folder, service)
         except FluxLoraError as error:
@@ -151,6 +156,11 @@ def _line(finding: Finding) -> str:
     where = f" in {finding.books.name}" if finding.books is not None else ""
     ids = f" [bill: {', '.join(finding.charges)}]" if finding.charges else ""
     return plain(f"{finding.kind.replace('_', ' ')}: {job}{where}: {finding.message}{ids}")
+
+
+def _in_suite(record: JobRecord, own: Books, books: Sequence[Books]) -> JobRecord:
+    """Of several folders, each is a test suite, for two may have jobs of one name."""
+    return record if len(books) == 1 else replace(record, preset=own.name, outputs=[])
 
 
 def _verdict(finding: Finding | None) -> Verdict:

@@ -37,8 +37,8 @@ _UNFINISHED = {
 class Reports:
     """The reports that are asked for, also where an error ends the command before any job of it."""
 
-    def __init__(self, junit: Path | None, github: bool, console: Console) -> None:
-        self._junit, self._github, self._console = junit, github, console
+    def __init__(self, junit: Path | None, github: bool, console: Console, command: str = "batch") -> None:
+        self._junit, self._github, self._console, self._command = junit, github, console, command
 
     def __enter__(self) -> Reports:
         """Refuse a report that could not be written, before anything is paid for. Raises UsageError."""
@@ -81,7 +81,7 @@ class Reports:
         if self._junit is None:
             return
         try:
-            _write_place(self._junit, _junit_of_error(error) if error else _junit(verdicts, folder))
+            _write_place(self._junit, _junit_of_error(error, self._command) if error else _junit(verdicts, folder))
         except OSError as failed:
             self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
 
@@ -146,14 +146,14 @@ def _junit(verdicts: Verdicts, folder: Path) -> bytes:
     return _document(root)
 
 
-def _junit_of_error(error: FluxLoraError) -> bytes:
-    """The report on a batch that ended before any job: one case, in error, with what is wrong line by line."""
+def _junit_of_error(error: FluxLoraError, command: str) -> bytes:
+    """The report on a command that ended before any job: one case, in error, with what is wrong line by line."""
     lines = [str(problem) for problem in error.problems[:MAX_PROBLEMS]]
     if len(error.problems) > MAX_PROBLEMS:
         lines.append(f"and {len(error.problems) - MAX_PROBLEMS:,} more")
     details = "\n".join(filter(None, [*lines, error.hint]))
     root = ET.Element("testsuites")
-    _suite(root, "flux-lora", [("batch", Verdict("error", error.code, error.message), details, 0.0)], "")
+    _suite(root, "flux-lora", [(command, Verdict("error", error.code, error.message), details, 0.0)], "")
     return _document(root)
 
 

@@ -293,13 +293,14 @@ def test_all_names_folders_that_are_gone(run: Run, out: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ([], 2), (["nowhere"], 3), (["."], 3), (["out", "--since", "yesterday"], 2),
+        ([], 2), (["nowhere"], 3), (["."], 3), (["loop"], 3), (["out", "--since", "yesterday"], 2),
         (["out", "--since", "2999-01-01"], 2), (["out", "--since", "0001-01-01T00:00+14:00"], 2),
         (["out", "--sandbox"], 7),
     ],
 )  # fmt: skip
 def test_wrong_usage(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int) -> None:
     monkeypatch.delenv("WAVESPEED_BASE_URL")
+    out.with_name("loop").symlink_to("loop")
     assert run("audit", *words).code == code
 
 
@@ -311,6 +312,14 @@ def test_junit(run: Run, bill: Bill, out: Path) -> None:
         "good": ["failure"],
         "bad": [],  # failed lately: the second refund may come yet
     }
+    shutil.copytree(out, out.with_name("other"))
+    run("audit", "out", "other", "--junit", "audit.xml")
+    suites = ET.parse(out.with_name("audit.xml")).getroot()
+    assert {suite.get("name"): suite.get("failures") for suite in suites} == {"out": "1", "other": "0"}
+    bill.answer = Answer.refusal(404, "not found")
+    run("audit", "out", "--junit", "audit.xml")
+    (case,) = ET.parse(out.with_name("audit.xml")).getroot().iter("testcase")
+    assert (case.get("name"), case[0].tag) == ("audit", "error")
 
 
 def test_a_hundred_tasks_per_request(run: Run, bill: Bill, billed: Sandbox, tmp_path: Path) -> None:
