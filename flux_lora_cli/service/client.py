@@ -143,7 +143,8 @@ class Client:
         """One page of the bill: of at most 100 tasks, or of a time, ``end`` excluded."""
         body = _page(page, page_size, start_time=start, end_time=end)
         body |= {"prediction_uuids": list(task_ids)} if task_ids else {}
-        return self._ask("bill", "/api/v3/billings/search", wire.decode_bill, body)
+        found = self._ask("bill", "/api/v3/billings/search", wire.decode_bill, body)
+        return replace(found, items=tuple(map(self._entry_shown, found.items)))
 
     def upload(self, path: str, media_type: str) -> str:
         """A local image as the API takes it: a data URI up to 1 MB, else the URL of an upload, made once for all.
@@ -270,6 +271,12 @@ class Client:
         clean = self._redactor.clean
         outputs = tuple(clean(output) if len(output) < 10_000 else output for output in task.outputs)  # longer: base64
         return replace(task, error=clean(task.error), model=task.model and clean(task.model), outputs=outputs)
+
+    def _entry_shown(self, item: wire.BillItem) -> wire.BillItem:
+        """An entry of the bill, likewise."""
+        names = ("id", "kind", "shown", "unit", "created_at", "task_id", "model")
+        texts: dict[str, Any] = {name: self._redactor.clean(text) for name in names if (text := getattr(item, name))}
+        return replace(item, **texts)
 
 
 def _page(page: int, page_size: int, **times: Time) -> dict[str, Any]:

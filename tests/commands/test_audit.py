@@ -248,8 +248,11 @@ def test_charges_that_no_ledger_knows(run: Run, bill: Bill, out: Path, billed: S
         done = run("audit", *words)
         assert done.code == 0, done.err
         assert f"unknown charge: task {stranger}: $0.015" in done.out
-    bill.change = lambda items: [{**items[0], "uuid": "b0", "billing_type": "deduct", "prediction": None}, *items]
-    assert "unknown charge: no task: $0.015" in run("audit", "--all").out
+    echo = {"uuid": KEY, "billing_type": "deduct", "price": KEY, "currency": KEY, "created_at": KEY}
+    bill.change = lambda items: [{**items[0], "uuid": "b0", "billing_type": "deduct", "prediction": None}, echo, *items]
+    done = run("audit", "--all")
+    assert "unknown charge: no task: $0.015" in done.out
+    assert KEY not in done.out + done.err
 
 
 def test_an_unknown_submission_with_a_candidate(run: Run, billed: Sandbox, tmp_path: Path) -> None:
