@@ -178,7 +178,8 @@ def _errors(left: Left, fail_on_nsfw: bool, *, awaited: bool) -> Iterable[FluxLo
 
 def _ways_of_batch(error: FluxLoraError, left: Left) -> list[str]:
     if error.exit_code is ExitCode.UNKNOWN:
-        ways = ["Run the same command again to look once more, or name a task with --adopt JOB=ID."]
+        look = "Run the same command again to look once more, or look in the bill with flux-lora audit DIR."
+        ways = [look, "--adopt JOB=ID takes a task that was found."]
         resubmit = "--on-unknown resubmit looks once more, then submits what is still not there."
         return [*ways, resubmit] if left.absent else ways
     if error.exit_code is ExitCode.INCOMPLETE:

@@ -265,7 +265,8 @@ def test_an_unknown_submission_with_a_candidate(run: Run, billed: Sandbox, tmp_p
             else Answer.refusal(404, "no list") if endpoint == "list" else None
         )
     ]  # fmt: skip
-    assert run("batch", "jobs.jsonl", "-o", "out").code == 13
+    held = run("batch", "jobs.jsonl", "-o", "out")
+    assert (held.code, "flux-lora audit DIR" in held.err) == (13, True)
     done = run("audit", "out")
     task = billed.tasks[0].id
     assert done.code == 13
