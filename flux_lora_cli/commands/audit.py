@@ -18,6 +18,7 @@ from flux_lora_cli.commands.values import bad
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
 from flux_lora_cli.errors import (
+    Advice,
     ExitCode,
     FluxLoraError,
     FolderBusy,
@@ -181,7 +182,8 @@ def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
         errors.append(HeldError(message, f"If the task is the job's, take it: {'; '.join(ways)}"))
     if wrong:
         message = f"{counted(len(wrong), 'task')} charged otherwise than expected"
-        errors.append(Incomplete(message, f"Ask the service's support, naming the tasks: {some(wrong)}"))
+        hint = f"Ask the service's support, naming the tasks: {some(wrong)}"
+        errors.append(Incomplete(message, hint, advice=Advice.FIX))  # a rerun alone changes nothing
     for error in errors:
         console.error(error)
     return errors[0].exit_code if errors else ExitCode.OK
