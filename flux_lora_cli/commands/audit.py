@@ -49,7 +49,7 @@ def _date(text: Any) -> datetime:
     except (ValueError, OverflowError):
         raise bad(text, "a valid date", "write 2025-11-01") from None
     if moment > datetime.now(UTC):
-        raise bad(text, "in the past", "name the day from which on to look")
+        raise bad(text, "in the past", "write the first day to search (UTC)")
     return moment
 
 

@@ -42,7 +42,7 @@ _LIMITS: Mapping[Kind, int] = dict.fromkeys(("list", "models", "bill"), 64 * 102
 #: After this many seconds a download must have averaged this many bytes per second.
 SLOW_AFTER, MIN_SPEED = 30.0, 1024.0
 #: Seconds for a call, 30 for others; sync mode answers after 90 s. [FAULTS: retry policy]
-_SECONDS: Mapping[Kind, float] = {"submit": 60.0, "upload": 120.0, "list": 120.0, "models": 120.0, "bill": 120.0}
+_SECONDS: Mapping[Kind, float] = {"submit": 60.0, "upload": 120.0, "list": 120.0, "models": 120.0}
 _SYNC_SECONDS = 120.0
 T = TypeVar("T")
 Json = Mapping[str, Any]
