@@ -138,7 +138,7 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
         console.info(f"{counted(recorded, 'refund')} recorded")
     counts = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}
     sandbox = " (sandbox: no real money)" if console.summary.get("sandbox") else ""
-    found = counts_text(counts, "all as it should be")
+    found = counts_text(counts, "all as it should be" if report.tasks else "nothing to compare")
     console.info(f"{counted(report.tasks, 'task')} checked, {_words(report)}: {found}{sandbox}")
     console.summary.update(tasks=report.tasks, **_usd(report), refunds_recorded=recorded, **counts)
 
