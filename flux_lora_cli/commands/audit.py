@@ -68,8 +68,8 @@ def audit(
     """Check folders against the service's bill: what was charged, twice, not refunded, or at another price.
 
     Prints one line per finding with the IDs that support asks for. Exits with 6 where something is wrong, 13 where an
-    unknown submission has a candidate, and 5 where the bill cannot be read. Changes nothing but to record refunds,
-    after which --max-cost counts them.
+    unknown submission has a candidate, and 5 where the bill cannot be read. Changes nothing but records refunds,
+    which then no longer count against --max-cost.
     """
     from flux_lora_cli.engine.audit import Auditor, first_submission, record_refunds
 
@@ -133,7 +133,7 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
             console.info(plain(f"{name}, {model}, {month}: {_words(sums)}"))
     if report.unread:
         entries = counted(report.unread, "entry", "entries")
-        console.warn(f"{entries} of the bill could not be read, and count nowhere", "bill")
+        console.warn(f"not counted: {entries} of the bill that cannot be read", "bill")
     if recorded:
         console.info(f"{counted(recorded, 'refund')} recorded")
     counts = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}

@@ -26,8 +26,8 @@ REFUND_AFTER = timedelta(hours=3)
 #: A price so many times more or less than quoted is in another unit; USD per task where no quote is known.
 _UNIT_RATIO, _MAX_UNQUOTED = 50, Decimal(100)
 _DOLLARS = ("", "USD", "$", "US$")
-#: USD below which two prices are the same.
-_CENT = Decimal("0.000001")
+#: USD by which two prices may differ and be the same.
+_SAME_WITHIN = Decimal("0.000001")
 
 
 @dataclass(eq=False)
@@ -122,7 +122,7 @@ def judge(task: PaidTask, items: Sequence[BillItem], now: datetime) -> Iterator[
             yield found("not_refunded", f"failed, and {owed} was not refunded{when}")
     elif charges and not failed and task.quoted is not None:
         over = charged - back - task.quoted
-        if over > _CENT or (over < -_CENT and not back):
+        if over > _SAME_WITHIN or (over < -_SAME_WITHIN and not back):
             yield found("other_price", f"charged {dollars(charged)}{refund}{quote}")
 
 
