@@ -99,8 +99,11 @@ class Files:
         if real == str(folder / Path(path).name) or str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
             return
         root = next((str(parent) for parent in (folder, *folder.parents) if (parent / ".git").exists()), str(folder))
-        if _inside(real, (root, *self._allowed)) is None:
+        inner = _inside(real, (str(folder), root, *self._allowed))
+        if inner is None:
             raise Refused("is a link that leads out of its repository or folder; --allow-path DIR allows more")
+        if any(part.startswith(".") for part in Path(inner).parts):
+            raise Refused("is a link to a name that begins with a dot, which is never read")
 
     def given_image(self, path: str) -> LocalImage:
         """An input image named on the command line. Raises NotFoundError, UsageError."""

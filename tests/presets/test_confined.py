@@ -189,6 +189,10 @@ def test_a_preset_that_is_a_link(studio, repository: bool) -> None:
     assert load_presets(folder / "out.yaml", allow=[studio.folder]).jobs
     assert load_presets(folder / "own.yaml").jobs
     if repository:
+        (folder / "hidden.txt").symlink_to("../.git/HEAD")
+        studio.write("repo/.git/HEAD", "SECRET")
+        with pytest.raises(PresetError, match="begins with a dot"):
+            load_presets(folder / "hidden.txt")
         assert load_presets(folder / "shared.yaml").jobs
     else:
         with pytest.raises(PresetError, match="a link that leads out"):
