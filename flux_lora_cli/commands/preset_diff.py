@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -144,8 +144,13 @@ def _text(found: Difference) -> Iterator[str]:
 
 def _markdown(found: Difference, head: str) -> Iterator[str]:
     """A comment of at most 65,536 characters: the first jobs whole, then their number."""
-    lines = [head, "", *(f"> {_code(note)}" for note in found.notes)]
-    left = _MAX_COMMENT - _ROOM - sum(len(line) + 1 for line in lines)
+    left = _MAX_COMMENT - _ROOM - len(head)
+    notes = [f"> {_code(note)}" for note in found.notes]
+    fit = sum(size < left / 2 for size in accumulate(len(note) + 1 for note in notes))
+    lines = [head, "", *notes[:fit]]
+    if fit < len(notes):
+        lines += [f"> … and {counted(len(notes) - fit, 'more preset')} with an invalid old side."]
+    left -= sum(len(line) + 1 for line in lines)
     hidden = 0
     for preset, changes in _by_preset(found):
         block = ["", f"### {_code(preset)}", "", _count(changes), ""]
