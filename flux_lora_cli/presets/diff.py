@@ -115,7 +115,8 @@ def compare(
         PresetError: the new side is invalid.
     """
     pairs, found = _pairs(paths, old), Difference()
-    before = dict(_old_jobs(pairs, old, replace(options, max_jobs=_MAX_OLD_JOBS), old.allowed(allow), found.notes))
+    then = replace(options, max_jobs=_MAX_OLD_JOBS, lfs_pointers=True)
+    before = dict(_old_jobs(pairs, old, then, old.allowed(allow), found.notes))
     after = dict(_new_jobs({name: path for name, path in pairs.items() if path is not None}, options, allow))
     paid = {*bought, *(each.fingerprint for each in before.values())}
     gone: dict[str, list[_Sided]] = {}
@@ -206,7 +207,7 @@ def _old_jobs(
             problems = counted(len(error.problems), "problem")
             notes.append(f"{name} in {old.label} is invalid, and its jobs count as none ({problems}{first})")
             continue
-        for job in map(old.restored, loaded.jobs):
+        for job in loaded.jobs:
             yield (name, job.id), _Sided(job, loaded, old.shown(str(path)), job.fingerprint)
 
 

@@ -156,7 +156,8 @@ def load_presets(*paths: str | Path, options: LoadOptions | None = None, allow: 
         UsageError: an override that the model does not take; a folder in place of a file.
         PresetError: with every problem of every file, or more than ``max_jobs`` jobs.
     """
-    loader = Loader(options or LoadOptions(), Files(allow))
+    options = options or LoadOptions()
+    loader = Loader(options, Files(allow, options.lfs_pointers))
     return loader.finish([loader.load(str(path)) for path in paths])
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flux_lora_cli.errors import NotFoundError
-from flux_lora_cli.presets.job import Job
+from flux_lora_cli.folder.files import read_regular_file
+from flux_lora_cli.presets.sources import lfs_digest
 from flux_lora_cli.text import printable, quoted
 
 SUFFIXES = (".yaml", ".yml")
@@ -30,10 +32,12 @@ _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJ
             "GIT_COMMON_DIR", "GIT_ALTERNATE_OBJECT_DIRECTORIES")  # fmt: skip
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0",
           "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}  # fmt: skip
-_LFS = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\n")
-_PNG = b"\x89PNG\r\n\x1a\n"
+#: What stands around the name of a file in a preset or list, and what stands for something else there.
+_BETWEEN = re.compile(rb"""[\s/\\"'\[\]{},;:]+""")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U000([0-9a-fA-F]{5}))")
+_QUOTE = re.compile(r"""\\(["\\/])|(["'])\2""")
 _LINK = "120000"
-_OR_FOLDER = "Or compare with a folder: --from DIR."
+_OR_FOLDER = "To compare with a folder instead: --from DIR."
 
 
 @dataclass
@@ -43,13 +47,11 @@ class OldSide:
     Attributes:
         label: what messages call it.
         top: the repository that it is a picture of; None for a folder that the user named.
-        pointers: SHA-256 of an image in it → of the image that its Git LFS pointer stands for.
     """
 
     folder: Path
     label: str
     top: Path | None = None
-    pointers: dict[str, str] = field(default_factory=dict)
 
     def relative(self, path: Path) -> str:
         """A path of the new side as one of this side. Raises NotFoundError where it lies outside the repository."""
@@ -83,16 +85,6 @@ class OldSide:
         places = [self.folder / folder.relative_to(self.top) for folder in real if folder.is_relative_to(self.top)]
         return [place for place in places if place.exists()]
 
-    def restored(self, job: Job) -> Job:
-        """The job with the images that pointers stand for."""
-
-        if not self.pointers or not job.images:
-            return job
-        images = {old: replace(image, sha256=self.pointers.get(old, old)) for old, image in job.images.items()}
-        there = replace(job, images=images)
-        params = {name: there.with_images(value, lambda image: image.sha256) for name, value in job.params.items()}
-        return replace(job, params=params, images={image.sha256: image for image in images.values()})
-
 
 @contextmanager
 def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
@@ -114,8 +106,8 @@ def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
         return
     with tempfile.TemporaryDirectory(prefix="flux-lora-diff-") as temporary:
         picture = Path(os.path.realpath(temporary))
-        pointers = _write_out(top, commit, [_inside(top, path) for path in paths], picture)
-        yield OldSide(picture, printable(origin), top, pointers)
+        _write_out(top, commit, [_inside(top, path) for path in paths], picture)
+        yield OldSide(picture, printable(origin), top)
 
 
 def is_preset(name: str) -> bool:
@@ -136,18 +128,24 @@ _Entry = tuple[str, str]
 def _git(folder: Path, *words: str, data: bytes = b"") -> bytes:
     """What a command of git prints. Raises NotFoundError with what it says."""
     env = {name: value for name, value in os.environ.items() if name not in _DROPPED} | _QUIET
-    options = ("--no-pager", "--literal-pathspecs", "-c", "protocol.allow=never", "-c", "core.fsmonitor=false")
+    settings = ("protocol.allow=never", "core.fsmonitor=false", "safe.bareRepository=explicit")  # none among the files
+    options = ("--no-pager", "--literal-pathspecs", *(word for each in settings for word in ("-c", each)))
     try:
         command = ["git", *options, "-C", str(folder), *words]
         done = subprocess.run(command, input=data, capture_output=True, env=env, timeout=_SECONDS, check=False)  # noqa: S603
     except FileNotFoundError:
-        raise NotFoundError("git is not installed", f"Install it. {_OR_FOLDER}") from None
+        raise NotFoundError("git is not installed", "Install it, or compare with a folder: --from DIR.") from None
     except subprocess.TimeoutExpired:
         raise NotFoundError(f"git did not answer within {_SECONDS} s", _OR_FOLDER) from None
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().removeprefix("fatal: ").partition("\n")[0]
-        trust = f"If you trust it: git config --global --add safe.directory {folder.resolve()}"
-        raise NotFoundError(f"git: {printable(said[:300])}", trust if "dubious ownership" in said else _OR_FOLDER)
+        all_said = done.stderr.decode("utf-8", "replace").strip()
+        said = all_said.rpartition("fatal: ")[2].partition("\n")[0]
+        hint = _OR_FOLDER
+        if owned := re.search("dubious ownership in repository at '(.+)'", said):
+            hint = f"If you trust it: git config --global --add safe.directory {shlex.quote(owned[1])}"
+        elif "promisor remote" in said:
+            said, hint = "this partial clone does not have all files of that revision", "Clone without --filter."
+        raise NotFoundError(f"git: {printable(said[:300])}", hint)
     return done.stdout
 
 
@@ -167,16 +165,16 @@ def _inside(top: Path, path: Path) -> str:
 
 def _commit(top: Path, revision: str) -> str:
     """The commit of a revision; of ``A...`` its merge base with ``HEAD``."""
-    name = revision.removesuffix("...")
+    name, what = revision.removesuffix("..."), "is not a revision of this repository"
     try:
         # With ^{commit} behind it, nothing that the user writes is an option.
         commit = _git(top, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").decode().strip()
+        what = "has no merge base with HEAD"
         return _git(top, "merge-base", commit, "HEAD").decode().strip() if name != revision else commit
     except NotFoundError:
         hint = "Name a commit, branch or tag that is here (git fetch gets those of the remote), or a folder."
         if _git(top, "rev-parse", "--is-shallow-repository").strip() == b"true":
             hint = "This clone is shallow: run git fetch --unshallow (actions/checkout: fetch-depth: 0)."
-        what = "has no merge base with HEAD" if name != revision else "is not a revision of this repository"
         raise NotFoundError(f"--from {quoted(revision)} {what}", hint) from None
 
 
@@ -204,8 +202,8 @@ def _read(top: Path, entries: Mapping[str, _Entry]) -> Iterator[tuple[str, bytes
             at += size + 1
 
 
-def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> dict[str, str]:
-    """Write out presets, whatever file their texts mention, and what these mention; returns the Git LFS pointers."""
+def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> None:
+    """Write out presets, whatever file their texts mention, and what these mention."""
     (picture / ".git").mkdir()  # the mark by which links are confined to the repository
     entries = dict(_listing(top, commit))
     by_name: dict[bytes, set[str]] = {}
@@ -215,25 +213,59 @@ def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> d
         by_name.setdefault(os.fsencode(last), set()).add(name)
         if name in paths or ((folder or ".") in paths and is_preset(last)) or "/wildcards/" in f"/{folder}/":
             waiting.add(name)
-    pointers: dict[str, str] = {}
     left = _MAX_ALL
     while waiting:
         texts = b""
         for name, data in _read(top, {name: entries[name] for name in sorted(waiting)}):
             left -= len(data)
             if left < 0:
-                return pointers
-            place, is_link = picture / name, entries[name][0] == _LINK
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if is_link or _is_text(name):
-                texts += data
-            elif pointer := _LFS.match(data[:1000]):  # an image of its own in place of the file that it names
-                data = _PNG + pointer[1]
-                pointers[hashlib.sha256(data).hexdigest()] = pointer[1].decode()
+                return
+            place, is_link = _place(picture, name), entries[name][0] == _LINK
+            if place is None:
+                continue
             if is_link:
                 place.symlink_to(os.fsdecode(data))
-            else:
+            elif _is_text(name):
+                data = _lfs_text(top, name, data)
+            if is_link or _is_text(name):
+                texts += b"\n" + data
+            if not is_link:
                 place.write_bytes(data)
         done |= waiting
-        waiting = {name for last, names in by_name.items() if last in texts for name in names} - done
-    return pointers
+        texts += _spelled_out(texts)
+        words = set(_BETWEEN.split(texts))
+        named = (last for last in by_name if last in words or (_BETWEEN.search(last) and last in texts))
+        waiting = {name for last in named for name in by_name[last]} - done
+
+
+def _place(picture: Path, name: str) -> Path | None:
+    """Where a file is written; None where a tree that git would not have made leads elsewhere, or there twice."""
+    place = picture / name
+    if not Path(os.path.realpath(place.parent)).is_relative_to(picture) or os.path.lexists(place):
+        return None
+    with suppress(FileExistsError, NotADirectoryError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place
+    return None
+
+
+def _lfs_text(top: Path, name: str, data: bytes) -> bytes:
+    """A text; of a Git LFS pointer the text that it stands for, where Git LFS or the work tree has that."""
+    pointer = lfs_digest(data)
+    if not pointer:
+        return data
+    common = os.path.realpath(Path(top, os.fsdecode(_git(top, "rev-parse", "--git-common-dir").removesuffix(b"\n"))))
+    for path in (Path(common, "lfs/objects", pointer[:2], pointer[2:4], pointer), top / name):
+        with suppress(OSError):
+            if Path(os.path.realpath(path)) == path:  # reached through no link
+                whole = read_regular_file(path, _MAX_TEXT, follow=False)
+                if hashlib.sha256(whole).hexdigest() == pointer:
+                    return whole
+    return data
+
+
+def _spelled_out(texts: bytes) -> bytes:
+    """Texts once more with what YAML, JSON and CSV write in other ways: escapes, doubled quotes, folded lines."""
+    text = _ESCAPE.sub(lambda match: chr(int(match[1] or match[2] or match[3], 16)), texts.decode("utf-8", "replace"))
+    text = _QUOTE.sub(r"\1\2", text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return b"\n" + " ".join(text.split()).encode()

@@ -37,6 +37,7 @@ PIPE_SECONDS = 5.0
 # Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
 _MAX_NAMES, _MAX_OTHERS = 2_000, 200
 _LFS = b"version https://git-lfs.github.com/spec/v1"
+_LFS_DIGEST = re.compile(re.escape(_LFS) + rb"\r?\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\r?\n")
 _IMAGES = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), ("image/png", "png")),
     (re.compile(rb"\xff\xd8\xff"), ("image/jpeg", "jpg")),
@@ -53,16 +54,18 @@ class Files:
 
     Args:
         allow: folders below which presets may name files besides their own (``--allow-path``).
+        lfs_pointers: an image that is a Git LFS pointer counts as the file that it stands for.
 
     Raises:
         NotFoundError: one of those folders does not exist.
     """
 
-    def __init__(self, allow: Sequence[str | Path] = ()) -> None:
+    def __init__(self, allow: Sequence[str | Path] = (), lfs_pointers: bool = False) -> None:
         for folder in allow:
             if not Path(folder).exists():
                 raise NotFoundError(f"--allow-path: {folder}: no such folder")
         self._allowed = [os.path.realpath(folder) for folder in allow]
+        self._lfs_pointers = lfs_pointers
         self._read: dict[str, tuple[Source, bytes]] = {}
         self._images: dict[str, LocalImage] = {}
 
@@ -178,7 +181,7 @@ class Files:
     def _image(self, real: str) -> LocalImage:
         if real not in self._images:
             try:
-                self._images[real] = _read_image(real)
+                self._images[real] = _read_image(real, self._lfs_pointers)
             except OSError as error:
                 raise Refused(_reason(error)) from None
         return self._images[real]
@@ -278,10 +281,18 @@ def _reason(error: Exception) -> str:
     return "is not a file" if "not a regular file" in reason or isinstance(error, IsADirectoryError) else reason.lower()
 
 
-def _read_image(real: str) -> LocalImage:
+def lfs_digest(data: bytes) -> str:
+    """The SHA-256 of the file that a Git LFS pointer stands for; "" where the data is none."""
+    pointer = _LFS_DIGEST.match(data[:1024])
+    return pointer[1].decode() if pointer else ""
+
+
+def _read_image(real: str, lfs_pointers: bool) -> LocalImage:
     """Raises Refused, OSError."""
     with open_regular(real) as file:
-        head = file.read(len(_LFS))
+        head = file.read(1024)
+        if lfs_pointers and (digest_of_file := lfs_digest(head)):
+            return LocalImage(real, digest_of_file, 0, "", "")
         _refuse_pointer(head)
         kind = next((kind for form, kind in _IMAGES if form.match(head)), None)
         if kind is None:

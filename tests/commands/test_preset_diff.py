@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,20 +177,28 @@ def test_where_git_cannot_help(
     run: Run, diff: Diff, repo: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first = repo.git("rev-parse", "HEAD")
-    repo.put("more.txt", "x")
+    repo.edit("presets/base.yaml", "28", "27")
     repo.commit()
+    repo.git("config", "uploadpack.allowFilter", "true")
     repo.git("clone", "-q", "--depth", "1", repo.folder.as_uri(), str(tmp_path / "shallow"))
     (tmp_path / "a.yaml").write_text(BASE)
+    url = repo.folder.as_uri()
+    repo.git("clone", "-q", "--filter=blob:none", url, str(tmp_path / "partial"))
+    repo.git("clone", "-q", "--bare", url, str(tmp_path / "bare"))
     for folder, path, words, message in (
         (tmp_path / "shallow", "presets", ["--from", first], "--unshallow"),
+        (tmp_path / "shallow", "presets", ["--from", f"{first}..."], "is not a revision"),
+        (tmp_path / "partial", "presets", ["--from", first], "--filter"),
+        (tmp_path / "bare", "a.yaml", [], "bare repository"),
         (tmp_path, "a.yaml", [], "not a git repository"),
     ):
         monkeypatch.chdir(folder)
         done = run("preset", "diff", path, *words)
         assert (done.code, message in done.err) == (3, True), done.err
-    monkeypatch.chdir(repo.folder)
+    odd = repo.folder.rename(tmp_path / "re po")
+    monkeypatch.chdir(odd)
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    assert "safe.directory" in diff("presets").err
+    assert f"--add safe.directory '{odd}'\n" in diff("presets").err
     monkeypatch.setenv("PATH", "/nowhere")
     done = diff("presets")
     assert (done.code, "git is not installed" in done.err) == (3, True)
@@ -228,6 +238,24 @@ def test_invalid_sides(diff: Diff, changes: Changes, repo: Repository) -> None:
     assert (done.code, "presets/posters.yaml:4:" in done.err) == (10, True)
 
 
+@pytest.mark.parametrize(
+    ("preset", "text"),
+    [
+        ("a.jsonl", json.dumps({"prompt": "x", "image": "\u732b \U0001f389.png"})),
+        ("a.csv", 'prompt,image\nx,"a ""b"".png"\n'),
+        ("a.yaml", "version: 1\njobs:\n  - {prompt: x, image: 'it''s.png'}\n"),
+        ("a.yaml", "version: 1\njobs:\n  - prompt: x\n    image: in\n      put.png\n"),
+        ("a.yaml", 'version: 1\njobs:\n  - {prompt: x, image: "\\xe9\\u0301a\\U0001F389.png"}\n'),
+    ],
+)
+def test_names_of_files_in_any_spelling(changes: Changes, repo: Repository, preset: str, text: str) -> None:
+    for name in ("\u732b \U0001f389", 'a "b"', "it's", "in put", "\xe9\u0301a\U0001f389"):
+        repo.put(f"presets/{name}.png", draw(1, 64, 64))
+    repo.put(f"presets/{preset}", text)
+    repo.commit()
+    assert changes(f"presets/{preset}") == {}
+
+
 def test_git_lfs(diff: Diff, changes: Changes, repo: Repository) -> None:
     """A pointer on the old side stands for its file; on the new side it is a problem."""
     image = draw(1, 64, 64)
@@ -239,8 +267,26 @@ def test_git_lfs(diff: Diff, changes: Changes, repo: Repository) -> None:
     assert (done.code, "LFS" in done.err) == (10, True)
     repo.put("presets/in.png", image)
     assert changes("presets/image.yaml") == {}
+    repo.put("old/in.png", f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(image)}\n")
+    repo.put("old/image.yaml", (repo.folder / "presets/image.yaml").read_bytes())
+    assert changes("presets/image.yaml", "--from", "old/") == {}
     repo.put("presets/in.png", draw(2, 64, 64))
     assert changes("presets/image.yaml").keys() == {("changed", "image")}
+
+
+@pytest.mark.parametrize("place", ["presets/my.txt", ".git/lfs/objects/{0:.2}/{0:2.2}/{0}"])
+def test_a_text_in_git_lfs(changes: Changes, repo: Repository, place: str) -> None:
+    texts = ("one\ntwo\n", "one\nthree\n")
+    digest = hashlib.sha256(texts[0].encode()).hexdigest()
+    repo.put("presets/my.txt", f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize 8\n")
+    repo.put("presets/list.yaml", "version: 1\njobs:\n  - prompts_file: my.txt\n")
+    repo.commit()
+    kept = place.startswith(".git")
+    repo.put(f".git/lfs/objects/{digest[:2]}/{digest[2:4]}/{digest}" if kept else place, texts[0])
+    if kept:
+        repo.put("presets/my.txt", texts[1])
+    wanted = {("added", "three"), ("removed", "two")} if kept else set()
+    assert changes("presets/list.yaml").keys() == wanted
 
 
 def test_links_on_the_old_side(diff: Diff, repo: Repository, tmp_path: Path) -> None:
@@ -256,6 +302,39 @@ def test_links_on_the_old_side(diff: Diff, repo: Repository, tmp_path: Path) -> 
     assert diff("presets/in.yaml", "--json").events[-1]["unchanged"] == 1
 
 
+def test_a_tree_made_by_hand_writes_nothing_elsewhere(
+    diff: Diff, repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+    def put(kind: str, *entries: tuple[str, bytes, str], data: bytes = b"") -> str:
+        for mode, name, digest in entries:
+            data += mode.encode() + b" " + name + b"\0" + bytes.fromhex(digest)
+        command = ["git", "hash-object", "-w", "-t", kind, "--literally", "--stdin"]
+        done = subprocess.run(command, cwd=repo.folder, input=data, check=True, capture_output=True)
+        return done.stdout.decode().strip()
+
+    preset = put("blob", data=b"version: 1\nextends: d/x.yaml\njobs:\n  - {id: a, prompt: b}\n")
+    inner = put("tree", ("100644", b"x.yaml", preset))
+    link = put("blob", data=str(tmp_path).encode())
+    twice = (("120000", b"d", link), ("40000", b"d", inner), ("100644", b"x.yaml", link), ("40000", b"x.yaml", inner))
+    presets = put("tree", ("100644", b"a.yaml", preset), *twice)
+    commit = repo.git("commit-tree", "-m", "x", put("tree", ("40000", b"..", inner), ("40000", b"presets", presets)))
+    repo.put("presets/a.yaml", "version: 1\njobs:\n  - {id: a, prompt: b}\n")
+    assert diff("presets/a.yaml", "--from", commit).code == 0
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not (tmp_path / "x.yaml").exists()
+
+
+def test_a_repository_among_the_files_is_not_asked(diff: Diff, repo: Repository, tmp_path: Path) -> None:
+    """It would say what the old side was."""
+    repo.git("clone", "-q", "--bare", ".", str(tmp_path / "bare"))
+    shutil.copytree(tmp_path / "bare", repo.folder / "presets", dirs_exist_ok=True)
+    repo.put("presets/config", "[core]\nrepositoryformatversion = 0\nbare = false\nworktree = ..\n")
+    assert diff("presets").code == 3
+
+
 def test_markdown_fits_into_a_comment(diff: Diff, repo: Repository) -> None:
     jobs = "".join(f"  - {{id: job{n}, prompt: {'very long ' * 20}{n}}}\n" for n in range(500))
     repo.put("presets/many.yaml", f"version: 1\njobs:\n{jobs}")
@@ -263,6 +342,15 @@ def test_markdown_fits_into_a_comment(diff: Diff, repo: Repository) -> None:
     assert (done.code, len(done.out) <= 65_536) == (0, True)
     assert "job0`" in done.out
     assert "more jobs not shown" in done.out
+    for n in range(150):
+        repo.put(f"presets/{'very long ' * 24}{n}.yaml", "version: 1\njobs: 1\n")
+    repo.commit()
+    for path in repo.folder.glob("presets/very*"):
+        path.write_text("version: 1\njobs:\n  - prompt: x\n")
+    done = diff("presets", "--format", "markdown")
+    assert (done.code, len(done.out) <= 65_536) == (0, True)
+    assert "more presets with an invalid old side" in done.out
+    assert "**added** `x`" in done.out
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "github"])
