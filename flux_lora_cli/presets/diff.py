@@ -154,7 +154,7 @@ def _purchase(job: Job, options: LoadOptions, price: Decimal | None) -> tuple[in
 
 
 def _changed(earlier: _Sided, now: _Sided, old: OldSide) -> Iterator[tuple[str, Value]]:
-    """What differs, with the place of the new value; of one that is gone, that of the old value."""
+    """What differs, with the place of the new value, or of the part of it that is new; else that of the old value."""
     before, after = earlier.values, now.values
     ours = now.loaded.provenance(now.job)
     for name in dict.fromkeys([*after, *before]):
@@ -164,6 +164,9 @@ def _changed(earlier: _Sided, now: _Sided, old: OldSide) -> Iterator[tuple[str, 
         if where is None:
             theirs = earlier.loaded.provenance(earlier.job).get(name)
             where = replace(theirs, file=old.shown(theirs.file)) if theirs else now.job.where
+        else:
+            then = {part for part, _ in earlier.loaded.parts(earlier.job, name)}
+            where = next((place for part, place in now.loaded.parts(now.job, name) if part not in then), where)
         yield name, Value(before.get(name), after.get(name), where)
 
 

@@ -193,6 +193,31 @@ def _path(scale: str) -> str:
 
 def origins(made: Made, options: Mapping[str, str]) -> dict[str, Where]:
     """The place that each value of a job came from, through ``extends``; ``options``: the option that set it."""
+    spec, found = made.spec, _nodes(made)
+    names = [*made.job.params, *(["model"] if "model" in found else [])]
+    places = {name: found[name].where if name in found else spec.node.where for name in names}
+    if "seed" in found or made.job.seed is not None:
+        places["seed"] = found.get("seed", spec.node).where
+    return {**places, **{name: Where(option) for name, option in options.items() if name in (*places, "seed")}}
+
+
+def parts(made: Made, name: str) -> Iterator[tuple[object, Where]]:
+    """What a value of a job was made of, each part with its place: a prompt of variables, too, and LoRAs of stacks."""
+    spec, found = made.spec, _nodes(made)
+    nodes = [found[name]] if name in found else []
+    if name == "prompt":
+        used = made.plan.values(made.plan.picks(made.index))
+        nodes += [var.node for var in spec.vars.values() if var.name in used and not var.many]
+    if name == "loras":
+        nodes += [found["stack"]] if "stack" in found else []
+        named = [leaf.value for node in nodes for leaf in node.leaves()]
+        nodes += [spec.places[key] for key in (f"stack {value}" for value in named) if key in spec.places]
+        nodes.append(found["prompt"])  # its tags
+    yield from ((leaf.value, leaf.where) for node in nodes for leaf in node.leaves())
+
+
+def _nodes(made: Made) -> dict[str, Node]:
+    """What set each value of a job."""
     spec, plan = made.spec, made.plan
     found: dict[str, Node] = {**spec.places, "prompt": plan.prompt.node}
     if "stack" in found:
@@ -200,7 +225,4 @@ def origins(made: Made, options: Mapping[str, str]) -> dict[str, Where]:
     for axis, row in plan.rows(plan.picks(made.index)):
         for name, node in zip(axis.names, axis.nodes[row], strict=True):
             found["loras" if name == "stack" or name.startswith("scale") else name] = node
-    places = {name: found[name].where if name in found else spec.node.where for name in made.job.params}
-    if "seed" in found or made.job.seed is not None:
-        places["seed"] = found.get("seed", spec.node).where
-    return {**places, **{name: Where(option) for name, option in options.items() if name in (*places, "seed")}}
+    return found

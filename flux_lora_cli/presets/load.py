@@ -9,7 +9,7 @@ from pathlib import Path
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.presets.expand import job_count, multiplication, number, sums
 from flux_lora_cli.presets.job import Job, Where
-from flux_lora_cli.presets.jobs import Expander, Made, origins
+from flux_lora_cli.presets.jobs import Expander, Made, origins, parts
 from flux_lora_cli.presets.nodes import Note, Problem, Problems, Source
 from flux_lora_cli.presets.notes import note_list, note_requests
 from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader, matching, select
@@ -65,6 +65,11 @@ class Loaded:
         """The place of each value of one of these jobs, through ``extends``; an option's ``file`` is its name."""
         made = self._made.get(id(job))
         return origins(made, self._options) if made else {}
+
+    def parts(self, job: Job, name: str) -> list[tuple[object, Where]]:
+        """What a value of one of these jobs was made of, each part with its place."""
+        made = self._made.get(id(job))
+        return list(parts(made, name)) if made else []
 
 
 class Loader(Reader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -70,6 +70,11 @@ class Node:
     def get(self, key: str) -> Node | None:
         entry = self.entries.get(key)
         return entry[2] if entry else None
+
+    def leaves(self) -> Iterator[Node]:
+        """The scalars in it, in order."""
+        inner = [entry[2] for entry in self.entries.values()] or self.items
+        yield from [self] if inner == [self] else (leaf for node in inner for leaf in node.leaves())
 
     def key(self, key: str) -> Node:
         """The place of a key of this mapping, as a node."""

@@ -234,6 +234,8 @@ class Reader:
         if data and not layers:  # unreadable, which is among the problems
             return preset
         builder = preset.builder
+        if named and self.model_name is None:
+            builder.shared.places["model"] = named[-1]
         builder.read.update({root.source.name: root.source.sha256 for root in layers})
         document = builder.checker.merge(layers, builder.language) if layers else Node({}, source, 1, 1)
         jobs = document.get("jobs")

@@ -55,7 +55,8 @@ class Sections:
         typed = self.checker.check(self.language, document, "")
         typed = {} if typed is BAD else typed
         self.shared.stacks = {name: tuple(loras) for name, loras in typed.get("stacks", {}).items()}
-        for _, _, place in placed(document.get("stacks"), self.shared.stacks):
+        for name, _, place in placed(document.get("stacks"), self.shared.stacks):
+            self.shared.places[f"stack {name}"] = place
             self._note_loras(place)
         self.set(self.shared, document.get("defaults"), typed.get("defaults", {}))
         self.shared.vars = self._vars(document.get("vars"), typed.get("vars", {}), "vars")

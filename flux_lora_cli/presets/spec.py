@@ -116,7 +116,8 @@ class Spec:
 
     Attributes:
         params: defaults and the job's own, without prompt, seed and loras; a local image as ``LocalImage``.
-        places: the node that each value came from (also ``seed``, ``stack``, ``loras``, ``prompt``).
+        places: the node that each value came from (also ``seed``, ``stack``, ``loras``, ``prompt``, ``model``), and,
+            as ``stack NAME``, each stack.
         stack: LoRAs of its stack; None where it names none.
         plans: the ``Plan`` of each prompt.
     """

@@ -111,6 +111,58 @@ def test_a_shared_line_changes_the_jobs_that_extend_it(diff: Diff, changes: Chan
     assert steps == {"from": 28, "to": None, **place}
 
 
+HOUSE = """\
+version: 1
+model: flux-dev-lora
+stacks:
+  nasa:
+    - path: a/nasa
+      scale: 0.9
+  other: [{path: c/d}]
+vars:
+  place: [moon, mars]
+  tail: fine
+  style: oil, ${tail}
+"""
+SPACE = """\
+version: 1
+extends: house.yaml
+jobs:
+  - id: x
+    stack: nasa
+    prompt: "${place} in ${style} <lora:e/f:0.5>"
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "parameter", "place"),
+    [
+        ("house", "flux-dev-lora", "flux-dev-lora-ultra-fast", "model", "house.yaml:2"),
+        ("house", "0.9", "0.8", "loras", "house.yaml:6"),
+        ("house", "a/nasa", "a/moon", "loras", "house.yaml:5"),
+        ("house", "0.9", "0.9\n    - path: b/b", "loras", "house.yaml:7"),
+        ("space", "stack: nasa", "stack: other", "loras", "space.yaml:5"),
+        ("space", "0.5", "0.4", "loras", "space.yaml:6"),
+        ("house", "oil", "pencil", "prompt", "house.yaml:11"),
+        ("house", "fine", "rough", "prompt", "house.yaml:10"),
+        ("space", " in ", " on ", "prompt", "space.yaml:6"),
+    ],
+)
+def test_the_place_that_a_change_came_from(
+    changes: Changes, repo: Repository, file: str, old: str, new: str, parameter: str, place: str
+) -> None:
+    repo.put("presets/house.yaml", HOUSE)
+    repo.put("presets/space.yaml", SPACE)
+    repo.commit()
+    repo.edit(f"presets/{file}.yaml", old, new)
+    found = changes("presets/space.yaml")
+    assert found.keys() == {("changed", "x/moon"), ("changed", "x/mars")}
+    values = found["changed", "x/mars"]["parameters"]
+    assert {name: f"{value['file']}:{value['line']}" for name, value in values.items()} == {
+        parameter: f"presets/{place}"
+    }
+
+
 def test_added_removed_renamed(changes: Changes, repo: Repository) -> None:
     repo.edit("presets/posters.yaml", "id: dawn", "id: morning")
     repo.edit("presets/posters.yaml", "- {id: dusk, prompt: a cat at dusk, num_images: 2}", "- {id: noon, prompt: b}")
