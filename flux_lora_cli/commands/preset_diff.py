@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands import completion
-from flux_lora_cli.commands.ci import annotation
+from flux_lora_cli.commands.ci import Reports, annotation
 from flux_lora_cli.commands.console import Console, plain, some, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
 from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argument, command, option, words
 from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
-from flux_lora_cli.errors import BudgetError, NotFoundError
+from flux_lora_cli.errors import BudgetError, FluxLoraError, NotFoundError
 from flux_lora_cli.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ def preset_diff(
         with old_side(paths, from_) as old:
             label = old.label
             found = compare(paths, old, settings, allow=models.allow_path or (), bought=bought, price=per_image)
+    except FluxLoraError as error:
+        Reports(None, format == "github", console).annotate(error)
+        raise
     finally:
         gc.enable()
     for note in found.notes:

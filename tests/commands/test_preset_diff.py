@@ -288,6 +288,7 @@ def test_invalid_sides(diff: Diff, changes: Changes, repo: Repository) -> None:
     repo.edit("presets/posters.yaml", "id: dawn, prompt", "id: dawn, promt")
     done = diff("presets")
     assert (done.code, "presets/posters.yaml:4:" in done.err) == (10, True)
+    assert "::error file=presets/posters.yaml,line=4,col=" in diff("presets", "--format", "github").err
 
 
 @pytest.mark.parametrize(
