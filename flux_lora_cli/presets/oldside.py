@@ -1,7 +1,7 @@
 """Presets as they were: at a revision, read from git alone, or in another folder.
 
 What a revision needs is written out into a folder of its own and read from there like any preset. Nothing is fetched,
-no hook runs, no file of the work tree is looked at.
+no hook runs, no file of the work tree is looked at (but for a text in Git LFS, which must have the hash that git says).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJ
             "GIT_COMMON_DIR", "GIT_ALTERNATE_OBJECT_DIRECTORIES")  # fmt: skip
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0",
           "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}  # fmt: skip
-#: What stands around the name of a file in a preset or list, and what stands for something else there.
-_BETWEEN = re.compile(rb"""[\s/\\"'\[\]{},;:]+""")
+#: Names of files in presets and lists are made of these; and what stands for something else there.
+_WORD = re.compile(rb"""[^\s/\\"'\[\]{},;:]+""")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U000([0-9a-fA-F]{5}))")
 _QUOTE = re.compile(r"""\\(["\\/])|(["'])\2""")
 _LINK = "120000"
@@ -233,8 +233,8 @@ def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> N
                 place.write_bytes(data)
         done |= waiting
         texts += _spelled_out(texts)
-        words = set(_BETWEEN.split(texts))
-        named = (last for last in by_name if last in words or (_BETWEEN.search(last) and last in texts))
+        words = set(_WORD.findall(texts))  # looked at first: many names times a long text are slow
+        named = (last for last in by_name if words.issuperset(_WORD.findall(last)) and last in texts)
         waiting = {name for last in named for name in by_name[last]} - done
 
 
