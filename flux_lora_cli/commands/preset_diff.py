@@ -83,7 +83,8 @@ def preset_diff(
     for change in found.changes:
         console.record("change", _data(change))
     counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
-    cost = "price not known" if found.cost is None else dollars(found.cost)
+    floor = "from " if any(change.is_floor for change in found.changes) else ""
+    cost = "price not known" if found.cost is None else floor + dollars(found.cost)
     to_buy = f"{counted(found.images, 'image')} to buy, {cost}" if found.images else "nothing to buy"
     summary = f"{counts} since {plain(label)}; {to_buy}"
     lines = _github(found, summary) if format == "github" else _text(found)

@@ -37,6 +37,7 @@ class Change:
         id: of the job; ``old_id``: on the old side, None where it was not there.
         images: that it will buy.
         cost: USD of these; None where no price is known.
+        is_floor: they may cost more.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Change:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     images: int = 0
     cost: Decimal | None = Decimal(0)
+    is_floor: bool = False
 
 
 @dataclass
@@ -137,20 +139,20 @@ def compare(
             change = each.change("added", None, each.job.where)
         if each.fingerprint not in paid:
             paid.add(each.fingerprint)
-            change.images, change.cost = _purchase(each.job, options, price)
+            change.images, change.cost, change.is_floor = _purchase(each.job, options, price)
         found.changes.append(change)
     for each in (each for left in gone.values() for each in left):
         found.changes.append(each.change("removed", each.job.id, Where(each.file, each.job.where.line)))
     return found
 
 
-def _purchase(job: Job, options: LoadOptions, price: Decimal | None) -> tuple[int, Decimal | None]:
-    """Images to buy for a job, and what they cost in USD."""
+def _purchase(job: Job, options: LoadOptions, price: Decimal | None) -> tuple[int, Decimal | None, bool]:
+    """Images to buy for a job, what they cost in USD, and whether they may cost more."""
     model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
     request = model.request(job.params, job.seed or 0)
     number = request.get("num_images", 1)
     images = number if isinstance(number, int) else 1
-    return images, model.price_of(request) if price is None else price * images
+    return (images, model.price_of(request), model.price_is_floor) if price is None else (images, price * images, False)
 
 
 def _changed(earlier: _Sided, now: _Sided, old: OldSide) -> Iterator[tuple[str, Value]]:

@@ -82,6 +82,8 @@ class OldSide:
         if self.top is None:
             return list(folders)
         real = [Path(os.path.realpath(folder)) for folder in folders]
+        if any(self.top.is_relative_to(folder) for folder in real):
+            return [self.folder]
         places = [self.folder / folder.relative_to(self.top) for folder in real if folder.is_relative_to(self.top)]
         return [place for place in places if place.exists()]
 

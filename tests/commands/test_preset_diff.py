@@ -163,6 +163,23 @@ def test_the_place_that_a_change_came_from(
     }
 
 
+@pytest.mark.parametrize("folder", ["shared", ".", ".."])
+def test_a_folder_that_presets_may_read(changes: Changes, repo: Repository, folder: str) -> None:
+    repo.put("shared/house.yaml", BASE)
+    repo.put("presets/posters.yaml", POSTERS.replace("base.yaml", "../shared/house.yaml"))
+    repo.commit()
+    repo.edit("shared/house.yaml", "28", "20")
+    assert changes("presets/posters.yaml", "--allow-path", folder).keys() == BOTH
+
+
+def test_a_price_that_is_a_floor(run: Run, diff: Diff, repo: Repository) -> None:
+    assert run("models", "--update", "models.json", "--sandbox").code == 0
+    repo.put("presets/new.yaml", "version: 1\nmodel: flux-2-dev/text-to-image-lora\njobs:\n  - prompt: x\n")
+    words = ("presets/new.yaml", "--models", "models.json")
+    assert "1 image to buy, from $0.015" in diff(*words, "--format", "markdown").out
+    assert "1 image to buy, $0.02\n" in diff(*words, "--price", "0.02").err
+
+
 def test_added_removed_renamed(changes: Changes, repo: Repository) -> None:
     repo.edit("presets/posters.yaml", "id: dawn", "id: morning")
     repo.edit("presets/posters.yaml", "- {id: dusk, prompt: a cat at dusk, num_images: 2}", "- {id: noon, prompt: b}")
