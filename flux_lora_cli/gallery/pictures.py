@@ -232,7 +232,9 @@ def caption_of(picture: Picture, facets: Sequence[Facet], i: int) -> list[tuple[
             continue
         is_number = value.replace(".", "").isdigit() and each.key not in ("loras", "model", "folder", "size")
         said.append((each.key, f"{each.label.lower()} {value}" if is_number else value))
-    return said[:5] or [("id", picture.name[:80])]
+    # A caption is cut where it is long: what stands in the prompt above it already comes last.
+    said = sorted(said[:5], key=lambda each: len(each[1]) > 20 and each[1] in picture.prompt)
+    return said or [("id", picture.name[:80])]
 
 
 def choose_axes(facets: Sequence[Facet]) -> tuple[Facet | None, Facet | None]:

@@ -83,6 +83,17 @@ def test_the_page_is_self_contained_and_shows_images_and_captions_without_the_sc
         assert words in text
 
 
+def test_a_caption_begins_with_what_the_prompt_does_not_say(tmp_path: Path) -> None:
+    places = ("a lunar base at dawn with long shadows", "the rings of Saturn over the ice")
+    jobs = [
+        job(f"{n}/{seed}", prompt=f"{place}, poster", seed=seed, axes={"place": place, "seed": str(seed)})
+        for n, place in enumerate(places)
+        for seed in (1, 2)
+    ]
+    text = " ".join(Elements(page_of(write(tmp_path / "run", jobs))).text)
+    assert f"seed 1 {places[0]}" in text
+
+
 def test_hostile_text_is_only_text(tmp_path: Path) -> None:
     folder = hostile_run(tmp_path / "a <b>&amp; b'")
     page = page_of(folder)
