@@ -48,11 +48,14 @@ def gallery(
 
         make = partial(make_pair_sheet, folders[0], folders[1]) if compare else partial(make_sheet, folders)
         written += make(sheet)
-    if compare and output is not None:
-        from flux_lora_cli.gallery.compare import build_review
+    if compare:
+        from flux_lora_cli.gallery.compare import build_review, count_changes, pair_folders
 
-        page, changes = build_review(folders[0], folders[1], output)
-        written.append(page)
+        if output is None:
+            changes = count_changes(pair_folders(folders[0], folders[1]))
+        else:
+            page, changes = build_review(folders[0], folders[1], output)
+            written.append(page)
         counts = {change.lower().replace(" ", "_"): number for change, number in changes.items()}
     else:
         from flux_lora_cli.gallery.page import build_gallery

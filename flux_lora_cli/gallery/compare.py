@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,11 +35,16 @@ def build_review(before: Path, after: Path, output: Path) -> tuple[Path, dict[st
     pairs = pair_folders(before, after)
     with explained(output):
         entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
-    counts = Counter(pair.change for pair in pairs)
-    summary = " · ".join(f"{number:,} {change.lower()}" for change, number in sorted(counts.items())) or "no images"
+    counts = count_changes(pairs)
+    summary = " · ".join(f"{number:,} {change.lower()}" for change, number in counts.items()) or "no images"
     old, new = name_of(before), name_of(after)
     page = write_page(output, f"{old} → {new}", summary, entries, [f"Before: {old}", f"After: {new}"])
-    return page, dict(counts)
+    return page, counts
+
+
+def count_changes(pairs: Sequence[Entry]) -> dict[str, int]:
+    """How many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``."""
+    return dict(sorted(Counter(pair.change for pair in pairs).items()))
 
 
 def pair_folders(before: Path, after: Path) -> list[Entry]:

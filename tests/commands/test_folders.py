@@ -133,6 +133,8 @@ def test_gallery_compares_two_folders(run: Run, out: Path, tmp_path: Path) -> No
     assert counts == [1, 1, 1, 1]
     assert (tmp_path / "review" / "index.html").is_file()
     assert (tmp_path / "pairs.png").is_file()
+    done = run("gallery", "out", "after", "--compare", "--sheet", "pairs.png")
+    assert (done.lines, done.err) == (["pairs.png"], "1 changed, 1 only after, 1 only before, 1 unchanged\n")
     for words in (["out", "-o", "r"], ["out", "out", "out", "-o", "r"], ["out", "after"]):
         assert run("gallery", *words, "--compare").code == 2
 
