@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -125,8 +125,12 @@ class Auditor:
         self, all_books: Sequence[Books], known: Collection[str], since: datetime | None
     ) -> Iterator[Finding]:
         """Submissions of unknown outcome, and charges that nobody knows."""
-        unknown = [(b, r) for b in all_books for r in b.records if r.state in (State.UNKNOWN, State.SUBMITTING)]
-        spans = [span for _, record in unknown if (span := _span(record)) is not None]
+        records = [(books, record) for books in all_books for record in books.records]
+        unknown = [(b, r, False) for b, r in records if r.state in (State.UNKNOWN, State.SUBMITTING)]
+        unknown += [
+            (b, replace(r, intent_at=p.intent_at), True) for b, r in records for p in r.history if not p.task_id
+        ]
+        spans = [span for _, record, _ in unknown if (span := _span(record)) is not None]
         if since is not None:
             spans.append((since, datetime.now(UTC) + UNSURE_SLACK))
         strangers: dict[str, BillItem] = {}
@@ -138,13 +142,18 @@ class Auditor:
                         strangers.setdefault(item.id, item)
                 searched = end
         named: set[str] = set()
-        for books, record in unknown:
-            if candidates := bill_candidates(record, strangers.values()):
-                named.update(candidates)
-                message = f"its outcome is unknown, and it may be {' or '.join(candidates)}"
-                charges = tuple(item.id for item in strangers.values() if item.task_id in candidates)
+        for books, record, sent_again in unknown:
+            candidates = bill_candidates(record, strangers.values())
+            named.update(candidates)
+            charges = tuple(item.id for item in strangers.values() if item.task_id in candidates)
+            either = " or ".join(candidates)
+            if candidates and sent_again:
+                message = f"submitted again after an unknown outcome; the first may have been charged as {either}"
+                yield Finding("unknown_charge", message, candidates[0], record, books, charges)
+            elif candidates:
+                message = f"its outcome is unknown, and it may be {either}"
                 yield Finding("candidate", message, candidates[0], record, books, charges)
-            else:
+            elif not sent_again:
                 message = "its outcome is unknown, and no charge of that time is unaccounted for"
                 yield Finding("unknown_submission", message, None, record, books)
         for item in strangers.values():

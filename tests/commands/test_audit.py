@@ -284,6 +284,17 @@ def test_an_unknown_submission_with_a_candidate(run: Run, billed: Sandbox, tmp_p
     assert f"take it: flux-lora wait {billed.tasks[1].id}" in done.err
 
 
+def test_a_submission_that_was_sent_again_may_have_been_charged_too(
+    run: Run, service: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    sandbox = service(faults=["submit:reset:first=1", "list:404"])
+    (tmp_path / "jobs.jsonl").write_text('{"id": "lost", "prompt": "a"}\n')
+    assert run("batch", "jobs.jsonl", "-o", "out", "--on-unknown", "resubmit", "--poll-interval", "0.05").code == 0
+    done = run("audit", "out")
+    assert done.code == 0
+    assert done.out.startswith(f"unknown charge: lost (task {sandbox.tasks[0].id}) in out: submitted again ")
+
+
 def test_all_names_folders_that_are_gone(run: Run, out: Path) -> None:
     assert run("submit", "one more").code == 0
     done = run("audit", "--all", "--json")
