@@ -189,7 +189,7 @@ def _pairs(paths: Sequence[Path], old: OldSide) -> dict[str, Path | None]:
         found: dict[str, Path | None] = dict.fromkeys(old.presets(relative))
         if path.is_dir():
             start = "" if relative == "." else f"{relative}/"
-            found |= {f"{start}{p.name}": p for p in path.iterdir() if is_preset(p.name)}
+            found |= {f"{start}{p.name}": p for p in path.iterdir() if is_preset(p.name) and not p.is_dir()}
         elif path.exists():
             found = {relative: path}
         if not found:
@@ -203,7 +203,7 @@ def _old_jobs(
     names: Collection[str], old: OldSide, options: LoadOptions, allow: Sequence[Path], notes: list[str]
 ) -> _Jobs:
     """By preset and ID; those of an invalid preset count as none."""
-    for name in (name for name in names if (old.folder / name).is_file()):
+    for name in filter(old.has, names):
         path = old.folder / name
         try:
             loaded = load_presets(path, options=options, allow=allow)

@@ -65,10 +65,14 @@ class OldSide:
     def presets(self, relative: str) -> list[str]:
         """The preset of this path, or those right in this folder; none where this side does not have it."""
         place = self.folder / relative
-        if place.is_file():
-            return [relative]
-        names = sorted(p.name for p in place.iterdir() if is_preset(p.name)) if place.is_dir() else []
-        return [str(PurePosixPath(relative, name)) for name in names]
+        names = sorted(p.name for p in place.iterdir() if is_preset(p.name)) if place.is_dir() else [""]
+        return [name for name in (str(PurePosixPath(relative, name)) for name in names) if self.has(name)]
+
+    def has(self, name: str) -> bool:
+        """Whether a file is on this side; a folder that is a link out of the repository holds none."""
+        place = self.folder / name
+        there = self.top is None or Path(os.path.realpath(place.parent)).is_relative_to(self.folder)
+        return there and place.is_file()
 
     def shown(self, text: str) -> str:
         """The name of a file, or a message with such names, as the user knows them."""
