@@ -87,7 +87,9 @@ class _Painter:
         self.figures = [shape for known, shape in _WORDS["figures"].items() if set(known.split()) & set(words)][:2]
         colours = _blend(_lots(self.prompt, 1).choice(_PALETTES[1:]), self.lots.choice(_PALETTES[1:]), 0.4)
         for path, lora in sorted(self.loras, key=lambda item: (item[1], item[0])):
-            colours = _blend(colours, _lots(path).choice(_PALETTES[1:]), min(0.9, lora * 0.7))
+            lots = _lots(path)  # mixed, so that hardly two LoRAs look alike
+            own = _blend(lots.choice(_PALETTES[1:]), lots.choice(_PALETTES[1:]), lots.random())
+            colours = _blend(colours, own, 1 - 0.4**lora)
         vivid = 0.5 + min(self.guidance, 20) * 0.1
         colours = [_mix((sum(colour) // 3,) * 3, colour, vivid) for colour in colours]
         colours = _blend(colours, _PALETTES[0], 0.72) if "night" in self.light else colours
@@ -104,7 +106,7 @@ class _Painter:
         picture = self.image
         for path, scale in self.loras:
             if scale > 0:
-                picture = Image.blend(picture, self._manner(picture, path), min(1.0, 0.1 + 0.6 * scale))
+                picture = Image.blend(picture, self._manner(picture, path), 1 - 0.4**scale)
         if any(self.start_name):
             picture = Image.blend(self._start(), picture, 0.25 + 0.75 * self.strength)
         return picture

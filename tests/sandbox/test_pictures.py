@@ -51,6 +51,9 @@ def test_stacks_and_scales_differ_and_scale_0_leaves_no_trace() -> None:
     pictures = [picture(loras=stack) for stack in stacks]
     assert all(difference(one, other) > 2 for one, other in itertools.combinations(pictures, 2))
     assert difference(picture(loras=[INK | {"scale": 0.0}]), pictures[0]) == 0
+    assert difference(*(picture(loras=[INK | {"scale": scale}]) for scale in (2, 4))) > 1
+    others = [picture(loras=[{"path": f"owner/style-{number}", "scale": 1}], size=(128, 128)) for number in range(24)]
+    assert all(difference(one, other) > 1 for one, other in itertools.combinations(others, 2))
 
 
 def test_the_caption_and_the_mark_are_written() -> None:
