@@ -44,18 +44,16 @@ class SandboxOptions:
         int, option("--port", "PORT", "Port to listen on; 0 (default) picks a free one.", count(65_535, 0))
     ] = 0
     service_time: Annotated[
-        Any, option("--service-time", "S[-S]", "Time that a task takes: 0.5, or 2-6 (seconds).", span)
+        Any, option("--service-time", "S[-S]", "How long a task takes: 0.5, or 2-6 (seconds).", span)
     ] = "0.6-1.2"
-    faults: Annotated[list[str] | None, option("--fault", "SPEC", "Make requests go wrong; see above. Repeatable.")] = (
-        None
-    )
+    faults: Annotated[list[str] | None, option("--fault", "SPEC", "Make requests fail; see above. Repeatable.")] = None
     state: Annotated[Path | None, option("--state", "FILE", "Keep tasks and charges in FILE.", Path)] = None
-    rate: Annotated[float | None, advanced("--rate", "N/min", "Images accepted; beyond that: 429.", rate)] = None
-    concurrency: Annotated[int | None, advanced("--concurrency", "N", "Tasks worked on at once.", count(100_000))] = (
-        None
-    )
+    rate: Annotated[float | None, advanced("--rate", "N/min", "Maximum rate of images; beyond it: 429.", rate)] = None
+    concurrency: Annotated[
+        int | None, advanced("--concurrency", "N", "Maximum number of tasks running at once.", count(100_000))
+    ] = None
     price_per_image: Annotated[
-        Decimal | None, advanced("--price-per-image", "USD", "Instead of the documented price.", money)
+        Decimal | None, advanced("--price-per-image", "USD", "Price per image, not the documented one.", money)
     ] = None
     balance: Annotated[Decimal | None, advanced("--balance", "USD", "Credit (default: without end).", money)] = None
     api_key: Annotated[

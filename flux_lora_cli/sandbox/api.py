@@ -146,7 +146,8 @@ class Api:
             return
         full = max(self._store.number("full"), now) + min(images, rate) * 60 / rate
         if full - now > 60 + 1e-6:
-            raise Refusal(429, "Rate limit exceeded, please slow down.", (("Retry-After", f"{full - now - 60:.0f}"),))
+            wait = str(math.ceil(full - now - 60))
+            raise Refusal(429, "Rate limit exceeded, please slow down.", (("Retry-After", wait),))
         self._store.keep_number("full", full)
 
     # ---- results -------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ FaultRule = Callable[[str, Request], Answer | None]
 ENDPOINTS: Final = ("submit", "result", "list", "price", "upload", "download")
 _MORE_ENDPOINTS: Final = ("balance", "models", "bill", "delete")
 KINDS: Final[dict[str, str]] = {
-    "STATUS": "refuse with this HTTP status, 400 to 599",
+    "STATUS": "refuse with this HTTP status, 300 to 599",
     "reset": "carry out, then reset the connection",
     "stall": "carry out, then say nothing for SECONDS [3600]",
     "slow": "carry out, then answer SECONDS later [2]",
@@ -75,7 +75,7 @@ class Fault:
         in_bounds = 0 not in counts.values() and chance <= 1 and (chance or not match["percent"])
         rules = {
             f"the endpoint is not one of {', '.join(ENDPOINTS)}": endpoint in ENDPOINTS + _MORE_ENDPOINTS,
-            f"the kind is not one of {', '.join(KINDS)}": kind in KINDS or re.fullmatch("[45][0-9][0-9]", kind),
+            f"the kind is not one of {', '.join(KINDS)}": kind in KINDS or re.fullmatch("[345][0-9][0-9]", kind),
             f"{kind} is for {' and '.join(only)} only": endpoint in only,
             f"{kind} takes no value": not match["value"] or kind in _DEFAULTS,
             "N is at least 1, P is above 0 and at most 100": in_bounds,

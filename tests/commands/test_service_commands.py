@@ -83,6 +83,7 @@ def test_serve_wrong_usage(run: Run, words: list[str], code: int) -> None:
         port = str(taken.getsockname()[1])
         done = run("serve", *(port if word == "TAKEN" else word for word in words))
     assert (done.code, done.out) == (code, "")
+    assert "Input should" not in done.err  # a library's words
 
 
 def checks(done: Any) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 import typer
 
-from flux_lora_cli.commands.values import count, duration, money, price, rate, word
+from flux_lora_cli.commands.values import count, duration, money, price, rate, share, word
 
 _MODE = word(Literal["keep", "skip"])
 Parse = Callable[[Any], Any]
@@ -19,7 +19,8 @@ MEANT: list[tuple[Parse, Any, Any]] = [
     (duration, ".5m", 30.0), (duration, 2.0, 2.0), (duration, "8784h", 8784 * 3600.0),
     (rate, "10", 10 / 60), (rate, "10/min", 10 / 60), (rate, "2/s", 2.0),
     (money, "1.50", Decimal("1.50")), (money, "$3", Decimal(3)), (money, "0", Decimal(0)),
-    (price, "0.015", Decimal("0.015")), (count(16), "16", 16), (count(16), 1, 1), (_MODE, "skip", "skip"),
+    (price, "0.015", Decimal("0.015")), (count(16), "16", 16), (count(16), 1, 1), (count(16, least=0), "0", 0),
+    *((share, text, float(text)) for text in ("0", "1", "0.25", ".5")), (_MODE, "skip", "skip"),
 ]  # fmt: skip
 #: And what the message must have.
 WRONG: list[tuple[Parse, str, str]] = [
@@ -28,7 +29,8 @@ WRONG: list[tuple[Parse, str, str]] = [
     (rate, "0", "above 0"), (rate, "10/hour", "10/min"), (rate, "1,5/s", "'1.5/s'"), (rate, "1,2,3", "10/min"),
     *((money, text, "1.50") for text in ("free", "-1", "NaN", "Infinity", "1e99", "1,50", "a,b")),
     (price, "0", "more than 0"),
-    *((count(16), text, "1 to 16") for text in ("17", "0", "1.5", "1,5", "9" * 5000)),
+    *((count(16), text, "1 to 16") for text in ("17", "0", "-1", "1.5", "1,5", "9" * 5000)),
+    *((share, text, "0 to 1") for text in ("2", "-1", "nan", "half")), (share, "0,5", "'0.5'"),
     (_MODE, "skp", "did you mean 'skip'?"), (_MODE, "KEEP", "did you mean 'keep'?"), (_MODE, "zzz", "keep, skip"),
 ]  # fmt: skip
 

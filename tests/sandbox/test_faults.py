@@ -38,10 +38,13 @@ def test_what_is_not_a_fault_is_refused_with_what_is(spec: str, named: str) -> N
         ("download", "GET", f"/outputs/{'0' * 32}/1.png"),
     ],
 )
-def test_a_status_is_answered_without_carrying_out(make: Make, endpoint: str, method: str, path: str) -> None:
-    call = make(faults=[f"{endpoint}:503"])
+@pytest.mark.parametrize("status", [302, 503])
+def test_a_status_is_answered_without_carrying_out(
+    make: Make, endpoint: str, method: str, path: str, status: int
+) -> None:
+    call = make(faults=[f"{endpoint}:{status}"])
     got = call(method, path, {})
-    assert (got.status, got.json["code"]) == (503, 503)
+    assert (got.status, got.json["code"]) == (status, status)
     assert call.sandbox.charges == []
     assert call("GET", "/api/v3/balance").status == 200
 
