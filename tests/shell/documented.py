@@ -24,8 +24,8 @@ RECIPES = ROOT / ".github" / "recipes"
 
 #: All commands that have a help of their own.
 COMMANDS = tuple(_COMMANDS)
-#: Parameters that the README names before its table.
-_COMMON = ("prompt", "image", "size", "seed", "loras", "output_format", "enable_base64_output", "enable_sync_mode")
+#: The README's table of models has a column for each of these, and names all others beneath.
+_COLUMNS = ("strength", "num_inference_steps", "guidance_scale", "num_images", "mask_image")
 
 _POSTERS = """\
 version: 1
@@ -95,19 +95,14 @@ def models() -> list[str]:
     rows = []
     for model in Models.builtin():
         price = f"${model.price}" if model.price is not None else "not known"
-        names = [f"`{name}`" for name in model.parameters if name not in _COMMON]
-        rows.append(f"| `{model.short}` ({model.version}) | {model.max_loras} | {price} | {', '.join(names)} |")
+        takes = " | ".join("yes" if name in model.parameters else "" for name in _COLUMNS)
+        rows.append(f"| `{model.short}` ({model.version}) | {model.max_loras} | {price} | {takes} |".replace("  ", " "))
     return rows
-
-
-def commands() -> list[str]:
-    """The rows of the table of commands."""
-    return [f"| `{name}` | {told.rstrip('.')} |" for name, (told, _) in _COMMANDS.items() if name != "preset"]
 
 
 def written(text: str) -> str:
     """``text`` of the README with the tables that come from the program as they have to be."""
-    for name, rows in (("commands", commands()), ("models", models()), ("exit codes", exit_codes())):
+    for name, rows in (("models", models()), ("exit codes", exit_codes())):
         head = rf"(<!-- table: {name} -->\n\|.*\n\|.*\n)(?:\|.*\n)*"
         block = "".join(f"{row}\n" for row in rows)
         text = re.sub(head, lambda match, block=block: match[1] + block, text)  # type: ignore[misc]
