@@ -87,13 +87,12 @@ def serve(options: SandboxOptions, console: Console) -> int:
             raise OutputClosed("standard output was closed")
         console.info("Ctrl-C ends it")
 
-    def log(stage: str, endpoint: str, request: Request) -> None:
-        if stage == "received":
-            console.explain(f"{request.method} {request.path}")
+    def log(endpoint: str, request: Request) -> None:
+        console.explain(f"{request.method} {request.path}")
 
     given = {**vars(options), "faults": options.faults or (), "rate": options.rate and options.rate * 60}
     try:
-        number = serve_forever(ready, on_event=log if console.verbose else None, **given)
+        number = serve_forever(ready, on_request=log, **given)
     except StateError as error:
         raise FolderError(str(error), "Name another file with --state.") from None
     except ValueError as error:

@@ -6,7 +6,6 @@ import math
 import queue
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -76,7 +75,7 @@ class Sandbox:
         port: 0 picks a free one.
         faults: what goes wrong, as text (see ``faults``) or as callables of (endpoint, request).
         state: file that keeps the state, to be shared by any number of processes; None keeps it in memory.
-        on_event: called with ("received", endpoint, request) for each request.
+        on_request: called with each request and its endpoint, before it is answered.
         clock: seconds since the epoch.
         behavior: the fields of ``Options``.
 
@@ -91,17 +90,16 @@ class Sandbox:
         port: int = 0,
         faults: Iterable[str | FaultRule] = (),
         state: Path | None = None,
-        on_event: Callable[[str, str, Request], None] | None = None,
+        on_request: Callable[[str, Request], None] = lambda endpoint, request: None,
         clock: Callable[[], float] = time.time,
         **behavior: Any,
     ) -> None:
         options = Options(**behavior)
         self._faults = [Fault.parse(fault, options.seed) if isinstance(fault, str) else fault for fault in faults]
         self._store, self._on_file = Store(state, clock()), state is not None
-        self._clock, self._on_event, self._port = clock, on_event, port
+        self._clock, self._on_request, self._port = clock, on_request, port
         self._api = Api(options, self._store, clock)
         self._listener: Listener | None = None
-        self.requests: deque[tuple[str, str]] = deque(maxlen=200_000)
 
     @classmethod
     def for_command(cls, state_dir: Path, **options: Any) -> Sandbox:
@@ -160,11 +158,9 @@ class Sandbox:
         return [(record["task"], Decimal(record["nanos"]) / NANOS) for record in reversed(records)]
 
     def _answer(self, request: Request) -> Answer:
-        self.requests.append((request.method, request.path))
         endpoint = self._api.endpoint(request)
         request.carry = self._api.answer
-        if self._on_event is not None:
-            self._on_event("received", endpoint, request)
+        self._on_request(endpoint, request)
         self._api.check_host(request)
         answers = (fault(endpoint, request) for fault in self._faults)
         return next((answer for answer in answers if answer is not None), None) or request.carry_out()

@@ -143,9 +143,11 @@ def test_doctor_on_clocks_and_credit(run: Run, service: Start) -> None:
     assert (done.code, checks(done)["balance"]) == (0, "warning")
 
 
-def test_models_lists_those_with_loras(run: Run, sandbox: Sandbox) -> None:
+def test_models_lists_those_with_loras(run: Run, service: Start) -> None:
+    asked: list[str] = []
+    service(on_request=lambda endpoint, request: asked.append(endpoint))
     done = run("models")
-    assert not sandbox.requests  # nothing is asked without --update
+    assert not asked  # without --update
     assert done.code == 0
     rows = [line.split() for line in done.lines]
     assert rows[0][:4] == ["MODEL", "API", "LORAS", "PRICE"]

@@ -82,14 +82,16 @@ def test_under_json_the_tasks_are_a_field(slow: Sandbox, spawn: Spawn) -> None:
     assert events[-1]["exit_code"] == process.returncode == 130
 
 
-def test_wait_is_resumed_by_ids_and_submit_by_wait(slow: Sandbox, spawn: Spawn, cli: Cli) -> None:
+def test_wait_is_resumed_by_ids_and_submit_by_wait(service: Start, spawn: Spawn, cli: Cli) -> None:
+    asked: list[str] = []
+    slow = service(service_time=60, on_request=lambda endpoint, request: asked.append(request.path))
     ids = cli("submit", "-p", "a", "-p", "b").lines
     process = spawn("wait", "-", stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write("\n".join(ids))
     process.stdin.close()
     process.stdin = None
-    _until(lambda: ("GET", f"/api/v2/predictions/{ids[1]}/result") in slow.requests)
+    _until(lambda: f"/api/v2/predictions/{ids[1]}/result" in asked)
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=10)[1]
     assert process.returncode == 143
