@@ -147,7 +147,7 @@ def _look(
         version = service.api_version or (record.api_version if record is not None else None) or "v2"
         asked.append((task_id, version, record is not None))
     found, missing = [], []
-    for task_id, answer in zip(ids, look_up(asked, run.client, run.service, stop=run.stop), strict=True):
+    for task_id, answer in zip(ids, look_up(asked, run.client, run.service, run.stop), strict=True):
         record = known.get(task_id)
         if not isinstance(answer, FluxLoraError):
             found.append(Standing.of_task(answer, record))

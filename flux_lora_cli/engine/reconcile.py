@@ -59,9 +59,9 @@ class Findings:
         return Findings(*(tuple(i for i in ids if i not in claimed) for ids in (self.matches, self.candidates)))
 
 
-def find_task(record: JobRecord, tasks: Iterable[Task], claimed: Collection[str] = ()) -> Findings:
-    """Look for the task of ``record`` among ``tasks``, those in ``claimed`` left out."""
-    found = [(task.id, _is_ours(record, task)) for task in tasks if task.id not in claimed]
+def find_task(record: JobRecord, tasks: Iterable[Task]) -> Findings:
+    """Look for the task of ``record`` among ``tasks``."""
+    found = [(task.id, _is_ours(record, task)) for task in tasks]
     return Findings(*(_distinct(task for task, ours in found if ours is wanted) for wanted in (True, None)))
 
 

@@ -149,17 +149,14 @@ def look_up(
     tasks: Iterable[tuple[str, Version, bool]],
     client: Client,
     service: str,
-    *,
-    settings: Settings | None = None,
-    observer: Observer = lambda event: None,
-    stop: Stop | None = None,
+    stop: Stop,
 ) -> list[Task | FluxLoraError]:
     """What the service says of tasks, in their order; an error in place of a task that it does not tell of.
 
     Args:
         tasks: (ID, API version, whether a ledger knows it): one that is known is asked for during a minute.
     """
-    session = Session(client, service, settings or Settings(), observer)
+    session = Session(client, service, Settings(), lambda event: None)
 
     async def one(task_id: str, version: Version, known: bool) -> Task | FluxLoraError:
         loop = asyncio.get_running_loop()

@@ -49,13 +49,13 @@ class ImageInfo:
     warning: str = ""
 
 
-def inspect_image(file: BinaryIO, max_pixels: int = MAX_PIXELS) -> ImageInfo:
+def inspect_image(file: BinaryIO) -> ImageInfo:
     """What a file is, by its structure. Raises BadImage: it is not an image, or not a whole one; OSError."""
     head = file.read(HEAD)
     check_head(head)
     for magic, media_type, extension, walk in _WALKED:
         if magic.match(head):
-            reader = _Reader(file, extension.upper(), max_pixels)
+            reader = _Reader(file, extension.upper())
             width, height = walk(reader)
             return ImageInfo(media_type, extension, width, height, "; ".join([*reader.warnings, *reader.trailer()]))
     if len(head) < _MIN_OTHER:
@@ -90,11 +90,10 @@ def _is_text(head: bytes) -> bool:
 class _Reader:
     """What walks read from: a file from its start, whose end comes too early."""
 
-    def __init__(self, file: BinaryIO, format_: str, max_pixels: int) -> None:
+    def __init__(self, file: BinaryIO, format_: str) -> None:
         self.warnings: list[str] = []
         self._file = file
         self._format = format_
-        self._max_pixels = max_pixels
         self._parts = 0
         self._end = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -137,7 +136,7 @@ class _Reader:
         """A size that a header states, checked."""
         if not width or not height:
             raise BadImage("the image's header states no size")
-        if width * height > self._max_pixels:
+        if width * height > MAX_PIXELS:
             raise BadImage(f"the image is too large: {width}×{height} pixels")
         return width, height
 

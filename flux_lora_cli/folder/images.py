@@ -42,9 +42,8 @@ class PartialImage:
     short), DiskFull, FolderError.
     """
 
-    def __init__(self, path: Path, limit_bytes: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._limit_bytes = limit_bytes
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
         self._abandoned = False
@@ -61,8 +60,8 @@ class PartialImage:
         if self.size < HEAD <= self.size + len(chunk):
             check_head(self._head)
         self.size += len(chunk)
-        if self.size > self._limit_bytes:
-            raise BadImage(f"the file is larger than {self._limit_bytes / 1e6:g} MB")
+        if self.size > MAX_BYTES:
+            raise BadImage(f"the file is larger than {MAX_BYTES / 1e6:g} MB")
         with explained(self._path):
             if self._file is None:
                 with self._lock:
@@ -112,10 +111,9 @@ class ImageStore:
     Safe to use from several threads. A path that leaves the folder, also by way of a link, is refused (FolderError).
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False, limit_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
         self.read_only = read_only
-        self._limit_bytes = limit_bytes
 
     def check_writable(self) -> None:
         """Really write into the folder, which is made if need be. Raises DiskFull, FolderError."""
@@ -139,7 +137,7 @@ class ImageStore:
 
     def begin(self) -> PartialImage:
         """Start an image under a temporary name."""
-        return PartialImage(self.folder / files.temp_name(), self._limit_bytes)
+        return PartialImage(self.folder / files.temp_name())
 
     def publish(self, temp: str, name: str, *, replace: bool = False) -> None:
         """Give a finished image its name (``replace``: over a damaged one of ours); durable after ``sync``.

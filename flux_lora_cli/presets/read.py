@@ -56,11 +56,11 @@ class _StopReading(Exception):
     """The rest of the file cannot be read; the problem is noted."""
 
 
-def read_yaml(text: str, source: Source, problems: Problems, *, libyaml: bool = HAS_LIBYAML) -> Node | None:
+def read_yaml(text: str, source: Source, problems: Problems) -> Node | None:
     """The document's root; None where there is none to go on with (the reason is among the problems)."""
     start = Where(source.name, 1, 1)
     try:
-        root = _Reader(text, source, problems, libyaml).document()
+        root = _Reader(text, source, problems).document()
         if root is None:
             problems.at(start, "", "the file is empty; start with `flux-lora preset new`")
         return root
@@ -105,8 +105,8 @@ def _why(error: yaml.MarkedYAMLError, line: str, column: int) -> str:
 
 
 class _Reader:
-    def __init__(self, text: str, source: Source, problems: Problems, libyaml: bool) -> None:
-        loader: Any = yaml.CSafeLoader if libyaml else yaml.SafeLoader
+    def __init__(self, text: str, source: Source, problems: Problems) -> None:
+        loader: Any = yaml.CSafeLoader if HAS_LIBYAML else yaml.SafeLoader
         self._next = loader(text).get_event
         self._text = text
         self._source = source

@@ -66,7 +66,6 @@ class Client:
         allow_custom_host: the key may go to a host that is not WaveSpeed's.
         env: names proxies, certificates and ``WAVESPEED_CLIENT_NAME``; this process's environment where it is None.
         log: gets one line per request, free of secrets.
-        pool_size: connections kept per origin; no less than the number of threads.
 
     Attributes:
         clock_ahead: seconds by which the service's clock is ahead of this machine's; None until it answered.
@@ -84,7 +83,6 @@ class Client:
         allow_custom_host: bool = False,
         env: Mapping[str, str] | None = None,
         log: Callable[[str], None] | None = None,
-        pool_size: int = 16,
     ) -> None:
         self._redactor = Redactor(key)
         with self._redactor.guard():
@@ -92,7 +90,7 @@ class Client:
         self.clock_ahead: float | None = None
         self.price_note = ""
         self._env = dict(os.environ) if env is None else env
-        self._log, self._pool_size = log, pool_size
+        self._log = log
         self._uploads, self._upload_locks = dict[str, str](), dict[str, threading.Lock]()
         name = re.sub(r"[^!-~]", "", self._env.get("WAVESPEED_CLIENT_NAME", ""))[:100]
         # Compressed answers would only be a way to send bombs; those that come all the same are unpacked here.
@@ -199,7 +197,7 @@ class Client:
         # requests and urllib3 take a tenth of a second to load: a rerun of what is done needs neither.
         from flux_lora_cli.service.transport import Transport
 
-        return Transport(self._pool_size, self._env)
+        return Transport(self._env)
 
     def _ask(self, kind: Kind, path: str, decode: Callable[[Answer], T], body: Json | None = None) -> T:
         """Send one request of the API, with the key: a POST where there is a body."""

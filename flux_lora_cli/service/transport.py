@@ -164,8 +164,8 @@ class _Secure(_Plain, HTTPSConnection):
 class _Adapter(HTTPAdapter):
     """An adapter with these connections, which share one TLS context."""
 
-    def __init__(self, pool_size: int, env: Mapping[str, str]) -> None:
-        super().__init__(pool_connections=64, pool_maxsize=pool_size)
+    def __init__(self, env: Mapping[str, str]) -> None:
+        super().__init__(pool_connections=64, pool_maxsize=16)  # 16: no fewer than the engine's threads
         self._env = env
 
     @cached_property
@@ -287,13 +287,13 @@ class Reply:
 class Transport:
     """Sends requests, once each. Safe to use from several threads. ``env`` names proxies and certificates."""
 
-    def __init__(self, pool_size: int, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
         self._session = _Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, _Adapter(pool_size, env))
+            self._session.mount(scheme, _Adapter(env))
 
     def open(
         self,

@@ -45,10 +45,15 @@ def test_an_image_is_saved_as_it_came(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [(png(1)[:-1], "cut short"), (b"<html>no</html>" * 9, "text came"), (b"", "cut short"), (bytes(999), "larger")],
+    [
+        (png(1)[:-1], "cut short"),
+        (b"<html>no</html>" * 9, "text came"),
+        (b"", "cut short"),
+        (bytes(100_000_001), "larger"),
+    ],
 )
 def test_what_is_not_whole_leaves_nothing(tmp_path: Path, data: bytes, words: str) -> None:
-    partial = ImageStore(tmp_path, limit_bytes=500).begin()
+    partial = ImageStore(tmp_path).begin()
     with pytest.raises(errors.BadImage, match=words):
         partial.write(data)
         partial.finish()

@@ -25,9 +25,12 @@ SCALARS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("text", "value"), SCALARS)
 @pytest.mark.parametrize("libyaml", [True, False])
-def test_a_scalar_is_what_an_editor_takes_it_for(text: str, value: Any, libyaml: bool) -> None:
+def test_a_scalar_is_what_an_editor_takes_it_for(
+    text: str, value: Any, libyaml: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flux_lora_cli.presets.read.HAS_LIBYAML", libyaml)
     problems = Problems()
-    node = read_yaml(f"a: {text}\n", Source("f"), problems, libyaml=libyaml)
+    node = read_yaml(f"a: {text}\n", Source("f"), problems)
     assert node is not None and not problems
     found = node.plain()["a"]
     assert found == value and type(found) is type(value)

@@ -51,7 +51,7 @@ LATE = {
 
 
 def send(url: str, silence: float, total: float) -> None:
-    with closing(Transport(4, {}).open("POST", f"{url}/api/v2/m", {}, b"{}", silence=silence, total=total)) as reply:
+    with closing(Transport({}).open("POST", f"{url}/api/v2/m", {}, b"{}", silence=silence, total=total)) as reply:
         reply.read(1_000_000, 50_000_000)
 
 
