@@ -165,7 +165,7 @@ class _Adapter(HTTPAdapter):
     """An adapter with these connections, which share one TLS context."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        super().__init__(pool_connections=64, pool_maxsize=16)  # 16: no fewer than the engine's threads
+        super().__init__(pool_connections=64, pool_maxsize=80)  # as many as the engine has threads
         self._env = env
 
     @cached_property
