@@ -84,9 +84,12 @@ def submit(
     check(options, console)
     texts = _prompts(prompt or [], prompts)
     run_settings(options, console)  # refuse a wrong template before anything is read
-    from flux_lora_cli.presets.load import build_prompt_jobs
+    from flux_lora_cli.presets.load import MAX_JOBS, build_prompt_jobs
 
-    load = load_options(options, options, expand=prompts.expand)
+    most = max(MAX_JOBS, len(texts))  # prompts that were written out one by one are meant
+    load = load_options(
+        options, options, expand=prompts.expand, max_jobs=most, raise_with="a preset can make them: batch --max-jobs"
+    )
     allow = options.allow_path or ()
     loaded = build_prompt_jobs(
         texts, load, preset=prompts.preset, stack=prompts.stack, job=prompts.job, allow=allow

@@ -111,7 +111,8 @@ class Loader(Reader):
     def _refuse(self, presets: Sequence[Preset], how: str, total: int, most: int) -> None:
         """Say where most of the jobs come from."""
         largest = max(presets, key=lambda preset: sum(map(job_count, preset.wanted)))
-        message = f"expands to {how} jobs, more than the limit of {most}; raise it with --max-jobs {number(total)}"
+        more = f"{self.options.raise_with} {number(total)}"
+        message = f"expands to {how} jobs, more than the limit of {most}; {more}"
         self.problems.at(Where(largest.source.name, largest.line, 1), "jobs", message)
 
     def _expand(self, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:

@@ -50,6 +50,7 @@ class LoadOptions:
         overrides: typed values of named options, by parameter (also ``model`` and ``stack``).
         set_overrides: typed values of ``--set``; they stand below the named ones.
         max_jobs: more jobs than this are an error; None for no limit.
+        raise_with: what allows more, before their number.
         expand: read variables and choices in the prompts of lists, too.
         only: globs on whole job IDs; empty for all.
         only_ids: literal job IDs (``--only-file``); None for all.
@@ -65,6 +66,7 @@ class LoadOptions:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     set_overrides: Mapping[str, Any] = field(default_factory=dict)
     max_jobs: int | None = MAX_JOBS
+    raise_with: str = "raise it with --max-jobs"
     expand: bool = False
     only: Sequence[str] = ()
     only_ids: Sequence[str] | None = None

@@ -27,6 +27,8 @@ def test_submit_prints_ids_in_the_order_of_the_prompts_and_always_submits(sandbo
     assert "3 tasks submitted; charged $0.09" in ended.err
     assert not set(run(*words).lines) & set(ended.lines)
     assert len(sandbox.charges) == 6
+    ended = run("submit", "-p", "a cat", "-p", "a cat", "--seed", "7")
+    assert len(set(ended.lines)) == 2 and "duplicate" not in ended.err
 
 
 @pytest.mark.parametrize(
@@ -199,6 +201,13 @@ def test_without_a_key_both_ways_on_are_named(run: Run, monkeypatch: pytest.Monk
 
 
 # ---- money ----
+
+
+def test_many_prompts_are_meant_and_many_choices_are_not(run: Run) -> None:
+    assert run("submit", "-", "--dry-run", stdin="a cat\n" * 1001).out.startswith("1,001 tasks")
+    ended = run("submit", "--expand", "--dry-run", " ".join(["{a|b}"] * 10))
+    assert ended.code == 10
+    assert "1024" in ended.err and "batch --max-jobs 1024" in ended.err
 
 
 def test_a_dry_run_connects_to_nothing(run: Run) -> None:
