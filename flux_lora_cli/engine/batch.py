@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -44,7 +44,7 @@ from flux_lora_cli.errors import BudgetError, ExitCode, FluxLoraError, FolderErr
 from flux_lora_cli.folder import month, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
-from flux_lora_cli.folder.records import JobRecord, State, error_parts
+from flux_lora_cli.folder.records import JobRecord, State, adds_to, error_parts, join
 from flux_lora_cli.service.models import Models
 from flux_lora_cli.text import counted, printable
 
@@ -180,8 +180,7 @@ def plan_batch(
     """
     settings, jobs = settings or Settings(), list(jobs)
     known = read_records(folder, service)
-    for record in _left_for(folder.absolute(), service, jobs, known):
-        known[record.fingerprint or ""] = replace(record, key=record.fingerprint or "")
+    known |= {record.key: record for record in _left_for(folder.absolute(), service, jobs, known)}
     plan = make_plan(
         jobs, known, draw_seed, models or Models.builtin(), api_version,
         retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
@@ -310,30 +309,37 @@ def _left_key(path: Path, fingerprint: str = "") -> str:
     return f"left:{printable(str(path))}:{fingerprint}"
 
 
-def _left_for(path: Path, service: str, jobs: Iterable[Job], known: Collection[str]) -> list[JobRecord]:
-    """What ``_leave`` kept of jobs that the folder at ``path`` does not know, as that ledger has it."""
+def _left_for(path: Path, service: str, jobs: Iterable[Job], known: Mapping[str, JobRecord]) -> list[JobRecord]:
+    """What ``_leave`` kept of jobs and the folder at ``path`` does not know, joined with what it does."""
     with suppress(FluxLoraError):
         ledger = state.open_user_ledger(service, create=False)
         if ledger is not None:
             with ledger:
                 if ledger.meta(_left_key(path)) is not None:
-                    new = (job.fingerprint for job in jobs if job.fingerprint not in known)
-                    found = [ledger.find(_left_key(path, key)) for key in dict.fromkeys(new)]
-                    return [record for record in found if record is not None and record.state is not State.SKIPPED]
+                    keys = dict.fromkeys(job.fingerprint for job in jobs)
+                    found = [ledger.find(_left_key(path, key)) for key in keys]
+                    left = [record for record in found if record is not None and record.state is not State.SKIPPED]
+                    ours = [(known.get(record.fingerprint or ""), record) for record in left]
+                    return [
+                        replace(record, key=record.fingerprint or "") if mine is None else join(mine, record)
+                        for mine, record in ours
+                        if mine is None or adds_to(mine, record)
+                    ]
     return []
 
 
 def _take_over_left(opened: OutputFolder, jobs: Iterable[Job], observer: Observer) -> None:
     """Make tasks that were left when this folder went away its own again: to be collected, not bought again."""
-    service = opened.ledger.service
-    left = [] if opened.read_only else _left_for(opened.path, service, jobs, opened.records)
+    service, records = opened.ledger.service, opened.records
+    left = [] if opened.read_only else _left_for(opened.path, service, jobs, records)
     if not left:
         return
-    _write(opened, [replace(each, key=each.fingerprint or "", order=opened.next_order()) for each in left])
+    _write(opened, [each if each.key in records else replace(each, order=opened.next_order()) for each in left])
     with suppress(FluxLoraError):
         ledger = state.open_user_ledger(service)
         assert ledger is not None
         with ledger:
-            ledger.save([ledger.row(replace(each, state=State.SKIPPED)) for each in left])
+            taken = [replace(each, key=_left_key(opened.path, each.key), state=State.SKIPPED) for each in left]
+            ledger.save(map(ledger.row, taken))
     message = f"taken over from an earlier run whose folder went away: {counted(len(left), 'paid task')}"
     observer(events.Warned("taken_over", message))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
 from tests.money.conftest import BATCH, MakeStage
 from tests.money.test_reruns import VANISHED
 from tests.support import truth
+from tests.support.fake import Exchange
 from tests.support.stage import Stage
 
 HERE = "--base-url {url} --api-version v2"
@@ -114,6 +117,31 @@ def test_a_rerun_after_the_folder_went_away_collects_what_was_paid(stages: MakeS
     shutil.rmtree(stage.out)  # a new folder is a new purchase
     assert stage.run(BATCH).code == 0
     assert stage.fake.charged == 4
+
+
+def test_older_copies_that_are_put_back_during_a_run_buy_nothing_again(stages: MakeStage) -> None:
+    stage = stages(4, service_time=1.0)
+    older = stage.folder / "older"
+
+    def copied(exchange: Exchange) -> None:
+        with closing(sqlite3.connect(stage.out / "ledger.sqlite3")) as now, closing(sqlite3.connect(older)) as copy:
+            now.backup(copy)
+        shutil.copy(stage.out / "manifest.json", stage.folder)
+        exchange.answer(exchange.carried())
+
+    stage.fake.on("submit", copied, first=1)
+    process = stage.start(BATCH, scale=1)
+    stage.until(lambda: stage.fake.charged >= 4)
+    time.sleep(0.3)
+    older.replace(stage.out / "ledger.sqlite3")
+    (stage.folder / "manifest.json").replace(stage.out / "manifest.json")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 7, err
+    assert all(task in err for task in stage.fake.charges)
+    assert "4 in flight, 0 to submit" in stage.run(f"{BATCH} --dry-run").out
+    done = stage.run(BATCH)
+    assert done.code == 0, done.err
+    stage.all_done(4)
 
 
 def test_a_lost_answer_is_looked_for_after_the_folder_went_away(stages: MakeStage) -> None:
