@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -40,7 +40,7 @@ def slug(text: str, limit: int = 40) -> str:
     Letters of every script are kept (a Japanese prompt keeps its own characters); accents of Latin letters go.
     At most ``limit`` characters and 120 bytes of UTF-8, cut at a word where that is possible.
     """
-    plain = unicodedata.normalize("NFKD", text)
+    plain = unicodedata.normalize("NFKD", mask_secrets(text))
     plain = "".join(c for c in plain if not ("\u0300" <= c <= "\u036f"))  # accents, not the marks of other scripts
     plain = unicodedata.normalize("NFC", plain).lower()
     words = re.sub(r"[\W_]+", "-", plain).strip("-")
@@ -77,11 +77,12 @@ def duration(seconds: float) -> str:
 
 
 def quoted(value: Any, limit: int = 60) -> str:
-    """A value in a message: short, strings in quotes, nothing that steers a terminal."""
+    """A value in a message: short, strings in quotes, secrets masked, nothing that steers a terminal."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
-        return f'"{printable(value if len(value) <= limit else value[: limit - 1] + "…")}"'
+        text = mask_secrets(value)
+        return f'"{printable(text if len(text) <= limit else text[: limit - 1] + "…")}"'
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, (list, tuple)):
@@ -89,16 +90,27 @@ def quoted(value: Any, limit: int = 60) -> str:
     return str(value)[:limit]
 
 
-#: Query parameters whose values are secrets, in URLs that people paste. [Civitai: token; AWS and Google: signatures]
+# Passwords, and query parameters whose values are secrets, in URLs that people paste, JSON-escaped or inside another
+# URL. [Civitai: token; AWS and Google: signatures] What is masked stays so. Both take linear time: texts may have 1 MB.
+_USERINFO = re.compile(r"(:(?:\\?/){2})[^\s/\"'<>\\]+@")
 _SECRET_QUERY = re.compile(
-    r"([?&;](?:[\w.-]*(?:token|key|secret|password|passwd|pwd|auth|signature|credential)[\w.-]*|sig)=)[^&#\s\"'<>]+",
+    r"((?:[?&;#]|%3f|%26|%23)(?=[\w.-]*(?:token|key|secret|pass|pwd|auth|signature|credential|session|jwt)|sig[=%])"
+    r"[\w.-]++(?:=|%3d))(?!\*\*\*)[^&#\s\"'<>]+",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@\"'<>]+@", re.IGNORECASE)
 
 
 def mask_secrets(text: str) -> str:
     """``text`` with passwords and tokens inside URLs replaced by ``***``."""
-    if "://" not in text and "?" not in text and "&" not in text and "@" not in text:
+    if "@" not in text and "=" not in text and "%3" not in text:
         return text
     return _SECRET_QUERY.sub(r"\1***", _USERINFO.sub(r"\1***@", text))
+
+
+def masked(value: Any) -> Any:
+    """``value`` with the secrets inside the URLs of every text masked."""
+    if isinstance(value, str):
+        return mask_secrets(value)
+    if isinstance(value, Mapping):
+        return {key: masked(item) for key, item in value.items()}
+    return [masked(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -42,7 +42,7 @@ from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.options import command
 from flux_lora_cli.commands.signals import Ended
 from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, UsageError
-from flux_lora_cli.text import mask_secrets, nearest, printable
+from flux_lora_cli.text import nearest, printable
 
 PROGRAM = "flux-lora"
 _MAKE, _RESULTS, _SERVICE = "Make images", "Results", "Service and tools"
@@ -322,8 +322,8 @@ def _bug(error: Exception, console: Console) -> int:
 
     key = os.environ.get("WAVESPEED_API_KEY") or "\0"
     if os.environ.get("FLUX_LORA_DEBUG"):
-        console.complain(mask_secrets(traceback.format_exc()).replace(key, "***").rstrip())
-    what = mask_secrets(f"{type(error).__name__}: {error}").replace(key, "***")
+        console.complain(traceback.format_exc().replace(key, "***").rstrip())
+    what = f"{type(error).__name__}: {error}".replace(key, "***")
     hint = "A bug: FLUX_LORA_DEBUG=1 shows where. Tasks may have been submitted; see `flux-lora status` first."
     console.error(FluxLoraError(f"internal error: {what}", hint))
     return ExitCode.INTERNAL

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, UsageError
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
-from flux_lora_cli.text import printable
+from flux_lora_cli.text import mask_secrets, printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Result
@@ -192,7 +192,8 @@ def _document(root: ET.Element) -> bytes:
 
 def _xml(text: str, *, keep_newlines: bool = False) -> str:
     """Text as XML 1.0 can hold it: what it has no form for is written as a visible escape."""
-    return printable(text, keep_newlines=keep_newlines).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+    text = printable(mask_secrets(text), keep_newlines=keep_newlines)
+    return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 # ---- files -----------------------------------------------------------------------------------

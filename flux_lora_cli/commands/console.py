@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from flux_lora_cli.commands.signals import Signals
 from flux_lora_cli.errors import FluxLoraError
-from flux_lora_cli.text import json_line, printable, quoted
+from flux_lora_cli.text import json_line, mask_secrets, masked, printable, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.options import GeneralOptions
@@ -35,6 +35,7 @@ class Console:
     """Streams and how to use them.
 
     Standard output carries results: lines in text mode, NDJSON under ``--json``. Standard error carries messages.
+    Secrets inside URLs are masked in both, but for results in text mode: whoever calls ``result`` has to.
     Neither ever raises: a standard error that cannot be written is silent; where standard output is closed by its
     reader, ``closed`` is set, ``on_closed`` is called once, and everything further to it is dropped.
 
@@ -97,7 +98,7 @@ class Console:
     def event(self, event: Event) -> None:
         """One event, under ``--json`` only."""
         if self.json:
-            self._write_out(json_line(event.as_dict()))
+            self._write_out(json_line(masked(event.as_dict())))
 
     def record(self, kind: str, data: Mapping[str, Any]) -> None:
         """The same result as ``result``, or one that has no line, under ``--json`` only."""
@@ -237,7 +238,7 @@ class Console:
         if self._err is None:
             return
         with suppress(OSError, ValueError), self.lifted():
-            self._err.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+            self._err.buffer.write(mask_secrets(text).encode("utf-8", "backslashreplace") + b"\n")
             self._err.buffer.flush()
 
     def _columns(self) -> int:
@@ -284,7 +285,7 @@ def _wrapped(text: str, columns: int) -> str:
 
 def plain(text: object) -> str:
     """Text from outside as part of one line: spaces in a row are one, nothing steers a terminal or a CI service."""
-    return _COMMAND.sub(r"\1 ", printable(" ".join(str(text).split())))
+    return _COMMAND.sub(r"\1 ", printable(mask_secrets(" ".join(str(text).split()))))
 
 
 def reason(error: Exception) -> str:
@@ -308,7 +309,7 @@ def value_text(value: Any, scalar: Callable[[Any], str] = quoted) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(value_text(item, scalar) for item in value) or "none"
     if isinstance(value, dict):
-        return f"{printable(str(value.get('path')))}:{value.get('scale')}"
+        return f"{printable(mask_secrets(str(value.get('path'))))}:{value.get('scale')}"
     return scalar(value)
 
 

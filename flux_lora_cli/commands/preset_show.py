@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from flux_lora_cli.commands.console import Console, print_table, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
 from flux_lora_cli.commands.options import ExpandOptions, Files, GenerateOptions, Only, OnlyFile, command, flag, words
-from flux_lora_cli.text import counted, mask_secrets, printable, quoted
+from flux_lora_cli.text import counted, masked, printable, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.job import Job, LocalImage
@@ -42,7 +42,6 @@ def preset_show(
     What all jobs share stands first, then a table of what differs. With --why, each value comes with the file and
     line that set it, through "extends" too.
     """
-    from flux_lora_cli.folder.entries import masked
     from flux_lora_cli.presets.load import load_presets
 
     chosen = selection(files, options, only, only_file)
@@ -51,7 +50,7 @@ def preset_show(
     views = [View.of(job, loaded, settings) for job in loaded.jobs]
     console.summary.update(jobs=len(views))
     for view in views:
-        console.record("job", masked(view.sent) | ({"why": view.places} if why else {}))
+        console.record("job", view.sent | ({"why": view.places} if why else {}))
     if as_ == "yaml":
         for view in views:
             console.result(sent_as_yaml(view.sent))
@@ -69,7 +68,7 @@ def preset_show(
 
 @dataclass(frozen=True)
 class View:
-    """A job as it will be sent, a local image by its path, a seed that will be drawn as ``random``.
+    """A job as it will be sent; a local image by its path, a seed that will be drawn as ``random``, secrets masked.
 
     Attributes:
         places: parameter → where its value comes from.
@@ -90,16 +89,13 @@ class View:
         places = where | {name: where.get(name, f"default of {model.short}") for name in request}
         if job.seed is None and "seed" not in where:
             places["seed"] = "drawn when submitted"
-        return cls({"id": job.id, "preset": job.preset, "model": job.model, "input": request}, places)
+        return cls(masked({"id": job.id, "preset": job.preset, "model": job.model, "input": request}), places)
 
     def cells(self, why: bool) -> dict[str, tuple[str, str]]:
         """Each value as text, with its place where that is asked for; the model first, the long ones last."""
         values = {"model": self.sent["model"], **self.sent["input"]}
         names = sorted(values, key=lambda name: (name == "prompt", name == "loras"))
-        return {
-            name: (mask_secrets(value_text(values[name], _scalar)), self.places.get(name, "") if why else "")
-            for name in names
-        }
+        return {name: (value_text(values[name], _scalar), self.places.get(name, "") if why else "") for name in names}
 
 
 def _print_jobs(views: Sequence[View], why: bool, console: Console) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.console import Console, plain
 from flux_lora_cli.commands.inputs import TaskIds, check_ids
 from flux_lora_cli.commands.options import ServiceOptions, argument, command
 from flux_lora_cli.commands.running import Running, check, running
@@ -217,7 +217,7 @@ def _table(found: Sequence[Standing], console: Console) -> list[str]:
         left = f"{_age_text(s.created_at):>5}  {s.task or '-':<{widest}}  "
         left += f"{printable(s.job or ''):<{jobs}.{jobs}}  " if jobs else ""
         room = max(10, columns - 12 - len(left))
-        text = printable(s.error or s.prompt)
+        text = plain(s.error or s.prompt)
         lines.append(f"{status} {left}{text if len(text) <= room else text[: room - 1] + '…'}".rstrip())
     return lines
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Union
 
 from flux_lora_cli.folder.files import is_safe_path
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
-from flux_lora_cli.text import mask_secrets
+from flux_lora_cli.text import mask_secrets, masked
 
 #: Characters of a name, message or URL that are kept; what is longer is not read back.
 MAX_TEXT = 65_536
@@ -66,15 +66,6 @@ def _finite(text: str) -> float:
 
 
 _decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
-
-
-def masked(value: Any) -> Any:
-    """``value`` with the secrets inside the URLs of every text masked."""
-    if isinstance(value, str):
-        return mask_secrets(value)
-    if isinstance(value, Mapping):
-        return {key: masked(item) for key, item in value.items()}
-    return [masked(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 @lru_cache(maxsize=256)
@@ -228,8 +219,8 @@ _WHOLE = Kind(_checked(int, "a whole number", lambda number: 0 <= number <= _MAX
 _RARE_NUMBER = Kind(_checked((int, float), "a number"), rare=True)
 _STATE = Kind(lambda value: State(_state(value)), lambda state: state.value, required=True)
 _INPUT = Kind(lambda value: _shared(_object(value)), masked)
-_NAMES = Kind(lambda value: tuple(_text(name) for name in _list(value)), list)
-_AXES = Kind(lambda value: {intern(name): _text(choice) for name, choice in _object(value).items()}, dict,
+_NAMES = Kind(lambda value: tuple(_text(name) for name in _list(value)), masked)
+_AXES = Kind(lambda value: {intern(name): _text(choice) for name, choice in _object(value).items()}, masked,
              rare=True)  # fmt: skip
 
 # ---- the manifest's entry -------------------------------------------------------------------

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-_MASKED = re.compile(r"://\*\*\*@|=\*\*\*")
+_MASKED = re.compile(r":(?:\\?/){2}\*\*\*@|(?:=|%3[Dd])\*\*\*")
 
 
 class State(str, Enum):

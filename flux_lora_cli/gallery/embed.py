@@ -24,7 +24,6 @@ from PIL import Image, PngImagePlugin
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadImage, FolderError, ImageError
-from flux_lora_cli.folder.entries import masked
 from flux_lora_cli.folder.files import explained, make_folders, read_regular_file, write_atomically
 from flux_lora_cli.gallery.pictures import (
     OTHER_FOLDER,
@@ -36,7 +35,7 @@ from flux_lora_cli.gallery.pictures import (
     read_pictures,
     shown,
 )
-from flux_lora_cli.text import mask_secrets
+from flux_lora_cli.text import mask_secrets, masked
 
 #: Larger files are not read for a request. Bytes; the tool itself saves none above 100 MB.
 READ_LIMIT = 128 << 20

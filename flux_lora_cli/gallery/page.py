@@ -22,9 +22,9 @@ from urllib.parse import quote
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.folder.entries import decimal_text, masked
+from flux_lora_cli.folder.entries import decimal_text
 from flux_lora_cli.folder.files import explained, make_folders, open_regular, write_atomically
-from flux_lora_cli.folder.records import PastTask, is_masked
+from flux_lora_cli.folder.records import PastTask
 from flux_lora_cli.gallery.pictures import (
     OTHER_FOLDER,
     PARAMETERS,
@@ -250,13 +250,12 @@ def _item(page_folder: Path, entry: Entry, anchor: str) -> dict[str, Any]:
 
 def _yaml(picture: Picture) -> str:
     """A preset of this one job; "" where the request is not known, or is not one that a preset can ask for."""
-    request = masked(picture.input)
-    note = "# A secret is masked as ***: put yours in its place.\n" if is_masked(request) else ""
+    request = picture.input
     try:
         yaml = job_as_yaml(picture.record.model or "", request, job_id=picture.record.name)
     except (TypeError, KeyError):  # LoRAs that are none
         return ""
-    return note + yaml if picture.record.model and request else ""
+    return yaml if picture.record.model and request else ""
 
 
 def _facts(picture: Picture) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from flux_lora_cli.presets.language import (
 from flux_lora_cli.presets.nodes import Node, Problems
 from flux_lora_cli.service.models import Model, Parameter, check_value, unknown_key
 from flux_lora_cli.service.values import check_lora, typed
-from flux_lora_cli.text import mask_secrets, nearest, quoted
+from flux_lora_cli.text import nearest, quoted
 
 #: What stands for a value that is refused.
 BAD: Any = object()
@@ -37,7 +37,7 @@ def _kind(node: Node) -> str:
         case bool():
             return f"{quoted(node.value)} is a boolean"
         case str():
-            return f"{quoted(mask_secrets(node.value))} is text"
+            return f"{quoted(node.value)} is text"
         case int() | float():
             return f"{node.text[:40]} is a number"
     return f"{quoted(node.value)} is not allowed here"
@@ -159,7 +159,7 @@ class Checker:
             hint = f' (in quotes: "{node.text[:40]}")' if scalar and node.style == "" else ""
             return self.refuse(node, key, shape.what + hint)
         if shape.pattern and not re.fullmatch(shape.pattern, value):
-            default = f"{quoted(mask_secrets(value))} is not allowed here; allowed: {shape.what}"
+            default = f"{quoted(value)} is not allowed here; allowed: {shape.what}"
             return self.bad(node, key, shape.why(value) or default)
         if shape.max_length and len(value) > shape.max_length:
             return self.bad(node, key, f"{len(value)} characters; allowed: at most {shape.max_length}")

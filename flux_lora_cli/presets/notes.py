@@ -42,7 +42,7 @@ KINDS: Mapping[str, Kind] = {
     "equal-requests": Kind("jobs whose requests are equal are paid for one by one", "delete one; or give it a seed"),
     "duplicate": Kind("jobs that are the same are made once", "delete one; several images: repeat"),
     "no-effect": Kind("a parameter without effect", "delete it, or set what it belongs to"),
-    "secret": Kind("a secret in a URL is kept in manifests and shown in reviews", "use a URL without one"),
+    "secret": Kind("a secret in a URL is shown in reviews and sent to the service", "use a URL without one"),
     "lora-path": Kind("a LoRA path that the service cannot load", "write the form that the note names"),
     "lora-twice": Kind("the same LoRA twice in one stack", "add up the scales"),
     "literal": Kind("prompts of lists are literal unless --expand", "add --expand"),
@@ -145,7 +145,7 @@ def note_url(node: Node, problems: Problems) -> None:
     """Say that a URL carries a token or password."""
     masked = mask_secrets(node.value)
     if masked != node.value:
-        seen = "all who read this file see it, and every manifest keeps it"
+        seen = "all who read this file see it, and the service gets it"
         problems.note(node.where, "secret", f"a secret in the URL {quoted(masked, 120)}: {seen}")
 
 

@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from flux_lora_cli.folder.records import is_masked
 from flux_lora_cli.presets.prompts import literal
 from flux_lora_cli.service.models import Version
+from flux_lora_cli.text import masked
 
 #: Order of keys in the file; others follow by name, the LoRAs come last.
 _ORDER = (
@@ -20,7 +22,7 @@ _ESCAPED = re.compile("[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe
 
 
 def job_as_yaml(model: str, request: Mapping[str, Any], *, job_id: str = "job", version: Version | None = None) -> str:
-    """A preset of one job; what it sends is ``request``, and nothing else.
+    """A preset of one job; what it sends is ``request``, and nothing else. Secrets are masked, and a comment says so.
 
     Its lines from the fourth on can be appended to a preset of the same model that ends with its jobs. A local input
     image keeps its ``inputs/…`` path, so the file belongs into the run's folder.
@@ -30,7 +32,9 @@ def job_as_yaml(model: str, request: Mapping[str, Any], *, job_id: str = "job", 
         request: ``input`` of a manifest's request, or the parameters of a job with its ``seed``.
         version: said in a comment, for a preset cannot choose it; None for the model's own.
     """
+    request = masked(request)
     lines = ["version: 1", f"model: {_json(model)}", "jobs:"]
+    lines += ["  # A secret is masked as ***: put yours in its place."] if is_masked(request) else []
     lines += [f"  # needs --api-version {version}"] if version else []
     lines.append(f"  - id: {_json(_plain_id(job_id))}")
     first = [key for key in _ORDER if key in request]

@@ -24,7 +24,7 @@ from flux_lora_cli.errors import (
     Uncertain,
 )
 from flux_lora_cli.service.hosts import show_host
-from flux_lora_cli.text import printable
+from flux_lora_cli.text import mask_secrets, printable
 
 #: What a call is for: the meaning of an error depends on it.
 Kind = Literal["submit", "poll", "list", "price", "balance", "upload", "models", "bill"]
@@ -189,7 +189,7 @@ def plain_words(words: object) -> str:
         words = words.get("message") or words.get("error") or words.get("detail")
     if not isinstance(words, str):
         return ""
-    text = printable(" ".join(words[: 4 * MESSAGE_LIMIT].split()))
+    text = printable(mask_secrets(" ".join(words[: 4 * MESSAGE_LIMIT].split())))
     return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
 
 

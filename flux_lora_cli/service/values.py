@@ -99,7 +99,7 @@ def check_value(parameter: Parameter, value: Any) -> Checked:
     why, meant = _wrong(parameter, value)
     if not why:
         return value, None
-    shown = quoted(mask_secrets(value) if isinstance(value, str) else value)
+    shown = quoted(value)
     allowed = f"did you mean '{meant}'?" if meant else f"allowed: {parameter.allowed}"
     return value, ValueProblem(parameter.name, f"{shown} is {why}; {allowed}", meant)
 
@@ -272,7 +272,7 @@ def lora_path_problem(path: Any) -> str | None:
     """
     if not isinstance(path, str):
         return f"{quoted(path)} is not a LoRA path; {_FORMS}"
-    text, shown = path.strip(), quoted(mask_secrets(path))
+    text, shown = path.strip(), quoted(path)
     for form, better in _NEVER_LOAD:
         if found := form.fullmatch(text):
             return f"{shown} is not the address of a file; write {mask_secrets(found.expand(better))}"

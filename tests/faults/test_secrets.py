@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import threading
 from contextlib import suppress
@@ -139,21 +140,42 @@ SECRET = "tok_5ecret_0123456789"
 
 
 def test_a_token_in_a_url_is_sent_and_never_shown(stage: Stage) -> None:
-    """In a LoRA's or an image's URL: the request keeps it, everything that is shown or shared does not."""
+    """In a LoRA's or an image's URL, in a prompt: the request keeps it, what is shown or shared does not."""
     lora = {"path": f"https://civitai.com/api/download/models/1?token={SECRET}", "scale": 1}
-    stage.jobs(1, loras=[lora], image=f"https://bob:{SECRET}@example.com/a.png")
-    spoken = [stage.run(command) for command in (
-        "preset check jobs.jsonl", "preset show jobs.jsonl", "batch jobs.jsonl -o out -v --log-file log.txt",
-        "batch jobs.jsonl -o out2 --dry-run --json", "gallery out", "embed out -o shared",
+    (stage.folder / "old").mkdir()
+    (stage.folder / "old" / "p.yaml").write_text("version: 1\njobs: [{id: v, prompt: none}]\n")
+    (stage.folder / "p.yaml").write_text(f"""version: 1
+name: "https://x.example/?key={SECRET}"
+vars: {{place: ["https://v.example/?token={SECRET}"]}}
+defaults: {{size: 512*512, loras: [{json.dumps(lora)}], image: "https://bob:p@{SECRET}@example.com/a.png"}}
+jobs: [{{id: v, prompt: "${{place}}"}}, {{prompt: "a cat, https://p.example/#api_key={SECRET}"}}, {{prompt: refuse}}]
+""")
+
+    def refuse(exchange: Exchange) -> None:
+        said = f"no {lora['path']} " + json.dumps({"url": f"https://u:{SECRET}@h/"}).replace("/", "\\/")
+        refused = exchange.request.json["prompt"] == "refuse"
+        exchange.answer(exchange.fake.refusal(400, said) if refused else exchange.carried())
+
+    stage.fake.on("submit", refuse)
+    summary = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(stage.folder / "summary.md")}
+    batch = "batch p.yaml -o out -v --log-file log.txt --junit j.xml --format github"
+    spoken = [stage.run(command, env=summary) for command in (
+        "preset check p.yaml", "preset check p.yaml --json", "preset list . --json", f"{batch} --json", batch,
+        "preset show p.yaml", "preset show p.yaml --as yaml", "preset show p.yaml --as jsonl --json",
+        "preset diff p.yaml --from old", "preset diff p.yaml --from old --json",
+        "batch p.yaml -o out2 --dry-run --json", "status", "gallery out", "embed out -o shared", "merge out -o joined",
+        "replay out refuse --to-preset", "replay out refuse --dry-run --json -v",
     )]  # fmt: skip
-    assert spoken[2].code == 0, spoken[2].err
-    (sent,) = [request.json for request in stage.fake.log if request.endpoint == "submit"]
-    assert sent["loras"][0]["path"] == lora["path"]
-    assert not any(SECRET in ended.out + ended.err for ended in spoken)
-    shown = [p for p in stage.folder.rglob("*") if p.is_file() and p.name not in ("jobs.jsonl", "ledger.sqlite3")]
-    assert stage.state not in shown
-    for path in shown:
-        if stage.state not in path.parents:
+    assert [ended.code for ended in spoken[3:5]] == [6, 6], spoken[3].err
+    assert "token=***:1" in spoken[5].out
+    assert spoken[15].out.startswith("# A secret is masked")
+    sent = [request.json for request in stage.fake.log if request.endpoint == "submit"]
+    assert sent[0]["loras"][0]["path"] == lora["path"]
+    assert [SECRET for ended in spoken if SECRET in ended.out + ended.err] == []
+    for path in stage.folder.rglob("*"):
+        assert SECRET.encode() not in os.fsencode(path)
+        # The ledgers keep it; the images are the service's own.
+        if path.is_file() and path.name not in ("p.yaml", "ledger.sqlite3") and path.suffix != ".png":
             assert SECRET.encode() not in path.read_bytes(), path
     for path in (stage.folder / "shared").rglob("*.png"):
         with Image.open(path) as image:

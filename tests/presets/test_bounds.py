@@ -60,6 +60,8 @@ CASES = {
     "underscores": (prompt("_" * 999_000), "1 jobs"),
     "wildcard marks": (prompt("__a" * 330_000), "no wildcard"),
     "paths in wildcards": (prompt("__/.." * 199_000), ""),
+    "letters": (prompt("a" * 999_000 + "=?"), "1 jobs"),
+    "names in URLs": (prompt("?" + "key" * 330_000), "1 jobs"),
     "dollars": (prompt("${" * 499_000), "never closed"),
     "tags": (prompt("<lora:o/n:1>" * 80_000), "too many"),
     "open tags": (prompt("<lora:" * 160_000), "never closed"),
