@@ -68,6 +68,16 @@ def read_pieces(path: Path | str, *, follow: bool = False) -> Iterator[bytes]:
 # ---- paths ----------------------------------------------------------------------------------
 
 
+def on_disk(name: str) -> str:
+    """A name as ledgers, manifests and presets have it, for calls of the system: UTF-8 there, whatever the locale."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def as_written(name: str) -> str:
+    """The reverse of ``on_disk``."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
 def is_safe_path(path: object) -> bool:
     """Whether a relative path, written with ``/``, stays inside its folder on every system."""
     return isinstance(path, str) and len(path) <= 4000 and _UNSAFE_PATH.search(path) is None
@@ -80,7 +90,7 @@ def inside(folder: Path, relative: str) -> Path | None:
     """
     if not is_safe_path(relative):
         return None
-    path = folder / relative
+    path = folder / on_disk(relative)
     between = itertools.takewhile(lambda parent: parent != folder, path.parents)
     return None if any(parent.is_symlink() for parent in between) else path
 

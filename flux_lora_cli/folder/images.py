@@ -196,7 +196,7 @@ class ImageStore:
             folders.sort()
             prefix = Path(place).relative_to(self.folder).as_posix() + "/"
             links = [name for name in folders if Path(place, name).is_symlink()]
-            yield from (prefix.removeprefix("./") + name for name in sorted(names + links))
+            yield from (files.as_written(prefix.removeprefix("./") + name) for name in sorted(names + links))
 
     # ---- files from elsewhere ----
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 import unicodedata
 from collections.abc import Mapping
 from string import Formatter
@@ -99,9 +98,7 @@ def safe_component(text: str, limit: int = MAX_COMPONENT) -> str:
     At most ``limit`` bytes of UTF-8; normalised to NFC, so that macOS and Linux agree.
     """
     text = "".join("-" if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c for c in text)
-    encoding = sys.getfilesystemencoding()  # not UTF-8 under some locales: what it lacks becomes "?", so "-"
-    text = unicodedata.normalize("NFC", text).encode(encoding, "replace").decode(encoding)
-    text = _FORBIDDEN.sub("-", text)
+    text = _FORBIDDEN.sub("-", unicodedata.normalize("NFC", text))
     # Cut first: what the cut leaves at the end may be a dot or a space.
     name = _shorten(text, limit - 1).strip(" ").rstrip(". ")
     if name[:1] in (".", "-", "~"):

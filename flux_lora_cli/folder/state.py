@@ -95,14 +95,14 @@ def remembered_folders() -> list[Path]:
     """Output folders that this user's runs have used, the newest last, as far as they are remembered."""
     known = read_note("folders")
     names = known if isinstance(known, list) else []
-    return [Path(name) for name in names if isinstance(name, str) and "\0" not in name]
+    return [Path(files.on_disk(name)) for name in names if isinstance(name, str) and "\0" not in name]
 
 
 def remember_folder(path: Path) -> None:
     """Add an output folder. Never raises: it is a convenience."""
     with suppress(OSError, FolderError, FolderBusy), lock("folders", patience=2.0):
         path = path.absolute()
-        names = [str(known) for known in remembered_folders() if known != path] + [str(path)]
+        names = [files.as_written(str(known)) for known in (*(k for k in remembered_folders() if k != path), path)]
         write_note("folders", names[-MAX_FOLDERS:])
 
 

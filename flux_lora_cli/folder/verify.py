@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.folder.entries import decimal_text
+from flux_lora_cli.folder.files import on_disk
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
@@ -83,7 +84,7 @@ def _told(past: PastTask) -> str:
 
 
 def _state_of(images: ImageStore, name: str, size: int | None, sha256: str | None) -> str:
-    if not os.path.lexists(images.folder / name):
+    if not os.path.lexists(images.folder / on_disk(name)):
         return "missing"
     found = images.stat(name)
     is_right = found is not None and size in (None, found[0]) and images.sha256(name) == sha256

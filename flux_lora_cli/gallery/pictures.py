@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
-from flux_lora_cli.folder.files import inside
+from flux_lora_cli.folder.files import inside, on_disk
 from flux_lora_cli.folder.manifest import Manifest, read_manifest
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, nearest, printable
@@ -50,7 +50,7 @@ class Picture:
 
     @property
     def path(self) -> Path | None:
-        return self.folder / self.file if self.file is not None else None
+        return self.folder / on_disk(self.file) if self.file is not None else None
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
-from flux_lora_cli.folder.files import open_regular, read_regular_file
+from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
 from flux_lora_cli.presets.lists import decode, no_controls
@@ -157,7 +157,7 @@ class Files:
 
     def is_extended(self, source: Source) -> bool:
         """Whether a preset beside this one extends it, so that what it shares is theirs to use."""
-        extends = re.compile(rb"^extends:[^#]{0,1000}" + re.escape(Path(source.real).name.encode()), re.MULTILINE)
+        extends = re.compile(rb"^extends:[^#]{0,1000}" + re.escape(os.fsencode(Path(source.real).name)), re.MULTILINE)
         others = (path for path in Path(source.folder).glob("*.y*ml") if str(path) != source.real)
         for path in islice(others, _MAX_OTHERS):
             with suppress(OSError):
@@ -168,6 +168,7 @@ class Files:
     def _confined(self, path: str, source: Source) -> str:
         if "\0" in path or not path.strip():
             raise Refused("not a path")
+        path = on_disk(path)
         root = source.root or os.path.realpath(os.curdir)
         real = os.path.realpath(Path(source.folder or root, path))
         inner = _inside(real, (root, *self._allowed))

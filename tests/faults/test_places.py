@@ -91,8 +91,26 @@ def test_an_odd_environment(stage: Stage, odd: str) -> None:
     done = run_plainly(stage, BATCH, env=ODD[odd])
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
+    if odd == "without unicode":  # names are UTF-8 on disk, and found again under every locale
+        assert stage.run(BATCH).err.startswith("all there")
+        (stage.folder / "p.yaml").write_text("version: 1\nextends: 家.yaml\njobs: [{prompts_file: 行.txt}]\n", "utf-8")
+        (stage.folder / "家.yaml").write_text("vars: {v: [a]}\n", "utf-8")
+        (stage.folder / "行.txt").write_text("猫\n", "utf-8")
+        for command in ("verify out -v", "embed out -o 出", "merge out -o m", "preset check p.yaml", "preset list ."):
+            done = run_plainly(stage, command, env=ODD[odd])
+            assert (done.returncode, "foreign" in done.stderr) == (0, False), done.stderr
     if odd in ("optimized", "odd terminal"):  # docstrings and width, which help is made of
         assert run_plainly(stage, "batch --help", env=ODD[odd]).returncode == 0
+
+
+def test_paths_that_are_not_utf8_are_printed_byte_for_byte(stage: Stage) -> None:
+    folder = os.fsdecode(b"caf\xe9")
+    (stage.folder / folder).mkdir()
+    preset = f"{folder}/p\udcff.yaml"
+    (stage.folder / preset).write_text("version: 1\nstacks: {unused: []}\njobs: [{prompt: a}]\n")
+    ended = stage.run(["batch", preset, "-o", f"{folder}/out", "--junit", f"{folder}/j.xml"])
+    assert ended.code == 0, ended.err
+    assert ended.lines == [str(path.relative_to(stage.folder)) for path in (stage.folder / folder).rglob("*.png")]
 
 
 def test_a_working_directory_that_was_deleted(stage: Stage) -> None:
