@@ -65,7 +65,8 @@ def gallery(
             written.append(build_gallery(folders, output))
         there = [picture.file is not None for folder in folders for picture in read_pictures(folder)]
         counts = {"images": sum(there), "missing": len(there) - sum(there)}
-    console.info(counts_text(counts, "no images"))
+    told = {"image" if (name, number) == ("images", 1) else name: number for name, number in counts.items()}
+    console.info(counts_text(told, "no images"))
     for path in written:
         console.result(str(path))
         console.record("gallery", {"file": str(path), **counts})
