@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from .store import Fate
 
 Headers = tuple[tuple[str, str], ...]
-IDLE_SECONDS: Final = 60.0
-"""A connection that says nothing for so long is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +115,7 @@ class Listener(ThreadingHTTPServer):
         answer: gives the answer to a request; called from many threads.
         limit: the largest body, in bytes, that a request (without its body yet) may have.
         clock: seconds since the epoch, for the ``Date`` header.
+        idle: seconds after which a connection that says nothing is closed.
     """
 
     daemon_threads = True
@@ -128,8 +127,9 @@ class Listener(ThreadingHTTPServer):
         answer: Callable[[Request], Answer],
         limit: Callable[[Request], int],
         clock: Callable[[], float],
+        idle: float = 60.0,
     ) -> None:
-        self.answer, self.limit, self.clock = answer, limit, clock
+        self.answer, self.limit, self.clock, self.idle = answer, limit, clock, idle
         self.stopping = threading.Event()
         self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
@@ -159,13 +159,13 @@ class Listener(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = IDLE_SECONDS
     wbufsize = -1  # head and body leave together
     disable_nagle_algorithm = True
     server: Listener
 
     def setup(self) -> None:
         super().setup()
+        self.connection.settimeout(self.server.idle)
         self.server.connections.add(self.connection)
 
     def finish(self) -> None:

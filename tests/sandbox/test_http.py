@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flux_lora_cli.sandbox.listener import Answer, Listener
 from tests.sandbox.conftest import DEV, Caller, Make
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,20 @@ def test_junk_and_bodies_without_bound_are_refused_and_the_next_client_served(ca
             answer = b""
         assert b" 200 " not in answer[:20]
     assert call.submit()
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "GET / HT", HEAD, f"{HEAD}Content-Length: 9\r\n\r\n{{", f"GET {DEV} HTTP/1.1\r\n\r\n"]
+)
+def test_a_client_that_falls_silent_is_sent_away(sent: str) -> None:
+    listener = Listener(0, lambda request: Answer(), lambda request: 9, time.time, idle=0.2)
+    try:
+        with socket.create_connection(("127.0.0.1", listener.server_port), timeout=5) as connection:
+            connection.sendall(sent.encode())
+            while connection.recv(1000):
+                pass  # an answer, to what was whole
+    finally:
+        listener.stop()
 
 
 @pytest.mark.parametrize(
