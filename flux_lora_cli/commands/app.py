@@ -38,7 +38,7 @@ from typing import Any
 
 import typer
 
-from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.console import Console, takes_codes
 from flux_lora_cli.commands.options import command
 from flux_lora_cli.commands.signals import Ended
 from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, UsageError
@@ -108,7 +108,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _told(arguments: Sequence[str], console: Console) -> int:
     """Help or the version: in color on a terminal, else like any other result."""
-    if console.out_is_terminal and not console.json and "NO_COLOR" not in os.environ:
+    plain = console.json or "--no-color" in arguments or "NO_COLOR" in os.environ
+    if console.out_is_terminal and not plain and takes_codes():
         return _guarded(arguments, console)
     os.environ["TERM"] = "dumb"  # or Typer colors it all the same where GITHUB_ACTIONS or FORCE_COLOR is set
     with redirect_stdout(io.StringIO()) as text:

@@ -64,7 +64,7 @@ class Console:
         """Take the options that all commands have."""
         self.quiet, self.verbose, self.json = general.quiet, general.verbose, general.json
         plain = general.no_color or bool(os.environ.get("NO_COLOR"))
-        self.color = self.err_is_terminal and not plain and os.environ.get("TERM") != "dumb"
+        self.color = self.err_is_terminal and not plain and takes_codes()
         self.log_file = general.log_file
 
     @property
@@ -85,8 +85,7 @@ class Console:
     @property
     def live(self) -> bool:
         """Whether something may be redrawn in place: a terminal that can, watched by a person, not by a CI service."""
-        dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown") or bool(os.environ.get("CI"))
-        return self.err_is_terminal and not self.quiet and not dumb
+        return self.err_is_terminal and not self.quiet and takes_codes()
 
     # ---- standard output ----
 
@@ -246,6 +245,11 @@ class Console:
             return os.get_terminal_size(self._err.fileno()).columns or _COLUMNS if self._err else _COLUMNS
         except (OSError, ValueError):
             return _COLUMNS
+
+
+def takes_codes() -> bool:
+    """Whether a terminal may get control codes: it is not a dumb one, nor one that a CI service made."""
+    return os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown") and not os.environ.get("CI")
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
