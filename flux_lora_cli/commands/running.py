@@ -117,7 +117,7 @@ def _key(options: ServiceOptions, console: Console) -> str:
 def _sandbox(console: Console) -> Iterator[str]:
     """A sandbox on a port of its own, whose state outlives it; its base URL."""
     from flux_lora_cli.folder.state import state_dir
-    from flux_lora_cli.sandbox import Sandbox
+    from flux_lora_cli.sandbox import Sandbox, StateError
 
     if "sandbox" not in console.given:
         console.warn("FLUX_LORA_SANDBOX is set: images come from the offline sandbox", "sandbox")
@@ -127,7 +127,8 @@ def _sandbox(console: Console) -> Iterator[str]:
         sandbox = Sandbox.for_command(folder)
         base_url = sandbox.start()
     except OSError as error:
-        message = f"the sandbox cannot keep its state in {folder}: {reason(error)}"
+        why = f"the sandbox cannot keep its state in {folder}: {reason(error)}"
+        message = str(error) if isinstance(error, StateError) else why
         raise FolderError(message, "Choose another folder with FLUX_LORA_STATE_DIR.") from error
     if sandbox.notice:
         console.warn(sandbox.notice, "sandbox")

@@ -63,9 +63,9 @@ def reserve(service: str, parts: Mapping[str, Decimal], check: Callable[[], None
     with state.lock(f"month-{place.name}", patience=60.0), ExitStack() as undo:
         check()
         path = place / f"{secrets.token_hex(16)}.json"
-        files.make_folders(place)
-        undo.enter_context(files.locked(path.with_suffix(".lock"), 0))
-        with files.explained(path):
+        with state.naming_the_variable(), files.explained(path):
+            files.make_folders(place)
+            undo.enter_context(files.locked(path.with_suffix(".lock"), 0))
             files.write_atomically(path, json.dumps({name: str(usd) for name, usd in parts.items()}).encode())
         undo.callback(files.remove, path)
         return undo.pop_all().close

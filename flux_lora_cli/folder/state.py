@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def open_user_ledger(service: str, *, create: bool = True) -> Ledger | None:
     name = re.sub(r"[^A-Za-z0-9.]+", "-", service).strip("-.") or "service"
     path = state_dir() / "tasks" / name[:100] / LEDGER_NAME
     read_only = not create and not os.access(path.parent, os.W_OK)
-    with _naming_the_variable():
+    with naming_the_variable():
         if create:
             files.make_folders(path.parent, 0o700)
         with suppress(NotFoundError):
@@ -66,7 +66,7 @@ def month() -> str:
 
 
 @contextmanager
-def _naming_the_variable() -> Iterator[None]:
+def naming_the_variable() -> Iterator[None]:
     """Errors inside propose another place for the state, not ``-o``."""
     try:
         yield
@@ -85,9 +85,10 @@ def _naming_the_variable() -> Iterator[None]:
 def lock(name: str, patience: float = 10.0) -> Iterator[None]:
     """A lock among this user's processes (``patience`` in seconds). Raises FolderBusy; FolderError: no place for it."""
     folder = state_dir()
-    with _naming_the_variable():
-        files.make_folders(folder, 0o700)
-    with files.locked(folder / f".{name}.lock", patience):
+    with ExitStack() as held:
+        with naming_the_variable():
+            files.make_folders(folder, 0o700)
+            held.enter_context(files.locked(folder / f".{name}.lock", patience))
         yield
 
 

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from flux_lora_cli.errors import NotFoundError
-from flux_lora_cli.folder.files import read_regular_file
+from flux_lora_cli.errors import FolderError, NotFoundError
+from flux_lora_cli.folder.files import explained, read_regular_file
 from flux_lora_cli.presets.sources import lfs_digest
 from flux_lora_cli.text import printable, quoted
 
@@ -98,6 +98,7 @@ def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
 
     Raises:
         NotFoundError: neither; no git, or no repository.
+        FolderError: no place for a copy of it.
     """
     folder, top, commit = Path(origin), Path(), ""
     if not (folder.is_dir() and (origin.startswith((".", os.sep)) or origin.endswith(("/", os.sep)))):
@@ -110,9 +111,16 @@ def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
     if not commit:
         yield OldSide(folder, printable(origin))
         return
-    with tempfile.TemporaryDirectory(prefix="flux-lora-diff-") as temporary:
-        picture = Path(os.path.realpath(temporary))
-        _write_out(top, commit, [_inside(top, path) for path in paths], picture)
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="flux-lora-diff-")
+    except OSError:
+        raise FolderError(
+            "there is no place for temporary files", "Name a folder that can be written in TMPDIR."
+        ) from None
+    with temporary as name:
+        picture = Path(os.path.realpath(name))
+        with explained(picture):
+            _write_out(top, commit, [_inside(top, path) for path in paths], picture)
         yield OldSide(picture, printable(origin), top)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from flux_lora_cli.errors import FolderError
 from flux_lora_cli.presets.load import load_presets
+from flux_lora_cli.presets.oldside import old_side
 from tests.commands.conftest import Run
 from tests.conftest import require_tool
 from tests.gallery.make_run import draw, job, write
@@ -223,8 +225,8 @@ def test_from_a_revision_its_merge_base_and_a_folder(changes: Changes, repo: Rep
     repo.put("before/base.yaml", BASE)
     repo.put("before/posters.yaml", POSTERS)
     assert changes("presets") == {}
-    for old_side in (start, "main...", "before"):
-        assert changes("presets", "--from", old_side).keys() == BOTH
+    for side in (start, "main...", "before"):
+        assert changes("presets", "--from", side).keys() == BOTH
     assert changes("presets/posters.yaml", "--from", "./before").keys() == BOTH
     assert ("removed", "evening") in changes("presets", "--from", "main")
 
@@ -271,6 +273,13 @@ def test_where_git_cannot_help(
     monkeypatch.setenv("PATH", "/nowhere")
     done = diff("presets")
     assert (done.code, "git is not installed" in done.err) == (3, True)
+
+
+def test_without_a_place_for_temporary_files(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(repo.folder / "none"))
+    with pytest.raises(FolderError) as caught, old_side([repo.folder / "presets"], "HEAD"):
+        pass
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_the_old_side_is_read_with_all_its_files(changes: Changes, repo: Repository) -> None:

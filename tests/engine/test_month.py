@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from flux_lora_cli.errors import FolderError
 from flux_lora_cli.folder import month, state
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord, PastTask, State, iso
@@ -65,6 +66,15 @@ def test_a_merged_folder_stands_for_those_that_were_deleted(cli: Cli, sandbox: S
     assert cli("batch", second, "-o", "all", "--max-month", "0.045", *QUICK).code == 0
     shutil.rmtree(tmp_path / "all")
     assert cli("submit", "a dog", "--max-month", "0.059").code == 8
+
+
+@pytest.mark.parametrize("taken", [".month-https-api-example.lock", "month"])
+def test_a_state_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str) -> None:
+    monkeypatch.setenv("FLUX_LORA_STATE_DIR", str(tmp_path))
+    (tmp_path / taken).mkdir() if taken.endswith(".lock") else (tmp_path / taken).touch()
+    with pytest.raises(FolderError) as caught:
+        month.reserve(SERVICE, {}, lambda: None)
+    assert "FLUX_LORA_STATE_DIR" in caught.value.hint
 
 
 def test_exactly_what_fits_runs_in_parallel(spawn: Spawn, sandbox: Sandbox, tmp_path: Path) -> None:
