@@ -42,12 +42,12 @@ def preset_check(
         if format == "github":
             (console.annotate if console.json else console.result)(annotation(level, text, *place))
 
-    def tell(level: str, text: str, item: Any) -> None:
+    def tell(level: str, item: Any) -> None:
         if console.json:
             (console.problem if level == "error" else console.note)(item)
         elif format == "text":
             console.result(plain(item))
-        annotate(level, text, item.file, item.line, item.column)
+        annotate(level, item.text, item.file, item.line, item.column)
 
     try:
         chosen = selection(files, options)
@@ -57,7 +57,7 @@ def preset_check(
     except FluxLoraError as error:
         problems: tuple[Any, ...] = error.problems
         for problem in problems:
-            tell("error", problem.text, problem)
+            tell("error", problem)
         if not problems:
             annotate("error", f"{error.message} {error.hint}".strip())
         console.summary.update(files=len(files), problems=len(problems))
@@ -65,7 +65,7 @@ def preset_check(
             raise PresetError(error.message, error.hint) from None  # its problems were told
         raise
     for note in loaded.notes:
-        tell("warning", note.message, note)
+        tell("warning", note)
     for preset in loaded.presets:
         data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model}
         console.record("preset", data)

@@ -10,7 +10,7 @@ from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.presets.expand import job_count, multiplication, number, sums
 from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.jobs import Expander, Made, origins, parts
-from flux_lora_cli.presets.nodes import Note, Problem, Problems, Source
+from flux_lora_cli.presets.nodes import Finding, Problems, Source
 from flux_lora_cli.presets.notes import note_list, note_requests
 from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader, matching, select
 from flux_lora_cli.presets.sources import Files
@@ -57,7 +57,7 @@ class Loaded:
     sums: tuple[str, ...] = ()
     skipped_jobs: list[Job] = field(default_factory=list)
     presets: tuple[PresetInfo, ...] = ()
-    notes: tuple[Note, ...] = ()
+    notes: tuple[Finding, ...] = ()
     _made: Mapping[int, Made] = field(default_factory=dict, repr=False)
     _options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -127,7 +127,7 @@ class Loader(Reader):
         """Raises PresetError if there is any problem."""
         found = self.problems.sorted()
         notes = self.problems.notes() if self.options.strict else ()
-        found += tuple(Problem(n.file, n.line, n.column, "", f"{n.message} (--strict)") for n in notes)
+        found += tuple(replace(note, message=f"{note.message} (--strict)", kind="") for note in notes)
         if found:
             where = "the preset" if files == 1 else f"{files} presets"
             raise PresetError(f"{counted(len(found), 'problem')} in {where}; nothing was sent", problems=found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,17 +105,21 @@ def repeated(values: Iterable[T]) -> T | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a preset is refused. Line and column count from 1; ``key`` is a path (``jobs[2].size``), or ""."""
+class Finding:
+    """Why a preset is refused; or, of a ``kind`` in ``notes.KINDS``, what is valid and probably not meant.
+
+    Line and column count from 1; ``key`` is a path (``jobs[2].size``), or "".
+    """
 
     file: str
     line: int
     column: int
     key: str
     message: str
+    kind: str = ""
 
     def __str__(self) -> str:
-        return printable(f"{self.file}:{self.line}:{self.column}: {self.text}")
+        return printable(f"{self.file}:{self.line}:{self.column}: {'note: ' if self.kind else ''}{self.text}")
 
     @property
     def text(self) -> str:
@@ -123,26 +127,12 @@ class Problem:
         return f"{self.key}: {self.message}" if self.key else self.message
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What is valid and probably not meant; ``kind`` is an ID of ``notes.KINDS``."""
-
-    file: str
-    line: int
-    column: int
-    kind: str
-    message: str
-
-    def __str__(self) -> str:
-        return printable(f"{self.file}:{self.line}:{self.column}: note: {self.message}")
-
-
 class Problems:
     """The problems and notes of all files, each once, at most MAX_PROBLEMS of each for one file."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[tuple[int, int, str], Problem]] = {}
-        self._notes: dict[str, dict[tuple[int, int, str], Note]] = {}
+        self._found: dict[str, dict[tuple[int, int, str], Finding]] = {}
+        self._notes: dict[str, dict[tuple[int, int, str], Finding]] = {}
 
     def add(self, node: Node, key: str, message: str) -> None:
         """Refuse what stands at a node."""
@@ -157,14 +147,14 @@ class Problems:
             return
         if len(found) == MAX_PROBLEMS:
             key, message = "", f"more than {MAX_PROBLEMS} problems; the rest is not shown"
-        found[place] = Problem(where.file, *place[:2], key, message)
+        found[place] = Finding(where.file, *place[:2], key, message)
 
     def note(self, where: Where, kind: str, message: str) -> None:
         """Say what is sent as it is and probably not meant."""
         found = self._notes.setdefault(where.file, {})
         place = (where.line or 1, where.column or 1, kind + message)
         if len(found) < MAX_PROBLEMS:
-            found.setdefault(place, Note(where.file, *place[:2], kind, mask_secrets(message)))
+            found.setdefault(place, Finding(where.file, *place[:2], "", mask_secrets(message), kind))
 
     def __len__(self) -> int:
         return sum(map(len, self._found.values()))
@@ -173,14 +163,14 @@ class Problems:
         """Whether no more problems of a file are taken, and looking for them is of no use."""
         return len(self._found.get(file, ())) > MAX_PROBLEMS
 
-    def sorted(self) -> tuple[Problem, ...]:
+    def sorted(self) -> tuple[Finding, ...]:
         """The problems, by file in the order of reading, then by place."""
-        return tuple(p for found in self._found.values() for p in sorted(found.values(), key=_place))
+        return _in_order(self._found)
 
-    def notes(self) -> tuple[Note, ...]:
+    def notes(self) -> tuple[Finding, ...]:
         """The notes, in the same order."""
-        return tuple(n for found in self._notes.values() for n in sorted(found.values(), key=_place))
+        return _in_order(self._notes)
 
 
-def _place(found: Problem | Note) -> tuple[int, int]:
-    return found.line, found.column
+def _in_order(found: Mapping[str, Mapping[Any, Finding]]) -> tuple[Finding, ...]:
+    return tuple(f for each in found.values() for f in sorted(each.values(), key=lambda f: (f.line, f.column)))

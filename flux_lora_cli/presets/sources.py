@@ -22,7 +22,7 @@ from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
 from flux_lora_cli.presets.lists import decode, no_controls
-from flux_lora_cli.presets.nodes import Node, Problem, Problems, Source
+from flux_lora_cli.presets.nodes import Finding, Node, Problems, Source
 from flux_lora_cli.presets.read import read_yaml
 from flux_lora_cli.text import nearest, quoted
 
@@ -92,7 +92,7 @@ class Files:
             _refuse_pointer(data)
         except (Refused, OSError) as error:
             why = _reason(error)
-            raise PresetError(f"{path}: {why}", problems=(Problem(path, 1, 1, "", why),)) from None
+            raise PresetError(f"{path}: {why}", problems=(Finding(path, 1, 1, "", why),)) from None
         folder = str(Path(real).parent) if real else os.path.realpath(os.curdir)
         return Source(path, folder, folder, real, hashlib.sha256(data).hexdigest()), data
 
