@@ -133,7 +133,7 @@ class Scope:
                     options += flatten(self.parts(text, node, node.source, found.key), budget)
             except TooMany as error:
                 self._problems.add(found.node, found.key, str(error))
-            self._options[name] = options
+            self._options[name] = options or [""]
         return self._options[name]
 
     def in_order(self, names: Iterable[str]) -> list[str]:
