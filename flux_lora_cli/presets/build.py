@@ -18,22 +18,30 @@ from flux_lora_cli.presets.spec import MAX_SLUG, Axis, Names, Prompt, Spec, dige
 from flux_lora_cli.service.models import Model, Models
 from flux_lora_cli.text import quoted
 
+#: Characters of prompts, for each prompt of a file that may be read; what jobs share is read again for each of them.
+_MEAN_LENGTH = 150
+
 
 class Builder(Sections):
     """Makes the specs of one source.
 
     Args:
         dropped: keys that the command line sets, so that no axis of theirs multiplies.
+        most: prompts that are read of one file.
+        size: bytes of the file; they are read once, whatever ``most`` is.
 
     Attributes:
         read: the SHA-256 of each further file that was read, by name.
     """
 
     def __init__(
-        self, model: Model, models: Models, files: Files, problems: Problems, literal: bool, dropped: Iterable[str]
-    ) -> None:
+        self, model: Model, models: Models, files: Files, problems: Problems, literal: bool, dropped: Iterable[str],
+        most: int, size: int,
+    ) -> None:  # fmt: skip
         super().__init__(model, models, files, problems, literal)
         self.dropped = set(dropped)
+        self.most = most
+        self._left = most * _MEAN_LENGTH + size
         if "loras" in self.dropped:
             self.dropped.add("stack")
         self.read: dict[str, str] = {}
@@ -63,6 +71,10 @@ class Builder(Sections):
         spec.loras, spec.stack, spec.vars = shared.loras, shared.stack, shared.vars
         self.set(spec, node, typed)
         self._set_axes(spec, typed)
+        again = 10 * len(spec.vars) if spec.vars is not shared.vars else 0
+        again += sum(len(axis.rows) for axis in spec.axes) if spec.repeat > 1 else 0
+        if not self._affords(again, spec):
+            return None
         self._set_prompts(spec, typed)
         self._check_seeds(spec)
         self._check_effects(spec)
@@ -76,6 +88,14 @@ class Builder(Sections):
             scope = self._scopes[id(spec.vars)] = Scope(spec.vars, self._wildcards_of, self.problems)
         spec.plans = [Plan(spec, prompt, scope, self.problems) for prompt in spec.prompts]
         return spec
+
+    def _affords(self, work: int, spec: Spec) -> bool:
+        """Whether so many characters and values may still be read; the first that may not are told."""
+        if self._left >= 0 > self._left - work:
+            why = "too much to read: what the jobs share (prompts, variables, axes) is read again for each of them"
+            self.problems.add(spec.node, spec.key, why)
+        self._left -= work
+        return self._left >= 0
 
     def _set_axes(self, spec: Spec, typed: Mapping[str, Any]) -> None:
         entries = spec.node.entries
@@ -107,12 +127,12 @@ class Builder(Sections):
                 message = "a job takes prompt or prompts_file, not both"
                 self.problems.add(node.key("prompts_file"), f"{spec.key}.prompts_file", message)
             named = "prompts_file" in typed
-            spec.prompts = self._prompts_file(spec.places["prompts_file"], spec.key) if named else []
+            spec.prompts = self._prompts_file(spec.places["prompts_file"], spec) if named else []
         elif "prompt" in entries:
             pass  # set already, or refused
         elif axis is not None:
             spec.axes.remove(axis)
-            spec.prompts = self._prompts_of(axis)
+            spec.prompts = self._prompts_of(axis) if self._affords(50 * len(axis.rows), spec) else []
         elif self.shared.prompts:
             spec.prompts = self.shared.prompts
         elif "prompt" in self.model.parameters and self.model.checked:
@@ -120,6 +140,8 @@ class Builder(Sections):
             self.problems.add(node, spec.key, message)
         else:
             spec.prompts = [Prompt("", node, True, absent=True)]
+        if not self._affords(sum(len(prompt.text) for prompt in spec.prompts), spec):
+            spec.prompts = []
         for prompt in spec.prompts:
             notes.note_prompt(prompt.text, prompt.node, self.problems, {} if prompt.literal else spec.vars)
 
@@ -131,20 +153,27 @@ class Builder(Sections):
         labels = axis.labels if tied else _labels(texts)
         return [Prompt(text, axis.nodes[n][column], self.literal, labels[n], tied, n) for n, text in enumerate(texts)]
 
-    def _prompts_file(self, node: Node, key: str) -> list[Prompt]:
+    def _prompts_file(self, node: Node, spec: Spec) -> list[Prompt]:
+        key = f"{spec.key}.prompts_file"
         try:
             source, text = self.files.text(node.value, node.source, self.problems)
             if text is not None and (why := looks_like_table(text)):
                 raise Refused(f"is {why}")
         except Refused as error:
-            self.problems.add(node, f"{key}.prompts_file", f"{quoted(node.value)}: {error}")
+            self.problems.add(node, key, f"{quoted(node.value)}: {error}")
             return []
         if text is None:
             return []
+        count = sum(1 for _ in prompt_lines(text, source))
+        if not count or count > self.most:
+            many = f"{count} prompts; allowed: at most {self.most} (--max-jobs)" if count else "no prompts"
+            self.problems.add(node, key, f"{quoted(node.value)} has {many}")
+            return []
+        self._left += 0 if source.name in self.read else len(text)
+        if not self._affords(50 * count, spec):
+            return []
         self._told(source)
         lines = list(prompt_lines(text, source))
-        if not lines:
-            self.problems.add(node, f"{key}.prompts_file", f"{quoted(node.value)} has no prompts")
         notes.note_list("txt", lines, self.literal, self.problems)
         labels = _labels([line.text for line in lines])
         return [Prompt(line.text, line, self.literal, name) for line, name in zip(lines, labels, strict=True)]

@@ -64,9 +64,9 @@ class Plan:
         choices = [part for part in self._parts if isinstance(part, Choice)]
         direct = {part for part in self._parts if isinstance(part, Var)}
         self._options = {choice: choice.options for choice in choices}
-        self._order = scope.closure(direct.union(*map(self._uses, choices)))
+        self._order = scope.closure(direct.union(*(scope.facts(choice.options).uses for choice in choices)))
         self._options |= {name: scope.options(name) for name in self._order}
-        self._check_length()
+        self._check_length(scope)
         for name in self._order:
             options = self._options[name]
             if len(options) == 1 and needs(options[0]) <= self._constants.keys():
@@ -75,20 +75,17 @@ class Plan:
         certain: set[str] = {name for name in direct if name not in self._constants}
         for name in users_first:  # a variable that every text of a certain one uses is certain, too
             if name in certain:
-                certain |= frozenset.intersection(*map(needs, self._options[name])) - self._constants.keys()
+                certain |= scope.facts(self._options[name]).common - self._constants.keys()
         unsure = dict.fromkeys(name for name in users_first if name not in certain).keys()
         heads: list[Head] = [*scope.in_order(certain), *choices]
-        return [self._slot(group, unsure, budget) for group in self._groups(heads, unsure)]
+        return [self._slot(group, unsure, budget) for group in self._groups(heads, unsure, scope)]
 
-    def _uses(self, head: Head) -> frozenset[str]:
-        return frozenset().union(*map(needs, self._options[head]))
-
-    def _groups(self, heads: Sequence[Head], unsure: Set[str]) -> Iterator[list[Head]]:
+    def _groups(self, heads: Sequence[Head], unsure: Set[str], scope: Scope) -> Iterator[list[Head]]:
         """The heads, each with the uncertain variables that it may lead to, and the heads that share one of them."""
         group: dict[Head, list[Head]] = {head: [head] for head in (*heads, *unsure)}
         place = {head: number for number, head in enumerate(group)}
         for head in group if unsure else ():
-            for name in self._uses(head) & unsure:
+            for name in scope.facts(self._options[head]).uses & unsure:
                 small, large = sorted((group[head], group[name]), key=len)
                 if small is not large:
                     large += small
@@ -114,18 +111,20 @@ class Plan:
             rows = wider
         return Slot(group[0], len(rows), [picks for picks, _ in rows])
 
-    def _check_length(self) -> None:
-        longest: dict[str, int] = {}
-
+    def _check_length(self, scope: Scope) -> None:
         def length(text: Text) -> int:
             pieces = (text,) if isinstance(text, str) else text
-            return min(sum(longest[p] if isinstance(p, Var) else len(p) for p in pieces), 10**12)
+            return min(sum(longest(self._options[p]) if isinstance(p, Var) else len(p) for p in pieces), 10**12)
 
-        for name in self._order:
-            longest[name] = max(map(length, self._options[name]), default=0)
-        total = sum(
-            max(map(length, part.options)) if isinstance(part, Choice) else length((part,)) for part in self._parts
-        )
+        def longest(options: Sequence[Text]) -> int:
+            facts = scope.facts(options)
+            if facts.longest < 0:
+                facts.longest = max(map(length, options), default=0)
+            return facts.longest
+
+        for name in self._order:  # those that others use come first
+            longest(self._options[name])
+        total = sum(longest(part.options) if isinstance(part, Choice) else length((part,)) for part in self._parts)
         if self._order and total > MAX_PROMPT:
             raise ValueError(f"this makes a prompt of up to {total:,} characters; allowed: {MAX_PROMPT:,}")
 
@@ -274,6 +273,11 @@ def sums(specs: Sequence[Spec]) -> list[str]:
             names, counts = zip(*factors, strict=True)
             lines.append(f"{spec.id or spec.key}: {_product(counts, names)} = {number(job_count(spec))}")
     return lines
+
+
+def too_many(how: str, total: int, most: int, raise_with: str) -> str:
+    """What is said of more jobs than the limit: ``how`` they come about, and what allows more."""
+    return f"expands to {how} jobs, more than the limit of {most}; {raise_with} {number(total)}"
 
 
 def number(value: int) -> str:

@@ -34,7 +34,7 @@ NOT_IN_PRESETS = {
 }  # fmt: skip
 
 #: Values of one list in matrix, zip or vars.
-MAX_AXIS = 100_000
+MAX_AXIS = 25_000
 #: Of one job; more is a slip of the keyboard, not a plan.
 MAX_REPEATS = 100_000
 #: What every JSON reader keeps exact.

@@ -23,7 +23,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _CELL = re.compile(r' *((?:"(?:[^"]|"")*")?[^,]*)(?:,|$)', re.DOTALL)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 #: First lines that name columns: ``id;prompt``.
-_COLUMNS = re.compile(r'(?=.*\bprompt\b)"?[a-z_]+"?(?:\s*[,;\t]\s*"?[a-z_]+"?)+', re.IGNORECASE)
+_COLUMNS = re.compile(r'(?=.*\bprompt\b)"?[a-z_]+"?(?: *[,;\t] *"?[a-z_]+"?)+', re.IGNORECASE)
 
 
 def decode(data: bytes, source: Source, problems: Problems) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
-from flux_lora_cli.presets.expand import job_count, multiplication, number, sums
+from flux_lora_cli.presets.expand import job_count, multiplication, sums, too_many
 from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.jobs import Expander, Made, origins, parts
 from flux_lora_cli.presets.nodes import Finding, Problems, Source
@@ -111,8 +111,7 @@ class Loader(Reader):
     def _refuse(self, presets: Sequence[Preset], how: str, total: int, most: int) -> None:
         """Say where most of the jobs come from."""
         largest = max(presets, key=lambda preset: sum(map(job_count, preset.wanted)))
-        more = f"{self.options.raise_with} {number(total)}"
-        message = f"expands to {how} jobs, more than the limit of {most}; {more}"
+        message = too_many(how, total, most, self.options.raise_with)
         self.problems.at(Where(largest.source.name, largest.line, 1), "jobs", message)
 
     def _expand(self, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:

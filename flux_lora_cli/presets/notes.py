@@ -56,7 +56,7 @@ _OPTION = re.compile(
     r"(?=[\s=:]|$)|--[a-z][a-z_-]{0,30}[ =]-?\d)"
 )
 _INFOTEXT = re.compile(
-    r"^\s*negative prompt:|\bsteps:\s*\d+,\s*(?:sampler|cfg|seed|size|schedule)|\bmodel hash:",
+    r"^[ \t]*negative prompt:|\bsteps:\s*\d+,\s*(?:sampler|cfg|seed|size|schedule)|\bmodel hash:",
     re.IGNORECASE | re.MULTILINE,
 )
 _EDITING = re.compile(r"\[[^\[\]:|]{0,200}:[^\[\]:|]{0,200}:\d*\.?\d+\]")

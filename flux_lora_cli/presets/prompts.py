@@ -266,8 +266,7 @@ def weight_marks(
     text: str, at: int = 0, what: str = "each line is one choice", escape: str = "\\"
 ) -> list[tuple[str, str]]:
     """(kind, detail) of a weight at a place, such as the beginning of a wildcard's line."""
-    weight = _WEIGHT.match(text, at, at + 40)
-    if weight is None:
+    if not (weight := _WEIGHT.match(text, at, at + 40)):
         return []
     detail = f'"{weight[0].strip()}" is not read as a weight: it is sent as text, and {what}'
     return [("weight", f"{detail}; a literal one is {weight[1]}{escape}::")]
@@ -279,10 +278,17 @@ def weight_marks(
 def flatten(parts: Sequence[Part], budget: Budget) -> list[Text]:
     """Every text that these parts can be, their choices made; the last choice varies fastest. Raises TooMany."""
     texts: list[tuple[str, ...]] = [()]
+    same: list[str] = []  # what all texts have next
     for part in parts:
-        options: Sequence[Text] = part.options if isinstance(part, Choice) else [(part,)]
-        budget.spend(len(texts) * len(options) if len(options) > 1 else 0)
-        texts = [(*text, *(option if isinstance(option, tuple) else (option,))) for text in texts for option in options]
+        options: Sequence[Text] = part.options if isinstance(part, Choice) else (part,)
+        pieces = [option if isinstance(option, tuple) else (option,) for option in options]
+        if len(pieces) == 1:
+            same += pieces[0]
+            continue
+        count = len(texts) * len(pieces)
+        budget.spend(max(count, count * (len(texts[0]) + len(same)) // 16))
+        texts, same = [(*text, *same, *piece) for text in texts for piece in pieces], []
+    texts = [(*text, *same) for text in texts]
     budget.spend(len(texts) + sum(map(len, texts)) // 4)
     return [_compact(text, budget) for text in texts]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -14,6 +15,9 @@ from flux_lora_cli.presets.prompts import Budget, Part, Text, TooMany, flatten, 
 from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.presets.spec import VarDef
 from flux_lora_cli.text import nearest, quoted
+
+#: Names like ``tre*`` that are looked for among all.
+_MAX_GLOBS = 100
 
 
 class WildcardFolder:
@@ -30,6 +34,7 @@ class WildcardFolder:
         self._problems = problems
         self._told = read
         self._cache: dict[str, tuple[Sequence[Text], list[str]]] = {}
+        self._globs = 0
 
     @cached_property
     def _names(self) -> list[str]:
@@ -42,15 +47,19 @@ class WildcardFolder:
             self._cache[name] = self._load(name, depth)
         return self._cache[name]
 
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        """The names as one compares them, whole or without their folder."""
+        last = {_fold(name.rpartition("/")[2]): name for name in reversed(self._names)}
+        return last | {_fold(name): name for name in reversed(self._names)}
+
     def meant(self, name: str) -> str:
         """The wildcard that a name in another spelling means: ``wood\\tree``, ``@tree``, ``my tree``, ``tree*``."""
-        folded = _fold(name)
-        for known in self._names:
-            if folded and folded in (_fold(known), _fold(known.rpartition("/")[2])):
-                return known
-            if set(name) & set("*?") and fnmatch(known, name.strip()):
-                return known
-        return ""
+        if ("*" in name or "?" in name) and self._globs < _MAX_GLOBS:
+            self._globs += 1
+            found = next((known for known in self._names if fnmatch(known, name.strip())), "")
+            return found or self._folded.get(_fold(name), "")
+        return self._folded.get(_fold(name), "")
 
     def _load(self, name: str, depth: int) -> tuple[Sequence[Text], list[str]]:
         try:
@@ -94,6 +103,16 @@ class WildcardFolder:
         return texts
 
 
+@dataclass(slots=True)
+class Facts:
+    """What holds for a list of texts: the variables of any, and of each of them; and the longest, once it is known."""
+
+    options: Sequence[Text]
+    uses: frozenset[str]
+    common: frozenset[str]
+    longest: int = -1
+
+
 class Scope:
     """The variables that a job sees, and the wildcards of its file."""
 
@@ -105,6 +124,16 @@ class Scope:
         self._wildcards = wildcards
         self._problems = problems
         self._options: dict[str, list[Text]] = {}
+        self._facts: dict[int, Facts] = {}
+
+    def facts(self, options: Sequence[Text]) -> Facts:
+        """Found once for texts that many prompts use, such as the lines of a wildcard."""
+        found = self._facts.get(id(options))
+        if found is None:
+            each = list(map(needs, options))
+            found = Facts(options, frozenset().union(*each), frozenset.intersection(*each))
+            self._facts[id(options)] = found
+        return found
 
     def parts(self, text: str, node: Node, source: Source, key: str) -> list[Part]:
         """The parts of a text; none where it cannot be read, which is among the problems."""
@@ -151,7 +180,7 @@ class Scope:
         while todo:
             name = todo.pop()
             if name not in graph:
-                graph[name] = self.in_order({need for option in self.options(name) for need in needs(option)})
+                graph[name] = self.in_order(self.facts(self.options(name)).uses)
                 todo.extend(graph[name])
         try:
             return list(TopologicalSorter(graph).static_order())
