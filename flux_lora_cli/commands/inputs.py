@@ -49,7 +49,7 @@ def load_options(options: ModelsOptions, service: ServiceOptions, **more: Any) -
 
     models = model_tables(options.models, service)
     if isinstance(options, GenerateOptions):
-        more["overrides"] = named_overrides(options, models)
+        more["overrides"] = named_overrides(options)
         more["set_overrides"] = set_overrides(options.set_ or ())
         more["model"] = options.model
     return LoadOptions(
@@ -94,13 +94,13 @@ def offline_service(api_version: ApiVersion | None = None) -> ServiceOptions:
 # ---- request parameters ----------------------------------------------------------------------
 
 
-def named_overrides(options: GenerateOptions, models: Models) -> dict[str, Any]:
-    """Typed values of the named options, by parameter. Raises UsageError."""
+def named_overrides(options: GenerateOptions) -> dict[str, Any]:
+    """Typed values of the named options, by parameter; several images as ``images``. Raises UsageError."""
     check_text("--model", options.model or "")
     given = {name: getattr(options, field) for field, name in _PARAMETERS.items()}
     names = {name: f"--{field.replace('_', '-')}" for field, name in _PARAMETERS.items()}
     found = {name: _typed(names[name], name, text) for name, text in given.items() if text is not None}
-    found |= _images(options, models)
+    found |= _images(options.image or [])
     if options.lora:
         found["loras"] = [_lora(text) for text in options.lora]
     if options.safety_checker and options.no_safety_checker:
@@ -140,16 +140,13 @@ def check_text(option: str, *texts: str) -> None:
             )
 
 
-def _images(options: GenerateOptions, models: Models) -> dict[str, Any]:
+def _images(images: list[str]) -> dict[str, Any]:
     from flux_lora_cli.service.models import is_remote_image
 
-    images = options.image or []
     check_text("--image", *filter(is_remote_image, images))
-    if not images:
-        return {}
-    known = models.find(options.model, allow_unknown=True).parameters if options.model is not None else {}
-    several = len(images) > 1 or ("images" in known and "image" not in known)
-    return {"images": images} if several else {"image": images[0]}
+    if len(images) > 1:
+        return {"images": images}
+    return {"image": images[0]} if images else {}
 
 
 def _lora(text: str) -> dict[str, Any]:

@@ -89,9 +89,10 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     from flux_lora_cli.presets.sources import Files
     from flux_lora_cli.service.models import check_request, check_value, is_remote_image
 
-    given = {**set_overrides(options.set_ or ()), **named_overrides(options, models)}
-    named = options.model or given.pop("model", None)
-    model = models.find(named or found.job.model, options.api_version, allow_unknown=options.allow_unknown_model)
+    given = set_overrides(options.set_ or ())
+    named = given.pop("model", found.job.model)
+    model = models.find(options.model or named, options.api_version, allow_unknown=options.allow_unknown_model)
+    given |= model.named_image(named_overrides(options))
     params: dict[str, Any] = {**found.job.params, **given}
     images = dict(found.job.images)
     for name in found.missing:
@@ -110,10 +111,9 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
                 images[image.sha256] = image
                 params[key] = _renamed(params[key], value, image.sha256)
     seed = params.pop("seed", found.job.seed)
-    problems = check_request(model, {k: v for k, v in params.items() if k not in ("image", "images")})
+    problems = check_request(model, params)
     if seed is not None and "seed" in model.parameters and (problem := check_value(model.parameters["seed"], seed)[1]):
         problems.append(problem)
-    problems = [problem for problem in problems if problem.key not in ("image", "images") or problem.key not in params]
     if problems:
         raise UsageError("; ".join(map(str, problems)), f"The request is {found.where}.")
     return replace(found.job, model=model.id, params=params, seed=None if seed == -1 else seed, images=images)

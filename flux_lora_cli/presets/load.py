@@ -105,7 +105,7 @@ class Loader(Reader):
             infos,
             problems.notes(),
             {id(one.job): one for one in made},
-            {name: self.option(name) for name in self.values},
+            {name: self.option(name) for preset in presets for name in self.named(self.values, preset.model)},
         )
 
     def _refuse(self, presets: Sequence[Preset], how: str, total: int, most: int) -> None:
@@ -115,7 +115,8 @@ class Loader(Reader):
         self.problems.at(Where(largest.source.name, largest.line, 1), "jobs", message)
 
     def _expand(self, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:
-        expander = Expander(preset.name, preset.model, problems, self.values, preset.stack, self.options.keep_ids)
+        values = self.named(self.values, preset.model)
+        expander = Expander(preset.name, preset.model, problems, values, preset.stack, self.options.keep_ids)
         return [made for spec in specs for made in expander.expand(spec)]
 
     def _table(self, model: str) -> Model:
@@ -208,6 +209,8 @@ def build_prompt_jobs(
         load_presets(preset, options=whole, allow=allow)  # wrong anywhere: nothing of it is sent
         source, data = loader.files.given(str(preset))
     made = loader.preset(source, data, prompts)
+    if preset is None:
+        loader.check_required(made.model)
     note_list("prompt", [p.node for spec in made.specs for p in spec.prompts], not options.expand, loader.problems)
     return loader.finish([made])
 

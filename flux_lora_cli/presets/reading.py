@@ -164,20 +164,34 @@ class Reader:
             return list(map(self._with_files, value))
         return self.files.given_image(value) if isinstance(value, str) and not is_remote_image(value) else value
 
+    def named(self, values: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
+        """``given`` or ``values`` with ``--image`` under this model's own name for it."""
+        return model.named_image(values) if "image" in self.options.overrides else values
+
     def option(self, key: str) -> str:
         """What the option that sets a key is called."""
-        return OPTION_NAMES.get(key, f"--set {key}") if key in self.options.overrides else f"--set {key}"
+        names = {*self.options.overrides, *(["images"] if "image" in self.options.overrides else [])}
+        return OPTION_NAMES.get(key, f"--set {key}") if key in names else f"--set {key}"
 
     def check_values(self, model: Model) -> None:
         """Raises UsageError with every value of the command line that the model does not take."""
         found = []
-        for name, value in self.given.items():
-            row = model.parameters.get(name)
+        for name, value in self.named(self.given, model).items():
+            row, option = model.parameters.get(name), self.option(name)
             problem = check_value(row, value)[1] if row else unknown_key(model, name) if model.checked else None
             if problem is not None:
-                found.append(f"{self.option(name)}: {problem.message}")
+                several = option == "--image" and problem.suggestion == "image"
+                found.append(f"{option}: {f'{model.short} takes one image' if several else problem.message}")
         if found:
             raise UsageError("; ".join(found), f"To see what the model takes: flux-lora models {model.short}")
+
+    def check_required(self, model: Model) -> None:
+        """Raises UsageError where the command line, which alone says what is asked for, lacks what the model needs."""
+        given = self.named(self.given, model)
+        for name, row in model.parameters.items():
+            if row.required and name not in ("prompt", "seed", "loras") and not given.get(name):
+                option = "--image" if name in ("image", "images") else f"--set {name}=…"
+                raise UsageError(f"{model.short} needs {name}: {row.allowed}", f"Add {option}.")
 
     # ---- one source ------------------------------------------------------------------------------
 
@@ -208,7 +222,8 @@ class Reader:
         known = options.allow_unknown_model
         model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
         self.check_values(model)
-        dropped = {} if options.keep_ids else self.values | ({} if self.stack_names is None else {"stack": None})
+        dropped = [] if options.keep_ids else [*self.named(self.values, model)]
+        dropped += [] if options.keep_ids or self.stack_names is None else ["stack"]
         most = sys.maxsize if options.max_jobs is None else max(options.max_jobs, MAX_READ)
         builder = Builder(model, options.models, self.files, self.problems, literal, dropped, most, size)
         return Preset(source, Path(source.name).stem or source.name, builder)

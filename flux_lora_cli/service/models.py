@@ -84,6 +84,13 @@ class Model:
             body.pop("strength", None)
         return {name: by_value(value) for name, value in body.items() if name in params or value is not None}
 
+    def named_image(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """``params`` with one ``image`` under the name that the model has for it, which may be ``images``."""
+        if "image" not in params or "image" in self.parameters or "images" not in self.parameters:
+            return dict(params)
+        rest = {name: value for name, value in params.items() if name != "image"}
+        return {**rest, "images": [params["image"]]}
+
     def price_of(self, request: Mapping[str, Any]) -> Decimal | None:
         """What the whole request costs by the documentation, USD."""
         images = request.get("num_images", 1)
@@ -183,7 +190,7 @@ def unknown_key(model: Model, key: str, others: Iterable[str] = ()) -> ValueProb
     """
     known = [*model.parameters, *others]
     alias = _ALIASES.get(key.casefold().replace("-", "_"))
-    near = alias if alias in known else nearest(key, known)
+    near = alias if alias in known else "" if key in usual_parameters() else nearest(key, known)
     hint = f"did you mean '{near}'?" if near else "known: " + ", ".join(model.parameters)
     return ValueProblem(key, f"not a parameter of {model.short} on API {model.version}; {hint}", near or "")
 

@@ -1,0 +1,75 @@
+"""Models on the command line: what they take, under the names that they have for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flux_lora_cli.sandbox import Sandbox
+from tests.commands.conftest import Run
+from tests.gallery.make_run import draw
+
+EDIT = "flux-2-dev/edit-lora"
+
+
+@pytest.fixture
+def updated(run: Run, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Commands that know the sandbox's catalogue, beside presets of two models and some pictures."""
+    monkeypatch.setenv("FLUX_LORA_MODELS", str(tmp_path / "models.json"))
+    assert run("models", "--update").code == 0
+    for number, name in enumerate(("a.png", "b.png")):
+        (tmp_path / name).write_bytes(draw(number, 8, 8))
+    for name, model in (("edit", EDIT), ("kontext", "flux-kontext-dev-lora")):
+        (tmp_path / f"{name}.yaml").write_text(f"version: 1\nmodel: {model}\njobs: [{{id: x, prompt: y}}]\n")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "images"),
+    [
+        (["batch", "edit.yaml", "-i", "a.png"], "images", 1),
+        (["batch", "edit.yaml", "-i", "a.png", "-i", "b.png"], "images", 2),
+        (["batch", "edit.yaml", "--set", "images=a.png"], "images", 1),
+        (["batch", "kontext.yaml", "-i", "a.png"], "image", 1),
+        (["batch", "edit.yaml", "kontext.yaml", "-i", "a.png"], "images", 1),
+        (["submit", "y", "--model", EDIT, "-i", "a.png", "--wait"], "images", 1),
+    ],
+)
+def test_an_image_goes_out_under_the_name_that_its_model_has(
+    updated: Run, sandbox: Sandbox, words: list[str], key: str, images: int
+) -> None:
+    done = updated(*words, "-o", "out")
+    assert done.code == 0, done.err
+    sent = next(task.inputs for task in sandbox.tasks if key in task.inputs)
+    assert len(sent[key] if key == "images" else [sent[key]]) == images
+    assert not {"image", "images"} & sent.keys() - {key}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["batch", "kontext.yaml", "-i", "a.png", "-i", "b.png"], 2, "--image: flux-kontext-dev-lora takes one image"),
+        (["submit", "y", "--model", EDIT], 2, "Add --image."),
+        (["submit", "y", "--model", EDIT, *["-i", "a.png"] * 4], 2, "--image: 4 are too many"),
+        (["submit", "y", "--model", EDIT, "--set", "image=a.png"], 2, "did you mean 'images'?"),
+        (["submit", "y", "--model", "z-image/turbo-lora", "-i", "a.png"], 2, "--image: not a parameter"),
+        (["submit", "y", "--model", "flux-krea-dev-lora", "-n", "2"], 2, "known: prompt, "),
+        (["batch", "edit.yaml"], 10, "needs images"),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused_in_words_that_help(
+    updated: Run, sandbox: Sandbox, words: list[str], code: int, said: str
+) -> None:
+    done = updated(*words)
+    assert (done.code, sandbox.tasks) == (code, [])
+    assert said in done.err
+
+
+def test_replay_refuses_an_image_that_the_model_does_not_take(updated: Run, sandbox: Sandbox) -> None:
+    assert updated("submit", "y", "--model", "z-image/turbo-lora", "--wait", "-o", "out").code == 0
+    done = updated("replay", "out", "-i", "a.png")
+    assert (done.code, len(sandbox.tasks)) == (2, 1)
+    assert updated("submit", "y", "--model", EDIT, "-i", "a.png", "--wait", "-o", "edited").code == 0
+    assert updated("replay", "edited", "-i", "b.png").code == 0
+    assert len(sandbox.tasks[-1].inputs["images"]) == 1
