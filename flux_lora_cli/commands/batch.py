@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, some
-from flux_lora_cli.commands.inputs import check_text, load_options, selection
+from flux_lora_cli.commands.inputs import check_text, load_options, selection, warn_unchecked
 from flux_lora_cli.commands.options import (
     Files,
     JobsOptions,
@@ -114,6 +114,7 @@ def batch(
             console.note(note)
             if own.format == "github":
                 console.annotate(annotation("warning", printable(note.message), note.file, note.line, note.column))
+        warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
         how: dict[str, Any] = {
             "models": load.models,
             "api_version": options.api_version,

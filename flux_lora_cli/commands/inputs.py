@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.options import ApiVersion, GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
 from flux_lora_cli.commands.values import decimal_point
 from flux_lora_cli.errors import NotFoundError, UsageError
@@ -55,6 +56,15 @@ def load_options(options: ModelsOptions, service: ServiceOptions, **more: Any) -
     return LoadOptions(
         models=models, allow_unknown_model=options.allow_unknown_model, api_version=service.api_version, **more
     )
+
+
+def warn_unchecked(names: Iterable[str], models: Models, version: ApiVersion | None, console: Console) -> None:
+    """Say of each of these models that has no table what is not checked."""
+    for name in dict.fromkeys(names):
+        model = models.find(name, version, allow_unknown=True)
+        if not model.checked:
+            unchecked = "which parameters it takes, their ranges and the number of LoRAs are not checked"
+            console.warn(f"no table has {model.id} on API {model.version}: {unchecked}", "unchecked_model")
 
 
 def selection(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, plain
-from flux_lora_cli.commands.inputs import load_options, offline_service, selection
+from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
 from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, command, flag, words
 from flux_lora_cli.errors import FluxLoraError, PresetError
 from flux_lora_cli.text import counted
@@ -66,6 +66,7 @@ def preset_check(
         raise
     for note in loaded.notes:
         tell("warning", note)
+    warn_unchecked((preset.model for preset in loaded.presets), settings.models, options.api_version, console)
     for preset in loaded.presets:
         data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model}
         console.record("preset", data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, print_table, value_text
-from flux_lora_cli.commands.inputs import load_options, offline_service, selection
+from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
 from flux_lora_cli.commands.options import ExpandOptions, Files, GenerateOptions, Only, OnlyFile, command, flag, words
 from flux_lora_cli.text import counted, masked, printable, quoted
 
@@ -58,6 +58,7 @@ def preset_show(
         _print_jobs(views, why, console)
     for note in loaded.notes:
         console.note(note)
+    warn_unchecked((preset.model for preset in loaded.presets), settings.models, options.api_version, console)
     part = f" of {loaded.total:,}" if len(views) != loaded.total else ""
     how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
     console.info(f"{counted(len(views), 'job')}{part}{how}")

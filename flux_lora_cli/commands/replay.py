@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import check_text, model_tables, named_overrides, set_overrides
+from flux_lora_cli.commands.inputs import check_text, model_tables, named_overrides, set_overrides, warn_unchecked
 from flux_lora_cli.commands.options import RunOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, run_settings
 from flux_lora_cli.commands.submit import dry_run, submit_and_wait
@@ -60,6 +60,7 @@ def replay(
             f"{found.where} was made by the sandbox; submitting it to the service costs money",
             "Add --sandbox to make it there again; to pay for it, name the service: --base-url https://api.wavespeed.ai",
         )
+    warn_unchecked([again.model], models, options.api_version, console)
     loaded = Loaded([again], [], (again.preset,), 1, "1")
     if options.dry_run:
         return dry_run(loaded, models, options, console)

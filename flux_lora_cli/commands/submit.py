@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import check_text, load_options, read_lines
+from flux_lora_cli.commands.inputs import check_text, load_options, read_lines, warn_unchecked
 from flux_lora_cli.commands.options import (
     RunOptions,
     advanced,
@@ -102,6 +102,7 @@ def submit(
     for note in loaded.notes:
         if note.kind != "duplicate":  # equal jobs are tasks of their own here
             console.note(note)
+    warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
     if options.dry_run:
         return dry_run(loaded, load.models, options, console)
     return submit_and_wait(loaded, load.models, options, console, wait=wait)

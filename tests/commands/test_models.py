@@ -1,4 +1,4 @@
-"""Models on the command line: what they take, under the names that they have for it."""
+"""Model tables on the command line: the catalogue that was read, images under the model's name, what is not checked."""
 
 from __future__ import annotations
 
@@ -73,3 +73,24 @@ def test_replay_refuses_an_image_that_the_model_does_not_take(updated: Run, sand
     assert updated("submit", "y", "--model", EDIT, "-i", "a.png", "--wait", "-o", "edited").code == 0
     assert updated("replay", "edited", "-i", "b.png").code == 0
     assert len(sandbox.tasks[-1].inputs["images"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["submit", "x", "--model", "wavespeed-ai/flux-dev", "--dry-run"], "wavespeed-ai/flux-dev on API v3: which"),
+        (["submit", "x", "--model", "flux-schnell-lora", "--api-version", "v2", "--dry-run"], "schnell-lora on API v2"),
+        (["preset", "check", "new.yaml"], "acme/new-lora on API v3: which parameters it takes, their ranges"),
+        (["preset", "show", "new.yaml"], "acme/new-lora on API v3"),
+        (["batch", "new.yaml", "--dry-run"], "acme/new-lora on API v3"),
+        (["submit", "x", "--model", "flux-schnell-lora", "--dry-run"], ""),
+    ],
+)
+def test_an_unknown_model_is_allowed_and_what_is_not_checked_is_said(
+    run: Run, tmp_path: Path, words: list[str], said: str
+) -> None:
+    (tmp_path / "new.yaml").write_text("version: 1\nmodel: acme/new-lora\njobs: [{prompt: x, odd: [1]}]\n")
+    done = run(*words, "--allow-unknown-model")
+    assert done.code == 0, done.err
+    assert said in done.err
+    assert ("not checked" in done.err) is bool(said)
