@@ -157,7 +157,8 @@ def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded, *, sandbox: bool = 
     if event.to_submit:
         cost = ", price not known (name it with --price)"
         if event.cost_usd is not None:
-            cost = f", {_usd(event.cost_usd)}{_SOURCES.get(event.price_source or '', '')}"
+            floor = event.price_source == "documented" and any(work.price_is_floor for work in plan.to_submit)
+            cost = f", {'from ' if floor else ''}{_usd(event.cost_usd)}{_SOURCES.get(event.price_source or '', '')}"
         lines.append(f"  {counted(event.images, 'image')}{cost}")
     if event.charged_usd not in (None, "0") and not sandbox:
         lines.append(f"  charged so far: {_usd(event.charged_usd or '0')}")

@@ -176,15 +176,16 @@ def dry_run(loaded: Loaded, models: Models, options: RunOptions, console: Consol
     from flux_lora_cli.engine.budget import check_budget, dollars, plain
     from flux_lora_cli.engine.settings import Settings
 
-    counts, prices = [], []
+    counts, prices, floor = [], [], ""
     for job in loaded.jobs:
         model = models.find(job.model, options.api_version, allow_unknown=True)
         request = model.request(job.params, job.seed or 0)
         counts.append(int(request.get("num_images", 1)))
         prices.append(options.price * counts[-1] if options.price is not None else model.price_of(request))
+        floor = floor or ("from " if model.price_is_floor and options.price is None else "")
     total = _total(prices)
     source = "at --price" if options.price is not None else "at the documented price; the service may charge another"
-    cost = f"{dollars(total)} ({source})" if total is not None else "price not known (name it with --price)"
+    cost = f"{floor}{dollars(total)} ({source})" if total is not None else "price not known (name it with --price)"
     console.result(f"{counted(len(counts), 'task')} to submit, {counted(sum(counts), 'image')}, {cost}")
     usd = None if total is None else plain(total)
     console.summary.update(tasks=len(counts), images=sum(counts), cost_usd=usd, dry_run=True)

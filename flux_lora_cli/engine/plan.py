@@ -34,7 +34,7 @@ class Work:
         images: local images that the request names, by SHA-256.
         unit_price: USD for the whole request; None where no price is known. ``price_source``: who said so
             (``service``, ``--price``, ``documented``).
-        documented_price: USD by the model's documentation: for estimates only.
+        documented_price: USD by the model's documentation: for estimates only. ``price_is_floor``: it may cost more.
         adopt: a task that the user named as this job's (``--adopt``).
         known: a ledger knows the task, so it is asked for longer before it is called lost.
         no_such_task: the service does not know it, and nobody else does.
@@ -47,6 +47,7 @@ class Work:
     unit_price: Decimal | None = None
     price_source: str | None = None
     documented_price: Decimal | None = None
+    price_is_floor: bool = False
     adopt: str | None = None
     known: bool = True
     no_such_task: bool = False
@@ -154,7 +155,7 @@ def make_plan(
         if record.state in (State.PLANNED, State.SKIPPED):
             make_request(record, job)
             model = models.find(job.model, api_version, allow_unknown=True)
-            work.documented_price = model.price_of(record.input or {})
+            work.documented_price, work.price_is_floor = model.price_of(record.input or {}), model.price_is_floor
         by_key[key] = work
         plan.works.append(work)
     for job in skipped:

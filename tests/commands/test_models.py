@@ -75,6 +75,13 @@ def test_replay_refuses_an_image_that_the_model_does_not_take(updated: Run, sand
     assert len(sandbox.tasks[-1].inputs["images"]) == 1
 
 
+@pytest.mark.parametrize("words", [["submit", "y", "--model", EDIT], ["batch", "edit.yaml", "-o", "out"]])
+def test_a_base_price_is_shown_as_a_floor(updated: Run, words: list[str]) -> None:
+    done = updated(*words, "-i", "a.png", "--dry-run")
+    assert "from $0.024 (at the documented price" in done.out + done.err
+    assert "from" not in updated(*words, "-i", "a.png", "--dry-run", "--price", "1").out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
