@@ -116,13 +116,14 @@ def _data(model: Model) -> dict[str, Any]:
 
 
 def _update(service: ServiceOptions, console: Console, file: Path | None, everything: bool) -> int:
+    from flux_lora_cli.engine.calls import ask
     from flux_lora_cli.service.catalogue import cache_path, save_catalogue
 
     with connected(service, console) as (client, origin):
         path = file or cache_path(origin)
         if path is None:
             raise FolderError("there is no home folder to keep the catalogue in", "Name a file: models --update FILE")
-        document = client.models()
+        document = ask(client.models)
     saved = save_catalogue(document, path, origin=origin, fetched_at=datetime.now(UTC), everything=everything)
     if saved.skipped:
         number = counted(len(saved.skipped), "entry", "entries")

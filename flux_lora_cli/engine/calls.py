@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from flux_lora_cli.engine.budget import Budget
 from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Event, Explained, Waiting
-from flux_lora_cli.engine.limits import POLL, Outage, RateGate, Retry
+from flux_lora_cli.engine.limits import POLL, START, Outage, RateGate, Retry
 from flux_lora_cli.errors import (
     BadAnswer,
     DeadlineError,
@@ -289,6 +290,26 @@ class Turns:
         """A task that cannot be polled keeps its place, or more would be bought blindly; whether all places are so."""
         self._stuck.add(record.key)
         return len(self._stuck) >= self._concurrency
+
+
+def ask(function: Callable[..., T], *args: Any, retry: Retry = START) -> T:
+    """The answer to a request that changes nothing at the service, for a command that does nothing else meanwhile.
+
+    Raises:
+        DeadlineError: the service asks for more patience than a run has.
+        FluxLoraError: the last failure, when the policy allows no further try.
+    """
+    failures = 0
+    while True:
+        try:
+            return function(*args)
+        except (NeverSent, Uncertain, RateLimited) as error:
+            failures += 1
+            asked = PAUSE if isinstance(error, RateLimited) and error.retry_after is None else error.retry_after
+            check_wait(asked or 0.0)
+            if error.timed_out or not retry.more(failures):
+                raise
+            time.sleep(retry.delay(failures - 1, random.random, asked))
 
 
 def check_wait(seconds: float) -> None:

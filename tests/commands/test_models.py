@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flux_lora_cli.sandbox import Sandbox
+from flux_lora_cli.sandbox import Answer, Request, Sandbox
 from tests.commands.conftest import Run
 from tests.gallery.make_run import draw
 
@@ -101,3 +102,20 @@ def test_an_unknown_model_is_allowed_and_what_is_not_checked_is_said(
     assert done.code == 0, done.err
     assert said in done.err
     assert ("not checked" in done.err) is bool(said)
+
+
+@pytest.mark.parametrize(("answers", "code"), [([500, 503], 0), ([429], 0), ([500] * 9, 5), ([404], 5), ([401], 4)])
+def test_reading_the_catalogue_is_retried(
+    run: Run, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[int], code: int
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    (tmp_path / "models.json").write_text("old")
+    left = list(answers)
+
+    def fault(endpoint: str, request: Request) -> Answer | None:
+        return Answer.refusal(left.pop(0), "x") if endpoint == "models" and left else None
+
+    faults: Any = sandbox._faults
+    faults.append(fault)
+    assert run("models", "--update", "models.json").code == code
+    assert ((tmp_path / "models.json").read_text() == "old") is (code != 0)
