@@ -60,7 +60,7 @@ def models(
     rows = [["MODEL", "API", "LORAS", "PRICE", "TABLE"]]
     for each in (each for each in known if everything or each.max_loras):
         console.record("model", _data(each))
-        rows.append([each.id, each.version, str(each.max_loras or "-"), _price(each), each.source])
+        rows.append([each.id, each.version, _loras(each).removeprefix("at most "), _price(each), each.source])
     print_table(rows, console)
     console.summary.update(models=len(rows) - 1)
     console.info(f"{counted(len(rows) - 1, 'model')}; flux-lora models MODEL shows one with its parameters")
@@ -68,10 +68,9 @@ def models(
 
 
 def _show(model: Model, console: Console) -> int:
-    loras = f"at most {model.max_loras}" if model.max_loras else "none"
     console.record("model", _data(model))
-    facts = (model.id, f"API {model.version}; LoRAs: {loras}; price per image: {_price(model)}", model.source, "")
-    for fact in facts:
+    costs = f"price per image: {_price(model)}"
+    for fact in (model.id, f"API {model.version}; LoRAs: {_loras(model)}; {costs}", model.source, ""):
         console.result(plain(fact))
     rows = [["PARAMETER", "TYPE", "ALLOWED", "DEFAULT", "DESCRIPTION"]]
     for each in model.parameters.values():
@@ -95,6 +94,11 @@ def _default(value: Any) -> str:
     if value in (None, ""):
         return "-"
     return "none" if value in ((), []) else quoted(value).strip('"')
+
+
+def _loras(model: Model) -> str:
+    row = model.parameters.get("loras")
+    return "none" if row is None else f"at most {row.max_items}" if row.max_items else "no limit known"
 
 
 def _price(model: Model) -> str:

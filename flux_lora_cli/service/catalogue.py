@@ -15,7 +15,7 @@ from typing import Any
 from flux_lora_cli.errors import BadAnswer, FolderError, NotFoundError, PresetError
 from flux_lora_cli.folder.files import read_regular_file, write_atomically
 from flux_lora_cli.service.envelope import money
-from flux_lora_cli.service.models import MODEL_ID, Model, Models, Version
+from flux_lora_cli.service.models import MAX_ITEMS, MODEL_ID, Model, Models, Version
 from flux_lora_cli.service.values import Parameter, check_value, is_number
 from flux_lora_cli.text import counted, printable
 
@@ -55,9 +55,10 @@ def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", eve
     for number, entry in enumerate(_entries(document), 1):
         try:
             model = _model(entry, source)
-        except (ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
             name = f" ({_text(entry.get('model_id'))})" if isinstance(entry, dict) and entry.get("model_id") else ""
-            skipped.append(f"entry {number}{name}: not a model's entry: {printable(str(error)[:99])}")
+            why = error if type(error) is ValueError else "a field is missing or has an unexpected type"
+            skipped.append(f"entry {number}{name}: {why}")
             continue
         if everything or model.max_loras:
             models.append(model)
@@ -79,7 +80,9 @@ def _entries(document: Any) -> list[Any]:
 
 def _model(entry: dict[str, Any], source: str) -> Model:
     """One entry as a table. Raises what Python raises where the entry has another shape."""
-    schema = next(each for each in entry["api_schema"]["api_schemas"] if "properties" in each["request_schema"])
+    schemas = [each for each in entry["api_schema"]["api_schemas"] if "properties" in each.get("request_schema", ())]
+    schemas.sort(key=lambda each: each.get("type") != "model_run")
+    schema = schemas[0]
     name = entry["model_id"]
     if not MODEL_ID.fullmatch(name) or "/" not in name or len(name) > 200:
         raise ValueError("no valid model_id")
@@ -96,7 +99,10 @@ def _parameters(schema: dict[str, Any]) -> dict[str, Parameter]:
         raise ValueError("too many parameters, or one with an odd name")
     first = [name for name in order if isinstance(name, str) and name in properties] if isinstance(order, list) else []
     needed = required if isinstance(required, list) else []
-    return {name: _parameter(name, properties[name], name in needed) for name in dict.fromkeys([*first, *properties])}
+    rows = {name: _parameter(name, properties[name], name in needed) for name in dict.fromkeys([*first, *properties])}
+    if "loras" in rows and rows["loras"].type != "loras":
+        raise ValueError("its loras are not a list of {path, scale}")
+    return rows
 
 
 def _parameter(name: str, schema: Any, required: bool) -> Parameter:
@@ -113,7 +119,7 @@ def _parameter(name: str, schema: Any, required: bool) -> Parameter:
         maximum=high if ranged and is_number(high) else None,
         choices=tuple(schema.get("enum", ())) if kind in ("string", "integer", "number") else (),
         required=required,
-        max_items=most if kind in ("images", "loras") and isinstance(most, int) and 0 < most <= 1000 else None,
+        max_items=most if kind in ("images", "loras") and isinstance(most, int) and 0 < most <= MAX_ITEMS else None,
         description=_text(schema.get("description")),
     )
     fits = default is not None and check_value(bare, default)[1] is None
@@ -121,15 +127,15 @@ def _parameter(name: str, schema: Any, required: bool) -> Parameter:
 
 
 def _type(name: str, schema: Mapping[str, Any]) -> str:
-    kind, items, choices = schema.get("type"), schema.get("items"), schema.get("enum", [])
+    kind, items, choices = schema.get("type"), schema.get("items", {}), schema.get("enum", [])
     plain = isinstance(choices, list) and all(isinstance(each, (str, int, float)) for each in choices[:1001])
     if not plain or len(choices) > 1000 or schema.keys() & {"anyOf", "oneOf", "allOf", "$ref", "not", "const"}:
         return "any"
     if kind == "array" and isinstance(items, dict):
-        if name == "images" and items.get("type") == "string":
+        if name == "images" and items.get("type", "string") == "string":
             return "images"
-        properties = items.get("properties")
-        loras = name == "loras" and isinstance(properties, dict) and {"path", "scale"} <= properties.keys()
+        fields = items.get("properties") or {"path": {}}
+        loras = name == "loras" and items.get("type", "object") == "object" and "path" in fields
         return "loras" if loras else "any"
     if kind != "string":
         return kind if kind in ("integer", "number", "boolean") else "any"

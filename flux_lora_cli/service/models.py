@@ -37,6 +37,8 @@ Version = Literal["v2", "v3"]
 DEFAULT_MODEL = "wavespeed-ai/flux-dev-lora"
 #: Seeds that the tool draws stay within 31 bits, the limit of v3.
 MAX_DRAWN_SEED = 2_147_483_647
+#: Items of a list, where a table does not say how many.
+MAX_ITEMS = 1000
 #: What may stand in a URL as a model's ID.
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
@@ -66,9 +68,9 @@ class Model:
 
     @property
     def max_loras(self) -> int:
-        """How many LoRAs it takes; 0 where it takes none."""
+        """How many LoRAs it takes; 0 where it takes none, MAX_ITEMS where no limit is declared."""
         loras = self.parameters.get("loras")
-        return 0 if loras is None or loras.type != "loras" else loras.max_items or 99
+        return 0 if loras is None else loras.max_items or MAX_ITEMS
 
     def request(self, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """The body that is recorded and sent: documented defaults are explicit, numbers stand by value.

@@ -95,6 +95,7 @@ BROKEN: list[Any] = [
     *("x", {}, *({"model_id": "acme/a", "api_schema": odd} for odd in (None, {"api_schemas": []}))),
     *(entry(model_id=odd) for odd in ("../x", "no-provider", 7, "a/" + "x" * 300)),
     *(entry(properties=odd) for odd in ({f"p{n}": PROMPT for n in range(201)}, {"a b": PROMPT}, {"\x1b[2J": PROMPT})),
+    *(entry(properties={"loras": odd}) for odd in (PAIRS, PROMPT, {**LORAS, "items": {"properties": {"url": PROMPT}}})),
 ]
 
 
@@ -104,6 +105,19 @@ def test_an_entry_that_cannot_be_read_is_skipped_and_named(broken: Any) -> None:
     assert [model.id for model in catalogue.models] == ["acme/new-lora"]
     (line,) = catalogue.skipped
     assert line.startswith("entry 1") and "\x1b" not in line and len(line) < 400
+
+
+@pytest.mark.parametrize("items", [{}, {"items": {}}, {"items": {"type": "object", "properties": {"path": PROMPT}}}])
+def test_a_list_of_loras_is_known_by_its_name(items: dict[str, Any]) -> None:
+    other = {"type": "upload", "api_path": "/x"}
+    one = entry(properties={"prompt": PROMPT, "loras": {"type": "array", **items}})
+    one["api_schema"]["api_schemas"].insert(0, other)
+    one["api_schema"]["api_schemas"].append({"type": "model_run", **entry()["api_schema"]["api_schemas"][0]})
+    assert read_catalogue([one]).models[0].max_loras == 3, "the schema of the run itself counts"
+    del one["api_schema"]["api_schemas"][-1]
+    (model,) = read_catalogue([one]).models
+    assert model.parameters["loras"] == Parameter("loras", "loras")
+    assert not check_request(model, {"loras": [{"path": "a/b", "scale": 1}] * 9})
 
 
 def test_only_models_that_take_loras_are_kept_unless_all_are_asked_for(tmp_path: Path) -> None:
