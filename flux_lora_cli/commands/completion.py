@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.load import Loaded
+    from flux_lora_cli.service.models import Models
 
 _SUFFIXES = (".yaml", ".yml", ".txt", ".csv", ".jsonl")
 #: TAB must answer at once: folders deep, files looked at, answers given, jobs expanded at most.
@@ -55,16 +56,30 @@ def job_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     return _offered([job.id for job in loaded.jobs] if loaded else [], incomplete)
 
 
-def models(incomplete: str) -> list[str]:
-    """Short names of the models with a built-in table."""
-    from flux_lora_cli.service.models import Models
-
-    return _offered([model.short for model in Models.builtin()], incomplete)
+def models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Short names of the models with a table; full ones, where none of those fits."""
+    known = _tables(ctx)
+    return _offered([m.short for m in known], incomplete) or _offered([m.id for m in known], incomplete)
 
 
 def _offered(names: Iterable[str], incomplete: str) -> list[str]:
     found = (name for name in dict.fromkeys(names) if name.startswith(incomplete) and _HARMLESS.fullmatch(name))
     return list(found)[:_MAX_ANSWERS]
+
+
+def _tables(ctx: typer.Context) -> Models:
+    """The tables that this command line names; the built-in ones where those cannot be read."""
+    from flux_lora_cli.commands.inputs import model_tables
+    from flux_lora_cli.commands.options import ServiceOptions
+    from flux_lora_cli.service.models import Models
+
+    given = ctx.params
+    service = ServiceOptions(bool(given.get("sandbox")), given.get("base_url"), allow_custom_host=True)
+    file = given.get("models") or given.get("file")
+    try:
+        return model_tables(Path(file) if file else None, service)
+    except Exception:  # TAB is no place to say what is wrong with them
+        return Models.builtin()
 
 
 def _loaded(ctx: typer.Context) -> Loaded | None:
@@ -74,6 +89,7 @@ def _loaded(ctx: typer.Context) -> Loaded | None:
     given = ctx.params.get("presets") or ctx.params.get("preset") or ctx.args  # args: behind an option without a value
     paths = [path for path in ([given] if isinstance(given, str) else given) if Path(path).is_file()]
     try:
-        return load_presets(*paths, options=LoadOptions(max_jobs=_MAX_JOBS)) if paths else None
+        options = LoadOptions(models=_tables(ctx), max_jobs=_MAX_JOBS)
+        return load_presets(*paths, options=options) if paths else None
     except Exception:  # whatever is wrong with them, TAB is no place to say it
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -76,6 +77,21 @@ def complete(place: Path) -> Ask:
 def test_what_bash_is_offered(complete: Ask, place: Path, line: str, offered: list[str]) -> None:
     assert complete(line) == offered
     assert not (place / "evil").exists()
+
+
+def test_models_come_from_the_tables_at_hand(
+    complete: Ask, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loras = {"type": "array", "maxItems": 3}
+    schemas = [{"request_schema": {"properties": {"loras": loras, "tiles": {"type": "integer"}}}}]
+    (place / "m.json").write_text(json.dumps([{"model_id": "acme/new", "api_schema": {"api_schemas": schemas}}]))
+    (place / "presets" / "new.yaml").write_text("model: acme/new\njobs: [{id: dawn, tiles: 2}]\n")
+    assert complete("flux-lora models --models m.json ne") == ["new"]
+    (place / "none.json").write_text("{")
+    assert complete("flux-lora submit --models none.json --model flux-kr") == ["flux-krea-dev-lora"]
+    monkeypatch.setenv("FLUX_LORA_MODELS", "m.json")
+    assert complete("flux-lora submit --model acme/") == ["acme/new"]
+    assert complete("flux-lora batch presets/new.yaml --only ") == ["dawn"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
