@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -163,9 +164,12 @@ def save_catalogue(
     at = fetched_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     catalogue = read_catalogue(document, origin=origin, fetched_at=at, everything=everything)
     text = json.dumps({"origin": origin, "fetched_at": at, "models": catalogue.entries}, indent=1)
+    real = Path(os.path.realpath(path))  # a link stays one
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode(), 0o644)
+        if real.exists() and not real.is_file():
+            raise OSError(errno.EINVAL, "not a regular file")
+        real.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(real, text.encode(), 0o644)
     except OSError as error:
         raise FolderError(f"cannot write {path}: {error.strerror}", "Name a file: models --update FILE.") from None
     return catalogue

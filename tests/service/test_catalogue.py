@@ -210,8 +210,17 @@ def test_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.FolderError):
-        save(tmp_path / "file" / "m.json", entry())
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "file" / "m.json", tmp_path / "pipe", tmp_path, Path()):
+        with pytest.raises(errors.FolderError):
+            save(path, entry())
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("m.json")
+    save(tmp_path / "link", entry())
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "m.json").is_file()
 
 
 def test_the_whole_catalogue_is_read_in_100_mb(tmp_path: Path) -> None:
