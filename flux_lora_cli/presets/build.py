@@ -194,6 +194,7 @@ class Builder(Sections):
         node, rows = spec.node, self.model.parameters
         given = {name for axis in spec.axes for name in axis.names} | self.dropped
         given |= {name for name, value in spec.params.items() if value}
+        given |= {name for name, (_, _, item) in node.entries.items() if item.value}  # what is refused was given, too
         image = bool(given & {"image", "images"})
         self._images += image
         matrix = node.get("matrix")

@@ -123,6 +123,12 @@ def test_models_differ_in_parameters_and_loras(studio) -> None:
     assert "6 LoRAs are too many" in studio.problems(text)[0]
 
 
+def test_an_image_that_is_refused_is_not_said_to_be_missing(studio) -> None:
+    text = "model: flux-kontext-dev-lora\njobs:\n- {prompt: a, image: nope.png}\n- {prompt: b, image: ''}\n"
+    refused, missing = studio.problems(text)
+    assert "no such file" in refused and "needs image" in missing
+
+
 def test_a_model_without_a_table_is_checked_loosely_when_asked(studio) -> None:
     text = "model: other/model\njobs:\n- prompt: a\n  num_inference_steps: 900\n  aspect: 16/9\n"
     (job,) = studio.load(text, allow_unknown_model=True).jobs
