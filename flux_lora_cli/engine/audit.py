@@ -6,8 +6,6 @@ Nothing is concluded before the whole bill was read, and nothing is changed but 
 from __future__ import annotations
 
 import os
-import random
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.bill import Books, Finding, PaidTask, amount, judge, refund_of, sum_of
 from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds, purchases
-from flux_lora_cli.engine.calls import check_wait
+from flux_lora_cli.engine.calls import ask
 from flux_lora_cli.engine.limits import Retry
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
-from flux_lora_cli.errors import FluxLoraError, NeverSent, NotFoundError, RateLimited, ServiceError, Uncertain
+from flux_lora_cli.errors import FluxLoraError, NotFoundError, ServiceError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME
@@ -168,22 +166,14 @@ class Auditor:
     ) -> Iterator[BillItem]:
         """The entries of a search, each once, though new ones move the pages."""
         seen: set[str] = set()
-        number, failures, more = 0, 0, True
+        number, more = 0, True
         while more:
             if number == _MAX_PAGES:
                 message = f"the bill has more than {number * _PAGE:,} entries for that time; nothing can be concluded"
                 raise ServiceError(message, "Name a later day with --since.")
-            try:
-                page = self._client.bill(number + 1, _PAGE, task_ids, start, end)
-            except (NeverSent, Uncertain, RateLimited) as error:
-                failures += 1
-                check_wait(error.retry_after or 0.0)
-                if not _RETRY.more(failures):
-                    raise
-                time.sleep(_RETRY.delay(failures - 1, random.random, error.retry_after))
-                continue
+            page = ask(self._client.bill, number + 1, _PAGE, task_ids, start, end, retry=_RETRY)
             new = {item.id: item for item in page.items if item.id not in seen}
-            number, failures, more = number + 1, 0, page.has_more and bool(new)
+            number, more = number + 1, page.has_more and bool(new)
             self.report.unread += page.unread
             seen.update(new)
             yield from new.values()
