@@ -134,9 +134,9 @@ def make_plan(
 
     def make_request(record: JobRecord, job: Job) -> None:
         kept = (record.input or {}).get("seed")
-        seed = job.seed if job.seed is not None else kept if isinstance(kept, int) and kept >= 0 else draw_seed()
+        drawn = kept if isinstance(kept, int) and kept >= 0 else draw_seed() if job.seed is None else 0
         record.state = State.PLANNED
-        record.model, record.api_version, record.input = request_of(job, models, api_version, seed)
+        record.model, record.api_version, record.input = request_of(job, models, api_version, drawn)
 
     for job in jobs:
         key = job.fingerprint
@@ -195,8 +195,14 @@ def _retire(record: JobRecord) -> None:
     record.execution_ms = record.matched_by = record.intent_at = record.service_clock = None
 
 
-def request_of(job: Job, models: Models, api_version: Version | None, seed: int) -> tuple[str, Version, dict[str, Any]]:
-    """A job's request as it is recorded: model ID, API version, input; a local image as ``inputs/SHA256.ext``."""
+def request_of(
+    job: Job, models: Models, api_version: Version | None, drawn: int
+) -> tuple[str, Version, dict[str, Any]]:
+    """A job's request as it is recorded: model ID, API version, input; a local image as ``inputs/SHA256.ext``.
+
+    Args:
+        drawn: the seed of a job without one, within what its model takes.
+    """
 
     def shown(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -206,6 +212,7 @@ def request_of(job: Job, models: Models, api_version: Version | None, seed: int)
 
     model = models.find(job.model, api_version, allow_unknown=True)
     params = {key: shown(value) for key, value in job.params.items()}
+    seed = drawn % (model.max_seed + 1) if job.seed is None else job.seed
     return model.id, model.version, model.request(params, seed)
 
 

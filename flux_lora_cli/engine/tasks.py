@@ -179,8 +179,7 @@ def look_up(
 
 def _planned(job: Job, models: Models, api_version: Version | None) -> Work:
     record = JobRecord(f"submit:{uuid.uuid4()}", id=job.id, preset=job.preset, fingerprint=job.fingerprint)
-    seed = job.seed if job.seed is not None else draw_seed()
-    record.model, record.api_version, record.input = request_of(job, models, api_version, seed)
+    record.model, record.api_version, record.input = request_of(job, models, api_version, draw_seed())
     record.axes, record.seed_drawn = job.axes, job.seed is None
     return Work(record, images=job.images)
 

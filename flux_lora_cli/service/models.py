@@ -72,6 +72,12 @@ class Model:
         loras = self.parameters.get("loras")
         return 0 if loras is None else loras.max_items or MAX_ITEMS
 
+    @property
+    def max_seed(self) -> int:
+        """The highest seed that may be drawn."""
+        row = self.parameters.get("seed")
+        return MAX_DRAWN_SEED if row is None or row.maximum is None else max(0, min(MAX_DRAWN_SEED, int(row.maximum)))
+
     def request(self, params: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """The body that is recorded and sent: documented defaults are explicit, numbers stand by value.
 

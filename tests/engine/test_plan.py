@@ -18,7 +18,7 @@ from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
 from flux_lora_cli.presets.job import Job, LocalImage
-from flux_lora_cli.service.models import DEFAULT_MODEL, Models
+from flux_lora_cli.service.models import DEFAULT_MODEL, Models, Parameter
 
 MODELS = Models.builtin()
 D = Decimal
@@ -51,6 +51,13 @@ def test_new_jobs_get_records_with_a_seed_in_order() -> None:
     assert plan.images_to_submit == 3
     assert records[0].api_version == "v2"
     assert (records[0].input or {})["num_inference_steps"] == 28
+
+
+def test_a_seed_is_drawn_within_what_the_model_takes() -> None:
+    seed = Parameter("seed", "integer", -1, -1, 99)
+    short = Models([replace(MODELS.find(DEFAULT_MODEL), parameters={"seed": seed})])
+    seeds = [request_of(job("a", seed=fixed), short, None, 1234)[2]["seed"] for fixed in (None, 70)]
+    assert seeds == [34, 70]
 
 
 def test_a_second_plan_keeps_the_drawn_seed_and_changes_nothing_that_is_done() -> None:
