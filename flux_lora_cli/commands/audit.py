@@ -129,8 +129,7 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
         console.record("finding", {**data, "message": finding.message, "charges": list(finding.charges)})
     for (name, model, month), sums in sorted(report.totals.items()):
         console.record("total", {"folder": name, "model": model, "month": month, **_usd(sums)})
-        if len(report.totals) > 1:
-            console.info(plain(f"{name}, {model}, {month}: {_words(sums)}"))
+        console.info(plain(f"{name}, {model}, {month}: {_words(sums)}"))
     if report.unread:
         entries = counted(report.unread, "entry", "entries")
         console.warn(f"not counted: {entries} of the bill that cannot be read", "bill")
