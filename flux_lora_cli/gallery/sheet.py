@@ -97,6 +97,7 @@ def make_pair_sheet(before: Path, after: Path, target: Path) -> list[Path]:
     heads = (f"Before: {name_of(before)}", f"After: {name_of(after)}")
     rows: list[_Row] = [(pair.picture.name, [_Tile(side, detail="not here") for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
+    notes += ["sandbox"] if any(pair.picture.manifest.sandbox for pair in pairs) else []
     return _write(target, "Before and after", notes, heads, rows, _tall([pair.picture for pair in pairs]))
 
 
