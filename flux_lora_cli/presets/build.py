@@ -207,14 +207,14 @@ class Builder(Sections):
         for name, row in rows.items():
             if row.required and name not in ("prompt", "seed", "loras") and name not in given:
                 self.problems.add(node, spec.key, f"{self.model.short} needs {name}: {row.allowed}")
-        if "prompt" not in rows or image or "prompt" in self.dropped:
+        if "prompt" not in rows or "prompt" in self.dropped:
             return
         for prompt in spec.prompts:
             if prompt.text.strip() or prompt.absent:
                 continue
             if rows["prompt"].required:
                 self.problems.add(prompt.node, f"{spec.key}.prompt", f"{self.model.short} needs a prompt")
-            else:
+            elif not image:
                 why = "an empty prompt without an image shows nothing asked for"
                 self.problems.note(prompt.node.where, "no-effect", why)
 

@@ -209,6 +209,9 @@ def build_prompt_jobs(
         load_presets(preset, options=whole, allow=allow)  # wrong anywhere: nothing of it is sent
         source, data = loader.files.given(str(preset))
     made = loader.preset(source, data, prompts)
+    row = made.model.parameters.get("prompt")
+    if row is not None and row.required and not all(map(str.strip, prompts)):
+        raise UsageError(f"the prompt is empty, and {made.model.short} needs one", "is a shell variable in it not set?")
     if preset is None:
         loader.check_required(made.model)
     note_list("prompt", [p.node for spec in made.specs for p in spec.prompts], not options.expand, loader.problems)

@@ -182,6 +182,8 @@ class Reader:
             if problem is not None:
                 several = option == "--image" and problem.suggestion == "image"
                 found.append(f"{option}: {f'{model.short} takes one image' if several else problem.message}")
+            elif row is not None and row.required and value in ("", []):
+                found.append(f"{option} is empty, and {model.short} needs {name}")
         if found:
             raise UsageError("; ".join(found), f"To see what the model takes: flux-lora models {model.short}")
 

@@ -57,6 +57,9 @@ def test_an_image_goes_out_under_the_name_that_its_model_has(
         (["submit", "y", "--model", "z-image/turbo-lora", "-i", "a.png"], 2, "--image: not a parameter"),
         (["submit", "y", "--model", "flux-krea-dev-lora", "-n", "2"], 2, "known: prompt, "),
         (["batch", "edit.yaml"], 10, "needs images"),
+        (["submit", " ", "--model", "flux-schnell-lora"], 2, "the prompt is empty"),
+        (["submit", "", "--model", EDIT, "-i", "a.png"], 2, "the prompt is empty"),
+        (["batch", "kontext.yaml", "-i", "a.png", "--set", "prompt="], 2, "needs prompt"),
     ],
 )
 def test_what_a_model_does_not_take_is_refused_in_words_that_help(
