@@ -13,12 +13,12 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flux_lora_cli.errors import FolderError, NotFoundError
-from flux_lora_cli.folder.files import explained, read_regular_file
+from flux_lora_cli.folder.files import read_regular_file
 from flux_lora_cli.presets.sources import lfs_digest
 from flux_lora_cli.text import printable, quoted
 
@@ -98,7 +98,7 @@ def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
 
     Raises:
         NotFoundError: neither; no git, or no repository.
-        FolderError: no place for a copy of it.
+        FolderError: nothing can be written into the temporary folder.
     """
     folder, top, commit = Path(origin), Path(), ""
     if not (folder.is_dir() and (origin.startswith((".", os.sep)) or origin.endswith(("/", os.sep)))):
@@ -111,16 +111,15 @@ def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
     if not commit:
         yield OldSide(folder, printable(origin))
         return
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix="flux-lora-diff-")
-    except OSError:
-        raise FolderError(
-            "there is no place for temporary files", "Name a folder that can be written in TMPDIR."
-        ) from None
-    with temporary as name:
-        picture = Path(os.path.realpath(name))
-        with explained(picture):
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="flux-lora-diff-"))
+            picture = Path(os.path.realpath(temporary))
             _write_out(top, commit, [_inside(top, path) for path in paths], picture)
+        except OSError as error:
+            why = printable(str(error.strerror or error))
+            message = f"the old side cannot be written into the temporary folder: {why}"
+            raise FolderError(message, "Make room, or name another folder with TMPDIR.") from error
         yield OldSide(picture, printable(origin), top)
 
 

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from flux_lora_cli.errors import FolderError
 from flux_lora_cli.presets.load import load_presets
-from flux_lora_cli.presets.oldside import old_side
 from tests.commands.conftest import Run
 from tests.conftest import require_tool
 from tests.gallery.make_run import draw, job, write
@@ -275,11 +273,11 @@ def test_where_git_cannot_help(
     assert (done.code, "git is not installed" in done.err) == (3, True)
 
 
-def test_without_a_place_for_temporary_files(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(repo.folder / "none"))
-    with pytest.raises(FolderError) as caught, old_side([repo.folder / "presets"], "HEAD"):
-        pass
-    assert "TMPDIR" in caught.value.hint
+def test_without_a_temporary_folder(diff: Diff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        done = diff("presets")
+    assert (done.code, "TMPDIR" in done.err) == (7, True)
 
 
 def test_the_old_side_is_read_with_all_its_files(changes: Changes, repo: Repository) -> None:
@@ -399,7 +397,6 @@ def test_a_tree_made_by_hand_writes_nothing_elsewhere(
     diff: Diff, repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
     def put(kind: str, *entries: tuple[str, bytes, str], data: bytes = b"") -> str:
         for mode, name, digest in entries:
@@ -415,7 +412,9 @@ def test_a_tree_made_by_hand_writes_nothing_elsewhere(
     presets = put("tree", ("100644", b"a.yaml", preset), *twice)
     commit = repo.git("commit-tree", "-m", "x", put("tree", ("40000", b"..", inner), ("40000", b"presets", presets)))
     repo.put("presets/a.yaml", "version: 1\njobs:\n  - {id: a, prompt: b}\n")
-    assert diff("presets/a.yaml", "--from", commit).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        assert diff("presets/a.yaml", "--from", commit).code == 0
     assert not list((tmp_path / "temporary").iterdir())
     assert not (tmp_path / "x.yaml").exists()
 
