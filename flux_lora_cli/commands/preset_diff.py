@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
 from flux_lora_cli.errors import BudgetError, FluxLoraError, NotFoundError
+from flux_lora_cli.folder.entries import masked
 from flux_lora_cli.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ flux-lora preset diff presets --from origin/main... --format markdown --fail-ove
 Format = Literal["text", "markdown", "github"]
 #: Characters of a comment [GitHub: 65,536], and room for the end of one that is cut.
 _MAX_COMMENT, _ROOM = 65_536, 400
+#: Characters of a text that are shown, from a little before where two differ.
+_MAX_TEXT = 200
 _MARKS = {"changed": "~", "added": "+", "removed": "-", "renamed": ">"}
 
 
@@ -128,8 +131,8 @@ def _data(change: Change) -> dict[str, Any]:
         "old_id": change.old_id,
         "preset": change.preset,
         "parameters": {
-            name: {"from": value.old, "to": value.new, "file": value.where.file, "line": value.where.line}
-            for name, value in change.parameters.items()
+            name: {"from": masked(old), "to": masked(new), "file": where.file, "line": where.line}
+            for name, (old, new, where) in change.parameters.items()
         },
         "images": change.images,
         "cost_usd": None if change.cost is None else decimal(change.cost),
@@ -210,11 +213,16 @@ def _values(change: Change) -> Iterator[tuple[str, str, str, str]]:
     """Name, old and new value, and place of each parameter that changed, each safe to print."""
     for name, (old, new, where) in change.parameters.items():
         place = f"{where.file}:{where.line}" if where.line else where.file
+        old, new = masked(old), masked(new)
+        if isinstance(old, str) and isinstance(new, str) and max(len(old), len(new)) > _MAX_TEXT:
+            start = next((n for n, (a, b) in enumerate(zip_longest(old, new)) if a != b), 0) - _MAX_TEXT // 2
+            old, new = (f"…{text[start:]}" if start > 0 else text for text in (old, new))
         yield plain(name), _shown(old), _shown(new), plain(place)
 
 
 def _shown(value: object) -> str:
-    return plain(value_text(value, lambda each: "default" if each is None else quoted(each, 200)))
+    text = value_text(masked(value), lambda each: "default" if each is None else quoted(each, _MAX_TEXT))
+    return plain(text)
 
 
 def _code(text: str) -> str:

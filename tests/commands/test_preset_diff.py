@@ -459,6 +459,22 @@ def test_no_line_begins_with_a_presets_text(diff: Diff, repo: Repository, form: 
         assert '``"`code` @user <img src=x>"``' in done.out
 
 
+@pytest.mark.parametrize("form", [["--format", "text"], ["--format", "markdown"], ["--format", "github"], ["--json"]])
+def test_secrets_are_masked_and_long_texts_shown_where_they_differ(
+    diff: Diff, repo: Repository, form: list[str]
+) -> None:
+    prompt = "a cat " * 50
+    job = {"id": "a", "prompt": f"{prompt}x", "loras": [{"path": "https://h.example/x?token=SECRET", "scale": 1}]}
+    repo.put("presets/a.jsonl", json.dumps(job))
+    repo.commit()
+    repo.edit("presets/a.jsonl", '"scale": 1', '"scale": 0.5')
+    repo.edit("presets/a.jsonl", "cat x", "cat https://user:SECRET@h.example/y")
+    done = diff("presets/a.jsonl", *form)
+    assert (done.code, "SECRET" in done.out + done.err) == (0, False)
+    assert "token=***" in done.out
+    assert all(f"cat {end}" in done.out for end in ("x", "https://***@h.example/y"))
+
+
 @pytest.mark.slow
 def test_ten_thousand_jobs(diff: Diff, repo: Repository) -> None:
     lines = "".join(json.dumps({"prompt": f"cat {n}", "seed": n}) + "\n" for n in range(10_000))
