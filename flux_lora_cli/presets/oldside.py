@@ -37,6 +37,7 @@ _WORD = re.compile(rb"""[^\s/\\"'\[\]{},;:]+""")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U000([0-9a-fA-F]{5}))")
 _QUOTE = re.compile(r"""\\(["\\/])|(["'])\2""")
 _LINK = "120000"
+_WHOLE = "Clone the whole repository, without --filter."
 _OR_FOLDER = "To compare with a folder instead: --from DIR."
 
 
@@ -157,7 +158,7 @@ def _git(folder: Path, *words: str, data: bytes = b"") -> bytes:
         if owned := re.search("dubious ownership in repository at '(.+)'", said):
             hint = f"If you trust it: git config --global --add safe.directory {shlex.quote(owned[1])}"
         elif "promisor remote" in said:
-            said, hint = "this partial clone does not have all files of that revision", "Clone without --filter."
+            said, hint = "this partial clone does not have all files of that revision", _WHOLE
         raise NotFoundError(f"git: {printable(said[:300])}", hint)
     return done.stdout
 
@@ -197,22 +198,24 @@ def _listing(top: Path, commit: str) -> Iterator[tuple[str, _Entry]]:
         head, _, path = line.partition(b"\t")
         mode, kind, digest, size = head.decode().split() if head else [""] * 4
         name = os.fsdecode(path)
-        if kind == "blob" and size.isdigit() and int(size) <= (_MAX_TEXT if _is_text(name) else _MAX_IMAGE):
+        largest = _MAX_TEXT if _is_text(name) else _MAX_IMAGE
+        if kind == "blob" and (not size.isdigit() or int(size) <= largest):  # BAD: it is not in this clone
             yield name, (mode, digest)
 
 
 def _read(top: Path, entries: Mapping[str, _Entry]) -> Iterator[tuple[str, bytes]]:
-    """The content of files; one that is missing, as in a partial clone, is left out."""
+    """The content of files. Raises NotFoundError where one is missing, as in a partial clone."""
     hashes = "".join(f"{digest}\n" for _, digest in entries.values())
     data, at = _git(top, "cat-file", "--batch", data=hashes.encode()), 0
     for name in entries:
         end = data.index(b"\n", at)
         head = data[at:end].split()
         at = end + 1
-        if len(head) == 3:
-            size = int(head[2])
-            yield name, data[at : at + size]
-            at += size + 1
+        if len(head) != 3:
+            raise NotFoundError(f"git: {printable(name)} as it was is not in this clone", _WHOLE)
+        size = int(head[2])
+        yield name, data[at : at + size]
+        at += size + 1
 
 
 def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> None:

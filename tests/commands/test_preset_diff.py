@@ -264,6 +264,11 @@ def test_where_git_cannot_help(
         monkeypatch.chdir(folder)
         done = run("preset", "diff", path, *words)
         assert (done.code, message in done.err) == (3, True), done.err
+    blob = repo.git("rev-parse", f"{first}:presets/base.yaml")
+    (repo.folder / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    monkeypatch.chdir(repo.folder)
+    done = diff("presets", "--from", first)
+    assert (done.code, "presets/base.yaml as it was is not in this clone" in done.err) == (3, True)
     odd = repo.folder.rename(tmp_path / "re po")
     monkeypatch.chdir(odd)
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
