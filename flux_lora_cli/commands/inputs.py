@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.options import ApiVersion, GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
 from flux_lora_cli.commands.values import decimal_point
-from flux_lora_cli.errors import NotFoundError, UsageError
+from flux_lora_cli.errors import FluxLoraError, NotFoundError, UsageError
 from flux_lora_cli.text import printable
 
 if TYPE_CHECKING:
@@ -234,9 +235,10 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 
 class TaskIds:
-    """Task IDs from standard input, each as soon as its line is there; what follows a tab is left out."""
+    """Task IDs from standard input, each as soon as its line is there (``seen``: so far), up to a tab."""
 
     def __init__(self) -> None:
+        self.seen: list[str] = []
         self._wrong: list[str] = []
         self._ids = self._read()
 
@@ -247,6 +249,13 @@ class TaskIds:
             self.complain()
             raise NotFoundError("no task ID came in on standard input", _NO_LINE)
         return chain([first], self._ids)
+
+    def read_on(self) -> None:
+        """See what has come already; whoever is still writing notices that nobody reads, and names its tasks itself."""
+        with suppress(OSError, ValueError, FluxLoraError):  # nothing there, or another thread is reading
+            os.set_blocking(sys.stdin.fileno(), False)
+            for _ in self._ids:
+                pass
 
     def complain(self) -> None:
         """Raise NotFoundError where something so far was not an ID."""
@@ -259,6 +268,7 @@ class TaskIds:
         for line in _stdin_by_lines():
             text = line.decode("utf-8", "replace").partition("\t")[0].strip()
             if is_task_id(text):
+                self.seen.append(text)
                 yield text
             elif text:
                 self._wrong.append(text)

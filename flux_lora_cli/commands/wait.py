@@ -11,7 +11,7 @@ from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import TaskIds, check_ids
 from flux_lora_cli.commands.options import WaitOptions, argument, command
 from flux_lora_cli.commands.running import check, default_folder, run_settings, running, service_words, tell_end
-from flux_lora_cli.errors import ExitCode, UsageError
+from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 
 EXAMPLES = """
 flux-lora submit "a cat" | flux-lora wait -
@@ -36,20 +36,32 @@ def wait(
         raise UsageError("- reads the IDs from standard input; others cannot be added to it")
     wanted: Iterable[str] = check_ids(ids) if streamed is None else streamed.wait_for_first()
     resume = "" if streamed else shlex.join(["flux-lora", *sys.argv[1:]])
-    with running(options, console, resume=resume, what="tasks") as run:
-        from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
+    try:
+        with running(options, console, resume=resume, what="tasks") as run:
+            from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
 
-        result = wait_for(
-            wanted,
-            run.client,
-            run.service,
-            options.output or default_folder(options),
-            settings,
-            api_version=options.api_version,
-            reach=service_words(options),
-            observer=run.observer,
-            stop=run.stop,
-        )
+            result = wait_for(
+                wanted,
+                run.client,
+                run.service,
+                options.output or default_folder(options),
+                settings,
+                api_version=options.api_version,
+                reach=service_words(options),
+                observer=run.observer,
+                stop=run.stop,
+            )
+    except FluxLoraError as error:  # before the run: whoever submitted the tasks may have shown them to nobody else
+        from flux_lora_cli.engine.ending import MAX_NAMED
+
+        if streamed is not None:
+            streamed.read_on()
+            ids = streamed.seen
+        error.tasks = tuple((None, task) for task in ids)
+        collect = shlex.join(["flux-lora", "wait", *service_words(options), *ids[:MAX_NAMED]])
+        more = f" … ({len(ids) - MAX_NAMED:,} more)" if len(ids) > MAX_NAMED else ""
+        error.hint = f"{error.hint} Do not submit them again. To collect them: {collect}{more}".strip()
+        raise
     code = tell_end(result, console)
     if streamed is not None and code < ExitCode.INTERRUPTED:
         streamed.complain()

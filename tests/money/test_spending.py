@@ -206,6 +206,19 @@ def test_submit_into_wait_with_a_deadline_names_the_tasks(stages: MakeStage) -> 
     assert "submit" not in done.err.lower().replace("submitted", "").replace("submission", "")
 
 
+@pytest.mark.parametrize(
+    ("command", "code"), [("wait - -o jobs.jsonl", 7), ("wait {ids} -o jobs.jsonl", 7), ("wait -", 4)]
+)
+def test_wait_names_the_tasks_also_where_it_cannot_begin(stages: MakeStage, command: str, code: int) -> None:
+    stage = stages(1, service_time=600.0)
+    ids = stage.run("submit -p 'a cat' -p 'a dog'").lines
+    env = {"WAVESPEED_API_KEY": None} if code == 4 else None
+    done = stage.run(command.format(ids=" ".join(ids)), stdin="".join(f"{task}\n" for task in ids), env=env)
+    assert done.code == code, done.err
+    assert f"not collected yet: {', '.join(ids)}" in done.err
+    assert f"flux-lora wait {' '.join(ids)}" in done.err
+
+
 def test_a_submission_that_a_deadline_cut_off_is_held(stages: MakeStage) -> None:
     stage = stages(1, scale=1.0)
     stage.wrong("submit:stall-after=60")
