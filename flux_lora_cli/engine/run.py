@@ -93,7 +93,7 @@ class Run:
         self.planner = PollPlanner(self.settings.poll_interval)
         self.search = Search(session, store)
         self.calls.on_fatal = self.stop_calls
-        self._task_ids: set[str] = set()
+        self._task_ids = {record.task_id for record in (store.folder.records if store.folder else {}).values()}
         self._refusals: list[str] = []
         self._jobs: set[asyncio.Task[None]] = set()
         self._unbroken: set[asyncio.Task[Any]] = set()

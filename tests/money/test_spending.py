@@ -58,6 +58,22 @@ def test_a_price_that_contradicts_itself_does_not_lift_the_limit(stages: MakeSta
     assert stage.fake.charged or "; charged" not in done.err
 
 
+def test_an_answer_that_names_an_earlier_task_tells_nothing(stages: MakeStage) -> None:
+    stage = stages(1)
+    assert stage.run(BATCH).code == 0
+
+    def repeated(exchange: Exchange) -> None:
+        exchange.carried()
+        exchange.answer(stage.fake.data(stage.fake.view(stage.fake.tasks[stage.fake.charges[0]])))
+
+    stage.fake.on("submit", repeated)
+    stage.jobs(2)
+    done = stage.run(HOLD)
+    assert (done.code, stage.unknown()) == (13, ["cat2"]), done.err
+    assert stage.run(BATCH).code == 0
+    stage.all_done(2)
+
+
 def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> None:
     stage = stages(2, scale=200.0)
     stage.wrong("submit:reset-after:nth=1 list:no-inputs")
