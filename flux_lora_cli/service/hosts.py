@@ -117,6 +117,9 @@ class Redactor:
             for before in range(3):  # bytes; the characters that depend on the key alone, whatever stands around it
                 encoded = encode(b"\0" * before + key.encode()).decode()
                 forms.add(encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6])
+        # Character by character: %77%73, \x77\x73, &#x77;&#x73;, \u0077\u0073, &#119;&#115;
+        for mark, code in (("", "02x"), ("x", "02x"), ("u", "04x"), ("", "d")):
+            forms.add("".join(f"{mark}{ord(c):{code}}" for c in key))
         self._forms = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
         self._parts = {part for form in self._forms for part in _parts(form)[0] if part not in _ORDINARY}
 

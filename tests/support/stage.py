@@ -199,6 +199,7 @@ class Stage:
 def key_forms() -> list[bytes]:
     """The key as it may turn up: raw, URL-encoded, JSON-escaped, and in base64 wherever it stands there."""
     forms = {KEY, quote(KEY), quote(KEY, safe=""), quote(KEY, safe="").lower(), quote_plus(KEY)}
+    forms |= {"".join(f"%{ord(c):02X}" for c in KEY), ";".join(f"&#x{ord(c):x}" for c in KEY), KEY.encode().hex()}
     forms |= {KEY.replace("/", "\\/"), "".join(f"\\u{ord(c):04x}" for c in KEY)}
     for shift in range(3):
         text = base64.b64encode(b"\0" * shift + KEY.encode()).decode()
