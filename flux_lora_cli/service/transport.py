@@ -70,7 +70,8 @@ def translate(
             "REQUESTS_CA_BUNDLE.",
         )
     why = next((words for kind, words in _WHY.items() if is_any(kind)), "it broke off")
-    if proxy is not None and (connecting or of_proxy):
+    # Not of_proxy: urllib3 blames the proxy for a request, too, that broke off when it had been passed on.
+    if proxy is not None and connecting:
         status = re.search(r"Tunnel connection failed: ([0-9]{3})", " ".join(map(str, reasons)))
         return proxy.failed(status[1] if status else why)
     if connecting or is_any(*NEVER_SENT):

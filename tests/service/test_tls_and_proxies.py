@@ -134,6 +134,25 @@ def test_a_proxy_serves_https_targets(certificates: Certificates) -> None:
     assert inner[0].startswith(b"POST /api/v2/m/x ") and b"roxy-" not in inner[0]
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_what_a_proxy_passed_on_may_have_arrived(scheme: str, certificates: Certificates) -> None:
+    """The connection ends after the request: the proxy is not to blame, and nothing may be sent again."""
+    inner: list[bytes] = []
+
+    def tunnel(connection: socket.socket, request: bytes) -> None:
+        if scheme == "https":
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            connection = certificates.context.wrap_socket(connection, server_side=True)
+            request = read_request(connection)
+        inner.append(request)
+        connection.close()
+
+    with RawServer(tunnel) as proxy, pytest.raises(errors.Uncertain):
+        env = {f"{scheme}_proxy": f"http://127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
+        submit(f"{scheme}://service.example", **env)
+    assert b"/api/v2/m/x " in inner[0]
+
+
 def test_a_proxy_with_tls_serves_https_targets(server: RawServer, certificates: Certificates) -> None:
     def tunnel(connection: socket.socket, request: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
