@@ -201,6 +201,9 @@ def test_names_with_a_dot_are_out_of_a_presets_reach(stage: Stage, name: str) ->
         path.write_text(f"[http]\n extraheader = AUTHORIZATION: basic {SECRET}\n")
     (stage.folder / "p.yaml").write_text(f"version: 1\njobs: [{{prompts_file: {name}}}]\n")
     (stage.folder / "w.yaml").write_text("version: 1\njobs: [{prompt: 'a __.env__ cat'}]\n")
+    if not name.startswith(".."):
+        (stage.folder / "link.txt").symlink_to(name)
+        assert stage.run("batch link.txt -o out").code == 10
     for command in ("preset show p.yaml", "preset check p.yaml", "batch p.yaml -o out", "preset show w.yaml"):
         ended = stage.run(command)
         assert SECRET not in ended.out + ended.err
