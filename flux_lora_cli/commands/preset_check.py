@@ -32,10 +32,12 @@ def preset_check(
     """Find every problem of presets. Nothing is sent or spent.
 
     Prints one line for each problem, FILE:LINE:COLUMN: message, and exits with 10, or with 0 if there is none. Notes
-    say what is valid and probably not meant. With -v, also says how the number of jobs comes about.
+    say what is valid and probably not meant. With -v, also says how the number of jobs comes about, and
+    what silences a note.
     """
     from flux_lora_cli.commands.ci import annotation
     from flux_lora_cli.presets.load import load_presets
+    from flux_lora_cli.presets.notes import KINDS
 
     def annotate(level: str, text: str, *place: Any) -> None:
         """Mark a place for GitHub: among the results, or, where those are NDJSON, among the messages."""
@@ -66,6 +68,8 @@ def preset_check(
         raise
     for note in loaded.notes:
         tell("warning", note)
+    for kind in dict.fromkeys(note.kind for note in loaded.notes):
+        console.explain(f"{kind}: {KINDS[kind].reason}; to silence it, {KINDS[kind].silence}")
     warn_unchecked((preset.model for preset in loaded.presets), settings.models, options.api_version, console)
     for preset in loaded.presets:
         data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model}

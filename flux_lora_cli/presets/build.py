@@ -143,7 +143,7 @@ class Builder(Sections):
         if not self._affords(sum(len(prompt.text) for prompt in spec.prompts), spec):
             spec.prompts = []
         for prompt in spec.prompts:
-            notes.note_prompt(prompt.text, prompt.node, self.problems, {} if prompt.literal else spec.vars)
+            notes.note_prompt(prompt.text, prompt.node, self.problems, spec.vars, literal=prompt.literal)
 
     def _prompts_of(self, axis: Axis) -> list[Prompt]:
         """The prompts of an axis; each row of a zip has its own."""

@@ -115,6 +115,9 @@ class Checker:
     def _checked(self, row: Parameter, value: Any, node: Node, key: str) -> Any:
         found, problem = check_value(row, value)
         if problem is None:
+            if row.type == "integer" and "e" in node.text.lower() and isinstance(node.value, float):
+                why = "a spreadsheet that shortens a number loses its last digits; write them all"
+                self.problems.note(node.where, "number", f"{node.text[:40]} is sent as {found}: {why}")
             return self._image(node, key) if row.type == "image" and found else found
         word = row.type == "boolean" and str(value).lower() in ("yes", "no", "on", "off")
         return self.bad(node, key, problem.message + (" (yes and no are text in YAML 1.2)" if word else ""))

@@ -10,7 +10,7 @@ from typing import Any
 from flux_lora_cli.presets.expand import Plan, combinations, drawn, job_count
 from flux_lora_cli.presets.job import Job, LocalImage, Where
 from flux_lora_cli.presets.nodes import Node, Problems
-from flux_lora_cli.presets.notes import note_job_loras
+from flux_lora_cli.presets.notes import note_job_loras, note_loras
 from flux_lora_cli.presets.prompts import take_tags
 from flux_lora_cli.presets.spec import Axis, Loras, Names, Prompt, Spec
 from flux_lora_cli.service.models import Model
@@ -131,6 +131,7 @@ class Expander:
         for why in (why for _, why in read if why):
             self.problems.add(prompt.node, f"{spec.key}.prompt", why)
         tagged = [lora for lora, _ in read if lora is not None]
+        note_loras(tagged[: self.model.max_loras], prompt.node, self.problems)
         joined = [*(stack or ()), *(own or ()), *tagged]
         if self.model.checked and len(joined) > self.model.max_loras:
             most = self.model.max_loras
@@ -138,7 +139,8 @@ class Expander:
             place = prompt.node if tags else spec.places.get("stack") or spec.places.get("loras") or spec.node
             self.problems.add(place, f"{spec.key}.loras", f"{len(joined)} LoRAs are too many; {limit}")
         if len(joined) > 1 and given is None:
-            note_job_loras((stack or (), own or (), tagged), prompt.node if tags else spec.node, self.problems)
+            parts = (stack or (), own or (), *([lora] for lora in tagged))
+            note_job_loras(parts, prompt.node if tags else spec.node, self.problems)
         return joined
 
     def _scale(self, loras: list[Any], scales: Sequence[tuple[Axis, str, Any]]) -> list[Any]:

@@ -25,17 +25,20 @@ class Kind(NamedTuple):
 
 
 KINDS: Mapping[str, Kind] = {
-    "weight": Kind("weights of choices are not read; the number is sent as text", r"write \:: for literal colons"),
+    "weight": Kind("weights are not read; the number is sent as text", r"write \:: for literal colons"),
     "count": Kind("counts of choices ($$) are not read", r"write \$$ for literal dollars"),
+    "choices": Kind("choices are written {a|b}, with bars", r"write \{ for a literal brace"),
+    "wildcard": Kind("samplers, globs and parameters of wildcards are not read", r"write \__ for literal underscores"),
     "tag": Kind("only <lora:PATH:SCALE> is read; other tags are sent as text", r"write \< for a literal <"),
-    "options": Kind("options in a prompt are not read", "set the parameters as keys or columns"),
+    "options": Kind("options in a prompt are not read", r"set them as keys or columns; write \-- for dashes"),
     "infotext": Kind("generation data of another tool would be sent as a prompt", "delete it"),
-    "editing": Kind("prompt editing ([from:to:when]) is not read", "delete the brackets"),
+    "editing": Kind("prompt editing ([from:to:when], [a|b]) is not read", r"write \: or \| for literal ones"),
     "header": Kind("the first line of a list looks like a table's header", "delete it, or name the file .csv"),
-    "placeholder": Kind("the name of a variable without ${…} is sent as text", r"write \{ or \$ for a literal mark"),
+    "placeholder": Kind("a variable's name without ${…} is sent as text", r"write \{, \$ or \<, or rename it"),
     "comment": Kind("a YAML comment (space, #) ends a text", "put the text in quotes; or write two spaces before #"),
     "space": Kind(r'in double quotes YAML reads \_ as a no-break space', r"write \\_ there, or use single quotes"),
-    "control": Kind("a control character in a text", "delete it"),
+    "number": Kind("a spreadsheet shortens a long number, and its last digits are lost", "write all digits"),
+    "control": Kind("a control character or byte order mark in a text", "delete it"),
     "unused": Kind("a variable or stack that nothing uses", "use it, or delete it"),
     "axis": Kind("a matrix axis that nothing uses", "delete the axis, or what overrides it"),
     "equal-choices": Kind("choices that are equal make the same job twice", "delete one; several images: repeat"),
@@ -48,28 +51,57 @@ KINDS: Mapping[str, Kind] = {
     "literal": Kind("prompts of lists are literal unless --expand", "add --expand"),
 }  # fmt: skip
 
-_SUSPICIOUS = re.compile(r"[<\[\x00-\x08\x0b-\x1f\x7f-\x9f\xa0]|--|[Nn]egative [Pp]rompt:|Steps:")
-_TAG = re.compile(r"(?<!\\)<\s*([A-Za-z][A-Za-z_-]{0,20})\s*:[^<>\n]{0,300}>")
+_SUSPICIOUS = re.compile(r"[<＜\[({:+/—–\x00-\x08\x0b-\x1f\x7f-\x9f\xa0\ufeff]|--| -\w|__|Steps|withLora")
+#: A LoRA or a tag as A1111, ComfyUI, InvokeAI and SwarmUI write it.
+_TAG = re.compile(
+    r"(?<!\\)(?:<\s*lora[\s:=/][^<>\n]{1,300}>|<[a-z][a-z_-]{0,20}(?:\[[^\[\]<>\n]{0,80}\])?:[^\s<>][^<>\n]{0,300}>"
+    r"|<(?:break|trigger|refiner)>|(?:[\[({＜]|&lt;)\s*lora:[^\s()\[\]{}<>]{1,200}"
+    r"|\bwithLora\([^()\n]{1,200}\)|\bembedding:[\w./-]{1,100})",
+    re.IGNORECASE,
+)
+#: ``fox::2`` (Midjourney), ``1.5::fox::`` (NovelAI), ``(fox)++`` (InvokeAI); not ``::`` in prose, or in an address.
+_WEIGHTED = re.compile(
+    r"(?:(?<=[^\W\d_])|(?<=[\s)]))::-?\d{0,4}\.?\d{1,4}(?![\w:])|(?<![\w.:\\-])-?\d{0,4}\.?\d{1,4}::[^:\n{|}]{1,200}::|\)\+{2,}(?!\w)"
+)
+_WILDCARD = re.compile(
+    r"(?<![\\_])__(?=[^_\s]*[A-Za-z])(?:[@~][\w./*-]{1,80}?|[\w./-]{0,80}?\*[\w./*-]{0,80}?"
+    r"|[\w./-]{1,80}?\([^()\n]{0,80}\))__(?!_)"
+)
+#: ``{red, blue}`` (Midjourney); braces around code and sets of letters are text.
+_LISTED = re.compile(r"(?<!\\)\{[^\W\d]\w[\w -]{0,80}(?:,\s{0,3}[^\W\d]\w[\w -]{0,80}){1,20}\}")
 _OPTION = re.compile(
-    r"(?:^|\s)(--(?:prompt|negative[_-]?prompt|seed|steps|cfg[_-]?scale|guidance|sampler(?:[_-]name)?|width|height|ar"
-    r"|aspect|version|stylize|quality|chaos|niji|no|style|sref|cref|iw|tile|weird|raw|n_iter|batch_size|outpath)"
-    r"(?=[\s=:]|$)|--[a-z][a-z_-]{0,30}[ =]-?\d)"
+    r"(?:^|\s)(--(?:prompt|negative[_-]?prompt|neg|seed|steps|cfg[_-]?scale|guidance|sampler(?:[_-]name)?|width|height|ar"
+    r"|aspect|version|stylize|quality|chaos|niji|no|style|sref|cref|oref|iw|tile|weird|raw|hd|p|profile|draft|relax|fast"
+    r"|turbo|video|loop|n_iter|batch_size|outpath)(?=[\s=:]|$)|--[a-z][a-z_-]{0,30}[ =]-?\d"
+    r"|[—–](?:ar|v|s|q|c|w|iw|cw|ow|seed|stylize|chaos|weird|niji)\s+\d|-[sSWHCnA] ?\d+(?:\.\d+)?(?=\s|$))"
+    r"|^\s*(/imagine)\s+prompt\b"
 )
 _INFOTEXT = re.compile(
-    r"^[ \t]*negative prompt:|\bsteps:\s*\d+,\s*(?:sampler|cfg|seed|size|schedule)|\bmodel hash:",
+    r"^[ \t]*(?:negative prompt|undesired content):|\bsteps:\s*\d+,\s*(?:sampler|cfg|seed|size|schedule)"
+    r"|\bmodel hash:\s*[0-9a-f]{6}|\bcfg scale:\s*\d|\"class_type\"|\"(?:positive|negative)_prompt\"\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
-_EDITING = re.compile(r"\[[^\[\]:|]{0,200}:[^\[\]:|]{0,200}:\d*\.?\d+\]")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
-_PLACEHOLDER = re.compile(r"%([\w-]{1,60})%|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)")
+_EDITING = re.compile(
+    r"\[[^\[\]:|]{0,200}(?<!\\):[^\[\]:|]{0,200}(?<!\\):\d{0,4}\.?\d{1,4}\]|\[[^\[\]:|]{1,200}(?<!\\):0?\.\d{1,4}\]"
+    r"|\[[^\[\]|{}\n]{1,80}(?<!\\)\|[^\[\]{}\n]{1,80}\]|\)\.(?:blend|and)\([^()\n]{0,80}\)|\.swap\([^()\n]{1,80}\)"
+)
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
+_PLACEHOLDER = re.compile(
+    r"(?<!\\)(?:%([\w-]{1,60})%|%\(([\w-]{1,60})\)s|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\))"
+)
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
 _HEADERS = ("prompt", "prompts", "text", "caption")
 
 
-def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[str, Any]) -> None:
+def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[str, Any], literal: bool) -> None:
     """Say what in a prompt belongs to other tools, and what YAML did to it."""
-    for kind, message in (*_of_node(text, node), *_of_text(text), *_of_names(text, variables)):
+    if literal:  # no backslash silences anything
+        text, variables = text.replace("\\", " "), {}
+    found = [*_of_node(text, node), *_of_text(text, node, literal), *_of_names(text, variables)]
+    for kind, message in found:
         problems.note(node.where, kind, message)
+    if "://" in text and (masked := mask_secrets(text)) != text:
+        note_secret(masked, node, problems)
 
 
 def _of_node(text: str, node: Node) -> Iterator[tuple[str, str]]:
@@ -80,23 +112,36 @@ def _of_node(text: str, node: Node) -> Iterator[tuple[str, str]]:
         yield "space", r"in double quotes YAML reads \_ as a no-break space; write \\_, or use single quotes"
 
 
-def _of_text(text: str) -> Iterator[tuple[str, str]]:
+def _of_text(text: str, node: Node, literal: bool) -> Iterator[tuple[str, str]]:
     if not _SUSPICIOUS.search(text):
         return
+
+    def or_literal(mark: str) -> str:
+        return "" if literal else f" (literal: {node.escape(mark)})"
+
     for tag in _TAG.finditer(text):
-        name = tag[1].lower()
-        if tag[0].startswith("<lora:") or name in ("http", "https", "mailto"):
+        if tag[0].startswith("<lora:") or re.match("<(?:https?|mailto):", tag[0], re.IGNORECASE):
             continue
-        meant = "did you mean <lora:PATH:SCALE>?" if name == "lora" else "tags other than <lora:…> are not read here"
-        yield "tag", f"{quoted(tag[0])} is sent as text; {meant} (literal: \\<)"
+        lora = "lora" in tag[0][:10].lower()
+        meant = "did you mean <lora:PATH:SCALE>?" if lora else "tags other than <lora:…> are not read here"
+        yield "tag", f"{quoted(tag[0])} is sent as text; {meant}{or_literal('<') if tag[0][0] == '<' else ''}"
+    for weight in _WEIGHTED.finditer(text):
+        yield "weight", f"{quoted(weight[0])} is sent as text: weights are not read here{or_literal('::')}"
+    for listed in _LISTED.finditer(text):
+        yield "choices", f"{quoted(listed[0])} is sent as text; choices are written {{a|b}}{or_literal('{')}"
+    for name in _WILDCARD.finditer(text):
+        yield "wildcard", f"{quoted(name[0])} is sent as text: a wildcard is written __name__{or_literal('__')}"
     option = _OPTION.search(text)
     if option:
-        yield "options", f"{quoted(option[1].strip())} is sent as text; set parameters as keys, or as columns of a .csv"
+        mark = (option[1] or option[2]).strip()
+        how = "set parameters as keys, or as columns of a .csv" + (or_literal("--") if mark[:2] == "--" else "")
+        yield "options", f"{quoted(mark)} is sent as text; {how}"
     if _INFOTEXT.search(text):
         yield "infotext", "this looks like pasted generation data of another tool; it would be sent as a prompt"
     for edit in _EDITING.finditer(text):
         if re.search(r"[A-Za-z]", edit[0]):
-            yield "editing", f"{quoted(edit[0])} is sent as text: prompt editing is not read here"
+            mark = or_literal("|" if "|" in edit[0] else ":")
+            yield "editing", f"{quoted(edit[0])} is sent as text: prompt editing is not read here{mark}"
     control = _CONTROL.search(text)
     if control:
         yield "control", f"the prompt holds the control character U+{ord(control[0]):04X}"
@@ -124,36 +169,44 @@ def note_list(kind: str, prompts: Sequence[Node], literal: bool, problems: Probl
         problems.note(marked[0].where, "literal", message)
 
 
-def note_loras(node: Node, problems: Problems) -> None:
-    """Say which LoRAs of a list never load, are there twice, or carry a secret."""
+def note_loras(loras: Sequence[Any], node: Node, problems: Problems) -> None:
+    """Say which LoRAs of a list never load, are there twice, or carry a secret.
+
+    Args:
+        node: where they are written: a list, or all of them in one place (a cell, a prompt, an option).
+    """
     seen: dict[str, Node] = {}
-    for item in node.items:
-        path = item.get("path")
-        if path is None or not isinstance(path.value, str):
-            continue
-        note_url(path, problems)
-        why = lora_path_problem(path.value)
+    for number, lora in enumerate(loras):
+        path = lora["path"]
+        place = (node.items[number].get("path") if isinstance(node.value, list) else None) or node
+        note_url(path, place, problems)
+        why = lora_path_problem(path)
         if why:
-            problems.note(path.where, "lora-path", why)
-        if path.value in seen:
-            message = f"the LoRA {quoted(path.value)} is twice in this stack (line {seen[path.value].line})"
-            problems.note(path.where, "lora-twice", message)
-        seen[path.value] = path
+            problems.note(place.where, "lora-path", why)
+        if path in seen:
+            message = f"the LoRA {quoted(mask_secrets(path))} is twice in this stack (line {seen[path].line})"
+            problems.note(place.where, "lora-twice", message)
+        seen[path] = place
 
 
-def note_url(node: Node, problems: Problems) -> None:
+def note_url(url: str, node: Node, problems: Problems) -> None:
     """Say that a URL carries a token or password."""
-    masked = mask_secrets(node.value)
-    if masked != node.value:
-        seen = "all who read this file see it, and the service gets it"
-        problems.note(node.where, "secret", f"a secret in the URL {quoted(masked, 120)}: {seen}")
+    masked = mask_secrets(url)
+    if masked != url:
+        note_secret(masked, node, problems)
+
+
+def note_secret(masked: str, node: Node, problems: Problems) -> None:
+    """Say that a text carries a token or password."""
+    seen = "all who read this file see it, and the service gets it"
+    problems.note(node.where, "secret", f"a secret in the URL {quoted(masked, 120)}: {seen}")
 
 
 def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, problems: Problems) -> None:
-    """Say that one LoRA is in several parts of a job: its stack, its own LoRAs, its tags."""
+    """Say that one LoRA is in several parts of a job: its stacks, its own LoRAs, its tags."""
     twice = repeated(path for part in parts for path in {lora["path"]: None for lora in part})
     if twice is not None:
-        problems.note(node.where, "lora-twice", f"the LoRA {quoted(twice)} is twice in this job")
+        problems.note(node.where, "lora-twice", f"the LoRA {quoted(mask_secrets(twice))} is twice in this job")
 
 
 def note_requests(jobs: Sequence[Job], table: Callable[[str], Model], problems: Problems) -> None:

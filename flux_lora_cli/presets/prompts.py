@@ -228,7 +228,7 @@ class _Parser:
         if end == len(self.text):
             return [], end
         if len(alternatives) == 1:
-            self.placeholder(self.text[at + 1 : end].strip())
+            self.placeholder("" if self.text.endswith("\\$", 0, at) else self.text[at + 1 : end].strip())
             return ["{", *alternatives[0], "}"], end + 1
         options = [option for parts in alternatives for option in flatten(parts, self.budget)]
         twice = repeated(options)
@@ -243,7 +243,7 @@ class _Parser:
             self.mark("count", f'"$$" is not read as a count: one choice is made; a literal one is {self.escape}$$')
 
     def placeholder(self, name: str) -> None:
-        if name and name in self.variables:
+        if name and (name in self.variables or name == "prompt"):
             literal = f"a literal one is {self.escape}{{"
             self.mark("placeholder", f"{{{name}}} is sent as it is; a variable is written ${{{name}}}; {literal}")
 

@@ -43,7 +43,7 @@ class Sections:
 
     def _image(self, node: Node, key: str) -> Any:
         if is_remote_image(node.value):
-            notes.note_url(node, self.problems)
+            notes.note_url(node.value, node, self.problems)
             return node.value
         try:
             return self.files.image(node.value, node.source)
@@ -55,9 +55,9 @@ class Sections:
         typed = self.checker.check(self.language, document, "")
         typed = {} if typed is BAD else typed
         self.shared.stacks = {name: tuple(loras) for name, loras in typed.get("stacks", {}).items()}
-        for name, _, place in placed(document.get("stacks"), self.shared.stacks):
+        for name, loras, place in placed(document.get("stacks"), self.shared.stacks):
             self.shared.places[f"stack {name}"] = place
-            self._note_loras(place)
+            self._note_loras(loras, place)
         self.set(self.shared, document.get("defaults"), typed.get("defaults", {}))
         self.shared.vars = self._vars(document.get("vars"), typed.get("vars", {}), "vars")
         self.shared.axes = self.axes(document, typed, "")
@@ -73,7 +73,7 @@ class Sections:
                 spec.prompts = [Prompt(value, place, self.literal)]
             elif name == "loras" and isinstance(value, list):
                 spec.loras = tuple(value)
-                self._note_loras(place)
+                self._note_loras(value, place)
             elif name in self.model.parameters or name not in JOB_KEYS:
                 spec.params[name] = value
             elif name == "stack":
@@ -83,14 +83,16 @@ class Sections:
             elif name in ("id", "repeat", "sample", "sample_seed", "skip"):
                 setattr(spec, name, value)
 
-    def _note_loras(self, node: Node) -> None:
-        notes.note_loras(node, self.problems)
+    def _note_loras(self, loras: Sequence[Any], node: Node) -> None:
+        notes.note_loras(loras, node, self.problems)
         for item in node.items:
             path = item.get("path")
             if path is None or not isinstance(path.value, str) or not path.source.folder or len(path.value) > 1000:
                 continue
             if "://" not in path.value and Path(path.source.folder, path.value).is_file():
-                reads = "the service reads owner/name on Hugging Face, or a URL"
+                reads = (
+                    "the service cannot read it; upload it, to Hugging Face say, and write owner/name/FILE or its URL"
+                )
                 self.problems.note(path.where, "lora-path", f"{quoted(path.value)} is a file here; {reads}")
 
     def _vars(self, node: Node | None, typed: Mapping[str, Any], key: str) -> dict[str, VarDef]:
@@ -100,7 +102,7 @@ class Sections:
             found[name] = VarDef(name, pairs, isinstance(place.value, list), place, f"{key}.{name}")
             self._note_equal(texts, place.items, f"{key}.{name}")
             for text, item in pairs:
-                notes.note_prompt(text, item, self.problems, {})
+                notes.note_prompt(text, item, self.problems, {}, literal=False)
         return found
 
     def _note_equal(self, values: Sequence[Any], nodes: Sequence[Node], key: str) -> None:
@@ -120,7 +122,11 @@ class Sections:
         unknown = [(item, name) for item, name in zip(items, names, strict=True) if name not in self.shared.stacks]
         for item, name in unknown:
             self.problems.add(item, key, self.unknown_stack(name))
-        return None if unknown else tuple(lora for name in names for lora in self.shared.stacks[name])
+        if unknown:
+            return None
+        parts = [self.shared.stacks[name] for name in names]
+        notes.note_job_loras(parts, node, self.problems)
+        return tuple(lora for part in parts for lora in part)
 
     def unknown_stack(self, name: str) -> str:
         """The message about a stack that does not exist."""
@@ -171,8 +177,8 @@ class Sections:
         else:
             texts = list(map(shown, values))
             labels = [axis_label(name, value) for value in values]
-        for item in nodes if name == "loras" else ():
-            self._note_loras(item)
+        for value, item in zip(values, nodes, strict=False) if name == "loras" else ():
+            self._note_loras(value, item)
         self._note_equal(values, nodes, key)
         labels = distinct(labels, list(map(str, values)))
         rows = [(value,) for value in values]

@@ -75,6 +75,9 @@ def test_notes_are_said_and_strict_makes_them_problems(run: Run, tmp_path: Path)
     assert done.code == 0
     assert done.lines[0].startswith("note.yaml:2:")
     assert ": note: " in done.lines[0]
+    assert (
+        r"unused: a variable or stack that nothing uses; to silence it" in run("preset", "check", "note.yaml", "-v").err
+    )
     assert run("preset", "check", "note.yaml", "--strict").code == 10
 
 

@@ -34,6 +34,25 @@ NOTED = [
     ("options", "2:11", "--seed", jobs("'a fox --seed 5'")),
     ("options", "2:11", "--v 6", jobs("'a fox --v 6'")),
     ("options", "2:11", "--no", jobs("'a fox --no dogs'")),
+    ("weight", "2:11", "::2", jobs("'a fox::2 hen::1'")),
+    ("weight", "2:11", "(literal: \\\\::)", jobs('"1.5::a fox:: in grass"')),
+    ("weight", "2:11", ")++", jobs("'a (fox)++ in grass'")),
+    ("choices", "2:11", "{a|b}", jobs("'a {red, light blue} bird'")),
+    ("wildcard", "2:11", "__name__", jobs("'a __~color__ fox'")),
+    ("wildcard", "2:11", "__colors/*__", jobs("'a __colors/*__ fox'")),
+    ("tag", "2:11", "not read here", jobs("'a <fromto[0.5]:cat,dog>'")),
+    ("tag", "2:11", "did you mean", jobs("'a fox <lora owner/ink 0.8>'")),
+    ("tag", "2:11", "did you mean", jobs("'a fox (lora:owner/ink:0.8)'")),
+    ("tag", "2:11", "did you mean", jobs("'a fox &lt;lora:owner/ink:0.8&gt;'")),
+    ("tag", "2:11", "(literal: \\\\<)", jobs('"a <lyco:x> fox"')),
+    ("options", "2:11", "—ar 1", jobs("'a fox —ar 16:9'")),
+    ("options", "2:11", "/imagine", jobs("'/imagine prompt: a fox'")),
+    ("options", "2:11", "-s 50", jobs("'a fox -s 50 -W512'")),
+    ("editing", "2:11", "[cat|dog]", jobs("'a [cat|dog]'")),
+    ("editing", "2:11", "[hat:0.5]", jobs("'a fox [hat:0.5]'")),
+    ("placeholder", "2:11", "${prompt}", jobs("'{prompt}, oil on canvas'")),
+    ("control", "2:11", "U+FEFF", jobs("'a fox\ufeffa hen'")),
+    ("number", "3:9", "1.23457E+9 is sent as 1234570000", jobs("a") + "  seed: 1.23457E+9\n"),
     ("infotext", "2:11", "pasted", jobs("'Negative prompt: blurry'")),
     ("infotext", "2:11", "pasted", jobs("'Steps: 20, Sampler: Euler a, CFG scale: 7'")),
     ("infotext", "2:11", "pasted", jobs("|\n    a fox\n    Negative prompt: blurry")),
@@ -72,6 +91,10 @@ NOTED = [
     ("lora-path", "4:11", "models/7", LORA + "https://civitai.com/models/5?modelVersionId=7"),
     ("lora-path", "4:11", "write o/ink", LORA + "https://huggingface.co/o/ink/tree/main"),
     ("lora-twice", "5:11", '"o/n"', LORA + "o/n\n  - path: o/n"),
+    ("lora-twice", "2:11", '"o/n"', jobs("'a <lora:o/n:1> <lora:o/n:0.5>'")),
+    ("lora-twice", "4:10", '"o/n"', "stacks: {s: [{path: o/n}], t: [{path: o/n}]}\n" + jobs("a") + "  stack: [s, t]\n"),
+    ("lora-path", "2:11", "models/7", jobs("'a <lora:https://civitai.com/models/5?modelVersionId=7:1>'")),
+    ("secret", "2:11", "token=***", jobs("'a <lora:https://x.co/a?token=HUSH:1>'")),
     ("lora-twice", "2:11", '"o/n"', "jobs:\n- prompt: 'a <lora:o/n:1>'\n  loras: [{path: o/n}]\n"),
 ]  # fmt: skip
 
@@ -103,6 +126,8 @@ def test_every_kind_is_described_and_tested() -> None:
     [
         r"'a {3\::oak|birch} chair'", r"'a {2\$$red|blue} car'",
         r"'a fox \<LORA:owner/ink:0.8>'", r"'at \{place}'", r"'at \$place'",
+        r"'at \${place} and \<place>'", r"'a fox \--ar 16:9, 3\::fox\::, fox\::2'",
+        r"'a [cat\|dog] [a:b\:0.5] \{red, blue}'", r"'\__~color__'",
         '"a fox #1 of 3"', "a fox  # first try", r'"the file \\__init__"', "'a \\[x]'",
     ],
 )  # fmt: skip
@@ -164,6 +189,17 @@ def test_lists(studio) -> None:
         (kind, place) for kind, place, _ in studio.notes("a\nNegative prompt: x\nSteps: 20, Sampler: Euler\n", "j.txt")
     ]
     assert kinds == [("infotext", "j.txt:2:1"), ("infotext", "j.txt:3:1")]
+
+
+def test_nothing_is_escaped_in_a_literal_prompt(studio) -> None:
+    (tag, option) = studio.notes("a \\<lyco:x>\na \\--ar 16:9\n", "j.txt")
+    assert (tag[0], option[0]) == ("tag", "options") and "literal" not in tag[2] + option[2]
+
+
+def test_loras_in_a_cell(studio) -> None:
+    rows = "prompt,loras\na,https://civitai.com/models/5?modelVersionId=7:0.5\nb,https://x.co/l?token=HUSH\nc,o/n;o/n\n"
+    kinds = [(kind, place) for kind, place, _ in studio.notes(rows, "j.csv")]
+    assert kinds == [("lora-path", "j.csv:2:3"), ("secret", "j.csv:3:3"), ("lora-twice", "j.csv:4:3")]
 
 
 def test_duplicates_are_told_with_ids(studio) -> None:
