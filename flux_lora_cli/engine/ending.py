@@ -223,10 +223,9 @@ def _ways_of_tasks(
         ways.append(f"See what became of the rest: {shlex.join(['flux-lora', 'status', *reach])}")
     if left.paid:
         ids = [task for _, task in left.paid]
-        more = f" … ({len(ids) - MAX_NAMED:,} more)" if len(ids) > MAX_NAMED else ""
         output = ["-o", str(folder)] if folder is not None else []
-        wait = shlex.join(["flux-lora", "wait", *reach, *output, *ids[:MAX_NAMED]])
-        ways.append(f"To collect what is paid for: {wait}{more}")
+        wait = shlex.join(["flux-lora", "wait", *reach, *output, *ids])  # all of them: it is there to be copied
+        ways.append(f"To collect what is paid for: {wait}")
     return ways
 
 

@@ -136,10 +136,17 @@ def wait_for(
                     stack.callback(ledger.close)
             state.remember_folder(opened.path)
             waited: dict[str, Work] = {}
-            works = _asked_for(session, iter(task_ids), opened, str(folder), ledger, api_version, waited)
+            read: list[str] = []
+            ids = _noted(task_ids, read)
+            works = _asked_for(session, ids, opened, str(folder), ledger, api_version, waited)
             store = Store(opened)
             run = await session.run_works(works, store, opened.images, Budget(None), str(folder))
             records = [work.record for work in waited.values() if not work.no_such_task]
+            with suppress(TimeoutError, ValueError):  # the pipe is still open; a thread still reads it
+                await asyncio.wait_for(in_thread(list, ids), 0.3)
+            by_task = {record.task_id: record for record in opened.records.values()}
+            left = (task_id for task_id in dict.fromkeys(read) if task_id not in waited)
+            records += [by_task.get(task_id) or _adopted(None, task_id, 0) for task_id in left]
             return session.result(run, records, command="wait", reach=reach, folder=folder)
 
     return drive(session, main, stop)
@@ -219,6 +226,13 @@ async def _asked_for(
             yield work
         else:
             session.run.done += 1
+
+
+def _noted(task_ids: Iterable[str], read: list[str]) -> Iterator[str]:
+    """The IDs, each put into ``read`` first: a run that is ended names also those that it did not come to."""
+    for task_id in task_ids:
+        read.append(task_id)
+        yield task_id
 
 
 def _adopted(found: JobRecord | None, task_id: str, order: int) -> JobRecord:

@@ -108,6 +108,23 @@ def test_wait_is_resumed_by_ids_and_submit_by_wait(service: Start, spawn: Spawn,
     assert "flux-lora submit" not in err
 
 
+@pytest.mark.parametrize("piped", [False, True])
+def test_wait_names_what_it_did_not_come_to(service: Start, spawn: Spawn, cli: Cli, piped: bool) -> None:
+    asked: list[str] = []
+    service(service_time=60, on_request=lambda endpoint, request: asked.append(endpoint))
+    ids = cli("submit", "-", stdin="a cat\n" * 150).lines
+    process = spawn("wait", *(["-"] if piped else ids), stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write("\n".join(ids) + "\n")  # and stays open
+    process.stdin.flush()
+    _until(lambda: "result" in asked)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None and process.wait(timeout=2) == 130
+    err = process.stderr.read()
+    assert "150 tasks paid and still running" in err
+    assert set(ids) <= set(err.partition("flux-lora wait")[2].split())
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_while_the_program_is_still_imported(tmp_path: Path, number: int, code: int) -> None:
     script = (
