@@ -110,7 +110,7 @@ class FluxLoraError(Exception):
 class UsageError(FluxLoraError, code="usage", exit_code=ExitCode.USAGE, advice=Advice.FIX):
     """An option or argument cannot be meant."""
 
-    default_hint = "Correct it and run the command again; with --help, the command says what it takes."
+    default_hint = "Add --help to see what the command takes."
 
 
 class NotFoundError(FluxLoraError, code="not_found", exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
