@@ -207,19 +207,24 @@ def _show(found: Sequence[Standing], console: Console, *, in_order: bool) -> Non
 
 
 def _table(found: Sequence[Standing], console: Console) -> list[str]:
-    """Lines for people: status, age, ID, then job, prompt or error as far as there is room."""
+    """Lines for people: status, age, ID, then job and prompt as far as there is room; an error below, whole."""
     columns = shutil.get_terminal_size().columns
     widest = max((len(s.task or "-") for s in found), default=0)
-    jobs = min(24, max((len(s.job or "") for s in found), default=0))
+    room = max(0, columns - len(f"{'':<11} {'':>5}  ") - widest - 3)
+    jobs = min(24, room // 2, max((len(s.job or "") for s in found), default=0))
     lines = []
     for s in found:
         status = console.styled(f"{printable(s.status):<11}", _COLORS.get(s.status, "36"))
         left = f"{_age_text(s.created_at):>5}  {s.task or '-':<{widest}}  "
-        left += f"{printable(s.job or ''):<{jobs}.{jobs}}  " if jobs else ""
-        room = max(10, columns - 12 - len(left))
-        text = plain(s.error or s.prompt)
-        lines.append(f"{status} {left}{text if len(text) <= room else text[: room - 1] + '…'}".rstrip())
+        left += f"{_cut(s.job or '', jobs):<{jobs}}  " if jobs else ""
+        lines.append(f"{status} {left}{_cut(plain(s.prompt), room - jobs - 2)}".rstrip())
+        lines += [f"{'':<11} {plain(s.error)}"] if s.error else []
     return lines
+
+
+def _cut(text: str, room: int) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= room else f"{shown[: room - 1]}…" if room > 1 else ""
 
 
 def _age(created_at: str | None) -> float:

@@ -79,9 +79,7 @@ def test_what_bash_is_offered(complete: Ask, place: Path, line: str, offered: li
     assert not (place / "evil").exists()
 
 
-def test_models_come_from_the_tables_at_hand(
-    complete: Ask, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_come_from_the_tables_at_hand(complete: Ask, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loras = {"type": "array", "maxItems": 3}
     schemas = [{"request_schema": {"properties": {"loras": loras, "tiles": {"type": "integer"}}}}]
     (place / "m.json").write_text(json.dumps([{"model_id": "acme/new", "api_schema": {"api_schemas": schemas}}]))
