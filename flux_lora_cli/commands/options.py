@@ -279,7 +279,8 @@ class GenerateOptions(ModelsOptions):
     model: Annotated[
         str | None,
         option(
-            "--model", "MODEL", "Model (default: flux-dev-lora; flux-lora models lists them).",
+            "--model", "MODEL", "flux-dev-lora (default), flux-dev-lora-ultra-fast, flux-schnell-lora, "
+            "flux-krea-dev-lora, flux-kontext-dev-lora, flux-kontext-dev-lora-ultra-fast; all: flux-lora models.",
             complete=completion.models,
         ),
     ] = None  # fmt: skip

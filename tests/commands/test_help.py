@@ -13,6 +13,7 @@ import pytest
 from flux_lora_cli._version import __version__
 from flux_lora_cli.commands.app import COMMANDS
 from flux_lora_cli.errors import ExitCode
+from flux_lora_cli.service.models import Models
 from tests.commands.conftest import Run
 from tests.conftest import PROGRAM, Cli
 
@@ -44,6 +45,11 @@ def test_what_most_users_need_comes_first(run: Run) -> None:
     names = ("--wait", "--prompt", "--output", "--max-cost", "--sandbox", "--lora", "Advanced", "--set", "General")
     places = [text.index(word) for word in (*names, "Examples", "flux-lora submit --sandbox --wait")]
     assert places == sorted(places)
+
+
+def test_model_names_the_models(run: Run) -> None:
+    words = set(re.findall(r"[\w-]+", run("submit", "--help").out))
+    assert {model.short for model in Models.builtin()} <= words
 
 
 def test_the_guide_for_agents(run: Run) -> None:
