@@ -87,7 +87,7 @@ class View:
         if "seed" in request and job.seed is None:
             request["seed"] = "random"
         where = {name: f"{at.file}:{at.line}" if at.line else at.file for name, at in loaded.provenance(job).items()}
-        places = where | {name: where.get(name, f"default of {model.short}") for name in request}
+        places = {"model": "default"} | where | {name: where.get(name, f"default of {model.short}") for name in request}
         if job.seed is None and "seed" not in where:
             places["seed"] = "drawn when submitted"
         return cls(masked({"id": job.id, "preset": job.preset, "model": job.model, "input": request}), places)

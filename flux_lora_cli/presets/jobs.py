@@ -200,7 +200,7 @@ def origins(made: Made, options: Mapping[str, str]) -> dict[str, Where]:
     places = {name: found[name].where if name in found else spec.node.where for name in names}
     if "seed" in found or made.job.seed is not None:
         places["seed"] = found.get("seed", spec.node).where
-    return {**places, **{name: Where(option) for name, option in options.items() if name in (*places, "seed")}}
+    return {**places, **{name: Where(option) for name, option in options.items() if name in (*places, "seed", "model")}}
 
 
 def parts(made: Made, name: str) -> Iterator[tuple[object, Where]]:

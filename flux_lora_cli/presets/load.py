@@ -105,7 +105,8 @@ class Loader(Reader):
             infos,
             problems.notes(),
             {id(one.job): one for one in made},
-            {name: self.option(name) for preset in presets for name in self.named(self.values, preset.model)},
+            {name: self.option(name) for preset in presets for name in self.named(self.values, preset.model)}
+            | ({"model": "--model"} if self.options.model else {}),
         )
 
     def _refuse(self, presets: Sequence[Preset], how: str, total: int, most: int) -> None:

@@ -128,6 +128,9 @@ def test_show_why_names_file_and_line(run: Run, posters: Path) -> None:
     assert "all jobs guidance_scale default of flux-dev-lora 5" in rows
     assert "cat/red loras posters.yaml:6 owner/nasa:0.9" in rows  # where the stack is chosen
     assert "dog seed drawn when submitted random" in rows
+    posters.write_text(posters.read_text() + "model: flux-dev-lora\n")
+    for words, place in (([], "posters.yaml:"), (["--model", "flux-dev-lora"], "--model ")):
+        assert f"model {place}" in " ".join(run("preset", "show", "posters.yaml", "--why", *words).out.split())
     record = run("preset", "show", "posters.yaml", "--why", "--json").events[0]["data"]
     assert record["why"]["size"] == "base.yaml:3"
 
