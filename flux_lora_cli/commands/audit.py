@@ -147,7 +147,7 @@ def _usd(sums: Sums) -> dict[str, str]:
 
 
 def _words(sums: Sums) -> str:
-    return f"{dollars(sums.charged)} charged, {dollars(sums.refunded)} refunded"
+    return f"{dollars(sums.charged)} billed, {dollars(sums.refunded)} refunded"
 
 
 def _line(finding: Finding) -> str:

@@ -45,7 +45,7 @@ class Budget:
         if amount is None:
             return price_not_known()
         return BudgetError(
-            f"the budget is used up: {dollars(self.spent)} of {dollars(self.limit or ZERO)} are charged or"
+            f"the budget is used up: {dollars(self.spent)} of {dollars(self.limit or ZERO)} are spent or"
             f" reserved, and the next job costs {dollars(amount)}; {counted(left, 'job')} not submitted",
             "To submit the rest, raise --max-cost.",
             advice=Advice.RERUN,

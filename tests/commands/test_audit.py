@@ -153,7 +153,7 @@ def test_totals_by_folder_model_and_month(run: Run, bill: Bill, out: Path) -> No
     assert (february["month"], february["charged_usd"], february["refunded_usd"]) == ("2025-02", "0.015", "0")
     assert (now["charged_usd"], now["refunded_usd"]) == ("0.015", "0.015")
     assert done.events[-1]["charged_usd"] == "0.03"
-    assert "out, wavespeed-ai/flux-dev-lora, 2025-02: $0.015 charged" in done.err
+    assert "out, wavespeed-ai/flux-dev-lora, 2025-02: $0.015 billed" in done.err
 
 
 def test_refunds_are_recorded_once_and_never_beyond_the_price(run: Run, bill: Bill, out: Path) -> None:
