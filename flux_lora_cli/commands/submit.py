@@ -58,10 +58,18 @@ class PromptOptions:
 
     prompts: Annotated[list[str] | None, option("--prompt -p", "TEXT", "A prompt; repeatable.")] = None
     preset: Annotated[
-        str | None, option("--preset", "FILE", "Take the defaults of a preset.", complete=completion.preset_files)
+        str | None,
+        option(
+            "--preset",
+            "FILE",
+            "Use the defaults of a preset, or with --job its jobs.",
+            complete=completion.preset_files,
+        ),
     ] = None
-    stack: Annotated[str | None, advanced("--stack", "NAME", "Take this LoRA stack of it.")] = None
-    job: Annotated[str | None, advanced("--job", "ID", "Take these jobs (a glob).", complete=completion.job_ids)] = None
+    stack: Annotated[str | None, advanced("--stack", "NAME", "LoRA stack of the preset to use.")] = None
+    job: Annotated[
+        str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).", complete=completion.job_ids)
+    ] = None
     expand: Annotated[
         bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in prompts (default: literal).")
     ] = False
