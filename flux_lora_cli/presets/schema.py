@@ -50,7 +50,7 @@ def schema(models: Models | None = None) -> Schema:
     rules: list[Schema] = [
         {
             "if": {"required": ["model"], "properties": {"model": {"enum": names[model_id]}}},
-            "then": {"properties": body},
+            "then": {"properties": body, **_needs(own[model_id])},
         }
         for model_id, body in bodies.items()
     ]
@@ -74,7 +74,7 @@ def schema(models: Models | None = None) -> Schema:
         "patternProperties": {"^x-": True},
         "additionalProperties": False,
         "anyOf": [{"required": [name]} for name in SECTIONS],
-        "allOf": [_prompt_rule(), *rules],
+        "allOf": [_given("prompt", {"required": ["prompts_file"]}), *rules],
         "$defs": definitions,
     }
 
@@ -181,13 +181,20 @@ def _once(names: set[str]) -> Schema:
     return {"allOf": rules}
 
 
-def _prompt_rule() -> Schema:
-    """Without a base to inherit from, and without a prompt for all, every job has a prompt."""
+def _needs(model: Model) -> Schema:
+    """That every job has what the model requires."""
+    rows = model.parameters.values()
+    rules = [_given(row.name) for row in rows if row.required and row.name not in ("prompt", "seed", "loras")]
+    return {"allOf": rules} if rules else {}
+
+
+def _given(name: str, *instead: Schema) -> Schema:
+    """Without a base to inherit from, and without this parameter for all, every job has it."""
 
     def holds(*sections: str) -> list[Schema]:
-        inner = {"type": "object", "required": ["prompt"]}
+        inner = {"type": "object", "required": [name]}
         return [{"required": [section], "properties": {section: inner}} for section in sections]
 
-    job = {"anyOf": [{"required": ["prompt"]}, {"required": ["prompts_file"]}, *holds("matrix", "zip")]}
+    job = {"anyOf": [{"required": [name]}, *instead, *holds("matrix", "zip")]}
     shared = {"anyOf": [{"required": ["extends"]}, *holds("defaults", "matrix", "zip")]}
     return {"if": {"not": shared}, "then": {"properties": {"jobs": {"items": job}}}}

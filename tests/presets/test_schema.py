@@ -126,6 +126,24 @@ def _document(section: str, content: Any, **job: Any) -> dict[str, Any]:
     return {"stacks": {"s": [{"path": "o/n"}]}, "jobs": [whole], section: content}
 
 
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("jobs: [{prompt: a}]", False),
+        ("jobs: [{prompt: a, image: b.png}, {prompt: c}]", False),
+        ("jobs: [{prompt: a, image: b.png}]", True),
+        ("jobs: [{prompt: a, matrix: {image: [b.png]}}]", True),
+        ("defaults: {image: b.png}\njobs: [{prompt: a}]", True),
+        ("matrix: {image: [b.png]}\njobs: [{prompt: a}]", True),
+        ("extends: b.yaml\njobs: [{prompt: a}]", True),
+    ],
+)
+def test_the_schema_knows_what_a_model_requires(text: str, good: bool) -> None:
+    node = read_yaml(f"model: flux-kontext-dev-lora\n{text}", Source("p.yaml"), Problems())
+    assert node is not None
+    assert VALIDATOR.is_valid(node.plain()) is good
+
+
 @pytest.mark.parametrize("key", EDGES)
 def test_they_agree_on_each_parameter(key: str) -> None:
     for value in [*EDGES[key], *ODD]:
