@@ -140,7 +140,8 @@ class Checker:
         if row.max_items is not None and len(found) > row.max_items:
             noun = "LoRAs" if row.type == "loras" else "images"
             most = f"allowed: at most {row.max_items} on {self.model.short}"
-            return self.bad(node, key, f"{len(found)} {noun} are too many; {most}")
+            no = f"{self.model.short} takes no {noun}"
+            return self.bad(node, key, f"{len(found)} {noun} are too many; {most}" if row.max_items else no)
         return BAD if BAD in found else found
 
     def _one_image(self, node: Node, key: str) -> Any:

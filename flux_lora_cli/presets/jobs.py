@@ -135,9 +135,9 @@ class Expander:
         joined = [*(stack or ()), *(own or ()), *tagged]
         if self.model.checked and len(joined) > self.model.max_loras:
             most = self.model.max_loras
-            limit = f"allowed: at most {most} on {self.model.short}" if most else f"{self.model.short} takes none"
+            limit = f"{len(joined)} LoRAs are too many; allowed: at most {most} on {self.model.short}"
             place = prompt.node if tags else spec.places.get("stack") or spec.places.get("loras") or spec.node
-            self.problems.add(place, f"{spec.key}.loras", f"{len(joined)} LoRAs are too many; {limit}")
+            self.problems.add(place, f"{spec.key}.loras", limit if most else f"{self.model.short} takes no LoRAs")
         if len(joined) > 1 and given is None:
             parts = (stack or (), own or (), *([lora] for lora in tagged))
             note_job_loras(parts, prompt.node if tags else spec.node, self.problems)

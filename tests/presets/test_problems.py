@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.presets.load import LoadOptions, load_presets
+from flux_lora_cli.service.models import Models
 
 
 def test_all_problems_come_at_once_in_order(studio) -> None:
@@ -121,6 +124,15 @@ def test_models_differ_in_parameters_and_loras(studio) -> None:
     assert "5 LoRAs are too many; allowed: at most 4" in studio.problems(loras, api_version="v3")[0]
     text = "stacks:\n  a: &a [{path: o/a}, {path: o/b}, {path: o/c}]\n  b: *a\njobs:\n- prompt: x\n  stack: [a, b]\n"
     assert "6 LoRAs are too many" in studio.problems(text)[0]
+
+
+def test_a_model_without_loras_says_so(studio) -> None:
+    schnell = Models.builtin().find("flux-schnell-lora")
+    rows = {name: row for name, row in schnell.parameters.items() if name != "loras"}
+    models = Models([*Models.builtin(), replace(schnell, id="acme/plain", parameters=rows)])
+    text = "model: acme/plain\nstacks: {s: [{path: a/b}]}\njobs:\n- prompt: x <lora:a/b:1>\n"
+    stack, job = studio.problems(text, models=models)
+    assert stack.endswith("stacks.s: plain takes no LoRAs") and job.endswith("jobs[0].loras: plain takes no LoRAs")
 
 
 def test_an_image_that_is_refused_is_not_said_to_be_missing(studio) -> None:
