@@ -33,6 +33,7 @@ def preset_show(
     as_: Annotated[As, words("--as", As, "Form (default: table).")] = "table",
     only: Only = None,
     only_file: OnlyFile = None,
+    strict: Annotated[bool, flag("--strict", "Treat notes as problems.")] = False,
     generate: GenerateOptions,
     options: ExpandOptions,
     console: Console,
@@ -45,7 +46,7 @@ def preset_show(
     from flux_lora_cli.presets.load import load_presets
 
     chosen = selection(files, options, only, only_file)
-    settings = load_options(generate, offline_service(options.api_version), **chosen)
+    settings = load_options(generate, offline_service(options.api_version), strict=strict, **chosen)
     loaded = load_presets(*files, options=settings, allow=generate.allow_path or ())
     views = [View.of(job, loaded, settings) for job in loaded.jobs]
     console.summary.update(jobs=len(views))

@@ -79,6 +79,7 @@ def test_notes_are_said_and_strict_makes_them_problems(run: Run, tmp_path: Path)
         r"unused: a variable or stack that nothing uses; to silence it" in run("preset", "check", "note.yaml", "-v").err
     )
     assert run("preset", "check", "note.yaml", "--strict").code == 10
+    assert [run("preset", "show", "note.yaml", *words).code for words in ([], ["--strict"])] == [0, 10]
 
 
 @pytest.mark.parametrize(
