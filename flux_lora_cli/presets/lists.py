@@ -62,7 +62,7 @@ def no_controls(text: str, source: Source, problems: Problems) -> bool:
 
 def looks_like_table(text: str) -> str:
     """Why a text file is not a list of prompts but a table; "" where it is one."""
-    first = next((line.strip() for line in split_lines(text) if line.strip()), "")
+    first = next((line.strip() for line in split_lines(text) if line.strip() and not line.lstrip().startswith("#")), "")
     if _COLUMNS.fullmatch(first):
         return "a table (its first line names columns); give the .csv to `batch` itself"
     return "JSON Lines; give the .jsonl to `batch` itself" if first.startswith('{"') and '"prompt"' in first else ""
@@ -108,7 +108,11 @@ def _read_csv(text: str, source: Source, problems: Problems) -> Iterator[Node]:
         return
     names = [cell.text.strip() for cell in header]
     for record in records:
-        if [cell.text.strip() for cell in record] == names:
+        texts = [cell.text.strip() for cell in record]
+        if texts[0].startswith("#") and not any(texts[1:]):  # quoted by a spreadsheet, for a comma in it
+            continue
+        prompt = texts[names.index("prompt")] if "prompt" in names[: len(texts)] else ""
+        if sorted(map(str.lower, texts)) == sorted(names) or prompt.lower() == "prompt":
             problems.add(record[0], "", "the header again (two files joined?); delete this line")
             continue
         if any(cell.text.strip() for cell in record[len(names) :]):
@@ -130,7 +134,7 @@ def _records(text: str, source: Source, problems: Problems) -> Iterator[list[Nod
     at = 0
     while at < len(lines):
         start, at = at, at + 1
-        if not lines[start].strip() or lines[start].startswith("#"):
+        if not lines[start].strip() or lines[start].lstrip().startswith("#"):
             continue
         reader = csv.reader((lines[n] for n in range(start, len(lines))), strict=True, skipinitialspace=True)
         try:
@@ -139,6 +143,8 @@ def _records(text: str, source: Source, problems: Problems) -> Iterator[list[Nod
             where = Where(source.name, start + 1, max(lines[start].find('"'), 0) + 1)
             if "unexpected end" in str(error):
                 return problems.at(where, "", "a quoted cell that is never closed")
+            if other := re.match(r'"[^"]*" *([;\t])', lines[start]):
+                return problems.at(where, "", _separated(other[1]))
             why = f"not CSV: {str(error)[:100]}"
             if "expected after" in why:
                 why = 'text after the closing quote of a cell; write "" for a quote inside a quoted cell'
@@ -155,15 +161,18 @@ def _records(text: str, source: Source, problems: Problems) -> Iterator[list[Nod
     return None
 
 
+def _separated(mark: str) -> str:
+    return f"the columns are separated by {'semicolons' if mark == ';' else 'tabs'}; save the file with commas"
+
+
 def _good_header(header: Sequence[Node], problems: Problems) -> bool:
     first = header[0].text
     why = ""
-    if len(header) == 1:
-        if first.strip().lower().startswith("sep="):
-            why = "a spreadsheet's sep= line; delete it, and save the file with commas"
-        elif ";" in first or "\t" in first:
-            mark = "semicolons" if ";" in first else "tabs"
-            why = f"the columns are separated by {mark}; save the file with commas"
+    if first.strip().lower().startswith("sep="):
+        why = "a spreadsheet's sep= line; delete it, and save the file with commas"
+    elif len(header) == 1:
+        if ";" in first or "\t" in first:
+            why = _separated(";" if ";" in first else "tab")
         elif "," in first:
             why = "the header is one quoted cell; each column has a name of its own: prompt,seed"
     if why:
@@ -189,6 +198,7 @@ class _Pairs(list[tuple[str, Any]]):
 
 _decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=resolve)
 _COLON = re.compile(r"\s*:\s*")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def _read_json_lines(text: str, source: Source, problems: Problems) -> Iterator[Node]:
@@ -230,6 +240,10 @@ class _JsonLine:
         elif isinstance(value, list):
             node.value = [self.node(item, f"{key}[{n}]", depth + 1) for n, item in enumerate(value)]
         else:
+            if isinstance(value, str) and _HALF.search(value):
+                self.problems.add(
+                    node, key, "half of a surrogate pair (\\ud800 to \\udfff); write both halves, or neither"
+                )
             node.value = value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
             node.text, node.style = str(node.value), "json"
         return node

@@ -55,6 +55,7 @@ def test_csv(studio) -> None:
         ('id, prompt\nk, "a cup, old"\n', ["a cup, old"]),
         ("prompt,seed\n# second batch,\na cup,1\n", ["a cup"]),
         ('prompt,seed\n"# of cups",1\n', ["# of cups"]),
+        ('prompt,seed\n  # second batch,\n"# second, and last",\na cup,1\n', ["a cup"]),
         ('prompt\n"two\nlines"\n\nthree\n', ["two\nlines", "three"]),
         ("prompt,seed\na cup\n", ["a cup"]),
         ("prompt,seed\na cup,1,,\n", ["a cup"]),
@@ -70,6 +71,10 @@ def test_csv_as_people_write_it(studio, text: str, prompts: list[str]) -> None:
         ("prompt;seed;size\na cup;1;512*512\n", "1:1", "separated by semicolons"),
         ("prompt\tseed\na cup\t1\n", "1:1", "separated by tabs"),
         ("sep=;\nprompt;seed\n", "1:1", "sep="),
+        ("sep=,\nprompt,seed\na,1\n", "1:1", "sep="),
+        ('"prompt";"seed"\n"a";1\n', "1:1", "separated by semicolons"),
+        ("prompt,id\na,b\nid,prompt\n", "3:1", "the header again"),
+        ("prompt,id\na,b\nprompt,stack\n", "3:1", "the header again"),
         ('"prompt,seed"\na cup\n', "1:1", "each column has a name of its own"),
         ("prompt,seed\na,1\nprompt,seed\nb,2\n", "3:1", "two files joined"),
         ("prompt,seed\na,1.23457E+09\n", "2:3", "a spreadsheet shortens"),
@@ -116,6 +121,7 @@ def test_null_in_json_is_a_key_that_is_not_set(studio) -> None:
     [
         ('{"prompt": "a", "seed": "x"}', "1:25", "line 1.seed"),
         ("{bad}", "1:2", "not JSON"),
+        (r'{"prompt": "a \ud83d"}', "1:12", "half of a surrogate pair"),
         ('{"prompt": NaN}', "1:12", "nan is not text"),
         ('{"prompt": 1e999}', "1:12", "inf is not text"),
         ('{"prompt": "a", "seed": ' + "9" * 60 + "}", "1:25", "not a whole number"),
@@ -189,7 +195,8 @@ def test_submitted_prompts_are_literal_unless_expand(studio) -> None:
     assert [note.kind for note in loaded.notes] == ["literal"]
     assert len(studio.submit("a {b|c}", expand=True).jobs) == 2
     assert studio.submit("a", overrides={"seed": 3}).jobs[0].seed == 3
-    assert len({job.id for job in studio.submit("a", "a").jobs}) == 2
+    twice = studio.submit("a", "a")
+    assert len({job.id for job in twice.jobs}) == 2 and twice.notes == ()  # both are made
 
 
 def test_submitted_prompts_take_a_presets_defaults_and_a_stack_but_no_matrix(studio) -> None:
