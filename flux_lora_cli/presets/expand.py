@@ -15,6 +15,7 @@ from flux_lora_cli.presets.nodes import Problems
 from flux_lora_cli.presets.prompts import Budget, Choice, Part, Text, Var, needs, render
 from flux_lora_cli.presets.scope import Scope
 from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, label
+from flux_lora_cli.text import mask_secrets
 
 #: Characters of one prompt that expansion makes; nobody reads more, and variables can double.
 MAX_PROMPT = 1_000_000
@@ -175,7 +176,7 @@ class Plan:
             chosen = render(choice.options[picks[choice]], values)
             labels.append(label(chosen))
             name = _name(choice)
-            axes[name if name not in axes else f"{name} {number}"] = chosen[:MAX_SHOWN]
+            axes[name if name not in axes else f"{name} {number}"] = mask_secrets(chosen)[:MAX_SHOWN]
         return labels, axes
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.nodes import Node
-from flux_lora_cli.text import slug
+from flux_lora_cli.text import mask_secrets, slug
 
 #: Longest slug of a prompt, and longest label of one choice, in characters.
 MAX_SLUG, MAX_LABEL = 60, 40
@@ -158,8 +158,9 @@ def label(text: str, limit: int = MAX_LABEL) -> str:
     """A piece of an ID: the words of a text, or a number as it is.
 
     What does not fit is replaced by a digest of the whole, so that two long prompts with one beginning stay apart,
-    whatever stands around them in the file.
+    whatever stands around them in the file. Secrets in URLs are left out.
     """
+    text = mask_secrets(text)
     if len(text) <= limit and _PLAIN.fullmatch(text):
         return text
     if size := _SIZE.fullmatch(text):
@@ -181,10 +182,10 @@ def shown(value: Any) -> str:
     if isinstance(value, LocalImage):
         return value.path.replace("\\", "/").rpartition("/")[2]
     if isinstance(value, Mapping) and "path" in value:
-        return f"{str(value['path']).rstrip('/').rpartition('/')[2]} {value.get('scale', 1):g}"
+        return f"{mask_secrets(str(value['path'])).rstrip('/').rpartition('/')[2]} {value.get('scale', 1):g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(shown, value)) or "none"
-    return str(value)[:MAX_SHOWN]
+    return mask_secrets(str(value))[:MAX_SHOWN]
 
 
 def axis_label(name: str, value: Any) -> str:

@@ -355,3 +355,10 @@ def test_a_variable_of_each_choice_is_tied_to_that_choice_alone(studio) -> None:
     started = time.process_time()
     assert len(studio.prompts(text + "".join(f"{{${{v{n}}}|c}}" for n in names) + "'}\n")[0]) == 2_000
     assert time.process_time() - started < 3
+
+
+def test_no_id_holds_a_secret_of_a_url(studio) -> None:
+    text = "matrix: {loras: [[{path: 'https://x.co/l?token=HUSH'}], []]}\n"
+    text += "jobs: [{prompt: 'a {<lora:https://x.co/m?token=HUSH:1>|b}'}]\n"
+    jobs = studio.load(text).jobs
+    assert len(jobs) == 4 and "hush" not in str([(job.id, job.axes) for job in jobs]).lower()
