@@ -218,7 +218,7 @@ _LORA_NAME = re.compile(
 )
 _FORMS = "allowed: owner/name or owner/name/FILE (as on Hugging Face), or the https URL of a .safetensors file"
 _CIVITAI, _FILE = r"(?:https?://)?(?:www\.)?civitai\.(?:com|red)", "https://civitai.com/api/download/models/"
-_HUGGING_FACE = r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!datasets/|spaces/)([^/?#\s]+/[^/?#\s]+)"
+_HUGGING_FACE = r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!(?:datasets|spaces|api|collections|docs|blog|papers)/)([^/?#\s]+/[^/?#\s]+)"
 #: Forms that never load, seen in third-party captures, and what to write instead.
 _NEVER_LOAD = [
     (re.compile(pattern, re.IGNORECASE), better)
@@ -227,7 +227,7 @@ _NEVER_LOAD = [
         (_CIVITAI + r"/models/[^?#]*\?(?:\S*&)?modelVersionId=([0-9]+)\S*", _FILE + r"\1"),
         (_CIVITAI + r"(?:/(?!api/download/)\S*)?|(?:urn:air:[^@]*:)?civitai:[0-9]+", _FILE + "VERSION_ID"),
         (_HUGGING_FACE + r"/(?:blob|raw)/(\S+)", r"https://huggingface.co/\1/resolve/\2"),
-        (_HUGGING_FACE + r"/?(?:/tree/\S*)?", r"\1"),
+        (_HUGGING_FACE + r"(?:[/?#](?!resolve/)\S*)?", r"\1"),
         (_ADDRESS + r"\S*", r"https://\g<0>"),
     )
 ]
@@ -278,4 +278,4 @@ def lora_path_problem(path: Any) -> str | None:
             return f"{shown} is not the address of a file; write {mask_secrets(found.expand(better))}"
     if _LORA_URL.fullmatch(text) or _LORA_NAME.fullmatch(path):
         return None
-    return f"{shown} is not a LoRA path, and a local file cannot be read by the service; {_FORMS}"
+    return f"{shown} is not a LoRA path, and the service cannot read a local file (upload it to Hugging Face); {_FORMS}"
