@@ -16,7 +16,7 @@ from flux_lora_cli.presets.sections import Sections, placed
 from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.presets.spec import MAX_SLUG, Axis, Names, Prompt, Spec, digest, distinct, label
 from flux_lora_cli.service.models import Model, Models
-from flux_lora_cli.text import quoted
+from flux_lora_cli.text import nearest, quoted
 
 #: Characters of prompts, for each prompt of a file that may be read; what jobs share is read again for each of them.
 _MEAN_LENGTH = 150
@@ -136,6 +136,8 @@ class Builder(Sections):
         elif self.shared.prompts:
             spec.prompts = self.shared.prompts
         elif "prompt" in self.model.parameters and self.model.checked:
+            if nearest("prompt", (name for name in entries if name not in typed)):  # misspelled, which is told
+                return
             message = 'no prompt; a job has prompt or prompts_file (for none at all write prompt: "")'
             self.problems.add(node, spec.key, message)
         else:
@@ -197,9 +199,9 @@ class Builder(Sections):
         given |= {name for name, (_, _, item) in node.entries.items() if item.value}  # what is refused was given, too
         image = bool(given & {"image", "images"})
         self._images += image
-        matrix = node.get("matrix")
+        along = {name: axis.nodes[0][n] for axis in spec.axes for n, name in enumerate(axis.names)}
         for name in ("strength", "mask_image"):
-            place = node.get(name) or (matrix.get(name) if matrix else None)
+            place = node.get(name) or along.get(name)
             if place is not None and not image and name in rows:
                 self.problems.note(place.where, "no-effect", f"{name} has no effect without an image")
         if "sample_seed" in node.entries and "sample" not in node.entries:

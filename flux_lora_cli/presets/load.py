@@ -75,8 +75,8 @@ class Loaded:
 class Loader(Reader):
     """All sources of a command."""
 
-    def finish(self, presets: Sequence[Preset]) -> Loaded:
-        """Everything, or every problem."""
+    def finish(self, presets: Sequence[Preset], *, once: bool = True) -> Loaded:
+        """Everything, or every problem. ``once``: equal jobs are made once, which is told."""
         options, problems = self.options, self.problems
         specs = [spec for preset in presets for spec in preset.wanted]
         total = sum(map(job_count, specs))
@@ -88,7 +88,7 @@ class Loader(Reader):
             made = [one for preset in presets for one in self._expand(preset, preset.wanted, problems)]
         jobs = [one.job for one in made]
         if not problems:
-            note_requests(jobs, self._table, problems)
+            note_requests(jobs, self._table, problems, once)
         self._raise_problems(len(presets))
         skipped = [] if options.inspect else self._skipped(presets)
         infos = tuple(map(_info, presets))
@@ -216,7 +216,7 @@ def build_prompt_jobs(
     if preset is None:
         loader.check_required(made.model)
     note_list("prompt", [p.node for spec in made.specs for p in spec.prompts], not options.expand, loader.problems)
-    return loader.finish([made])
+    return loader.finish([made], once=False)
 
 
 def _jobs_of_preset(
@@ -226,7 +226,8 @@ def _jobs_of_preset(
         raise UsageError("--job takes at most one prompt", "Leave out --job to use only the defaults.")
     given = {**options.overrides, **({"prompt": prompts[0]} if prompts else {})}
     options = replace(options, overrides=given, only=(job,), only_ids=None, keep_ids=True)
-    loaded = load_presets(preset, options=options, allow=allow)
+    loader = Loader(options, Files(allow))
+    loaded = loader.finish([loader.load(preset)], once=False)
     if not loaded.jobs:
         raise NotFoundError(f"{quoted(job)} matches only jobs with skip: true", "Take skip out of the preset.")
     seed = given.get("seed", options.set_overrides.get("seed"))

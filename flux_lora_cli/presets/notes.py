@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flux_lora_cli.presets.job import Job
+from flux_lora_cli.presets.lists import looks_like_table
 from flux_lora_cli.presets.nodes import Node, Problems, repeated
 from flux_lora_cli.presets.prompts import has_marks
 from flux_lora_cli.service.models import Model, lora_path_problem
@@ -158,8 +159,10 @@ def note_list(kind: str, prompts: Sequence[Node], literal: bool, problems: Probl
     """Say what holds for a list of prompts: marks that are sent as they stand, a header line."""
     if not prompts:
         return
-    if kind == "txt" and prompts[0].text.strip(' ":').lower() in _HEADERS and len(prompts) > 1:
-        message = f"{quoted(prompts[0].text)} looks like a table's header; it would be sent as a prompt"
+    first = prompts[0].text
+    header = first.strip(' ":').lower() in _HEADERS or looks_like_table(first)
+    if kind == "txt" and header and (len(prompts) > 1 or first.startswith("{")):
+        message = f"{quoted(first)} looks like a table's header, or JSON; it would be sent as a prompt"
         problems.note(prompts[0].where, "header", message)
     marked = [node for node in prompts if has_marks(str(node.value))] if literal else []
     if marked:
@@ -209,11 +212,12 @@ def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, pro
         problems.note(node.where, "lora-twice", f"the LoRA {quoted(mask_secrets(twice))} is twice in this job")
 
 
-def note_requests(jobs: Sequence[Job], table: Callable[[str], Model], problems: Problems) -> None:
+def note_requests(jobs: Sequence[Job], table: Callable[[str], Model], problems: Problems, once: bool) -> None:
     """Tell duplicates, and jobs whose final requests are equal under different fingerprints; refuse what is no JSON.
 
     Args:
         table: finds the model of an ID.
+        once: equal jobs are made once; else (``submit``) each is, as it was asked for.
     """
     tables = {name: table(name) for name in {job.model for job in jobs}}
     requests: dict[str, list[Job]] = {}
@@ -223,7 +227,7 @@ def note_requests(jobs: Sequence[Job], table: Callable[[str], Model], problems: 
             requests.setdefault(_ENCODER.encode([job.model, body]), []).append(job)
         except ValueError:  # of a model without a table
             problems.at(job.where, job.id, "a number that is not finite (inf, nan) cannot be sent")
-    for group in (group for group in requests.values() if len(group) > 1):
+    for group in (group for group in requests.values() if once and len(group) > 1):
         prints: dict[str, list[Job]] = {}
         for job in group:
             prints.setdefault(job.fingerprint, []).append(job)

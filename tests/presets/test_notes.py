@@ -90,6 +90,8 @@ NOTED = [
     ("lora-path", "4:11", "/resolve/main/ink.safetensors", LORA + "https://huggingface.co/o/ink/blob/main/ink.safetensors"),
     ("lora-path", "4:11", "models/7", LORA + "https://civitai.com/models/5?modelVersionId=7"),
     ("lora-path", "4:11", "write o/ink", LORA + "https://huggingface.co/o/ink/tree/main"),
+    ("lora-path", "4:11", "write o/ink", LORA + "https://huggingface.co/o/ink?library=diffusers"),
+    ("no-effect", "1:21", "strength", "matrix: {strength: [0.3, 0.5]}\njobs: [{prompt: a}]"),
     ("lora-twice", "5:11", '"o/n"', LORA + "o/n\n  - path: o/n"),
     ("lora-twice", "2:11", '"o/n"', jobs("'a <lora:o/n:1> <lora:o/n:0.5>'")),
     ("lora-twice", "4:10", '"o/n"', "stacks: {s: [{path: o/n}], t: [{path: o/n}]}\n" + jobs("a") + "  stack: [s, t]\n"),
@@ -182,6 +184,8 @@ def test_what_others_use_is_not_unused(studio) -> None:
 def test_lists(studio) -> None:
     kinds = [(kind, place) for kind, place, _ in studio.notes("prompt\na fox\n", "j.txt")]
     assert kinds == [("header", "j.txt:1:1")]
+    for first in ("# c\nid;prompt", "prompt,seed", '{"prompt": "a"}'):
+        assert [kind for kind, _, _ in studio.notes(f"{first}\na fox\n", "j.txt")] == ["header"]
     (note,) = studio.notes("plain\na {b|c} <lora:o/n:1>\na __tree__\n", "j.txt")
     assert note[:2] == ("literal", "j.txt:2:1") and "2 prompts hold" in note[2] and "--expand" in note[2]
     assert studio.notes("a 50% {off} sale\n", "j.txt") == []

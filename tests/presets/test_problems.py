@@ -117,6 +117,11 @@ def test_a_problem_says_what_and_what_is_allowed(studio, text: str, words: str) 
     assert found and words in found[0], found
 
 
+def test_a_misspelled_prompt_is_one_problem(studio) -> None:
+    assert len(studio.problems("jobs:\n- promt: a\n")) == 1
+    assert len(studio.problems("jobs:\n- sed: a\n")) == 2
+
+
 def test_models_differ_in_parameters_and_loras(studio) -> None:
     loras = "jobs:\n- prompt: '<lora:e/e:1>'\n  loras: [" + ", ".join(f"{{path: a/b{n}}}" for n in range(4)) + "]\n"
     assert studio.problems(loras) == []
