@@ -20,8 +20,7 @@ from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
 from flux_lora_cli.errors import BudgetError, FluxLoraError, NotFoundError
-from flux_lora_cli.folder.entries import masked
-from flux_lora_cli.text import counted, quoted
+from flux_lora_cli.text import counted, masked, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.diff import Change, Difference
