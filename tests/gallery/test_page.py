@@ -17,6 +17,7 @@ import pytest
 from flux_lora_cli.errors import FolderError, UsageError
 from flux_lora_cli.gallery.page import build_gallery
 from flux_lora_cli.gallery.pictures import choose_axes, facets_of, read_pictures
+from flux_lora_cli.presets.load import load_presets
 from tests.gallery.make_run import HOSTILE, add_image, draw, failed, hostile_run, job, matrix, one_image, write
 
 SECRET = "hunter2secret"
@@ -136,6 +137,23 @@ def test_secrets_are_masked_everywhere(tmp_path: Path) -> None:
     assert SECRET not in page
     one, _, three = data_of(page)["items"]
     assert "***" in one["yaml"] and three["yaml"] == "", "a preset cannot ask for that"
+
+
+MARKS = (
+    "a {b|c} ${d} __e__ \\\\{f} <lora:o/n:1> <lora: g",
+    "# h: 'i' \"j\"\n\t- k",
+    "\u2028\x85\ufeff\xa0",
+    *HOSTILE.values(),
+)
+
+
+@pytest.mark.parametrize("prompt", [text for text in MARKS if text and "\ud800" not in text])
+def test_the_preset_that_is_copied_gives_back_the_request(tmp_path: Path, prompt: str) -> None:
+    entry = job("one", prompt=prompt, loras=[{"path": "o/n", "scale": 0.5}])
+    (item,) = data_of(page_of(write(tmp_path / "run", [entry])))["items"]
+    (tmp_path / "again.yaml").write_text(item["yaml"], "utf-8")
+    (again,) = load_presets(tmp_path / "again.yaml").jobs
+    assert {**again.params, "seed": again.seed} == entry["request"]["input"]
 
 
 def test_replaced_jobs_are_marked_and_can_be_filtered(tmp_path: Path) -> None:
