@@ -60,10 +60,11 @@ def models(
             if any(model in (each.id, each.short) for each in known):  # but not on this version
                 raise
             raise NotFoundError(error.message, error.hint.partition("; --allow")[0]) from None
-    rows = [["MODEL", "API", "LORAS", "PRICE", "TABLE"]]
+    rows = [["MODEL", "API", "LORAS", "PRICE", "PARAMETERS", "TABLE"]]
     for each in (each for each in known if everything or each.max_loras):
         console.record("model", _data(each))
-        rows.append([each.id, each.version, _loras(each).removeprefix("at most "), _price(each), each.source])
+        loras = _loras(each).removeprefix("at most ")
+        rows.append([each.id, each.version, loras, _price(each), str(len(each.parameters)), each.source])
     print_table(rows, console)
     console.summary.update(models=len(rows) - 1)
     console.info(f"{counted(len(rows) - 1, 'model')}; flux-lora models MODEL shows one with its parameters")

@@ -150,8 +150,8 @@ def test_models_lists_those_with_loras(run: Run, service: Start) -> None:
     assert not asked  # without --update
     assert done.code == 0
     rows = [line.split() for line in done.lines]
-    assert rows[0][:4] == ["MODEL", "API", "LORAS", "PRICE"]
-    assert ["wavespeed-ai/flux-dev-lora", "v2", "5", "$0.015"] in [row[:4] for row in rows]
+    assert rows[0] == ["MODEL", "API", "LORAS", "PRICE", "PARAMETERS", "TABLE"]
+    assert ["wavespeed-ai/flux-dev-lora", "v2", "5", "$0.015", "10"] in [row[:5] for row in rows]
     assert "October 2025" in done.out
     records = [event["data"] for event in run("models", "--json").events[:-1]]
     assert {"id", "version", "loras", "price_usd", "source", "parameters"} <= records[0].keys()
