@@ -94,6 +94,13 @@ def test_picks_are_marked_filtered_exported_and_kept(open_page: Any, posters: Pa
     page.goto("about:blank")
     page.goto(address.split("#")[0])
     assert picked(page) == 1, "from local storage"
+    plain = address.split("#")[0]
+    page.goto("about:blank")
+    page.goto(f"{plain}#pick=dawn%2Fplain%2F1&pick=dawn%2Fplain%2F2")
+    assert picked(page) == 2
+    page.goto("about:blank")
+    page.goto(plain)
+    assert page.url.count("pick=") == 1, "looking at another's picks stores none of them"
     page.get_by_role("button", name="Clear picks").click()
     page.reload()
     assert picked(page) == 0

@@ -217,9 +217,8 @@ function recall() {
     const code = facet.values.indexOf(words.get(`is.${facet.key}`));
     if (code >= 0) state.filters[facet.key] = code;
   }
-  const names = words.has("pick") ? words.getAll("pick") : stored();
+  const names = words.has("pick") ? words.getAll("pick") : stored();  /* a link's picks are stored once they are changed */
   picks = new Set(names.filter((name) => indexOf.has(name)).map((name) => indexOf.get(name)));
-  store();
   byId("search").value = state.query;
   drawAxes();
   const wanted = indexOf.get(words.get("image"));
