@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -115,11 +117,12 @@ class Listener(ThreadingHTTPServer):
         answer: gives the answer to a request; called from many threads.
         limit: the largest body, in bytes, that a request (without its body yet) may have.
         clock: seconds since the epoch, for the ``Date`` header.
-        idle: seconds after which a connection that says nothing is closed.
+        idle: seconds within which a request must come whole; a connection that takes longer is closed.
     """
 
     daemon_threads = True
     request_queue_size = 256
+    max_connections = 1000  # at once, for each has a thread; others wait to be accepted
 
     def __init__(
         self,
@@ -131,7 +134,7 @@ class Listener(ThreadingHTTPServer):
     ) -> None:
         self.answer, self.limit, self.clock, self.idle = answer, limit, clock, idle
         self.stopping = threading.Event()
-        self.connections: set[socket.socket] = set()
+        self.connections: dict[socket.socket, float] = {}  # to when each is closed, by the monotonic clock
         super().__init__(("127.0.0.1", port), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True, name="sandbox").start()
 
@@ -142,6 +145,17 @@ class Listener(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection. Raises OSError where there are too many: it is tried again in a moment."""
+        if len(self.connections) >= self.max_connections:
+            time.sleep(0.02)
+            raise OSError("too many connections")
+        return super().get_request()
+
+    def service_actions(self) -> None:
+        """Sends late clients away; called all the time."""
+        self._end_connections(before=time.monotonic())
+
     def stop(self) -> None:
         """Ends all connections at once."""
         if self.stopping.is_set():
@@ -149,9 +163,13 @@ class Listener(ThreadingHTTPServer):
         self.stopping.set()
         self.shutdown()
         self.server_close()
-        for connection in self.connections.copy():
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self._end_connections(before=math.inf)
+
+    def _end_connections(self, before: float) -> None:
+        for connection, end in self.connections.copy().items():
+            if end <= before:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""
@@ -166,10 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.connection.settimeout(self.server.idle)
-        self.server.connections.add(self.connection)
+
+    def handle_one_request(self) -> None:
+        self.server.connections[self.connection] = time.monotonic() + self.server.idle
+        super().handle_one_request()
 
     def finish(self) -> None:
-        self.server.connections.discard(self.connection)
+        self.server.connections.pop(self.connection, None)
         super().finish()
 
     def log_message(self, *args: Any) -> None:
@@ -185,6 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path.partition("?")[0], self.headers)
         try:
             request.body = self._body(self.server.limit(request))
+            self.server.connections[self.connection] = math.inf
             answer = self.server.answer(request)
         except Refusal as refusal:
             self.close_connection = True
@@ -237,6 +259,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         """A reset rather than an orderly end: the socket is closed with a linger time of 0."""
-        self.server.connections.discard(self.connection)
+        del self.server.connections[self.connection]
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
