@@ -144,7 +144,7 @@ class MissingKey(AuthError, code="key_missing"):
 
 
 class KeyRefused(AuthError, code="key_refused"):
-    """The service itself answered 401 or 403 (a firewall's page for one request is ``Rejected``)."""
+    """401, or 403 in the service's own words (a firewall's page for one request is ``Rejected``)."""
 
 
 class BudgetError(FluxLoraError, code="budget", exit_code=ExitCode.BUDGET, advice=Advice.FIX):

@@ -116,6 +116,10 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
         raise OutOfCredit(f"the account has no credit left{said}", hint)
     if kind == "list" and status in (403, 404, 405):
         raise NoSuchList(f"{host} has no list of recent tasks for this key{said}")
+    if status == 401 and not own and answer.body:
+        # Not Rejected: 401 is about who asks, so that no other request would fare better.
+        hint = "Check WAVESPEED_API_KEY or the key file, and whether the network wants a sign-in first."
+        raise KeyRefused(f"{host} wants other credentials{said}: a page, not an answer of the API", hint)
     if status == 401 or (status == 403 and own and kind not in ("bill", "models")):
         raise KeyRefused(f"{host} refused the API key{said}", _CHECK_KEY)
     if status in (425, 429):

@@ -69,6 +69,12 @@ def test_what_a_status_means_for_each_call(kinds: Any, statuses: str, bodies: li
                 assert "None" not in caught.value.message
 
 
+def test_a_page_that_wants_a_sign_in_stops_all_and_is_not_said_to_refuse_the_key() -> None:
+    with pytest.raises(errors.KeyRefused, match="a page") as caught:
+        wire.decode_submit(response(HTML, 401))
+    assert "refused" not in caught.value.message and "sign-in" in caught.value.hint
+
+
 #: In place of a task's data, under status 200.
 NO_TASK = [
     *(HTML, b"", b" \n", b"\xff\xfe\x00", b"null", b'"t1"', b'{"code":200,"data":{"id":"t1"', [{"id": "t1"}]),
