@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.errors import BadImage, FluxLoraError, NotFoundError, OutputGone, RefusedUrl, Rejected, Uncertain
+from flux_lora_cli.errors import (
+    BadAnswer,
+    BadImage,
+    FluxLoraError,
+    NotFoundError,
+    OutputGone,
+    RefusedUrl,
+    Rejected,
+    Uncertain,
+)
 from flux_lora_cli.service import envelope, hosts, wire
 from flux_lora_cli.service.envelope import Answer, Kind
 from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, Key, Redactor, load_key
@@ -45,6 +54,7 @@ SLOW_AFTER, MIN_SPEED = 30.0, 1024.0
 _SECONDS: Mapping[Kind, float] = {"submit": 60.0, "upload": 120.0, "list": 120.0, "models": 120.0}
 _SYNC_SECONDS = 120.0
 T = TypeVar("T")
+Said = TypeVar("Said", Task, wire.BillItem)
 Json = Mapping[str, Any]
 Headers = Mapping[str, str]
 Time = datetime | None
@@ -135,14 +145,21 @@ class Client:
 
     def models(self) -> Any:
         """The catalogue as the service has it, without its envelope."""
-        return self._ask("models", "/api/v3/models", lambda answer: envelope.open_envelope(answer, "models"))
+
+        def decode(answer: Answer) -> Any:
+            if self._redactor.found_in(answer.body.decode("latin-1")):
+                raise BadAnswer(f"the catalogue of {answer.host} contains the API key, and is not used")
+            return envelope.open_envelope(answer, "models")
+
+        return self._ask("models", "/api/v3/models", decode)
 
     def bill(self, page: int, page_size: int, task_ids: Sequence[str], start: Time, end: Time) -> wire.BillPage:
         """One page of the bill: of at most 100 tasks, or of a time, ``end`` excluded."""
         body = _page(page, page_size, start_time=start, end_time=end)
         body |= {"prediction_uuids": list(task_ids)} if task_ids else {}
         found = self._ask("bill", "/api/v3/billings/search", wire.decode_bill, body)
-        return replace(found, items=tuple(map(self._entry_shown, found.items)))
+        texts = ("id", "kind", "shown", "unit", "created_at", "task_id", "model")
+        return replace(found, items=tuple(self._masked(item, *texts) for item in found.items))
 
     def upload(self, path: str, media_type: str) -> str:
         """A local image as the API takes it: a data URI up to 1 MB, else the URL of an upload, made once for all.
@@ -265,16 +282,14 @@ class Client:
         return sent
 
     def _shown(self, task: Task) -> Task:
-        """A task without the key, which a server may have echoed into it."""
         clean = self._redactor.clean
         outputs = tuple(clean(output) if len(output) < 10_000 else output for output in task.outputs)  # longer: base64
-        return replace(task, error=clean(task.error), model=task.model and clean(task.model), outputs=outputs)
+        return replace(self._masked(task, "error", "model", "created_at"), outputs=outputs)
 
-    def _entry_shown(self, item: wire.BillItem) -> wire.BillItem:
-        """An entry of the bill, likewise."""
-        names = ("id", "kind", "shown", "unit", "created_at", "task_id", "model")
-        texts: dict[str, Any] = {name: self._redactor.clean(text) for name in names if (text := getattr(item, name))}
-        return replace(item, **texts)
+    def _masked(self, said: Said, *names: str) -> Said:
+        """``said`` without the key, which a server may have echoed into the texts of these names."""
+        texts: dict[str, Any] = {name: self._redactor.clean(text) for name in names if (text := getattr(said, name))}
+        return replace(said, **texts)
 
 
 def _page(page: int, page_size: int, **times: Time) -> dict[str, Any]:

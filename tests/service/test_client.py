@@ -93,9 +93,20 @@ def test_a_page_of_the_bill(service: responses.RequestsMock, client: Client) -> 
     assert sent(service) == paged | {"prediction_uuids": ["t1", "t2"], "start_time": "2026-11-01T00:00:00Z"}
 
 
-def test_the_catalogue_comes_without_its_envelope(service: responses.RequestsMock, client: Client) -> None:
+def test_the_catalogue_comes_without_its_envelope_and_never_with_the_key(
+    service: responses.RequestsMock, client: Client
+) -> None:
     service.get(f"{BASE}/api/v3/models", json={"code": 200, "data": [{"model_id": "a/b"}]})
     assert client.models() == [{"model_id": "a/b"}]
+    service.upsert("GET", f"{BASE}/api/v3/models", json=[{"model_id": "a/b", "description": f"Bearer {KEY}"}])
+    with pytest.raises(errors.BadAnswer, match="not used"):
+        client.models()
+
+
+def test_no_text_of_a_task_shows_the_key(service: responses.RequestsMock, client: Client) -> None:
+    texts = dict.fromkeys(("error", "model", "created_at"), f"it was {KEY}")
+    service.get(f"{BASE}/api/v2/predictions/t1/result", json=envelope(id="t1", status="failed", **texts))
+    assert KEY not in str(client.result("t1"))
 
 
 @pytest.mark.parametrize("ahead", [-3600, 0, 1200])
