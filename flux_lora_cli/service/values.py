@@ -218,7 +218,8 @@ _LORA_NAME = re.compile(
 )
 _FORMS = "allowed: owner/name or owner/name/FILE (as on Hugging Face), or the https URL of a .safetensors file"
 _CIVITAI, _FILE = r"(?:https?://)?(?:www\.)?civitai\.(?:com|red)", "https://civitai.com/api/download/models/"
-_HUGGING_FACE = r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?!(?:datasets|spaces|api|collections|docs|blog|papers)/)([^/?#\s]+/[^/?#\s]+)"
+_NO_MODEL = "(?!(?:datasets|spaces|api|collections|docs|blog|papers)/)"
+_HUGGING_FACE = rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/{_NO_MODEL}([^/?#\s]+/[^/?#\s]+)"
 #: Forms that never load, seen in third-party captures, and what to write instead.
 _NEVER_LOAD = [
     (re.compile(pattern, re.IGNORECASE), better)

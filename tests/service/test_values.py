@@ -135,6 +135,7 @@ DOWNLOAD, HUGGING_FACE = "https://civitai.com/api/download/models", "https://hug
         ),
         *((path, "allowed: owner/name or owner/name/FILE") for path in ("ink", "", "owner/name:0.5", "owner /name", 7)),
         *((path, "write o/ink") for path in ("huggingface.co/o/ink", HUGGING_FACE, f"{HUGGING_FACE}/tree/main")),
+        *((HUGGING_FACE + page, "write o/ink") for page in ("?library=diffusers", "#files", "/discussions/1")),
         (f"{HUGGING_FACE}/blob/main/a/i.safetensors", f"{HUGGING_FACE}/resolve/main/a/i.safetensors"),
         *(
             (path, f"{DOWNLOAD}/VERSION_ID")
@@ -155,6 +156,7 @@ def test_paths_that_never_load_are_told_with_the_form_that_does(path: Any, form:
     [
         *("owner/name", "owner/name/ink.safetensors", "https://me:pw@host.example/ink.safetensors", "http://host/ink"),
         *(f"{HUGGING_FACE}/resolve/main/i.safetensors", f"{DOWNLOAD}/1?type=Model&token=x"),
+        *(f"https://huggingface.co/{page}/o/ink" for page in ("datasets", "spaces", "papers")),
     ],
 )
 def test_paths_that_may_load(path: str) -> None:
