@@ -116,7 +116,7 @@ class UsageError(FluxLoraError, code="usage", exit_code=ExitCode.USAGE, advice=A
 class NotFoundError(FluxLoraError, code="not_found", exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
     """A file, folder, job or task named on the command line does not exist."""
 
-    default_hint = "Check the name; of a file, the folder, too."
+    default_hint = "Check the spelling and, for a file, the path."
 
 
 class PresetError(FluxLoraError, code="preset_invalid", exit_code=ExitCode.PRESET, advice=Advice.FIX):

@@ -153,7 +153,7 @@ def _read_json(answer: Answer, *, exact: bool = False) -> Any:
     if body.lstrip()[:1] in (b"", b"<"):
         raise unreadable(answer, "a web page, or nothing, in place of data")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PIECES:
-        raise AnswerTooLong(f"{answer.host} answered with absurdly many values", _CHECK_URL)
+        raise AnswerTooLong(f"{answer.host} sent too long an answer (over {MAX_PIECES:,} values)", _CHECK_URL)
     fraction: Callable[[str], object] = Decimal if exact else float
     try:
         return json.loads(
@@ -168,7 +168,7 @@ def _read_json(answer: Answer, *, exact: bool = False) -> Any:
 
 def _whole_number(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError("absurd number")
+        raise ValueError("too long a number")
     return int(text)
 
 

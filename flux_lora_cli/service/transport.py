@@ -61,16 +61,15 @@ def translate(
     def is_any(*kinds: type[BaseException]) -> bool:
         return any(isinstance(each, kinds) for each in reasons)
 
-    of_proxy = proxy is not None and is_any(u.ProxyError, r.ProxyError)
     if is_any(ssl.SSLCertVerificationError):
-        other = proxy.shown if proxy is not None and of_proxy else host
+        other = proxy.shown if proxy is not None and is_any(u.ProxyError, r.ProxyError) else host
         return InsecureConnection(
             f"{other} could not prove that it is {other} (TLS certificate)",
             "Nothing was sent. Check the clock and the network; behind a company proxy, name its certificates in "
             "REQUESTS_CA_BUNDLE.",
         )
     why = next((words for kind, words in _WHY.items() if is_any(kind)), "it broke off")
-    # Not of_proxy: urllib3 blames the proxy for a request, too, that broke off when it had been passed on.
+    # Whatever urllib3 says: it blames the proxy even where a request broke off after it had been passed on.
     if proxy is not None and connecting:
         status = re.search(r"Tunnel connection failed: ([0-9]{3})", " ".join(map(str, reasons)))
         return proxy.failed(status[1] if status else why)
@@ -79,7 +78,7 @@ def translate(
         return NeverSent(f"cannot connect to {host}: {why}", hint)
     if is_any(u.ReadTimeoutError, r.ReadTimeout, TimeoutError):
         return Uncertain(f"{host} did not answer in time", "Try again later.", timed_out=True)
-    return Uncertain(f"the connection to {host} ended without a whole answer: {why}", "Try again.")
+    return Uncertain(f"the connection to {host} ended before the whole answer had come: {why}", "Try again.")
 
 
 def _reasons(error: object) -> Iterator[BaseException]:
@@ -253,7 +252,7 @@ class Reply:
             body += piece
             inline = len(piece.translate(None, _BASE64)) <= len(piece) // 64 + 8
             if len(body) > (inline_limit if inline else limit):
-                raise AnswerTooLong(f"{self.answer.host} sent an answer of absurd length (over {limit // 1024:,} KiB)")
+                raise AnswerTooLong(f"{self.answer.host} sent too long an answer (over {limit // 1024:,} KiB)")
         return replace(self.answer, body=bytes(body))
 
     def close(self) -> None:

@@ -35,8 +35,8 @@ TERMINAL = frozenset({"completed", "failed", "cancelled", "timeout", "deleted", 
 # What a task's own code means. [error codes page of the documentation]
 _CODES = {
     1200: "content moderation refused the prompt or an image",
-    1400: "the service found a parameter that it does not accept",
-    1401: "the service misses a parameter",
+    1400: "the service does not accept a parameter",
+    1401: "a parameter that the service needs is missing",
     1402: "the service could not reach the input image or a LoRA's URL",
     1403: "the task failed at the service",
     1405: "the task failed at the service",
