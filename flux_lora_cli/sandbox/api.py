@@ -282,8 +282,7 @@ class Api:
             image = next((uploads.image_bytes(image, self._store) for image in uploads.input_images(values)), None)
         except ValueError:  # no longer kept
             image = None
-        scale = 8 if self._options.small_pictures else 1
-        width, height = (max(32, int(side) // scale) for side in str(values.get("size") or "1024*1024").split("*"))
+        width, height = map(int, str(values.get("size") or "1024*1024").split("*"))
         return render(values, task.seed + number, (width, height), _format(task), task.model, image)
 
 

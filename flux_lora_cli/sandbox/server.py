@@ -33,7 +33,6 @@ class Options:
         nsfw_rate: share of the images that are flagged, 0 to 1. A prompt that says nsfw is always flagged.
         seed: of the sandbox's own randomness.
         undeclared: whether parameters that a model does not declare are dropped, or the request refused.
-        small_pictures: draw at an eighth of the size asked for, for load tests.
     """
 
     service_time: float | tuple[float, float] = (0.6, 1.2)
@@ -45,7 +44,6 @@ class Options:
     nsfw_rate: float = 0.0
     seed: int = 0
     undeclared: Literal["drop", "refuse"] = "drop"
-    small_pictures: bool = False
 
     @property
     def span(self) -> tuple[float, float]:

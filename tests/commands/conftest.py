@@ -125,7 +125,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sandbox]]
     with ExitStack() as stack:
 
         def start(**behavior: Any) -> Sandbox:
-            sandbox = stack.enter_context(Sandbox(**{"service_time": 0.01, "small_pictures": True, **behavior}))
+            sandbox = stack.enter_context(Sandbox(**{"service_time": 0.01, **behavior}))
             monkeypatch.setenv("WAVESPEED_BASE_URL", sandbox.base_url)
             monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
             return sandbox

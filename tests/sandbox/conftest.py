@@ -98,11 +98,9 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """A caller of a new sandbox; tasks take no time and pictures are small, unless the options say otherwise."""
+    """A caller of a new sandbox; tasks take no time, unless the options say otherwise."""
     with ExitStack() as stack:
-        yield lambda **options: Caller(
-            stack.enter_context(Sandbox(**{"service_time": 0, "small_pictures": True, **options}))
-        )
+        yield lambda **options: Caller(stack.enter_context(Sandbox(**{"service_time": 0, **options})))
 
 
 @pytest.fixture

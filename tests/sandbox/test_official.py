@@ -25,7 +25,7 @@ def _client(base_url: str, key: str = "any") -> Any:
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_the_sdk_runs_a_model(make: Make, sync: bool) -> None:
-    client = _client(make(service_time=(0.02, 0.05), small_pictures=False).sandbox.base_url)
+    client = _client(make(service_time=(0.02, 0.05)).sandbox.base_url)
     result = client.run(MODEL, {**INPUT, "num_images": 2}, poll_interval=0.02, enable_sync_mode=sync)
     assert len(result["outputs"]) == 2
     for url in result["outputs"]:
@@ -64,7 +64,7 @@ def test_the_command_line_does_all_that_it_can(make: Make, tmp_path: Path) -> No
     def told(*arguments: str) -> Any:
         return json.loads(run(*arguments, "--json"))
 
-    run("config", "--base-url", make(small_pictures=False).sandbox.base_url)
+    run("config", "--base-url", make().sandbox.base_url)
     for extra in ((), ("--sync",)):
         inputs = ("size=512*512", "num_images=2", 'loras=[{"path":"a/b","scale":0.5}]')
         ran = told("run", MODEL, "-p", "a fox in a forest", "-i", *inputs, "--download", *extra)

@@ -74,7 +74,7 @@ def test_any_prompt_is_drawn(prompt: str) -> None:
 
 
 def test_a_request_is_drawn_with_its_own_values(make: Make) -> None:
-    call = make(small_pictures=False)
+    call = make()
     task = call.submit(DEV3, seed=5, num_images=2, output_format="webp", size="320*256")
     first, second = (call("GET", url, key=None) for url in call.result(task, "v3")["outputs"])
     assert Image.open(io.BytesIO(first.body)).size == (320, 256)

@@ -46,7 +46,7 @@ def test_a_completed_task_shows_outputs_flags_and_time(make: Make, clock: FakeCl
 
 @pytest.fixture(scope="module")
 def shared() -> Any:
-    with Sandbox(service_time=0, small_pictures=True) as sandbox:
+    with Sandbox(service_time=0) as sandbox:
         yield Caller(sandbox)
 
 
