@@ -37,6 +37,7 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from flux_lora_cli.commands.console import Console, takes_codes
 from flux_lora_cli.commands.options import command
@@ -189,6 +190,32 @@ def _split_general(arguments: list[str]) -> tuple[list[str], list[str]]:
 # ---- Typer -----------------------------------------------------------------------------------
 
 
+class _Argument(TyperArgument):
+    """An argument that the help shows by its metavar alone: Python's name of its type says nothing to a user."""
+
+    def display_type_rich(self, ctx: Any) -> None:
+        return None
+
+
+def _without_types(parameters: list[Any]) -> list[Any]:
+    for each in parameters:
+        if isinstance(each, TyperArgument):
+            each.__class__ = _Argument
+        elif each.metavar is None:  # Typer's own: --install-completion
+            each.metavar = ""
+    return parameters
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+
 def _load(name: str) -> tuple[Callable[..., Any], str]:
     """The function of a command, and its examples."""
     module_name = name.replace(" ", "_").replace("-", "_")
@@ -202,6 +229,7 @@ def _register(app: typer.Typer, name: str, function: Callable[..., Any], example
     lines = ["Examples:", *(f"$ {line.strip()}" for line in examples.strip().splitlines())]
     app.command(
         name.rpartition(" ")[2],
+        cls=_Command,
         help=_unmarked("\n\n".join(paragraphs).strip()),
         short_help=_unmarked(COMMANDS[name][0]),
         epilog=_unmarked("\n".join(lines)) if examples else None,
@@ -218,6 +246,7 @@ def _whole(loaded: str = "", prefix: str = "") -> typer.Typer:
     """
     app = typer.Typer(
         name=prefix or PROGRAM,
+        cls=_Group,
         add_completion=not prefix,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
