@@ -43,7 +43,7 @@ from flux_lora_cli.commands.console import Console, takes_codes
 from flux_lora_cli.commands.options import command
 from flux_lora_cli.commands.signals import Ended
 from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, UsageError
-from flux_lora_cli.text import nearest, printable
+from flux_lora_cli.text import nearest, printable, quoted
 
 PROGRAM = "flux-lora"
 _MAKE, _RESULTS, _SERVICE = "Make images", "Results", "Service and tools"
@@ -85,6 +85,10 @@ _FLAG = re.compile(r"--(quiet|verbose|no-color|json)|-[qv]+|--log-file=.*", re.D
 _TELLING = frozenset(("-h", "--help", "--version", "--show-completion", "--install-completion"))
 #: A dash with words behind it is a prompt, not an option.
 _PROMPT = re.compile(r"-(?!-?[A-Za-z][\w-]*=).*\s.*", re.DOTALL)
+#: Names of parameters and variables in Typer's messages; our own need no quotes.
+_QUOTED_NAME = re.compile(r"'([^' ]+)'(?=\)?(:|$)| requires| does not| \()")
+_EXTRA = re.compile(r"Got unexpected extra argument\(?s?\)? \((.*)\)", re.DOTALL)
+_NOT_BOOLEAN = re.compile("Input should be a valid boolean.*", re.DOTALL)
 _PRESETS = (".yaml", ".yml", ".txt", ".csv", ".jsonl")
 _API_KEY = (
     "the key is never an option's value: other users of this machine could read it in the process list",
@@ -305,7 +309,7 @@ def _unmarked(text: str) -> str:
 
 def _unknown_command(words: Sequence[str], commands: Iterable[str], path: str = PROGRAM) -> UsageError:
     """The error of a first word that is not a command."""
-    word, shown = words[0], printable(words[0])
+    word = words[0]
     if word.startswith("-"):
         name = printable(word.partition("=")[0])
         if name == "--api-key":
@@ -318,7 +322,7 @@ def _unknown_command(words: Sequence[str], commands: Iterable[str], path: str = 
         hint = f"To run a preset: {PROGRAM} batch {shlex.quote(word)}"
     elif not near and path == PROGRAM and " " in word:
         hint = f"To submit a prompt: {PROGRAM} submit {shlex.quote(word)}"
-    return UsageError(f"unknown command '{shown}'" + (f"; did you mean '{near}'?" if near else ""), hint)
+    return UsageError(f"unknown command {quoted(word)}" + (f"; did you mean '{near}'?" if near else ""), hint)
 
 
 def _wrong_usage(error: typer.TyperException, words: Sequence[str], path: str) -> UsageError:
@@ -332,13 +336,15 @@ def _wrong_usage(error: typer.TyperException, words: Sequence[str], path: str) -
     option = getattr(error, "option_name", None)
     if option is None or not hasattr(error, "possibilities"):
         message = error.format_message().partition(". Choose from")[0].rstrip(".")
-        return UsageError(message[:1].lower() + message[1:], see)
+        message = _NOT_BOOLEAN.sub("not a yes or no; write 1 or 0", message.removeprefix("Invalid value for "))
+        message = _EXTRA.sub(r"unexpected argument: \1", message)
+        return UsageError(_QUOTED_NAME.sub(r"\1", message[:1].lower() + message[1:]), see)
     if option == "--api-key":
         return UsageError(*_API_KEY)
     prompt = next((word for word in words if _PROMPT.fullmatch(word)), None)
     if prompt is not None:
         return UsageError(
-            f"'{printable(prompt)}' begins with a dash, and so reads as an option",
+            f"{quoted(prompt)} begins with a dash, and so reads as an option",
             f"Write -- before it: {path} [OPTIONS] -- {shlex.quote(printable(prompt))}",
         )
     near = nearest(option, error.possibilities or ())

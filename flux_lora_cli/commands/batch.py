@@ -39,7 +39,7 @@ from flux_lora_cli.commands.running import (
     tell_end,
 )
 from flux_lora_cli.errors import ExitCode, FluxLoraError, MissingKey, UsageError
-from flux_lora_cli.text import counted, printable, slug
+from flux_lora_cli.text import counted, printable, quoted, slug
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.ci import Reports
@@ -241,7 +241,7 @@ def parse_shard(text: str, env: Mapping[str, str] = os.environ) -> tuple[tuple[i
         return _part_of_engine(env)
     match = _SHARD.fullmatch(text.strip())
     if not match:
-        raise UsageError(f"--shard {text!r}: write K/N (the first of four is 1/4), or auto")
+        raise UsageError(f"--shard {quoted(text)}: write K/N (the first of four is 1/4), or auto")
     return _checked(int(match[1]), int(match[2]), f"--shard {text}"), None
 
 
@@ -284,7 +284,7 @@ def _number(env: Mapping[str, str], name: str, default: int | None = None) -> in
     if default is not None and not text:
         return default
     hint = "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
-    what = f"{name} is {text!r}, not a number" if text else f"{name} is not set"
+    what = f"{name} is {quoted(text)}, not a number" if text else f"{name} is not set"
     raise UsageError(f"--shard auto: {what}", hint if name == "JOB_COMPLETIONS" else "")
 
 

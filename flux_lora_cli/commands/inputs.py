@@ -14,7 +14,7 @@ from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.options import ApiVersion, GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
 from flux_lora_cli.commands.values import decimal_point
 from flux_lora_cli.errors import FluxLoraError, NotFoundError, UsageError
-from flux_lora_cli.text import printable
+from flux_lora_cli.text import printable, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.load import LoadOptions
@@ -146,7 +146,7 @@ def check_text(option: str, *texts: str) -> None:
     for text in texts:
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise UsageError(
-                f"{option}: '{printable(text)}' is not text in this locale's encoding ({sys.getfilesystemencoding()})",
+                f"{option}: {quoted(text)} is not text in this locale's encoding ({sys.getfilesystemencoding()})",
                 "Write it in UTF-8, under a UTF-8 locale: LC_ALL=C.UTF-8 flux-lora …",
             )
 
@@ -166,7 +166,7 @@ def _lora(text: str) -> dict[str, Any]:
     check_text("--lora", text)
     lora = parse_lora(text)
     if meant := decimal_point(text.rpartition(":")[2]):
-        raise UsageError(f"--lora: '{printable(text)}': did you mean ':{meant}'?")
+        raise UsageError(f"--lora: {quoted(text)}: did you mean ':{meant}'?")
     if problem := lora_path_problem(lora["path"]):
         raise UsageError(f"--lora: {problem}")
     return lora
@@ -177,7 +177,7 @@ def _typed(option: str, parameter: str, text: str) -> Any:
 
     check_text(option, text)
     if parameter in ("strength", "guidance_scale") and (meant := decimal_point(text)):
-        raise UsageError(f"{option}: '{printable(text)}' is not a number; did you mean '{meant}'?")
+        raise UsageError(f"{option}: {quoted(text)} is not a number; did you mean '{meant}'?")
     value, problem = value_of_text(unchecked_model("any", "v2"), parameter, text)
     if problem is not None:
         raise UsageError(f"{option}: {problem.message}")
@@ -275,7 +275,7 @@ class TaskIds:
 
 
 def _not_ids(texts: Sequence[str]) -> NotFoundError:
-    shown = ", ".join(f"'{printable(text[:60])}'" for text in texts[:5])
+    shown = ", ".join(map(quoted, texts[:5]))
     more = f" and {len(texts) - 5:,} more" if len(texts) > 5 else ""
     return NotFoundError(f"not a task ID: {shown}{more}", "Task IDs are what submit prints, one per line.")
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import typer
 
-from flux_lora_cli.text import nearest, printable
+from flux_lora_cli.text import nearest, quoted
 
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})"
 _DURATION = re.compile(_NUMBER + r"(s|m|h)?")
@@ -26,7 +26,7 @@ def bad(text: object, what: str, how: str) -> typer.BadParameter:
     """The error of a value that is not ``what``; ``how`` says what to write."""
     meant = decimal_point(str(text))
     hint = f"did you mean '{meant}'?" if meant and "whole" not in what else how
-    return typer.BadParameter(f"'{printable(str(text))}' is not {what}; {hint}")
+    return typer.BadParameter(f"{quoted(str(text))} is not {what}; {hint}")
 
 
 def decimal_point(text: str) -> str:
@@ -104,6 +104,6 @@ def word(choices: Any) -> Callable[[Any], Any]:
             return text
         near = nearest(str(text), words)
         hint = f"did you mean '{near}'?" if near else ""
-        raise typer.BadParameter(f"'{printable(str(text))}' is not one of {', '.join(words)}; {hint}".rstrip("; "))
+        raise typer.BadParameter(f"{quoted(str(text))} is not one of {', '.join(words)}; {hint}".rstrip("; "))
 
     return parse

@@ -99,7 +99,7 @@ def test_wait_saves_and_prints_paths(sandbox: Sandbox, run: Run, tmp_path: Path)
     assert {event["path"] for event in again} == set(ended.lines)
     ended = run("wait", "-", stdin=f"# tasks of today\n{ids.out}error: no such\n")
     assert (ended.code, len(ended.lines)) == (3, 4)
-    assert "'# tasks of today'" in ended.err
+    assert '"# tasks of today"' in ended.err
 
 
 def test_wait_starts_before_its_input_ends(sandbox: Sandbox, run: Run, spawn: Spawn) -> None:

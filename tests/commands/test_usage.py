@@ -14,7 +14,7 @@ from tests.commands.conftest import Run
 #: Arguments, and what the message must have.
 WRONG: list[tuple[list[str], int, list[str]]] = [
     ([], 2, ["Usage:", "submit", "no command"]),
-    (["wiat"], 2, ["'wiat'", "did you mean 'wait'?"]),
+    (["wiat"], 2, ['"wiat"', "did you mean 'wait'?"]),
     (["SUBMIT", "a cat"], 2, ["did you mean 'submit'?"]),
     (["preset"], 2, ["check", "no command"]),
     (["preset", "chek"], 2, ["did you mean 'check'?"]),
@@ -26,7 +26,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["submit", "--wiat", "a cat"], 2, ["unknown option --wiat", "did you mean '--wait'?", "submit --help"]),
     (["submit", "--zzzzz", "a cat"], 2, ["unknown option --zzzzz"]),
     (["submit", "-X", "a cat"], 2, ["unknown option -X"]),
-    (["submit", "--seed"], 2, ["--seed", "requires an argument"]),
+    (["submit", "--seed"], 2, ["option --seed requires an argument"]),
     (["submit", "--num-images", "a cat"], 2, ["--num-images"]),
     (["submit", "a", "cat"], 2, ["one prompt", "quote the prompt"]),
     (["submit", "a", "{red"], 2, ["quote the prompt", "{a|b}"]),
@@ -39,7 +39,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["submit", "a cat", "--api-key", "wsk-1"], 2, ["never an option", "WAVESPEED_API_KEY", "--api-key-file"]),
     (["submit", "a cat", "--api-key=wsk-1"], 2, ["never an option"]),
     (["--api-key", "wsk-1", "submit", "a cat"], 2, ["never an option"]),
-    (["submit", "a cat", "--strength", "1,5"], 2, ["--strength", "did you mean '1.5'?"]),
+    (["submit", "a cat", "--strength", "1,5"], 2, ["--strength: \"1,5\" is not a number; did you mean '1.5'?"]),
     (["submit", "a cat", "--guidance", "strong"], 2, ["--guidance"]),
     (["submit", "a cat", "--guidance", "99"], 2, ["--guidance", "from 0 to 10"]),
     (["submit", "a cat", "--steps", "1.5"], 2, ["--steps"]),
@@ -66,7 +66,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["submit", "a cat", "--on-unknown", "retry"], 2, ["reconcile, hold, resubmit"]),
     (["submit", "a cat", "--concurrency", "0"], 2, ["1 to 10,000"]),
     (["submit", "a cat", "--poll-interval", "0"], 2, ["above 0"]),
-    (["submit", "a cat", "--rate", "fast"], 2, ["10/min"]),
+    (["submit", "a cat", "--rate", "fast"], 2, ['error: --rate: "fast" is not a valid rate; write 10/min']),
     (["submit", "a cat", "--max-cost", "$1,50"], 2, ["'$1.50'"]),
     (["submit", "a cat", "--filename", "{nope}"], 2, ["{nope}", "slug"]),
     (["submit", "a cat", "--filename", "same.png"], 2, ["--filename"]),
@@ -77,8 +77,9 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["submit", "a cat", "--sandbox", "--base-url", "http://127.0.0.1:9"], 2, ["exclude each other"]),
     (["submit", "a cat", "--log-file", "no/such/folder/log", "--sandbox"], 2, ["--log-file", "no such file"]),
     (["wait"], 2, ["missing argument"]),
-    (["wait", "../x"], 3, ["not a task ID"]),
+    (["wait", "../x"], 3, ['not a task ID: "../x"']),
     (["wait", "-", "abc"], 2, ["standard input"]),
+    (["verify", "a", "b"], 2, ["error: unexpected argument: b\n"]),
     (["status", "a b"], 3, ["not a task ID"]),
     (["batch"], 2, ["missing argument", "batch --help"]),
     (["batch", "folder"], 2, ["is a folder", "folder/*.yaml"]),
@@ -88,14 +89,14 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["batch", "cats.yaml", "--only", "noon*"], 3, ["noon*"]),
     (["batch", "cats.yaml", "--only-file", "none.txt"], 3, ["none.txt"]),
     (["batch", "cats.yaml", "--only-file", "folder"], 2, ["folder"]),
-    (["batch", "cats.yaml", "--shard", "3"], 2, ["K/N"]),
+    (["batch", "cats.yaml", "--shard", "3"], 2, ['--shard "3": write K/N']),
     (["batch", "cats.yaml", "--shard", "0/2"], 2, ["count from 1"]),
     (["batch", "cats.yaml", "--shard", "3/2"], 2, ["part 3 of 2"]),
     (["batch", "cats.yaml", "--shard", "auto"], 2, ["no engine"]),
     (["batch", "cats.yaml", "--format", "githb"], 2, ["did you mean 'github'?"]),
     (["batch", "cats.yaml", "--junit", "folder"], 2, ["--junit", "is a folder"]),
     (["batch", "cats.yaml", "--max-jobs", "3"], 10, ["4", "--max-jobs"]),
-    (["schema"], 2, ["preset|manifest|event'\n"]),
+    (["schema"], 2, ["missing argument preset|manifest|event\n"]),
     (["serve", "--port", "70000"], 2, ["--port", "0 to 65,535"]),
     (["serve", "--seed", "x"], 2, ["--seed", "whole number"]),
     (["serve", "--nsfw-rate", "1.5"], 2, ["--nsfw-rate", "0 to 1"]),
@@ -140,6 +141,14 @@ def test_an_engine_tells_which_part(run: Run, preset: Path, monkeypatch: pytest.
     assert part.startswith("2 jobs of 4 (2 × 2 = 4)")
     monkeypatch.setenv("SLURM_ARRAY_TASK_MAX", "9")
     assert run("batch", "cats.yaml", "--sandbox", "--dry-run", "--shard", "auto").code == 2
+
+
+def test_a_variable_that_is_neither_yes_nor_no(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUX_LORA_SANDBOX", "maybe")
+    ended = run("status")
+    assert (ended.code, ended.err.splitlines()[0]) == (
+        2, "error: --sandbox (env var: FLUX_LORA_SANDBOX): not a yes or no; write 1 or 0"
+    )  # fmt: skip
 
 
 def test_text_that_is_not_unicode_is_refused(run: Run) -> None:
