@@ -16,6 +16,7 @@ from flux_lora_cli.folder.records import JobRecord, State, present_task
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.service.models import Models, Version
 from flux_lora_cli.service.wire import is_task_id
+from flux_lora_cli.text import quoted
 
 #: Seconds that a task takes where nothing is known yet. [measured at the real service: 2 to 6 s]
 TYPICAL_SECONDS = 4.0
@@ -242,16 +243,16 @@ def parse_adoptions(texts: Collection[str], plan: BatchPlan, claimed: Collection
     for text in texts:
         name, _, task_id = text.rpartition("=")
         if not name or not is_task_id(task_id):
-            raise UsageError(f"--adopt {text!r}: not of the form JOB=ID", "Give a job's ID and a task's ID.")
+            raise UsageError(f"--adopt {quoted(text, 200)}: not of the form JOB=ID", "Give a job's ID and a task's ID.")
         if (work := by_name.get(name)) is None:
-            raise NotFoundError(f"--adopt {text!r}: there is no job {name!r} in this batch")
+            raise NotFoundError(f"--adopt {quoted(text, 200)}: there is no job {quoted(name, 200)} in this batch")
         if work.record.task_id == task_id:
             continue  # the command that adopted it, run again
         if work.record.state not in UNKNOWN:
-            message = f"--adopt {text!r}: {name} is {work.record.state.value}"
+            message = f"--adopt {quoted(text, 200)}: {name} is {work.record.state.value}"
             raise UsageError(message, "Only a job of unknown outcome takes a task.")
         if task_id in claimed or adopted.setdefault(task_id, work) is not work:
-            raise UsageError(f"--adopt {text!r}: task {task_id} belongs to another job already")
+            raise UsageError(f"--adopt {quoted(text, 200)}: task {task_id} belongs to another job already")
     return [(work, task_id) for task_id, work in adopted.items()]
 
 

@@ -10,7 +10,7 @@ from string import Formatter
 from typing import NamedTuple
 
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.text import nearest, printable
+from flux_lora_cli.text import nearest, printable, quoted
 
 FIELDS = ("preset", "job", "slug", "seed", "index", "fingerprint", "task", "ext", "date")
 DEFAULT = "{slug}-{fingerprint}-{index}.{ext}"
@@ -166,4 +166,4 @@ def _shorten(text: str, limit: int) -> str:
 
 
 def _wrong(text: str, why: str, hint: str = "") -> UsageError:
-    return UsageError(f"--filename {printable(text)[:200]!r}: {why}", hint)
+    return UsageError(f"--filename {quoted(text, 200)}: {why}", hint)

@@ -14,7 +14,7 @@ from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
 from flux_lora_cli.folder.files import inside, on_disk
 from flux_lora_cli.folder.manifest import Manifest, read_manifest
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
-from flux_lora_cli.text import mask_secrets, nearest, printable
+from flux_lora_cli.text import mask_secrets, nearest, printable, quoted
 
 #: A facet of more values is found by search, not offered as a list or an axis.
 MAX_FACET_VALUES = 60
@@ -143,7 +143,7 @@ def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:
     """The error for a job that a folder does not have."""
     near = nearest(name, known)
     meant = f"; did you mean '{printable(near)}'?" if near else ""
-    return NotFoundError(f"{folder} has no job '{printable(name)}'{meant}", "Its manifest.json names its jobs.")
+    return NotFoundError(f"{folder} has no job {quoted(name, 200)}{meant}", "Its manifest.json names its jobs.")
 
 
 def check_apart(target: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from flux_lora_cli.gallery.embed import READ_LIMIT, input_names, read_request
 from flux_lora_cli.gallery.pictures import no_job
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.presets.sources import Files
-from flux_lora_cli.text import printable, slug
+from flux_lora_cli.text import quoted, slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +111,14 @@ def _from_record(record: JobRecord, manifest: Manifest, folder: Path) -> ReplayS
     request = known.input or record.input
     if not record.model or not request:
         raise NotFoundError(
-            f"the request of '{printable(record.name)}' is not known: another program submitted it",
+            f"the request of {quoted(record.name, 200)} is not known: another program submitted it",
             "To make a new one: flux-lora submit",
         )
     document = {
         "model": record.model, "input": request, "job": {"id": record.id, "preset": record.preset},
         "service": manifest.service, "sandbox": manifest.sandbox, "api_version": known.api_version,
     }  # fmt: skip
-    return _source(document, folder, f"job '{printable(record.name)}' of {folder}")
+    return _source(document, folder, f"job {quoted(record.name, 200)} of {folder}")
 
 
 def _from_ledger(record: JobRecord, manifest: Manifest, folder: Path) -> JobRecord | None:
