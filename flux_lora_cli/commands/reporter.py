@@ -37,6 +37,7 @@ class Reporter:
 
     Args:
         display: also gets every event (the live display).
+        what: is counted in lines about progress, once it is ``end``.
         github: write failures as workflow annotations, too.
         sandbox: money is not real.
     """
@@ -46,10 +47,12 @@ class Reporter:
         console: Console,
         display: Callable[[Event], None] | None = None,
         *,
+        what: str = "job",
+        end: str = "done",
         github: bool = False,
         sandbox: bool = False,
     ) -> None:
-        self._console, self._display = console, display
+        self._console, self._display, self._what, self._end = console, display, what, end
         self._github, self._sandbox = github, sandbox
         self._failed_earlier = self._told_earlier = 0
 
@@ -73,7 +76,7 @@ class Reporter:
                 console.result(event.path)
             case events.Progress():
                 if self._display is None:
-                    console.info(progress_line(event, sandbox=self._sandbox))
+                    self._tell_progress(event)
             case events.Plan():
                 self._failed_earlier = event.failed
             case events.Failed():
@@ -94,6 +97,17 @@ class Reporter:
             case events.Submitted() if console.verbose:
                 console.info(f"{event.job}: submitted as {event.task}, seed {event.seed}")
 
+    def _tell_progress(self, event: Progress) -> None:
+        parts = [
+            f"{event.done:,} of {counted(event.jobs, self._what)} {self._end}",
+            f"{event.failed:,} failed" if event.failed else "",
+            f"{event.in_flight:,} in flight",
+            f"{event.saving:,} being saved" if event.saving else "",
+            "" if event.cost_usd is None or self._sandbox else f"${event.cost_usd}",
+            "" if event.remaining_seconds is None else f"about {clock_text(event.remaining_seconds)} left",
+        ]
+        self._console.info(", ".join(filter(None, parts)))
+
     def _tell_failed(self, event: Failed) -> None:
         self._told_earlier += event.earlier
         if event.earlier and self._told_earlier > MAX_EARLIER:
@@ -111,19 +125,6 @@ class Reporter:
             from flux_lora_cli.commands.ci import annotation
 
             self._console.annotate(annotation("error", printable(text)))
-
-
-def progress_line(event: Progress, *, sandbox: bool = False) -> str:
-    """Where the run stands, as one plain line."""
-    parts = [
-        f"{event.done:,} of {counted(event.jobs, 'job')} done",
-        f"{event.failed:,} failed" if event.failed else "",
-        f"{event.in_flight:,} in flight",
-        f"{event.saving:,} being saved" if event.saving else "",
-        "" if event.cost_usd is None or sandbox else f"${event.cost_usd}",
-        "" if event.remaining_seconds is None else f"about {clock_text(event.remaining_seconds)} left",
-    ]
-    return ", ".join(filter(None, parts))
 
 
 def clock_text(seconds: float) -> str:

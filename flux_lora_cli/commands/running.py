@@ -209,7 +209,8 @@ def running(
     console: Console,
     *,
     resume: str,
-    what: str = "jobs",
+    what: str = "job",
+    end: str = "done",
     shown: bool = True,
     github: bool = False,
 ) -> Iterator[Running]:
@@ -217,7 +218,7 @@ def running(
 
     Args:
         resume: the command that goes on after an interrupt.
-        what: is counted by the live display; ``shown``: whether there is one, on a terminal.
+        what: is counted, once it is ``end``; ``shown``: whether there is a live display, on a terminal.
         github: failures as annotations, too.
     """
     from flux_lora_cli.commands.reporter import Reporter
@@ -229,8 +230,9 @@ def running(
         if shown and console.live:
             from flux_lora_cli.commands.progress import LiveDisplay
 
-            display = stack.enter_context(LiveDisplay(console, what, sandbox=service.sandbox))
-        yield Running(client, name, Reporter(console, display, github=github, sandbox=service.sandbox), stop)
+            display = stack.enter_context(LiveDisplay(console, f"{what}s" if end == "done" else end, sandbox=service.sandbox))
+        observer = Reporter(console, display, what=what, end=end, github=github, sandbox=service.sandbox)
+        yield Running(client, name, observer, stop)
 
 
 def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console: Console, how: str = "") -> bool:

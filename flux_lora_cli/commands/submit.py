@@ -152,7 +152,8 @@ def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console
         return confirmed(images, _total(work.unit_price for work in works), options, console)
 
     status = shlex.join(["flux-lora", "status", *service_words(options)])
-    with running(options, console, resume=f"{status} shows what was submitted", what="images", shown=wait) as run:
+    end, resume = "done" if wait else "submitted", f"{status} shows what was submitted"
+    with running(options, console, resume=resume, what="task", end=end) as run:
         from flux_lora_cli.engine.tasks import submit_jobs  # not before the key is there
 
         result = submit_jobs(

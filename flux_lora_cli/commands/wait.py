@@ -37,7 +37,7 @@ def wait(
     wanted: Iterable[str] = check_ids(ids) if streamed is None else streamed.wait_for_first()
     resume = "" if streamed else shlex.join(["flux-lora", *sys.argv[1:]])
     try:
-        with running(options, console, resume=resume, what="tasks") as run:
+        with running(options, console, resume=resume, what="task") as run:
             from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
 
             result = wait_for(

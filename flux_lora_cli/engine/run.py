@@ -309,7 +309,7 @@ class Run:
         finally:
             self.turns.land(work.record)
             if work.counts:
-                self.done += work.record.state is State.COMPLETED
+                self.done += work.record.state is (State.COMPLETED if self.settings.follow else State.SUBMITTED)
                 self.failed += work.record.state is State.FAILED
 
     def note(self, reason: FluxLoraError) -> None:

@@ -77,6 +77,15 @@ def test_progress_lines_in_a_file(steady: Sandbox, cli: Cli, tmp_path: Path) -> 
     assert ended.code == 0
     assert re.search(r"\d+ of 6 jobs done, .*in flight, \$0\.\d+", ended.err)
     assert "\x1b" not in ended.err
+    ended = cli("submit", "-", "--rate", "2/s", stdin="a cat\n" * 4, program=(sys.executable, "-c", script))
+    assert re.search(r"[1-3] of 4 tasks submitted, \d+ in flight, \$0\.\d+, about", ended.err)
+
+
+def test_submissions_are_counted_at_a_terminal(steady: Sandbox, terminal: Callable[..., Terminal]) -> None:
+    words = [word for number in range(4) for word in ("-p", f"cat {number}")]
+    code, text = terminal("submit", *words, "--rate", "1/s").finish()
+    assert code == 0
+    assert re.search(r"submitted .*[1-3]/4 (25|50|75)%", text)
 
 
 def test_in_tmux_a_resize_leaves_no_debris_and_the_background_is_left_alone(steady: Sandbox, tmp_path: Path) -> None:
