@@ -42,7 +42,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from flux_lora_cli.commands.console import Console, takes_codes
 from flux_lora_cli.commands.options import command
 from flux_lora_cli.commands.signals import Ended
-from flux_lora_cli.errors import ExitCode, FluxLoraError, Interrupted, UsageError
+from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 from flux_lora_cli.text import nearest, printable, quoted
 
 PROGRAM = "flux-lora"
@@ -134,9 +134,6 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
     except Ended as ended:
         console.error(ended.error)
         return ended.error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        console.error(Interrupted("interrupted"))
-        return ExitCode.INTERRUPTED
     except SystemExit:  # completion ends so
         return ExitCode.OK
     except BrokenPipeError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +36,7 @@ from flux_lora_cli.commands.running import (
     service_name,
     tell_end,
 )
+from flux_lora_cli.commands.signals import this_command
 from flux_lora_cli.errors import ExitCode, FluxLoraError, MissingKey, UsageError
 from flux_lora_cli.text import counted, printable, quoted, slug
 
@@ -147,9 +146,9 @@ class _Run:
         from flux_lora_cli.engine.ending import with_tasks
         from flux_lora_cli.folder.output import read_records
 
-        resume = shlex.join(["flux-lora", *sys.argv[1:]])
+        hint = f"To resume: {this_command()}"
         try:
-            with running(self.options, self.console, resume=resume, github=github) as run:
+            with running(self.options, self.console, hint=hint, github=github) as run:
                 return run_batch(
                     self.loaded.jobs, run.client, run.service, self.folder, settings, observer=run.observer,
                     confirm=self._confirm, confirm_orphans=self._confirm_orphans, stop=run.stop, **how,

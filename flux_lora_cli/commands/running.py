@@ -208,7 +208,7 @@ def running(
     service: ServiceOptions,
     console: Console,
     *,
-    resume: str,
+    hint: str = "",
     what: str = "job",
     end: str = "done",
     shown: bool = True,
@@ -217,20 +217,22 @@ def running(
     """Connect, and show what happens until the context ends.
 
     Args:
-        resume: the command that goes on after an interrupt.
+        hint: what to do after an interrupt.
         what: is counted, once it is ``end``; ``shown``: whether there is a live display, on a terminal.
         github: failures as annotations, too.
     """
     from flux_lora_cli.commands.reporter import Reporter
 
     with ExitStack() as stack:
-        stop = stack.enter_context(console.signals.stopping(console, resume))
+        stop = stack.enter_context(console.signals.stopping(console, hint))
         client, name = stack.enter_context(connected(service, console))
         display = None
         if shown and console.live:
             from flux_lora_cli.commands.progress import LiveDisplay
 
-            display = stack.enter_context(LiveDisplay(console, f"{what}s" if end == "done" else end, sandbox=service.sandbox))
+            display = stack.enter_context(
+                LiveDisplay(console, f"{what}s" if end == "done" else end, sandbox=service.sandbox)
+            )
         observer = Reporter(console, display, what=what, end=end, github=github, sandbox=service.sandbox)
         yield Running(client, name, observer, stop)
 

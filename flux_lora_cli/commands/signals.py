@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 TOGETHER = 0.5
 #: What ends a process that does not handle it; batch systems announce the end of a job's time by the last four.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU")
+
+
+def this_command() -> str:
+    """The command line, to be pasted into a shell."""
+    return shlex.join(["flux-lora", *sys.argv[1:]])
 
 
 class Ended(BaseException):
@@ -53,20 +60,20 @@ class Signals:
             return
         self._first = now
         if self._stop is None:
-            raise Ended(kind(what, self._hint))
+            raise Ended(kind(what, self._hint or f"Nothing was submitted. To start again: {this_command()}"))
         self._stop.request(kind(f"{what}; state is saved", self._hint))
 
     @contextmanager
-    def stopping(self, console: Console, resume: str = "") -> Iterator[Stop]:
+    def stopping(self, console: Console, hint: str = "") -> Iterator[Stop]:
         """A ``Stop`` that the first signal, or a standard output that is closed, requests.
 
         Args:
-            resume: the command that goes on from there.
+            hint: what to do next.
         """
         from flux_lora_cli.engine.settings import Stop
 
-        stop = self._stop = Stop()
-        self._hint = f"To resume: {resume}" if resume else ""
+        stop, self._hint = Stop(), hint
+        self._stop = stop
 
         def closed() -> None:
             stop.request(OutputClosed("standard output was closed; state is saved", self._hint))

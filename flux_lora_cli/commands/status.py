@@ -74,7 +74,7 @@ def status(
     """
     check(service, console)
     wanted = _ids(ids or [])
-    with running(service, console, resume="", shown=False) as run:
+    with running(service, console, shown=False) as run:
         known = _records(run.service, wanted)
         found, missing = _look(run, service, wanted, known) if wanted else (_recent(run, known), [])
         _show(found, console, in_order=bool(wanted))

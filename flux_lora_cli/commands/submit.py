@@ -151,9 +151,8 @@ def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console
         images = sum(work.record.images_asked for work in works)
         return confirmed(images, _total(work.unit_price for work in works), options, console)
 
-    status = shlex.join(["flux-lora", "status", *service_words(options)])
-    end, resume = "done" if wait else "submitted", f"{status} shows what was submitted"
-    with running(options, console, resume=resume, what="task", end=end) as run:
+    hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *service_words(options)])}"
+    with running(options, console, hint=hint, what="task", end="done" if wait else "submitted") as run:
         from flux_lora_cli.engine.tasks import submit_jobs  # not before the key is there
 
         result = submit_jobs(

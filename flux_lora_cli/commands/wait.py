@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import TaskIds, check_ids
 from flux_lora_cli.commands.options import WaitOptions, argument, command
 from flux_lora_cli.commands.running import check, default_folder, run_settings, running, service_words, tell_end
+from flux_lora_cli.commands.signals import this_command
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 
 EXAMPLES = """
@@ -35,9 +35,9 @@ def wait(
     if streamed is not None and len(ids) > 1:
         raise UsageError("- reads the IDs from standard input; others cannot be added to it")
     wanted: Iterable[str] = check_ids(ids) if streamed is None else streamed.wait_for_first()
-    resume = "" if streamed else shlex.join(["flux-lora", *sys.argv[1:]])
+    hint = "" if streamed else f"To resume: {this_command()}"
     try:
-        with running(options, console, resume=resume, what="task") as run:
+        with running(options, console, hint=hint, what="task") as run:
             from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
 
             result = wait_for(
