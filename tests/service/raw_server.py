@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from tests.support.fake import read_request, serve
+
+#: What a server does with a request; a ConnectionError of its own ends the connection.
 Script = Callable[[socket.socket, bytes], None]
 
 
@@ -27,7 +29,7 @@ class RawServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve(self._listener, self._serve)
 
     def __enter__(self) -> RawServer:
         return self
@@ -35,39 +37,15 @@ class RawServer:
     def __exit__(self, *_: object) -> None:
         self._listener.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
     def _serve(self, connection: socket.socket) -> None:
-        try:
+        self.connections += 1
+        with suppress(OSError, ValueError):
             if self._context:
                 connection = self._context.wrap_socket(connection, server_side=True)
-            with connection:
-                while request := read_request(connection):
-                    self.requests.append(request)
-                    self.script(connection, request)
-        except OSError:
-            pass
-
-
-def read_request(connection: socket.socket) -> bytes:
-    """One request, head and body; nothing where the other side has ended."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += (piece := connection.recv(65536))
-        if not piece:
-            return b""
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
-    while length and len(body) < int(length[1]):
-        body += connection.recv(65536)
-    return head + b"\r\n\r\n" + body
+            with connection, connection.makefile("rb") as file:
+                while request := read_request(file):
+                    self.requests.append(request.raw)
+                    self.script(connection, request.raw)
 
 
 def answer(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
@@ -85,8 +63,7 @@ def says_and_ends(data: bytes) -> Script:
 
     def script(connection: socket.socket, _: bytes) -> None:
         connection.sendall(data)
-        connection.shutdown(socket.SHUT_RDWR)
-        connection.close()
+        raise ConnectionAbortedError
 
     return script
 
@@ -97,7 +74,7 @@ def resets(data: bytes = b"") -> Script:
     def script(connection: socket.socket, _: bytes) -> None:
         connection.sendall(data)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()
+        raise ConnectionAbortedError
 
     return script
 

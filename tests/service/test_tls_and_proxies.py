@@ -17,7 +17,8 @@ from flux_lora_cli import errors
 from flux_lora_cli.service.client import connect
 from flux_lora_cli.service.hosts import proxy_for
 from tests.conftest import KEY, require_tool
-from tests.service.raw_server import RawServer, answer, read_request, says
+from tests.service.raw_server import RawServer, answer, says
+from tests.support.fake import read_request
 
 CREATED = answer(b'{"code":200,"data":{"id":"t1","status":"created"}}')
 
@@ -121,9 +122,9 @@ def test_a_proxy_serves_https_targets(certificates: Certificates) -> None:
 
     def tunnel(connection: socket.socket, request: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        with certificates.context.wrap_socket(connection, server_side=True) as secure:
-            while request := read_request(secure):
-                inner.append(request)
+        with certificates.context.wrap_socket(connection, server_side=True) as secure, secure.makefile("rb") as file:
+            while passed := read_request(file):
+                inner.append(passed.raw)
                 secure.sendall(CREATED)
 
     with RawServer(tunnel) as proxy:
@@ -143,9 +144,11 @@ def test_what_a_proxy_passed_on_may_have_arrived(scheme: str, certificates: Cert
         if scheme == "https":
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             connection = certificates.context.wrap_socket(connection, server_side=True)
-            request = read_request(connection)
+            with connection, connection.makefile("rb") as file:
+                passed = read_request(file)
+                request = passed.raw if passed else b""
         inner.append(request)
-        connection.close()
+        raise ConnectionAbortedError
 
     with RawServer(tunnel) as proxy, pytest.raises(errors.Uncertain):
         env = {f"{scheme}_proxy": f"http://127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}

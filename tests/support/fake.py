@@ -15,6 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -184,7 +185,7 @@ class Fake:
         self._listener = socket.create_server((self.host, 0), backlog=256)
         self.port = int(self._listener.getsockname()[1])
         self.base_url = f"http://{self.host}:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve(self._listener, self._serve)
 
     def __enter__(self) -> Fake:
         return self
@@ -334,14 +335,6 @@ class Fake:
 
     # ---- connections ----
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, connection.makefile("rb") as file:
@@ -367,6 +360,17 @@ class Fake:
                 if planned.applies(planned.seen):
                     found = found or planned.fault
         return found
+
+
+def serve(listener: socket.socket, handle: Callable[[socket.socket], object]) -> None:
+    """Hand each connection to ``handle``, in a thread of its own, until the listener is closed."""
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=handle, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
 
 
 def read_request(file: Any) -> Request | None:
