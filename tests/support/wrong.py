@@ -7,12 +7,16 @@ space and ``COLON`` for a colon.
 
 from __future__ import annotations
 
+import base64
 import gzip
+import io
 import json
 import time
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
+
+from PIL import Image
 
 from tests.support.fake import Answer, Exchange, Fake, Fault, png
 
@@ -40,28 +44,28 @@ def _fault(text: str) -> Fault:
     kind, _, value = text.partition("=")
     carry = kind.endswith("-after")
     kind, value = kind.removesuffix("-after"), value.replace("~", " ").replace("COLON", ":")
-    if kind.isdecimal():
-        return lambda x: _status(x, carry, int(kind), value)
-    if kind.startswith("redirect"):
-        return lambda x: _redirect(x, carry, int(kind[8:] or 302), value)
-    act = KINDS[kind]
-    return lambda x: act(x, x.carried() if carry or kind in ANSWERS else Answer(), value)
+    if kind in ALTERED:
+        return lambda x: ALTERED[kind](x, x.carried(), value)
+
+    def fault(x: Exchange) -> None:
+        if carry:
+            x.carried()
+        if kind.isdecimal():
+            _refuse(x, int(kind), value)
+        elif kind.startswith("redirect"):
+            x.answer(Answer(int(kind[8:] or 302), b"", (f"Location: {PLACES.get(value, x.request.path)}",)))
+        else:
+            INSTEAD[kind](x, value)
+
+    return fault
 
 
-def _status(x: Exchange, carry: bool, status: int, value: str) -> None:
-    if carry:
-        x.carried()
+def _refuse(x: Exchange, status: int, value: str) -> None:
     headers = []
     if status in (429, 503) and value:
         asked = formatdate(time.time() + float(value[5:]), usegmt=True) if value.startswith("date") else value
         headers, value = [f"Retry-After: {asked}"], ""
     x.answer(x.fake.refusal(status, value or f"injected {status}"), *headers)
-
-
-def _redirect(x: Exchange, carry: bool, status: int, value: str) -> None:
-    if carry:
-        x.carried()
-    x.answer(Answer(status, b"", (f"Location: {PLACES.get(value, x.request.path)}",)))
 
 
 def _changed(change: Callable[[dict[str, Any], Exchange, str], object]) -> Callable[[Exchange, Answer, str], None]:
@@ -88,10 +92,6 @@ def _fate(status: str | None) -> Callable[[Exchange, Answer, str], None]:
     return act
 
 
-def _body(make: Callable[[str], bytes], *headers: str, media_type: str = "application/json") -> Any:
-    return lambda x, good, value: x.answer(Answer(200, make(value), headers, media_type))
-
-
 def _trickle(x: Exchange, good: Answer, value: str) -> None:
     data = good.encoded()
     for place in range(len(data)):
@@ -99,87 +99,9 @@ def _trickle(x: Exchange, good: Answer, value: str) -> None:
         time.sleep(float(value))
 
 
-def _stall(x: Exchange, good: Answer, value: str) -> None:
-    x.hold(float(value or 60))
-
-
-def _outputs(outputs: list[Any]) -> Any:
-    return _changed(lambda data, x, value: data.update(outputs=outputs, has_nsfw_contents=[]))
-
-
 def _later(x: Exchange, good: Answer, value: str) -> None:
     time.sleep(float(value))
     x.answer(good)
-
-
-#: Kinds that alter the right answer, and so need the request carried out.
-ANSWERS = {
-    "cut", "short", "long", "trickle", "slow", "no-id", "bad-id", "no-data", "unknown-status", "foreign-url", "nsfw",
-    "no-outputs", "no-flags", "few-flags", "many-flags", "few", "stuck", "failed", "ended", "outputs", "no-inputs",
-    "damaged", "damaged-label", "encoding", "no-length", "non-authoritative", "bare-base64", "objects",
-    "half", "piece", "no-range", "respelled",
-}  # fmt: skip
-KINDS: dict[str, Callable[[Exchange, Answer, str], Any]] = {
-    # the connection
-    "reset": lambda x, good, value: x.reset(),
-    "end": lambda x, good, value: x.send(b""),
-    "stall": _stall,
-    "slow": _later,
-    "trickle": _trickle,
-    "cut": lambda x, good, value: x.send(good.encoded()[: -max(1, len(good.body) // 2)]),
-    "half": lambda x, good, value: (x.send(good.encoded()[: -max(1, len(good.body) // 2)]), x.reset()),
-    "short": lambda x, good, value: x.send(Answer(200, good.body[:-20], (), good.media_type).encoded()),
-    "long": lambda x, good, value: x.send(good.encoded(length=10**12)),
-    "no-length": lambda x, good, value: x.send(good.encoded().replace(b"Content-Length:", b"X-Length:")),
-    # bodies
-    "html": _body(lambda value: HTML, media_type="text/html"),
-    "html-called-image": _body(lambda value: HTML, media_type="image/png"),
-    "firewall": lambda x, good, value: x.answer(Answer(403, HTML, ("Server: cloudfront",), "text/html")),
-    "pdf": _body(lambda value: b"%PDF-1.7\n" + b"x" * 400, media_type="application/pdf"),
-    "body": _body(lambda value: b'{"code":200,"data":' + value.encode() + b"}"),
-    "empty": _body(lambda value: b""),
-    "broken-json": _body(lambda value: b'{"code":200,"data":{"id":'),
-    "a-list": _body(lambda value: b"[1,2,3]"),
-    "deep": _body(lambda value: b"[" * 100_000 + b"]" * 100_000),
-    "big-number": _body(lambda value: b'{"code":200,"data":{"id":1' + b"0" * 5000 + b"}}"),
-    "huge": _body(lambda value: b'{"data":"' + b"a" * (int(value) << 20) + b'"}'),
-    "bomb": lambda x, good, value: x.answer(
-        Answer(200, gzip.compress(b" " * (int(value) << 20), 6), ("Content-Encoding: gzip",))
-    ),
-    "envelope": lambda x, good, value: x.answer(
-        Answer(200, json.dumps({"code": int(value), "message": f"injected {value}", "data": None}).encode())
-    ),
-    "damaged": lambda x, good, value: _damage(x, good, b"IDAT"),
-    "damaged-label": lambda x, good, value: _damage(x, good, b"Comment"),
-    "piece": lambda x, good, value: x.send(good.encoded()[: len(good.encoded()) - len(good.body) + int(value)]),
-    "no-range": lambda x, good, value: x.answer(x.fake.refusal(416) if "range" in x.request.headers else good),
-    "encoding": lambda x, good, value: x.answer(
-        Answer(good.status, good.body, (f"Content-Encoding: {value}",), "image/png")
-    ),
-    "non-authoritative": lambda x, good, value: x.answer(Answer(203, good.body, (), "image/png")),
-    "jpeg": _body(lambda value: _jpeg(), media_type="image/png"),
-    "other-format": _body(lambda value: b"\0\0\0\x1cftypavif" + b"\0" * 400, media_type="image/avif"),
-    "too-large": lambda x, good, value: x.send(Answer(200, b"", (), "image/png").encoded(length=101 << 20) + png()),
-    # the task in the answer
-    "no-id": _changed(lambda data, x, value: data.pop("id")),
-    "bad-id": _changed(lambda data, x, value: data.update(id=value.replace("ESC", "\x1b"))),
-    "no-data": lambda x, good, value: x.answer(Answer(200, b'{"code":200,"message":"success"}')),
-    "unknown-status": _changed(lambda data, x, value: data.update(status="pondering", outputs=[])),
-    "foreign-url": _changed(lambda data, x, value: data["urls"].update(get="http://elsewhere.example/x")),
-    "no-outputs": _changed(lambda data, x, value: data.update(outputs=[])),
-    "no-flags": _changed(lambda data, x, value: data.pop("has_nsfw_contents")),
-    "few-flags": _changed(lambda data, x, value: data.update(has_nsfw_contents=[False])),
-    "many-flags": _changed(lambda data, x, value: data.update(has_nsfw_contents=[False] * 9)),
-    "few": _changed(lambda data, x, value: data.update(outputs=data["outputs"][:1])),
-    "outputs": _changed(lambda data, x, value: data.update(outputs=[value])),
-    "bare-base64": _changed(lambda data, x, value: data.update(outputs=[_base64(png("inline"))])),
-    "objects": _changed(lambda data, x, value: data.update(outputs=[{"url": url} for url in data["outputs"]])),
-    "no-inputs": _changed(lambda data, x, value: [item.pop("inputs", None) for item in data["items"]]),
-    "respelled": _changed(lambda data, x, value: [_respell(item.get("inputs")) for item in data["items"]]),
-    "stuck": _fate(None),
-    "failed": _fate("failed"),
-    "ended": _fate("ended"),
-}
 
 
 def _damage(x: Exchange, good: Answer, part: bytes) -> None:
@@ -194,17 +116,75 @@ def _respell(inputs: dict[str, Any] | None) -> None:
         inputs.update(seed=str(inputs["seed"]), prompt=f" {inputs['prompt']}\n", size=inputs["size"].replace("*", "x"))
 
 
-def _base64(data: bytes) -> str:
-    import base64
+#: Kinds that alter the right answer, and so need the request carried out.
+ALTERED: dict[str, Callable[[Exchange, Answer, str], Any]] = {
+    "slow": _later,
+    "trickle": _trickle,
+    "cut": lambda x, good, value: x.send(good.encoded()[: -max(1, len(good.body) // 2)]),
+    "half": lambda x, good, value: (x.send(good.encoded()[: -max(1, len(good.body) // 2)]), x.reset()),
+    "short": lambda x, good, value: x.send(Answer(200, good.body[:-20], (), good.media_type).encoded()),
+    "long": lambda x, good, value: x.send(good.encoded(length=10**12)),
+    "no-length": lambda x, good, value: x.send(good.encoded().replace(b"Content-Length:", b"X-Length:")),
+    "damaged": lambda x, good, value: _damage(x, good, b"IDAT"),
+    "damaged-label": lambda x, good, value: _damage(x, good, b"Comment"),
+    "piece": lambda x, good, value: x.send(good.encoded()[: len(good.encoded()) - len(good.body) + int(value)]),
+    "no-range": lambda x, good, value: x.answer(x.fake.refusal(416) if "range" in x.request.headers else good),
+    "encoding": lambda x, good, value: x.answer(
+        Answer(good.status, good.body, (f"Content-Encoding: {value}",), "image/png")
+    ),
+    "non-authoritative": lambda x, good, value: x.answer(Answer(203, good.body, (), "image/png")),
+    # the task in the answer
+    "no-id": _changed(lambda data, x, value: data.pop("id")),
+    "bad-id": _changed(lambda data, x, value: data.update(id=value.replace("ESC", "\x1b"))),
+    "no-data": lambda x, good, value: x.answer(Answer(200, b'{"code":200,"message":"success"}')),
+    "unknown-status": _changed(lambda data, x, value: data.update(status="pondering", outputs=[])),
+    "foreign-url": _changed(lambda data, x, value: data["urls"].update(get="http://elsewhere.example/x")),
+    "no-outputs": _changed(lambda data, x, value: data.update(outputs=[])),
+    "no-flags": _changed(lambda data, x, value: data.pop("has_nsfw_contents")),
+    "few-flags": _changed(lambda data, x, value: data.update(has_nsfw_contents=[False])),
+    "many-flags": _changed(lambda data, x, value: data.update(has_nsfw_contents=[False] * 9)),
+    "few": _changed(lambda data, x, value: data.update(outputs=data["outputs"][:1])),
+    "outputs": _changed(lambda data, x, value: data.update(outputs=[value])),
+    "bare-base64": _changed(lambda data, x, value: data.update(outputs=[base64.b64encode(png("inline")).decode()])),
+    "objects": _changed(lambda data, x, value: data.update(outputs=[{"url": url} for url in data["outputs"]])),
+    "no-inputs": _changed(lambda data, x, value: [item.pop("inputs", None) for item in data["items"]]),
+    "respelled": _changed(lambda data, x, value: [_respell(item.get("inputs")) for item in data["items"]]),
+    "stuck": _fate(None),
+    "failed": _fate("failed"),
+    "ended": _fate("ended"),
+}
 
-    return base64.b64encode(data).decode()
+
+def _body(make: Callable[[str], bytes], *headers: str, media_type: str = "application/json") -> Any:
+    return lambda x, value: x.answer(Answer(200, make(value), headers, media_type))
 
 
 def _jpeg() -> bytes:
-    import io
-
-    from PIL import Image
-
     out = io.BytesIO()
     Image.new("RGB", (16, 16), "red").save(out, "JPEG")
     return out.getvalue()
+
+
+#: Kinds that answer in place of the service.
+INSTEAD: dict[str, Callable[[Exchange, str], Any]] = {
+    "reset": lambda x, value: x.reset(),
+    "end": lambda x, value: x.send(b""),
+    "stall": lambda x, value: x.hold(float(value or 60)),
+    "html": _body(lambda value: HTML, media_type="text/html"),
+    "html-called-image": _body(lambda value: HTML, media_type="image/png"),
+    "firewall": lambda x, value: x.answer(Answer(403, HTML, ("Server: cloudfront",), "text/html")),
+    "body": _body(lambda value: b'{"code":200,"data":' + value.encode() + b"}"),
+    "empty": _body(lambda value: b""),
+    "broken-json": _body(lambda value: b'{"code":200,"data":{"id":'),
+    "a-list": _body(lambda value: b"[1,2,3]"),
+    "deep": _body(lambda value: b"[" * 100_000 + b"]" * 100_000),
+    "big-number": _body(lambda value: b'{"code":200,"data":{"id":1' + b"0" * 5000 + b"}}"),
+    "huge": _body(lambda value: b'{"data":"' + b"a" * (int(value) << 20) + b'"}'),
+    "bomb": _body(lambda value: gzip.compress(b" " * (int(value) << 20), 6), "Content-Encoding: gzip"),
+    "envelope": _body(
+        lambda value: json.dumps({"code": int(value), "message": f"injected {value}", "data": None}).encode()
+    ),
+    "jpeg": _body(lambda value: _jpeg(), media_type="image/png"),
+    "other-format": _body(lambda value: b"\0\0\0\x1cftypavif" + b"\0" * 400, media_type="image/avif"),
+    "too-large": lambda x, value: x.send(Answer(200, b"", (), "image/png").encoded(length=101 << 20) + png()),
+}
