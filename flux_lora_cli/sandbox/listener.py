@@ -134,7 +134,7 @@ class Listener(ThreadingHTTPServer):
     ) -> None:
         self.answer, self.limit, self.clock, self.idle = answer, limit, clock, idle
         self.stopping = threading.Event()
-        self.connections: dict[socket.socket, float] = {}  # to when each is closed, by the monotonic clock
+        self.connections: dict[socket.socket, float] = {}  # when each is to be closed, by the monotonic clock
         super().__init__(("127.0.0.1", port), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True, name="sandbox").start()
 
@@ -150,7 +150,14 @@ class Listener(ThreadingHTTPServer):
         if len(self.connections) >= self.max_connections:
             time.sleep(0.02)
             raise OSError("too many connections")
-        return super().get_request()
+        connection, address = super().get_request()
+        self.connections[connection] = time.monotonic() + self.idle
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of a connection."""
+        self.connections.pop(request, None)
+        super().shutdown_request(request)
 
     def service_actions(self) -> None:
         """Sends late clients away; called all the time."""
@@ -188,10 +195,6 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         self.server.connections[self.connection] = time.monotonic() + self.server.idle
         super().handle_one_request()
-
-    def finish(self) -> None:
-        self.server.connections.pop(self.connection, None)
-        super().finish()
 
     def log_message(self, *args: Any) -> None:
         """Nothing is logged here."""
@@ -259,6 +262,5 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         """A reset rather than an orderly end: the socket is closed with a linger time of 0."""
-        del self.server.connections[self.connection]
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         os.close(self.connection.detach())
