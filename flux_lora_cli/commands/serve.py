@@ -32,7 +32,9 @@ def span(text: Any) -> tuple[float, float]:
     try:
         first, last = (0.0 if end == "0" else duration(end) for end in (low, high or low))
     except typer.BadParameter:
-        raise bad(text, "a valid service time", "write 0.5, or 2-6 (seconds)") from None
+        first, last = 1.0, 0.0
+    if first > last:
+        raise bad(text, "a valid service time", "write 0.5, or 2-6 (seconds)")
     return first, last
 
 

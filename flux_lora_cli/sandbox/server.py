@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import signal
 import time
@@ -21,7 +20,7 @@ from .store import NANOS, Store, Task
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the service behaves.
+    """How the service behaves; the values are not checked.
 
     Args:
         service_time: seconds that a task takes, or the shortest and the longest time.
@@ -50,21 +49,6 @@ class Options:
         """Shortest and longest service time."""
         return self.service_time if isinstance(self.service_time, tuple) else (self.service_time, self.service_time)
 
-    def __post_init__(self) -> None:
-        low, high = self.span
-        amounts = [amount for amount in (self.price_per_image, self.balance) if amount is not None]
-        rules = {
-            "service time: seconds, shortest first, none below 0": 0 <= low <= high < math.inf,
-            "rate: above 0 images per minute": self.rate is None or self.rate > 0,
-            "concurrency: at least 1": self.concurrency is None or self.concurrency >= 1,
-            "NSFW rate: 0 to 1": 0 <= self.nsfw_rate <= 1,
-            "price or balance: dollars, not below 0": all(0 <= amount < 1_000_000_000 for amount in amounts),
-            "choice for undeclared parameters: drop or refuse": self.undeclared in ("drop", "refuse"),
-        }
-        for rule, kept in rules.items():
-            if not kept:
-                raise ValueError(f"not a valid {rule}")
-
 
 class Sandbox:
     """The service, offline, on a port of this machine. A context manager; ``start`` and ``stop`` do the same.
@@ -78,7 +62,7 @@ class Sandbox:
         behavior: the fields of ``Options``.
 
     Raises:
-        ValueError: an option is not valid.
+        ValueError: a fault is not valid.
         StateError: the state file cannot be used.
     """
 

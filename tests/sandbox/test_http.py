@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flux_lora_cli.sandbox.listener import Answer, Listener
-from tests.sandbox.conftest import DEV, Caller, Make
+from tests.sandbox.conftest import DEV, Caller
 
 ROOT = Path(__file__).parents[2]
 HEAD = f"POST {DEV} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer k\r\n"
@@ -83,19 +83,6 @@ def test_connections_beyond_the_limit_wait_for_their_turn(call: Caller, monkeypa
     assert held[1].recv(100).startswith(b"HTTP/1.1 404")
     for connection in held:
         connection.close()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"service_time": (2, 1)}, {"service_time": -1}, {"rate": 0}, {"concurrency": 0}, {"nsfw_rate": 1.5},
-        {"balance": -1}, {"undeclared": "keep"},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_an_option_that_is_not_valid_is_refused(make: Make, options: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="not a valid"):
-        make(**options)
 
 
 def test_it_stands_alone_and_starts_without_pillow() -> None:
