@@ -102,6 +102,8 @@ def _checked_key(text: str, place: str) -> str:
 _MASK = "[key]"
 #: Shorter keys are not looked for: masking every "a" would hide the message and no secret.
 _SHORTEST = 4
+#: Shorter ones are words that an address or a catalogue may have for itself ("test").
+_SHORTEST_FOUND = 12
 #: Letters and digits in a row, whatever stands between them and in whatever case, that give a key away.
 _TELLING = 8
 #: What a key may share with an ordinary message.
@@ -124,8 +126,8 @@ class Redactor:
         self._parts = {part for form in self._forms for part in _parts(form)[0] if part not in _ORDINARY}
 
     def found_in(self, text: str) -> bool:
-        """Whether the whole key, in any encoding, is part of the text."""
-        return any(form in text for form in self._forms)
+        """Whether the whole key, in any encoding, is part of the text, and hardly by chance."""
+        return any(form in text for form in self._forms if len(form) >= _SHORTEST_FOUND)
 
     def clean(self, text: str) -> str:
         """The text with the key masked, and with each part of it that is long enough to tell."""

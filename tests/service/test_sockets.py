@@ -206,6 +206,14 @@ def test_ordinary_names_are_not_taken_for_the_key(start: Start) -> None:
     assert (found.model, found.error) == ("wavespeed-ai/flux-dev-lora", "flux dev lora")
 
 
+def test_a_key_that_is_a_word_makes_no_address_and_no_catalogue_suspicious(start: Start) -> None:
+    server, _ = start(says(answer(b'["the latest"]')))
+    client = connect(key="test", base_url=server.url, env={})
+    with client.download(f"{server.url}/test.png") as download:
+        assert b"".join(download.chunks)
+    assert client.models() == ["the latest"]
+
+
 def test_a_url_that_carries_the_key_away_is_refused(start: Start) -> None:
     server, client = start(says(answer(b"x")))
     for form in (quote(KEY), quote(KEY, safe=""), base64.urlsafe_b64encode(b"k:" + KEY.encode()).decode()):
