@@ -131,16 +131,9 @@ def test_only_models_that_take_loras_are_kept_unless_all_are_asked_for(tmp_path:
 @pytest.mark.parametrize(
     "document", [None, 7, "x", {}, {"data": 7}, {"data": {"models": {}}}, [], ["x"], [{}] * 20_001]
 )
-def test_a_catalogue_that_is_none_is_refused_and_the_old_one_kept(document: Any, tmp_path: Path) -> None:
-    path = tmp_path / "m.json"
-    save(path, entry())
-    before = path.read_bytes()
+def test_what_is_no_catalogue_is_refused(document: Any) -> None:
     with pytest.raises(errors.BadAnswer):
-        save_catalogue(document, path, origin=ORIGIN, fetched_at=NOW)
-    with pytest.raises(errors.BadAnswer, match="no model that takes LoRAs"):
-        save(path, entry("acme/plain", properties={"prompt": PROMPT}))
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["m.json"]
+        read_catalogue(document)
 
 
 def test_what_is_saved_is_readable_and_read_back_the_same(tmp_path: Path) -> None:

@@ -43,13 +43,6 @@ def test_a_key_file_is_read_or_refused_with_the_reason(data: bytes, reason: str 
     assert "SECRET" not in caught.value.message + caught.value.hint
 
 
-@pytest.mark.parametrize("env", [{}, {"WAVESPEED_API_KEY": ""}, {"WAVESPEED_API_KEY": " \n"}])
-def test_without_a_key_both_ways_on_are_named(env: dict[str, str]) -> None:
-    with pytest.raises(errors.MissingKey) as caught:
-        load_key(env)
-    assert "WAVESPEED_API_KEY" in caught.value.hint and "--sandbox" in caught.value.hint
-
-
 def test_the_environment_is_checked_alike() -> None:
     assert load_key({"WAVESPEED_API_KEY": f" {SECRET}\n"}).value == SECRET
     with pytest.raises(errors.MissingKey, match="quotes"):

@@ -167,13 +167,11 @@ class Fake:
 
     service_time: float = 0.0
     price: str | None = "0.015"
-    balance: str = "100"
     echo: str | None = "inputs"
     skew: float = 0.0
     picture_bytes: int = 0
     ranges: bool = True
     nsfw: bool = False
-    host: str = "127.0.0.1"
     tasks: dict[str, Task] = field(default_factory=dict)
     log: list[Request] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
@@ -182,9 +180,9 @@ class Fake:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
-        self._listener = socket.create_server((self.host, 0), backlog=256)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = int(self._listener.getsockname()[1])
-        self.base_url = f"http://{self.host}:{self.port}"
+        self.base_url = f"http://127.0.0.1:{self.port}"
         serve(self._listener, self._serve)
 
     def __enter__(self) -> Fake:
@@ -298,7 +296,7 @@ class Fake:
         return {"price": round(float(self.price) * int(images), 6), "currency": "USD"}
 
     def _balance(self, request: Request) -> Any:
-        return {"balance": float(self.balance)}
+        return {"balance": 100}
 
     def _bill(self, request: Request) -> Any:
         asked = request.json.get("prediction_uuids")
