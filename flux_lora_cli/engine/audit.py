@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.bill import Books, Finding, PaidTask, amount, judge, refund_of, sum_of
-from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds, purchases
+from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds
 from flux_lora_cli.engine.calls import ask
 from flux_lora_cli.engine.limits import Retry
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
@@ -24,7 +24,7 @@ from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.records import JobRecord, State, purchases
 from flux_lora_cli.service.wire import MAX_BILL_IDS, BillItem, parse_time
 from flux_lora_cli.text import counted, printable
 

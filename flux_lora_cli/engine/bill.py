@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, get_args
 
-from flux_lora_cli.engine.budget import ZERO, dollars, purchases
+from flux_lora_cli.engine.budget import ZERO, dollars
 from flux_lora_cli.errors import ExitCode
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.records import JobRecord, State, purchases
 from flux_lora_cli.service.wire import BillItem, parse_time
 
 Kind = Literal[

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.errors import Advice, BudgetError
-from flux_lora_cli.folder.records import JobRecord, PastTask, State, present_task
+from flux_lora_cli.folder.records import JobRecord, PastTask, present_task, purchases
 from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
@@ -80,12 +80,6 @@ def price_not_known(option: str = "--max-cost") -> BudgetError:
 
 
 # ---- what was bought ----
-
-
-def purchases(record: JobRecord) -> list[PastTask]:
-    """What a job was charged for, or may have been, oldest first; ``error`` only of what has failed."""
-    present = replace(present_task(record), error=record.error if record.state is State.FAILED else None)
-    return [*record.history, *([present] if record.attempts or record.task_id is not None else [])]
 
 
 def spent(records: Iterable[JobRecord]) -> Decimal:

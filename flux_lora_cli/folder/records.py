@@ -133,11 +133,9 @@ class JobRecord:
 
         Zero before any submission; None where a price is not known.
         """
-        costs = [task.cost - task.refunded if task.cost is not None else None for task in self.history]
-        if self.attempts or self.task_id is not None:
-            costs.append(self.price - self.refunded if self.price is not None else None)
-        known = [cost for cost in costs if cost is not None]
-        return sum(known, Decimal(0)) if len(known) == len(costs) else None
+        bought = purchases(self)
+        known = [task.cost - task.refunded for task in bought if task.cost is not None]
+        return sum(known, Decimal(0)) if len(known) == len(bought) else None
 
     @property
     def images_asked(self) -> int:
@@ -156,6 +154,20 @@ class JobRecord:
 def present_task(record: JobRecord) -> PastTask:
     """The present task of a job, or its submission without one, as it goes into the history."""
     return PastTask(record.task_id, record.error, record.price, record.refunded, record.intent_at)
+
+
+def purchases(record: JobRecord) -> list[PastTask]:
+    """What a job was charged for, or may have been, oldest first; ``error`` only of what has failed."""
+    present = _present(record)
+    return [*record.history, *([present] if present else [])]
+
+
+def _present(record: JobRecord) -> PastTask | None:
+    """The present charge for a job; None where there is none."""
+    if record.task_id is None and (not record.attempts or record.state is State.PLANNED):
+        return None
+    task = present_task(record)
+    return task if record.state is State.FAILED else replace(task, error=None)
 
 
 def error_parts(error: str | None, default: str = "failed: the task failed") -> tuple[str, str]:
@@ -197,7 +209,7 @@ def join(kept: JobRecord, other: JobRecord) -> JobRecord:
     nothing new.
     """
     better, lesser = (other, kept) if is_better(other, kept) else (kept, other)
-    past = [charge for charge in _charges(lesser) if not _in(charge, _charges(better))]
+    past = [charge for charge in purchases(lesser) if not _in(charge, purchases(better))]
     same = _in(_present(lesser), [_present(better)])
     names = [*dict.fromkeys(name for name in (kept.id, *kept.aliases, other.id, *other.aliases) if name)]
     return replace(
@@ -233,20 +245,8 @@ def is_better(other: JobRecord, kept: JobRecord) -> bool:
 
 def adds_to(kept: JobRecord, other: JobRecord) -> bool:
     """Whether ``other`` knows of a purchase, or of a result of one, that ``kept`` does not."""
-    ours = _charges(kept)
-    return is_better(other, kept) or not all(_in(charge, ours) for charge in _charges(other))
-
-
-def _present(record: JobRecord) -> PastTask | None:
-    """The present charge for a job; None where there is none."""
-    if record.task_id is None and (not record.attempts or record.state is State.PLANNED):
-        return None
-    return present_task(record)
-
-
-def _charges(record: JobRecord) -> list[PastTask]:
-    present = _present(record)
-    return [*record.history, *([present] if present else [])]
+    ours = purchases(kept)
+    return is_better(other, kept) or not all(_in(charge, ours) for charge in purchases(other))
 
 
 def _in(charge: PastTask | None, charges: Iterable[PastTask | None]) -> bool:

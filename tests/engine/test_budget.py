@@ -85,9 +85,9 @@ FAILED = PastTask("t", "failed: x", D("0.01"), D("0.004"))
         ({}, "0", False),
         ({"attempts": 1, "price": D("0.015"), "task_id": "t", "error": "x", "state": State.FAILED}, "0.015", True),
         ({"attempts": 1, "price": D("0.015"), "refunded": D("0.015"), "state": State.FAILED}, "0", False),
-        ({"attempts": 1}, "0", False),
+        ({"attempts": 1, "state": State.UNKNOWN}, "0", False),
         ({"attempts": 1, "history": (FAILED,)}, "0.006", True),
-        ({"attempts": 2, "price": D("0.02"), "history": (PastTask("t", "x", cost=None),)}, "0.02", False),
+        ({"attempts": 2, "price": D("0.02"), "state": State.UNKNOWN, "history": (PastTask("t", "x"),)}, "0.02", False),
     ],
 )
 def test_what_was_spent_and_may_be_refunded(fields: dict[str, Any], cost: str, lacks: bool) -> None:
