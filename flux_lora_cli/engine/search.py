@@ -17,7 +17,7 @@ from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Waiting
 from flux_lora_cli.engine.follow import age
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, Findings, find_task
-from flux_lora_cli.errors import AnswerTooLong, FluxLoraError
+from flux_lora_cli.errors import AnswerTooLong, DeadlineError, FluxLoraError
 from flux_lora_cli.folder.records import JobRecord
 from flux_lora_cli.service.envelope import NoSuchList
 
@@ -117,7 +117,9 @@ class Search:
                 if isinstance(error, AnswerTooLong) and len(self._page_sizes) > 1:
                     self._page_sizes.pop(0)
                     continue
-                self._end(Verdict(f"the account's predictions cannot be read: {error.message}"), began)
+                for_all = isinstance(error, DeadlineError)  # no further reading comes in time
+                why = f"the account's predictions cannot be read: {error.message}"
+                self._end(Verdict(why), math.inf if for_all else began)
             passes += 1
             await self._pause(passes)
 

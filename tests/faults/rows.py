@@ -122,6 +122,8 @@ SUBMISSIONS = [
     Row("list-401", "submit:503-after:1 list:401", 4, 1, ("cat1",), files=0, posts=1),
     # never sent
     Row("nobody-there", "", 5, 0, ("refused",), at="closed"),
+    Row("list-429-hour", "submit:503-after:1 list:429=3600", 13, 1, ("cat1", "60 min"), files=0, scale=SEARCH, posts=1,
+        requests=6),
     Row("no-such-host", "", 5, 0, at="no-name"),
     Row("connect-time-out", "", 5, 0, at="silent"),
     Row("tls-nonsense", "", 5, 0, ("tls",), at="not-tls"),
