@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from flux_lora_cli.engine.calls import check_wait
+from flux_lora_cli.engine.calls import CallsStopped, check_wait
 from flux_lora_cli.engine.durable import Flusher, in_thread
 from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD
+from flux_lora_cli.engine.plan import GONE
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import (
     BadImage,
@@ -126,7 +127,7 @@ class Fetcher:
             elif source := sources.get(output.index):
                 fetches.append((output, source))
             else:
-                _not_there(run, record, output)
+                _not_there(run, record, output, polled=task is not None)
         if not fetches:
             await run.save(record)  # else the first image's name is saved with it
         for output, source in fetches:
@@ -265,7 +266,7 @@ async def _fresh(run: Run, record: JobRecord) -> Task | None:
         return None
     try:
         task = await poll(run, record)
-    except FluxLoraError:
+    except (CallsStopped, FluxLoraError):
         return None
     return task if task.completed and task.outputs else None
 
@@ -282,10 +283,12 @@ def _take(record: JobRecord, task: Task) -> None:
     record.outputs = [known[index] for index in sorted(known)]
 
 
-def _not_there(run: Run, record: JobRecord, output: OutputRecord) -> None:
-    """Say that the task has no such output."""
-    earlier = output.error is not None
-    if not earlier:
+def _not_there(run: Run, record: JobRecord, output: OutputRecord, *, polled: bool) -> None:
+    """Say that the task has no such output; or, where it could not be polled, that only it would tell."""
+    earlier = (output.error or "").startswith(GONE)
+    if not polled:
+        output.error = output.error or "not_polled: the task could not be polled for its address"
+    elif not earlier:
         came, asked = sum(o.url is not None or o.file is not None for o in record.outputs), record.images_asked
         sent = f"sent {came} of {asked} images" if came < asked else "named no image here"
         output.error = f"not_delivered: the service {sent}"

@@ -91,6 +91,35 @@ def test_an_end_before_the_run_names_what_earlier_runs_paid_for(
     assert f"Of unknown outcome: {held}." in ended.err
     assert stage.fake.charged == 2
 
+@pytest.mark.parametrize("limit", ["", "--max-cost 1", "--max-month 1"])
+def test_what_is_in_flight_is_collected_where_the_price_is_to_be_asked_for_later(stages: MakeStage, limit: str) -> None:
+    stage = stages(1, service_time=600.0)
+    assert stage.run(f"{BATCH} --timeout 60").code == 9
+    stage.fake.service_time = 0.0
+    stage.jobs(2)
+    stage.wrong("price:429=4000")
+    ended = stage.run(f"{BATCH} {limit}")
+    assert (ended.code, len(ended.lines), stage.fake.charged) == (9, 1, 1), ended.err
+    assert "come back in 67 minutes" in ended.err
+    stage.finish(2)
+
+
+def test_an_output_that_could_not_be_asked_for_is_not_called_undelivered(stages: MakeStage) -> None:
+    """An image in base64 has no address that a record keeps: only the task tells whether it is there."""
+    stage = stages(1, scale=200.0)
+    stage.wrong("look:bare-base64")
+    assert stage.run(f"{BATCH} --no-download").code == 0
+    stage.fake.mend()
+    stage.wrong("look:503")
+    missing = stage.run(BATCH)
+    assert missing.code == 6, missing.err
+    assert "Run the same command again" in missing.err
+    stage.fake.mend()
+    stage.wrong("look:bare-base64")
+    done = stage.run(BATCH)
+    assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
+
+
 
 def without_folder(stage: Stage, how: str, command: str = BATCH) -> None:
     """A batch whose folder goes away while its tasks run."""
