@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -312,11 +311,6 @@ def confirmed_or_not(confirmed: bool) -> None:
     """Raise BudgetError where the user said no."""
     if not confirmed:
         raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")
-
-
-def draw_seed() -> int:
-    """A seed as the tool draws it: within 31 bits, which every API version takes. [SERVICE: request parameters]"""
-    return random.SystemRandom().getrandbits(31)
 
 
 async def listed(works: Sequence[Work]) -> AsyncIterator[Work]:

@@ -18,27 +18,14 @@ from flux_lora_cli.engine.assemble import (
     Session,
     check_month,
     confirmed_or_not,
-    draw_seed,
     drive,
     listed,
 )
-from flux_lora_cli.engine.budget import (
-    Budget,
-    check_budget,
-    dollars,
-    price_documented,
-    spent,
-)
+from flux_lora_cli.engine.budget import Budget, check_budget, dollars, price_documented, spent
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
-from flux_lora_cli.engine.plan import (
-    BatchPlan,
-    lacks_images,
-    make_plan,
-    parse_adoptions,
-    plan_event,
-)
+from flux_lora_cli.engine.plan import BatchPlan, lacks_images, make_plan, parse_adoptions, plan_event
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import BudgetError, ExitCode, FluxLoraError, FolderError, FolderMoved, UsageError
 from flux_lora_cli.folder import month, state
@@ -106,7 +93,7 @@ def run_batch(
         fingerprints=_fingerprints(jobs, folder), confirm_orphans=confirm_orphans,
     )  # fmt: skip
     plan_jobs = partial(
-        make_plan, jobs, draw_seed=draw_seed, models=models or Models.builtin(), api_version=api_version,
+        make_plan, jobs, models=models or Models.builtin(), api_version=api_version,
         retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
     )  # fmt: skip
 
@@ -182,7 +169,7 @@ def plan_batch(
     known = read_records(folder, service)
     known |= {record.key: record for record in _left_for(folder.absolute(), service, jobs, known)}
     plan = make_plan(
-        jobs, known, draw_seed, models or Models.builtin(), api_version,
+        jobs, known, models or Models.builtin(), api_version,
         retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
     )  # fmt: skip
     parse_adoptions(adopt, plan)

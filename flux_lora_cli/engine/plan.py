@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -102,10 +103,14 @@ class BatchPlan:
         return self.to_submit + (self.those(*UNKNOWN) if resubmit else [])
 
 
+def draw_seed() -> int:
+    """A seed as the tool draws it: within 31 bits, which every API version takes. [SERVICE: request parameters]"""
+    return random.SystemRandom().getrandbits(31)
+
+
 def make_plan(
     jobs: Iterable[Job],
     known: Mapping[str, JobRecord],
-    draw_seed: Callable[[], int],
     models: Models,
     api_version: Version | None,
     *,
@@ -113,12 +118,12 @@ def make_plan(
     shard: tuple[int, int] | None = None,
     collect_others: bool = True,
     skipped: Iterable[Job] = (),
+    draw_seed: Callable[[], int] = draw_seed,
 ) -> BatchPlan:
     """Match jobs with the folder's records; new ones get a record with a drawn seed.
 
     Args:
         known: the folder's records by key; those of jobs asked for are brought up to date in place.
-        draw_seed: a whole number of at most 31 bits.
         api_version: where requests are sent; None for each model's own.
         shard: (K, N): only the K-th of N parts by fingerprint.
         collect_others: also pick up what jobs no longer asked for have in flight.

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine import events
-from flux_lora_cli.engine.assemble import Observer, Result, Session, confirmed_or_not, draw_seed, drive, listed
+from flux_lora_cli.engine.assemble import Observer, Result, Session, confirmed_or_not, drive, listed
 from flux_lora_cli.engine.budget import Budget, check_budget
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
-from flux_lora_cli.engine.plan import Work, request_of
+from flux_lora_cli.engine.plan import Work, draw_seed, request_of
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import FluxLoraError, TaskNotFound
 from flux_lora_cli.folder import state

@@ -30,7 +30,9 @@ def job(name: str, *, seed: int | None = None, **params: Any) -> Job:
 
 def plan_of(jobs: Iterable[Job], known: Iterable[JobRecord] = (), first_seed: int = 1000, **options: Any) -> BatchPlan:
     seeds = itertools.count(first_seed)
-    return make_plan(jobs, {record.key: record for record in known}, lambda: next(seeds), MODELS, None, **options)
+    return make_plan(
+        jobs, {record.key: record for record in known}, MODELS, None, draw_seed=lambda: next(seeds), **options
+    )
 
 
 def known(wanted: Job, state: State, **fields: Any) -> JobRecord:
