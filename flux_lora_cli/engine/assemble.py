@@ -196,8 +196,11 @@ class Session:
         """
         outputs = (o for record in (store.folder.records.values() if store.folder else ()) for o in record.outputs)
         taken = [name for output in outputs for name in (output.file, output.writing) if name]
+        claimed = await in_thread(store.task_ids)
         run = Run(self, store, budget, Fetcher(images, self.settings, self._name_of, shown, taken))
-        run.expected, run.done_before, run.turns.to_submit = counts
+        run.task_ids, (run.expected, run.done_before, run.turns.to_submit) = claimed, counts
+        if late is not None:
+            run.stop_submissions(late)
         if self.ended_by is not None:
             raise asyncio.CancelledError
         self.run = run

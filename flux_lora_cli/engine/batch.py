@@ -108,7 +108,7 @@ def run_batch(
             await in_thread(_write, opened, changed)
             await in_thread(_take_over_left, opened, jobs, observer)
             plan = await in_thread(plan_jobs, opened.records)
-            for work, task_id in parse_adoptions(adopt, plan, opened.ledger.task_ids()):
+            for work, task_id in parse_adoptions(adopt, plan, opened.ledger.task_ids() if adopt else ()):
                 work.adopt = task_id
             changed = await in_thread(_check_images, plan, opened, settings, verify)
             buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")

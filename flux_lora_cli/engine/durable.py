@@ -160,6 +160,11 @@ class Store:
         self._flusher: Flusher[tuple[Any, Any]] = Flusher(self._write)
         self.drain = self._flusher.drain
 
+    def task_ids(self) -> set[str]:
+        """Every task that the ledgers have claimed; blocking."""
+        ledgers = (self.ledger, self.folder.ledger if self.folder is not None else None)
+        return set[str]().union(*(ledger.task_ids() for ledger in ledgers if ledger is not None))
+
     async def save(self, record: JobRecord) -> None:
         """Return when the record, as it is now, is durable. Raises FolderError where it cannot be."""
         own = None if self.ledger is None else self.ledger.row(record)

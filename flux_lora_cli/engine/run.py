@@ -76,6 +76,7 @@ class Run:
         reasons: why the run does not end well, beyond what the records say; the first error of each kind.
         submitted: submissions that were accepted; ``resubmitted``: those sent once more, as asked.
         absent: keys of held jobs whose task the account's list surely does not have.
+        task_ids: that jobs have already, in this run or an earlier one; no answer can name one for another job.
         expected: jobs asked for; ``done_before``: those that earlier runs completed.
     """
 
@@ -93,7 +94,7 @@ class Run:
         self.planner = PollPlanner(self.settings.poll_interval)
         self.search = Search(session, store)
         self.calls.on_fatal = self.stop_calls
-        self._task_ids = {record.task_id for record in (store.folder.records if store.folder else {}).values()}
+        self.task_ids = set[str]()
         self._refusals: list[str] = []
         self._jobs: set[asyncio.Task[None]] = set()
         self._unbroken: set[asyncio.Task[Any]] = set()
@@ -175,7 +176,7 @@ class Run:
             if self.turns.closed is not None:
                 raise SubmissionsStopped
             task = await self.calls.send(self.client.submit, record.model, body, record.api_version)
-            if task.id in self._task_ids:
+            if task.id in self.task_ids:
                 raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
         except (*NOT_TAKEN, *NOT_KEPT) as error:
             self.turns.refused(record, work.unit_price)
@@ -195,7 +196,7 @@ class Run:
         finally:
             self.turns.answered()
         self.turns.accepted(record)
-        self._task_ids.add(task.id)
+        self.task_ids.add(task.id)
         record.state, record.task_id, record.task_model = State.SUBMITTED, task.id, task.model
         record.task_status, record.task_created_at = task.status, task.created_at
         await self.save(record)
@@ -245,7 +246,7 @@ class Run:
 
     async def adopt(self, record: JobRecord, task_id: str, by: str) -> None:
         """Take a task of the account for this job's."""
-        self._task_ids.add(task_id)
+        self.task_ids.add(task_id)
         record.state, record.task_id, record.matched_by, record.error = State.SUBMITTED, task_id, by, None
         record.attempts = max(1, record.attempts)
         await self.save(record)

@@ -58,20 +58,24 @@ def test_a_price_that_contradicts_itself_does_not_lift_the_limit(stages: MakeSta
     assert stage.fake.charged or "; charged" not in done.err
 
 
-def test_an_answer_that_names_an_earlier_task_tells_nothing(stages: MakeStage) -> None:
+@pytest.mark.parametrize("earlier", ["another job's", "a failed one of the job"])
+def test_an_answer_that_names_an_earlier_task_tells_nothing(stages: MakeStage, earlier: str) -> None:
     stage = stages(1)
-    assert stage.run(BATCH).code == 0
+    failed = earlier.startswith("a failed")
+    stage.wrong("submit:failed=1200" if failed else "")
+    assert stage.run(BATCH).code == (6 if failed else 0)
+    stage.fake.mend()
 
     def repeated(exchange: Exchange) -> None:
         exchange.carried()
         exchange.answer(stage.fake.data(stage.fake.view(stage.fake.tasks[stage.fake.charges[0]])))
 
     stage.fake.on("submit", repeated)
-    stage.jobs(2)
-    done = stage.run(HOLD)
-    assert (done.code, stage.unknown()) == (13, ["cat2"]), done.err
+    stage.jobs(1 if failed else 2)
+    done = stage.run(f"{HOLD} --retry-failed")
+    assert (done.code, stage.unknown()) == (13, ["cat1" if failed else "cat2"]), done.err
     assert stage.run(BATCH).code == 0
-    stage.all_done(2)
+    assert (stage.fake.charged, len(stage.pictures())) == (2, 1 if failed else 2)
 
 
 def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> None:
