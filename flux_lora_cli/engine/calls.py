@@ -201,8 +201,7 @@ class Turns:
         """
         async with self._door:
             while True:
-                if self.closed is not None:
-                    raise SubmissionsStopped
+                self.check_open()
                 await self._service_up()
                 now = _time()
                 vacancies = self._concurrency - len(self.in_flight)
@@ -221,6 +220,11 @@ class Turns:
             self._gate.take(now, record.images_asked)
             self._sending += 1
             self.take_off(record, now)
+
+    def check_open(self) -> None:
+        """Raise SubmissionsStopped where no submission leaves any more."""
+        if self.closed is not None:
+            raise SubmissionsStopped
 
     async def _service_up(self) -> None:
         while self._calls.outage.probing:  # something cheap is the probe, never a submission

@@ -122,10 +122,14 @@ class Run:
             await self.fetcher.fetch_missing(self, work, task)
 
     async def submit(self, work: Work) -> Task | None:
-        """Send a planned job until it is accepted, refused or of unknown outcome; the record says which."""
-        record, never_sent = work.record, 0
-        while record.state is State.PLANNED:
+        """Send a job until it is accepted, refused or of unknown outcome; the record says which.
+
+        One of unknown outcome is sent once more; where that is refused, it stays unknown.
+        """
+        record, state, never_sent = work.record, work.record.state, 0
+        while record.state is state:
             try:
+                self.turns.check_open()
                 body = await self.fetcher.body(self, work)
                 await self.turns.wait(record, work.unit_price)
                 return await self.unbroken(self._post(work, body))
@@ -143,10 +147,14 @@ class Run:
             except (KeyRefused, InsecureConnection, ProxyFailed, Redirected) as error:
                 self.stop_calls(error)
                 break
-            except OutOfCredit as error:
+            except (DeadlineError, OutOfCredit) as error:
                 self.stop_submissions(error)
                 break
             except Rejected as error:
+                if state is State.UNKNOWN:
+                    self.calls.succeeded()
+                    await self._hold(record, f"its second submission was refused: {error}", ())
+                    break
                 await self._refused(work, error)
         return None
 
@@ -173,8 +181,7 @@ class Run:
             record.intent_at, record.service_clock = iso(self.now()), self.client.clock_ahead
             record.price, record.refunded = work.unit_price, Decimal(0)
             await self.save(record)
-            if self.turns.closed is not None:
-                raise SubmissionsStopped
+            self.turns.check_open()
             task = await self.calls.send(self.client.submit, record.model, body, record.api_version)
             if task.id in self.task_ids:
                 raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
@@ -220,24 +227,13 @@ class Run:
         if verdict.absent:
             self.absent.add(record.key)
         if verdict.resubmit and not work.resubmitted:
-            work.resubmitted = True
-            self.emit(Warned("resubmitted", f"{record.name}: {verdict.why}; submitted once more, as asked"))
-            return await self._resubmit(work)
+            work.resubmitted, attempts = True, record.attempts
+            self.emit(Warned("resubmitted", f"{record.name}: {verdict.why}; submitting it once more, as asked"))
+            task = await self.submit(work)
+            self.resubmitted += record.attempts > attempts
+            return task or (await self.find_out(work) if record.attempts > attempts else None)
         await self._hold(record, verdict.why, verdict.candidates)
         return None
-
-    async def _resubmit(self, work: Work) -> Task | None:
-        try:
-            body = await self.fetcher.body(self, work)
-            await self.turns.wait(work.record, work.unit_price)
-            self.resubmitted += 1
-            task = await self.unbroken(self._post(work, body))
-        except SubmissionsStopped:
-            raise
-        except NOT_TAKEN as error:
-            await self._hold(work.record, f"its second submission was refused: {error}", ())
-            return None
-        return task or await self.find_out(work)
 
     async def _hold(self, record: JobRecord, why: str, candidates: tuple[str, ...]) -> None:
         record.error = f"held: {why}"

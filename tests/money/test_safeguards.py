@@ -37,7 +37,7 @@ _SPENDING = "tests/money/test_spending.py -k "
 
 CUTS = [
     Cut("the intent is durable before the POST", "engine/run.py",
-        "await self.save(record)\n            if self.turns.closed", "if self.turns.closed", _KILLS),
+        "await self.save(record)\n            self.turns.check_open()", "self.turns.check_open()", _KILLS),
     Cut("the ID is durable before the first poll", "engine/run.py",
         "task.status, task.created_at\n        await self.save(record)", "task.status, task.created_at", _ORDER),
     Cut("an intent without an answer is unknown, not planned", "engine/run.py",
