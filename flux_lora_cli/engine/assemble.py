@@ -187,16 +187,18 @@ class Session:
         budget: Budget,
         shown: str,
         counts: tuple[int, int, int] = (0, 0, 0),
+        late: FluxLoraError | None = None,
     ) -> Run:
         """Run works to where they can be brought; returns the run that has ended.
 
         Args:
             shown: how the folder's path is printed.
             counts: jobs asked for, those of them that are done already, and those to submit.
+            late: why nothing is submitted, and only collected what is in flight.
         """
+        claimed = await in_thread(store.task_ids)
         outputs = (o for record in (store.folder.records.values() if store.folder else ()) for o in record.outputs)
         taken = [name for output in outputs for name in (output.file, output.writing) if name]
-        claimed = await in_thread(store.task_ids)
         run = Run(self, store, budget, Fetcher(images, self.settings, self._name_of, shown, taken))
         run.task_ids, (run.expected, run.done_before, run.turns.to_submit) = claimed, counts
         if late is not None:

@@ -27,7 +27,15 @@ from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import BatchPlan, lacks_images, make_plan, parse_adoptions, plan_event
 from flux_lora_cli.engine.settings import Settings, Stop
-from flux_lora_cli.errors import BudgetError, ExitCode, FluxLoraError, FolderError, FolderMoved, UsageError
+from flux_lora_cli.errors import (
+    BudgetError,
+    DeadlineError,
+    ExitCode,
+    FluxLoraError,
+    FolderError,
+    FolderMoved,
+    UsageError,
+)
 from flux_lora_cli.folder import month, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
@@ -112,14 +120,18 @@ def run_batch(
                 work.adopt = task_id
             changed = await in_thread(_check_images, plan, opened, settings, verify)
             buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
-            total = await session.price(buying)
-            if settings.max_cost is not None:
-                changed += await session.price_earlier(opened.records.values())
+            late, total = None, None
+            try:
+                total = await session.price(buying)
+                if settings.max_cost is not None:
+                    changed += await session.price_earlier(opened.records.values())
+            except DeadlineError as come_back_later:  # what is in flight is still collected
+                late, buying = come_back_later, []
             charged = spent(opened.records.values())
             event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=False)
             observer(event)
             stack.callback(await session.reserve_month(buying, total, opened.path))
-            if plan.to_submit:
+            if plan.to_submit and late is None:
                 fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
                 await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
                 await _before_buying(session, opened, plan, event)
@@ -132,7 +144,7 @@ def run_batch(
             budget = Budget(settings.max_cost, charged)
             run = await session.run_works(
                 listed(plan.unfinished), Store(opened), opened.images, budget, str(folder),
-                (len(plan.works), done, len(plan.to_submit)),
+                (len(plan.works), done, len(plan.to_submit)), late,
             )  # fmt: skip
             left = set[str]()
             if (error := run.reasons.get(ExitCode.FOLDER)) is not None:
