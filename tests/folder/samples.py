@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterable
 from decimal import Decimal
@@ -101,13 +99,3 @@ def receive(store: ImageStore, data: bytes) -> Any:
     partial = store.begin()
     partial.write(data)
     return partial.finish()
-
-
-def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another process that has this module's names."""
-    root = Path(__file__).parents[2]
-    code = f"import sys, os; from pathlib import Path; from tests.folder.samples import *\n{code}"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip

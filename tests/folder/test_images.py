@@ -24,25 +24,6 @@ def all_files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
 
 
-def test_an_image_is_saved_as_it_came(tmp_path: Path) -> None:
-    store, data = ImageStore(tmp_path), png(1)
-    partial = store.begin()
-    for start in range(0, len(data), 10):
-        partial.write(data[start : start + 10])
-    assert partial.size == len(data)
-    received = partial.finish()
-    assert (received.width, received.height, received.extension, received.bytes) == (2, 2, "png", len(data))
-    assert received.sha256 == hashlib.sha256(data).hexdigest()
-    assert received.temp.startswith(".")
-    assert all_files(tmp_path) == [received.temp]
-    store.publish(received.temp, "a/b/x.png")
-    store.sync(["a/b/x.png"])
-    assert all_files(tmp_path) == ["a/b/x.png"]
-    assert (tmp_path / "a/b/x.png").read_bytes() == data
-    assert store.sha256("a/b/x.png") == received.sha256
-    assert store.stat("a/b/x.png") == (len(data), (tmp_path / "a/b/x.png").stat().st_mtime_ns)
-
-
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -95,19 +76,6 @@ def test_nothing_is_written_or_read_outside(tmp_path: Path, name: str) -> None:
     assert store.sha256(name) is None
     store.discard(name)
     assert (tmp_path / "x.png").read_bytes() == png(2)
-
-
-def test_a_folder_that_cannot_be_used_is_found_before_anything_is_paid(tmp_path: Path) -> None:
-    store = ImageStore(tmp_path / "a" / "b")
-    store.check_writable()
-    assert (tmp_path / "a" / "b").is_dir()
-    assert all_files(tmp_path) == []
-    assert (store.free_bytes() or 0) > 0
-    (tmp_path / "file").touch()
-    for bad in (tmp_path / "file", tmp_path / "file" / "x", Path("/proc/flux"), Path("/dev/null")):
-        with pytest.raises(errors.FolderError) as caught:
-            ImageStore(bad).check_writable()
-        assert "-o" in caught.value.hint or "moved" in caught.value.message
 
 
 def test_what_killed_runs_left_is_swept(tmp_path: Path) -> None:
@@ -247,18 +215,6 @@ def test_altered_and_missing_images_are_noticed(
     store.recover(record_of(output), every_byte=every_byte)
     assert output.file == file
     assert (output.writing == "x.png") is replaced
-
-
-def test_only_every_byte_finds_a_change_that_kept_its_time(tmp_path: Path) -> None:
-    store = ImageStore(tmp_path)
-    output = saved(store)
-    data, found = bytearray(png(1)), (tmp_path / "x.png").stat()
-    data[-1] ^= 1
-    (tmp_path / "x.png").write_bytes(data)
-    os.utime(tmp_path / "x.png", ns=(found.st_mtime_ns, found.st_mtime_ns))
-    assert not store.recover(record_of(output))
-    assert store.recover(record_of(output), every_byte=True)
-    assert output.file is None
 
 
 def test_a_copied_folder_is_whole_and_needs_no_write_where_none_is_possible(tmp_path: Path) -> None:

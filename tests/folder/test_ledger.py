@@ -17,7 +17,7 @@ from flux_lora_cli import errors
 from flux_lora_cli.folder import ledgerfile
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.records import JobRecord, PastTask, State
-from tests.folder.samples import SERVICE, completed, everything, planned, python, submitted
+from tests.folder.samples import SERVICE, completed, everything, planned, submitted
 
 
 def opened(folder: Path, **more: object) -> Ledger:
@@ -196,30 +196,6 @@ def test_a_damaged_index_that_would_hide_a_job_is_noticed(tmp_path: Path, text: 
 
 # ---- kills ----
 
-_KILLED = """
-from flux_lora_cli.folder import ledgerfile
-from flux_lora_cli.folder.ledger import Ledger
-ledger = Ledger.open(Path(sys.argv[1]) / "ledger.sqlite3", SERVICE)
-for number in range(100):
-    ledger.save([ledger.row(submitted(number))])
-    print(number, flush=True)
-"""
-
-
-@pytest.mark.parametrize("lines", [1, 20])
-def test_a_kill_loses_nothing_that_was_saved(tmp_path: Path, lines: int) -> None:
-    process = python(_KILLED, tmp_path)
-    assert process.stdout is not None
-    for _ in range(lines):
-        process.stdout.readline()
-    process.kill()
-    told = lines + len(process.stdout.readlines())
-    process.wait()
-    found = read(tmp_path)
-    assert len(found) in (told, told + 1)
-    assert found == [submitted(number) for number in range(len(found))]
-    assert names(tmp_path) == [LEDGER_NAME]
-
 
 def cut_short(folder: Path) -> Path:
     """A copy of a folder as a power cut in the middle of a commit leaves it."""
@@ -300,35 +276,6 @@ def test_one_that_lost_its_hold_writes_nothing(tmp_path: Path) -> None:
     put(second, planned(2))  # the close of the first did not take the hold away
     second.close()
     assert read(tmp_path) == [planned(2)]
-
-
-@pytest.mark.parametrize(
-    ("how", "place"),
-    [
-        (lambda folder: folder.rename(folder.with_name("moved")), "moved"),
-        (lambda folder: (folder.rename(folder.with_name("moved")), folder.mkdir()), "moved"),
-        (lambda folder: shutil.rmtree(folder), None),
-        (lambda folder: (folder / LEDGER_NAME).unlink(), None),
-        (lambda folder: Path(shutil.copy(folder / LEDGER_NAME, folder / "x")).replace(folder / LEDGER_NAME), None),
-    ],
-    ids=["renamed", "renamed and made anew", "deleted", "ledger deleted", "ledger replaced"],
-)  # fmt: skip
-def test_a_folder_that_goes_away_is_noticed_and_never_made_anew(
-    tmp_path: Path, how: Callable[[Path], object], place: str | None
-) -> None:
-    folder = tmp_path / "o"
-    folder.mkdir()
-    ledger = opened(folder)
-    put(ledger, submitted(1))
-    how(folder)
-    with pytest.raises(errors.FolderMoved):
-        put(ledger, submitted(2))
-    with pytest.raises(errors.FolderMoved):
-        put(ledger, submitted(3))
-    ledger.close()
-    if place is not None:
-        assert read(tmp_path / place)[:1] == [submitted(1)]
-        assert not folder.exists() or names(folder) == []
 
 
 def test_a_ledger_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
