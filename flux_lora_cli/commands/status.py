@@ -100,11 +100,8 @@ def _records(service: str, ids: Sequence[str]) -> dict[str, JobRecord]:
     from flux_lora_cli.folder.state import open_user_ledger
 
     found: list[JobRecord | None] = []
-    with suppress(FluxLoraError):
-        ledger = open_user_ledger(service, create=False)
-        if ledger is not None:
-            with ledger:
-                found = [ledger.find(task_id) for task_id in ids] if ids else list(ledger.recent(MAX_RECENT))
+    with suppress(FluxLoraError), open_user_ledger(service, create=False) as ledger:
+        found = [ledger.find(task_id) for task_id in ids] if ids else list(ledger.recent(MAX_RECENT))
     known = {record.task_id or record.key: record for record in found if record is not None}
     return known | _in_folders(service, {*ids} - known.keys())
 

@@ -207,11 +207,9 @@ def read_books(folder: Path, service: str) -> Books:
 
 def own_books(service: str) -> Books | None:
     """The records of the user's own ledger (of ``submit``); None where there are none. Raises FolderError."""
-    ledger = state.open_user_ledger(service, create=False)
-    if ledger is None:
-        return None
-    with ledger:
+    with suppress(NotFoundError), state.open_user_ledger(service, create=False) as ledger:
         return Books(None, list(ledger.records()))
+    return None
 
 
 def first_submission(all_books: Iterable[Books]) -> datetime:
@@ -228,11 +226,8 @@ def claimed_tasks(service: str, *, besides: Path | None = None) -> set[str]:
         besides: a folder whose ledger is open, and not to be opened again.
     """
     ids = set[str]()
-    with suppress(FluxLoraError):
-        ledger = state.open_user_ledger(service, create=False)
-        if ledger is not None:
-            with ledger:
-                ids |= ledger.task_ids()
+    with suppress(FluxLoraError), state.open_user_ledger(service, create=False) as ledger:
+        ids |= ledger.task_ids()
     for path in (folder / LEDGER_NAME for folder in state.remembered_folders() if folder != besides):
         with suppress(FluxLoraError, OSError), Ledger.open(path, None, create=False, read_only=True) as ledger:
             ids |= ledger.task_ids()
@@ -249,8 +244,8 @@ def record_refunds(books: Books, refunds: dict[str, Decimal], service: str) -> i
         with OutputFolder.open(books.path, service, exclusive=False) as folder:
             folder.save([folder.row(r) for r in folder.records.values() if note_refunds(r, refunds)])
             folder.write_manifest()
-    elif changed and (ledger := state.open_user_ledger(service)) is not None:
-        with ledger:
+    elif changed:
+        with state.open_user_ledger(service) as ledger:
             ledger.save([ledger.row(r) for r in list(ledger.records()) if note_refunds(r, refunds)])
     return changed
 

@@ -288,9 +288,7 @@ def _leave(error: FluxLoraError, opened: OutputFolder, records: Iterable[JobReco
     except FolderMoved:
         left = [record for record in records if record.state in _ON_ITS_WAY or lacks_images(record)]
     try:
-        ledger = state.open_user_ledger(opened.ledger.service)
-        assert ledger is not None
-        with ledger:
+        with state.open_user_ledger(opened.ledger.service) as ledger:
             ledger.save([ledger.row(_left_by(opened.path, record)) for record in left])
             ledger.set_meta(_left_key(opened.path), "left")
     except FluxLoraError:
@@ -310,21 +308,16 @@ def _left_key(path: Path, fingerprint: str = "") -> str:
 
 def _left_for(path: Path, service: str, jobs: Iterable[Job], known: Mapping[str, JobRecord]) -> list[JobRecord]:
     """What ``_leave`` kept of jobs and the folder at ``path`` does not know, joined with what it does."""
-    with suppress(FluxLoraError):
-        ledger = state.open_user_ledger(service, create=False)
-        if ledger is not None:
-            with ledger:
-                if ledger.meta(_left_key(path)) is not None:
-                    keys = dict.fromkeys(job.fingerprint for job in jobs)
-                    found = [ledger.find(_left_key(path, key)) for key in keys]
-                    left = [record for record in found if record is not None and record.state is not State.SKIPPED]
-                    ours = [(known.get(record.fingerprint or ""), record) for record in left]
-                    return [
-                        replace(record, key=record.fingerprint or "") if mine is None else join(mine, record)
-                        for mine, record in ours
-                        if mine is None or adds_to(mine, record)
-                    ]
-    return []
+    left: list[JobRecord] = []
+    with suppress(FluxLoraError), state.open_user_ledger(service, create=False) as ledger:
+        if ledger.meta(_left_key(path)) is not None:
+            for key in dict.fromkeys(job.fingerprint for job in jobs):
+                record, mine = ledger.find(_left_key(path, key)), known.get(key)
+                if record is None or record.state is State.SKIPPED:
+                    continue
+                if mine is None or adds_to(mine, record):
+                    left.append(replace(record, key=key) if mine is None else join(mine, record))
+    return left
 
 
 def _take_over_left(opened: OutputFolder, jobs: Iterable[Job], observer: Observer) -> None:
@@ -334,11 +327,8 @@ def _take_over_left(opened: OutputFolder, jobs: Iterable[Job], observer: Observe
     if not left:
         return
     _write(opened, [each if each.key in records else replace(each, order=opened.next_order()) for each in left])
-    with suppress(FluxLoraError):
-        ledger = state.open_user_ledger(service)
-        assert ledger is not None
-        with ledger:
-            taken = [replace(each, key=_left_key(opened.path, each.key), state=State.SKIPPED) for each in left]
-            ledger.save(map(ledger.row, taken))
+    with suppress(FluxLoraError), state.open_user_ledger(service) as ledger:
+        taken = [replace(each, key=_left_key(opened.path, each.key), state=State.SKIPPED) for each in left]
+        ledger.save(map(ledger.row, taken))
     message = f"taken over from an earlier run whose folder went away: {counted(len(left), 'paid task')}"
     observer(events.Warned("taken_over", message))

@@ -69,7 +69,6 @@ def submit_jobs(
     async def main() -> Result:
         with ExitStack() as stack:
             ledger = await in_thread(state.open_user_ledger, service)
-            assert ledger is not None
             stack.callback(ledger.close)
             opened = None
             if folder is not None:
@@ -132,8 +131,7 @@ def wait_for(
             ledger = None
             with suppress(FluxLoraError):  # it only helps: names, and requests for the manifest
                 ledger = await in_thread(partial(state.open_user_ledger, service, create=False))
-                if ledger is not None:
-                    stack.callback(ledger.close)
+                stack.callback(ledger.close)
             state.remember_folder(opened.path)
             waited: dict[str, Work] = {}
             read: list[str] = []

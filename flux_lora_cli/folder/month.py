@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from decimal import Decimal
 from pathlib import Path
 
-from flux_lora_cli.errors import FluxLoraError, FolderBusy
+from flux_lora_cli.errors import FluxLoraError, FolderBusy, NotFoundError
 from flux_lora_cli.folder import files, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.records import JobRecord, State
@@ -91,10 +91,8 @@ def _noted(service: str) -> dict[str, str]:
 
 def _books(service: str, folder: Path | None) -> Iterator[tuple[Path | None, str, list[JobRecord]]]:
     """(folder, its identity, records) of the user's own ledger (None) and of each folder that can be read."""
-    own = state.open_user_ledger(service, create=False)
-    if own is not None:
-        with own:
-            yield None, own.created_at, list(own.records())
+    with suppress(NotFoundError), state.open_user_ledger(service, create=False) as own:
+        yield None, own.created_at, list(own.records())
     for path in {Path(os.path.realpath(path)) for path in (*state.remembered_folders(), folder) if path is not None}:
         with suppress(FluxLoraError, OSError):
             with Ledger.open(path / LEDGER_NAME, service, create=False, read_only=True) as ledger:

@@ -13,7 +13,7 @@ from typing import Any
 
 import platformdirs
 
-from flux_lora_cli.errors import FolderBusy, FolderError, LedgerDamaged, NotFoundError
+from flux_lora_cli.errors import FolderBusy, FolderError, LedgerDamaged
 from flux_lora_cli.folder import files
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 
@@ -40,11 +40,11 @@ def state_dir() -> Path:
     return path
 
 
-def open_user_ledger(service: str, *, create: bool = True) -> Ledger | None:
+def open_user_ledger(service: str, *, create: bool = True) -> Ledger:
     """The ledger of the tasks that ``submit`` made at a service (an origin, or ``sandbox``).
 
-    Without ``create``, None where there is none, and one that cannot be written is read.
-    Raises FolderError: it cannot be used; the hint names ``FLUX_LORA_STATE_DIR``.
+    Without ``create``, one that cannot be written is read.
+    Raises NotFoundError: there is none; FolderError: it cannot be used; the hint names ``FLUX_LORA_STATE_DIR``.
     """
     name = re.sub(r"[^A-Za-z0-9.]+", "-", service).strip("-.") or "service"
     path = state_dir() / "tasks" / name[:100] / LEDGER_NAME
@@ -52,12 +52,10 @@ def open_user_ledger(service: str, *, create: bool = True) -> Ledger | None:
     with naming_the_variable():
         if create:
             files.make_folders(path.parent, 0o700)
-        with suppress(NotFoundError):
-            ledger = Ledger.open(path, service, create=create, read_only=read_only)
-            if create:
-                ledger.forget(MAX_TASKS, month())
-            return ledger
-    return None
+        ledger = Ledger.open(path, service, create=create, read_only=read_only)
+        if create:
+            ledger.forget(MAX_TASKS, month())
+        return ledger
 
 
 def month() -> str:

@@ -166,16 +166,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_users_ledgers_are_one_per_service(here: Path) -> None:
-    assert state.open_user_ledger(SERVICE, create=False) is None
+    with pytest.raises(errors.NotFoundError):
+        state.open_user_ledger(SERVICE, create=False)
     assert not here.exists()
     for service in (SERVICE, "sandbox", "http://127.0.0.1:8080"):
-        ledger = state.open_user_ledger(service)
-        assert ledger is not None
-        with ledger:
+        with state.open_user_ledger(service) as ledger:
             ledger.save([ledger.row(submitted(1, key="submit:1"))])
-    again = state.open_user_ledger(SERVICE, create=False)
-    assert again is not None
-    with again:
+    with state.open_user_ledger(SERVICE, create=False) as again:
         assert again.find("t1") is not None
     assert len(list((here / "tasks").iterdir())) == 3
     assert here.stat().st_mode & 0o777 == 0o700
@@ -183,7 +180,6 @@ def test_the_users_ledgers_are_one_per_service(here: Path) -> None:
 
 def test_errors_of_the_state_name_the_variable(here: Path) -> None:
     ledger = state.open_user_ledger(SERVICE)
-    assert ledger is not None
     ledger.close()
     ledger.path.write_bytes(b"x" * 5000)
     with pytest.raises(errors.LedgerDamaged) as caught:
