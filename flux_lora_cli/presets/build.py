@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flux_lora_cli.presets import notes
@@ -10,16 +10,16 @@ from flux_lora_cli.presets.check import BAD
 from flux_lora_cli.presets.expand import Plan
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
 from flux_lora_cli.presets.nodes import Node, Problems, Source
-from flux_lora_cli.presets.prompts import words_of
-from flux_lora_cli.presets.scope import Scope, WildcardFolder
+from flux_lora_cli.presets.prompts import effort, words_of
+from flux_lora_cli.presets.scope import Facts, Scope, WildcardFolder
 from flux_lora_cli.presets.sections import Sections, placed
 from flux_lora_cli.presets.sources import Files, Refused
-from flux_lora_cli.presets.spec import MAX_SLUG, Axis, Names, Prompt, Spec, digest, distinct, label
+from flux_lora_cli.presets.spec import MAX_SLUG, Axis, Names, Prompt, Spec, VarDef, digest, distinct, label
 from flux_lora_cli.service.models import Model, Models
 from flux_lora_cli.text import nearest, quoted
 
-#: Characters of prompts, for each prompt of a file that may be read; what jobs share is read again for each of them.
-_MEAN_LENGTH = 150
+#: How much may be read again that jobs share, for each job of a file that may be read.
+_EFFORT = 400
 
 
 class Builder(Sections):
@@ -28,7 +28,6 @@ class Builder(Sections):
     Args:
         dropped: keys that the command line sets, so that no axis of theirs multiplies.
         most: prompts that are read of one file.
-        size: bytes of the file; they are read once, whatever ``most`` is.
 
     Attributes:
         read: the SHA-256 of each further file that was read, by name.
@@ -36,17 +35,20 @@ class Builder(Sections):
 
     def __init__(
         self, model: Model, models: Models, files: Files, problems: Problems, literal: bool, dropped: Iterable[str],
-        most: int, size: int,
+        most: int,
     ) -> None:  # fmt: skip
         super().__init__(model, models, files, problems, literal)
         self.dropped = set(dropped)
         self.most = most
-        self._left = most * _MEAN_LENGTH + size
+        self._left = most * _EFFORT
         if "loras" in self.dropped:
             self.dropped.add("stack")
         self.read: dict[str, str] = {}
         self._wildcards: dict[str, WildcardFolder] = {}
         self._scopes: dict[int, Scope] = {}
+        self._parsed: dict[VarDef, Facts] = {}
+        self._prompts: dict[Axis | tuple[str, str], list[Prompt] | str] = {}
+        self._seen: set[Node] = set()
         self._used_axes: set[int] = set()
         self._images = 0
 
@@ -85,12 +87,13 @@ class Builder(Sections):
             spec.id = label(words_of(spec.prompts[0].text), MAX_SLUG)
         scope = self._scopes.get(id(spec.vars))
         if scope is None:
-            scope = self._scopes[id(spec.vars)] = Scope(spec.vars, self._wildcards_of, self.problems)
+            scope = Scope(spec.vars, self._wildcards_of, self.problems, self._parsed)
+            self._scopes[id(spec.vars)] = scope
         spec.plans = [Plan(spec, prompt, scope, self.problems) for prompt in spec.prompts]
         return spec
 
     def _affords(self, work: int, spec: Spec) -> bool:
-        """Whether so many characters and values may still be read; the first that may not are told."""
+        """Whether so much may be read again; the first that may not is told."""
         if self._left >= 0 > self._left - work:
             why = "too much to read: what the jobs share (prompts, variables, axes) is read again for each of them"
             self.problems.add(spec.node, spec.key, why)
@@ -126,13 +129,15 @@ class Builder(Sections):
             if "prompt" in entries:
                 message = "a job takes prompt or prompts_file, not both"
                 self.problems.add(node.key("prompts_file"), f"{spec.key}.prompts_file", message)
-            named = "prompts_file" in typed
-            spec.prompts = self._prompts_file(spec.places["prompts_file"], spec) if named else []
+            if "prompts_file" in typed:
+                place = spec.places["prompts_file"]
+                file = (place.source.folder, place.value)
+                spec.prompts = self._shared_prompts(file, spec, lambda: self._prompts_file(place))
         elif "prompt" in entries:
             pass  # set already, or refused
         elif axis is not None:
             spec.axes.remove(axis)
-            spec.prompts = self._prompts_of(axis) if self._affords(50 * len(axis.rows), spec) else []
+            spec.prompts = self._shared_prompts(axis, spec, lambda: self._prompts_of(axis))
         elif self.shared.prompts:
             spec.prompts = self.shared.prompts
         elif "prompt" in self.model.parameters and self.model.checked:
@@ -142,10 +147,26 @@ class Builder(Sections):
             self.problems.add(node, spec.key, message)
         else:
             spec.prompts = [Prompt("", node, True, absent=True)]
-        if not self._affords(sum(len(prompt.text) for prompt in spec.prompts), spec):
+        own = spec.vars is not self.shared.vars
+        again = [prompt.text for prompt in spec.prompts if prompt.node in self._seen]
+        if not self._affords(sum(effort(text) + (len(text) if own else 0) for text in again), spec):
             spec.prompts = []
         for prompt in spec.prompts:
-            notes.note_prompt(prompt.text, prompt.node, self.problems, spec.vars, literal=prompt.literal)
+            if own or prompt.node not in self._seen:
+                notes.note_prompt(prompt.text, prompt.node, self.problems, spec.vars, literal=prompt.literal)
+        self._seen.update(prompt.node for prompt in spec.prompts)
+
+    def _shared_prompts(
+        self, origin: Axis | tuple[str, str], spec: Spec, read: Callable[[], list[Prompt] | str]
+    ) -> list[Prompt]:
+        """The prompts of an axis or a file, read once for all jobs; none where that cannot be, which is told."""
+        if origin not in self._prompts:
+            self._prompts[origin] = read()
+        found = self._prompts[origin]
+        if isinstance(found, list):
+            return found if self._affords(50 * len(found), spec) else []
+        self.problems.add(spec.places["prompts_file"], f"{spec.key}.prompts_file", found)
+        return []
 
     def _prompts_of(self, axis: Axis) -> list[Prompt]:
         """The prompts of an axis; each row of a zip has its own."""
@@ -155,25 +176,20 @@ class Builder(Sections):
         labels = axis.labels if tied else _labels(texts)
         return [Prompt(text, axis.nodes[n][column], self.literal, labels[n], tied, n) for n, text in enumerate(texts)]
 
-    def _prompts_file(self, node: Node, spec: Spec) -> list[Prompt]:
-        key = f"{spec.key}.prompts_file"
+    def _prompts_file(self, node: Node) -> list[Prompt] | str:
+        """The prompts of a file; none where its problems were noted; or why it is refused."""
         try:
             source, text = self.files.text(node.value, node.source, self.problems)
             if text is not None and (why := looks_like_table(text)):
                 raise Refused(f"is {why}")
         except Refused as error:
-            self.problems.add(node, key, f"{quoted(node.value)}: {error}")
-            return []
+            return f"{quoted(node.value)}: {error}"
         if text is None:
             return []
         count = sum(1 for _ in prompt_lines(text, source))
         if not count or count > self.most:
             many = f"{count} prompts; allowed: at most {self.most} (--max-jobs)" if count else "no prompts"
-            self.problems.add(node, key, f"{quoted(node.value)} has {many}")
-            return []
-        self._left += 0 if source.name in self.read else len(text)
-        if not self._affords(50 * count, spec):
-            return []
+            return f"{quoted(node.value)} has {many}"
         self._told(source)
         lines = list(prompt_lines(text, source))
         notes.note_list("txt", lines, self.literal, self.problems)

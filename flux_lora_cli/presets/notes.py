@@ -52,7 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "literal": Kind("prompts of lists are literal unless --expand", "add --expand"),
 }  # fmt: skip
 
-_SUSPICIOUS = re.compile(r"[<＜\[({:+/—–\x00-\x08\x0b-\x1f\x7f-\x9f\xa0\ufeff]|--| -\w|__|Steps|withLora")
+_SUSPICIOUS = re.compile(r"[<＜\[(:+/—–\x00-\x08\x0b-\x1f\x7f-\x9f\xa0\ufeff]|(?<!\$)\{|--| -\w|__|Steps|withLora")
 #: A LoRA or a tag as A1111, ComfyUI, InvokeAI and SwarmUI write it.
 _TAG = re.compile(
     r"(?<!\\)(?:<\s*lora[\s:=/][^<>\n]{1,300}>|<[a-z][a-z_-]{0,20}(?:\[[^\[\]<>\n]{0,80}\])?:[^\s<>][^<>\n]{0,300}>"
@@ -126,7 +126,7 @@ def _of_text(text: str, node: Node, literal: bool) -> Iterator[tuple[str, str]]:
         lora = "lora" in tag[0][:10].lower()
         meant = "did you mean <lora:PATH:SCALE>?" if lora else "tags other than <lora:…> are not read here"
         yield "tag", f"{quoted(tag[0])} is sent as text; {meant}{or_literal('<') if tag[0][0] == '<' else ''}"
-    for weight in _WEIGHTED.finditer(text):
+    for weight in _WEIGHTED.finditer(text) if "::" in text or ")+" in text else ():
         yield "weight", f"{quoted(weight[0])} is sent as text: weights are not read here{or_literal('::')}"
     for listed in _LISTED.finditer(text):
         yield "choices", f"{quoted(listed[0])} is sent as text; choices are written {{a|b}}{or_literal('{')}"

@@ -209,7 +209,7 @@ class Reader:
         kind = _LISTS.get(Path(path).suffix.lower())
         return self._list(source, data, kind) if kind else self.preset(source, data)
 
-    def _start(self, source: Source, size: int, named: Node | None, literal: bool) -> Preset:
+    def _start(self, source: Source, named: Node | None, literal: bool) -> Preset:
         """A preset without jobs yet, of the model that the command line names, else the preset. Raises UsageError."""
         options = self.options
         name = self.model_name
@@ -227,7 +227,7 @@ class Reader:
         dropped = [] if options.keep_ids else [*self.named(self.values, model)]
         dropped += [] if options.keep_ids or self.stack_names is None else ["stack"]
         most = sys.maxsize if options.max_jobs is None else max(options.max_jobs, MAX_READ)
-        builder = Builder(model, options.models, self.files, self.problems, literal, dropped, most, size)
+        builder = Builder(model, options.models, self.files, self.problems, literal, dropped, most)
         return Preset(source, Path(source.name).stem or source.name, builder)
 
     def _too_many(self, source: Source, line: int, count: int) -> list[Any]:
@@ -238,7 +238,7 @@ class Reader:
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
-        preset = self._start(source, len(data), None, literal=not self.options.expand)
+        preset = self._start(source, None, literal=not self.options.expand)
         text = decode(data, source, self.problems)
         if text is None:
             return preset
@@ -264,7 +264,7 @@ class Reader:
         layers = read_layers(source, data, self.files, self.problems) if data or prompts is None else []
         named = [node for root in layers if (node := root.get("model")) is not None]
         literal = prompts is not None and not self.options.expand
-        preset = self._start(source, len(data), named[-1] if named else None, literal)
+        preset = self._start(source, named[-1] if named else None, literal)
         if data and not layers:  # unreadable, which is among the problems
             return preset
         builder = preset.builder

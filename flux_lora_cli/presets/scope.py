@@ -114,16 +114,25 @@ class Facts:
 
 
 class Scope:
-    """The variables that a job sees, and the wildcards of its file."""
+    """The variables that a job sees, and the wildcards of its file.
+
+    Args:
+        parsed: of the variables of all scopes of a file that use no other, for these are the same in each.
+    """
 
     def __init__(
-        self, defs: Mapping[str, VarDef], wildcards: Callable[[Source], WildcardFolder], problems: Problems
+        self,
+        defs: Mapping[str, VarDef],
+        wildcards: Callable[[Source], WildcardFolder],
+        problems: Problems,
+        parsed: dict[VarDef, Facts],
     ) -> None:
         self.defs = defs
         self._places = {name: number for number, name in enumerate(defs)}
         self._wildcards = wildcards
         self._problems = problems
-        self._options: dict[str, list[Text]] = {}
+        self._parsed = parsed
+        self._options: dict[str, Sequence[Text]] = {}
         self._facts: dict[int, Facts] = {}
 
     def facts(self, options: Sequence[Text]) -> Facts:
@@ -150,20 +159,27 @@ class Scope:
         """What the choices of one prompt may come to."""
         return Budget(whole=self._wildcards(source).budget)
 
-    def options(self, name: str) -> list[Text]:
+    def options(self, name: str) -> Sequence[Text]:
         """The texts that a variable can be; its problems and notes are told once, where it is defined."""
         if name not in self._options:
             found = self.defs[name]
-            found.used = True
-            budget = self.budget(found.node.source)
-            options: list[Text] = []
-            try:
-                for text, node in found.texts:
-                    options += flatten(self.parts(text, node, node.source, found.key), budget)
-            except TooMany as error:
-                self._problems.add(found.node, found.key, str(error))
-            self._options[name] = options or [""]
+            facts = self._parsed.get(found) or self.facts(self._read(found))
+            if not facts.uses:
+                self._parsed[found] = facts
+            self._facts[id(facts.options)] = facts
+            self._options[name] = facts.options
         return self._options[name]
+
+    def _read(self, found: VarDef) -> list[Text]:
+        found.used = True
+        budget = self.budget(found.node.source)
+        options: list[Text] = []
+        try:
+            for text, node in found.texts:
+                options += flatten(self.parts(text, node, node.source, found.key), budget)
+        except TooMany as error:
+            self._problems.add(found.node, found.key, str(error))
+        return options or [""]
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Variables in the order in which they are defined."""

@@ -80,7 +80,11 @@ CASES = {
     ),
     "variables in a choice": ("vars: {a: x}\n" + prompt("{" + "${a}" * 200_000 + "|b}"), "2 jobs"),
     "seeds of many jobs": (f"matrix: {{seed: {list(range(24_000))}}}\n" + many("prompt: a, repeat: 2"), "24000 × 2"),
-    "a prompt of many jobs": ("defaults: {prompt: '" + "[" * 300_000 + "'}\n" + many("repeat: 2"), "too much to read"),
+    "a prompt of many jobs": ("defaults: {prompt: '" + "[" * 300_000 + "'}\n" + many("repeat: 2"), "characters"),
+    "variables of a prompt of many jobs": (
+        "vars: {a: x}\ndefaults: {prompt: '" + "${a}" * 75_000 + "'}\n" + many("repeat: 2"),
+        "too much to read",
+    ),
     "prompts of many jobs": ("matrix: {prompt: [" + "a," * 20_000 + "b]}\n" + many("repeat: 2"), "more than the limit"),
     "many jobs": ("jobs:\n" + "- prompt: a\n" * 83_000, "expands to 83000 jobs"),
     "wide zip": (f"zip: {{prompt: {['a'] * 90_000}, seed: {[1] * 90_000}}}\njobs: [{{id: j}}]", "at most 25000 values"),
@@ -162,18 +166,41 @@ def test_a_megabyte_of_a_list(tmp_path: Path, name: str, head: str, line: str, c
     assert seconds < 10
 
 
+LINES = [f"a fox in scene number {n}, oil on canvas\n" for n in range(10_000)]
+LONG = [f"{'a fox in tall grass, ' * 25}{line}" for line in LINES]
+NUMBERS = list(range(100))
+#: Ten thousand jobs; of several files the first is given.
+TEN_THOUSAND = {
+    "a list": {"p.txt": "".join(LINES)},
+    "jobs": {"p.yaml": "jobs:\n" + "".join(f"- {{id: j{n}, prompt: a, seed: {n}}}\n" for n in range(10_000))},
+    "a matrix": {
+        "p.yaml": f"vars: {{v: {NUMBERS}}}\nmatrix: {{seed: {NUMBERS}}}\njobs: [{{id: j, prompt: '${{v}}'}}]",
+    },
+    "long prompts of a base": {
+        "p.yaml": "extends: base.yaml\n",
+        "base.yaml": "jobs:\n" + "".join(f"- prompt: {line}" for line in LONG),
+    },
+    "a file of many jobs": {
+        "p.yaml": "jobs:\n" + "".join(f"- {{prompts_file: p.txt, seed: {n}}}\n" for n in range(10)),
+        "p.txt": "".join(LONG[:1000]),
+    },
+    "a variable of many jobs": {
+        "p.yaml": "vars:\n  v:\n"
+        + "".join(f"  - {line}" for line in LINES[:5000])
+        + "jobs:\n"
+        + "".join(f"- {{prompt: '${{v}} ${{w}}', sample: 20, vars: {{w: x{n}}}}}\n" for n in range(500)),
+    },
+    "lines of a wildcard": {
+        "p.yaml": "jobs: [{prompt: '__w__ at dawn', sample: 10000}]",
+        "wildcards/w.txt": "".join([*LINES, *LONG]),
+    },
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["jobs", "matrix", "list"])
-def test_ten_thousand_jobs(tmp_path: Path, form: str) -> None:
-    path = tmp_path / ("p.txt" if form == "list" else "p.yaml")
-    if form == "list":
-        text = "".join(f"a fox in scene number {n}, oil on canvas\n" for n in range(10_000))
-    elif form == "jobs":
-        text = "jobs:\n" + "".join(f"- {{id: j{n}, prompt: 'a fox in scene {n}', seed: {n}}}\n" for n in range(10_000))
-    else:
-        numbers = list(range(100))
-        text = f"vars: {{v: {numbers}}}\nmatrix: {{seed: {numbers}}}\njobs: [{{id: j, prompt: 'x ${{v}}'}}]"
-    path.write_text(text, "utf-8")
-    first, seconds, _ = run(path, 10_000)
+@pytest.mark.parametrize("form", TEN_THOUSAND)
+def test_ten_thousand_jobs(studio, form: str) -> None:
+    name, *_ = [studio.write(*file) for file in TEN_THOUSAND[form].items()]
+    first, seconds, _ = run(name, 10_000)
     assert first == "10000 jobs"
     assert seconds < 6  # 3 s on an idle machine
