@@ -21,6 +21,7 @@ from flux_lora_cli.commands.options import (
     OnlyFile,
     RunOptions,
     ServiceOptions,
+    Strict,
     advanced,
     advanced_flag,
     advanced_words,
@@ -76,6 +77,7 @@ class BatchOptions(JobsOptions):
     only: Only = None
     retry_failed: Annotated[bool, flag("--retry-failed", "Submit failed jobs again.")] = False
     only_file: OnlyFile = None
+    strict: Strict = False
     shard: Annotated[str | None, advanced("--shard", "K/N|auto", "Make the K-th of N parts.")] = None
     verify: Annotated[bool, advanced_flag("--verify", "Read every byte of the saved images first.")] = False
     adopt: Annotated[
@@ -107,7 +109,7 @@ def batch(
     settings = run_settings(options, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
     folder = options.output or _default_folder(presets, options)
     with Reports(own.junit, own.format == "github", console) as reports:
-        load = load_options(options, options, **selection(presets, own, own.only, own.only_file))
+        load = load_options(options, options, strict=own.strict, **selection(presets, own, own.only, own.only_file))
         loaded = load_presets(*presets, options=load, allow=options.allow_path or ())
         for note in loaded.notes:
             console.note(note)

@@ -250,9 +250,17 @@ def _beside(path: Path) -> Path:
 
 def annotation(level: str, text: str, file: str = "", line: int = 0, column: int = 0) -> str:
     """One ``::error …::text`` line. [GitHub documentation: workflow commands]"""
-    places = [("file", file), ("line", line), ("col", column)]
+    places = [("file", _from_top(file)), ("line", line), ("col", column)]
     properties = ",".join(f"{name}={_property(str(value))}" for name, value in places if value)
     return f"::{level}{' ' if properties else ''}{properties}::{_data(text)}"
+
+
+def _from_top(file: str) -> str:
+    """A file as GitHub knows it, from the top of the repository; as it is where it lies in none."""
+    path = Path(os.path.realpath(Path(file).parent), Path(file).name)
+    tops = [Path(os.path.realpath(os.environ.get("GITHUB_WORKSPACE") or os.devnull))]
+    tops += [folder for folder in path.parents if (folder / ".git").exists()]
+    return next((path.relative_to(top).as_posix() for top in tops if file and path.is_relative_to(top)), file)
 
 
 def _data(text: str) -> str:

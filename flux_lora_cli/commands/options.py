@@ -341,6 +341,7 @@ Only = Annotated[
     list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.", complete=completion.job_ids)
 ]
 OnlyFile = Annotated[str | None, option("--only-file", "FILE", "Only the job IDs in FILE, one per line; - for stdin.")]
+Strict = Annotated[bool, flag("--strict", "Treat notes as problems.")]
 Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.", Path)]
 ModelTables = Annotated[
     Path | None, option("--models", "FILE", "Read model tables from FILE.", Path, env="FLUX_LORA_MODELS")

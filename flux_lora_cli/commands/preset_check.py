@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, plain
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
-from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, command, flag, words
+from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, Strict, command, words
 from flux_lora_cli.errors import FluxLoraError, PresetError
 from flux_lora_cli.text import counted
 
@@ -24,7 +24,7 @@ def preset_check(
     models: ModelsOptions,
     options: ExpandOptions,
     console: Console,
-    strict: Annotated[bool, flag("--strict", "Treat notes as problems.")] = False,
+    strict: Strict = False,
     format: Annotated[  # noqa: A002 - the option's name
         Format, words("--format", Format, "Print text (default) or GitHub annotations.")
     ] = "text",

@@ -85,8 +85,8 @@ def preset_diff(
     for change in found.changes:
         console.record("change", _data(change))
     counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
-    floor = "from " if any(change.is_floor for change in found.changes) else ""
-    cost = "price not known" if found.cost is None else floor + dollars(found.cost)
+    floor = any(change.is_floor for change in found.changes)
+    cost = "price not known" if found.cost is None else f"{'from ' if floor else ''}{dollars(found.cost)}"
     to_buy = f"{counted(found.images, 'image')} to buy, {cost}" if found.images else "nothing to buy"
     summary = f"{counts} since {plain(label)}; {to_buy}"
     lines = _github(found, summary) if format == "github" else _text(found)
@@ -97,10 +97,11 @@ def preset_diff(
     usd = None if found.cost is None else decimal(found.cost)
     console.summary.update(changes=len(found.changes), unchanged=found.unchanged, images=found.images, cost_usd=usd)
     console.info(summary)
-    if fail_over is not None and found.images and (found.cost is None or found.cost > fail_over):
+    if fail_over is not None and found.images and (found.cost is None or floor or found.cost > fail_over):
         message = f"the change costs {cost}, more than --fail-over {dollars(fail_over)}"
-        if found.cost is None:
-            message = "the price is not known, so --fail-over cannot be kept"
+        if found.cost is None or found.cost <= fail_over:
+            least = "" if found.cost is None else f" ({cost})"
+            message = f"the price is not known{least}, so --fail-over cannot be kept"
         raise BudgetError(message, "Ask for fewer images, raise --fail-over, or name the price with --price USD.")
     return 0
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, print_table, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
-from flux_lora_cli.commands.options import ExpandOptions, Files, GenerateOptions, Only, OnlyFile, command, flag, words
+from flux_lora_cli.commands.options import (
+    ExpandOptions,
+    Files,
+    GenerateOptions,
+    Only,
+    OnlyFile,
+    Strict,
+    command,
+    flag,
+    words,
+)
 from flux_lora_cli.text import counted, masked, printable, quoted
 
 if TYPE_CHECKING:
@@ -33,7 +43,7 @@ def preset_show(
     as_: Annotated[As, words("--as", As, "Form (default: table).")] = "table",
     only: Only = None,
     only_file: OnlyFile = None,
-    strict: Annotated[bool, flag("--strict", "Treat notes as problems.")] = False,
+    strict: Strict = False,
     generate: GenerateOptions,
     options: ExpandOptions,
     console: Console,

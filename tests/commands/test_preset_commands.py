@@ -54,12 +54,17 @@ def test_check_prints_every_problem(run: Run, tmp_path: Path) -> None:
     assert (events[0]["line"], events[0]["column"], events[-1]["problems"]) == (2, 12, 2)
 
 
-def test_check_for_github(run: Run, tmp_path: Path) -> None:
+def test_check_for_github(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.yaml").write_text(BROKEN)
     done = run("preset", "check", "bad.yaml", "--format", "github")
     assert done.lines[0].partition("::defaults")[0] == "::error file=bad.yaml,line=2,col=12"
     assert all(line.startswith("::error file=bad.yaml,") for line in done.lines)
     assert run("preset", "check", "nowhere.yaml", "--format", "github").lines[0].startswith("::error::")
+    for name in ("bad.yaml", str(tmp_path / "bad.yaml")):  # as GitHub calls it, from the top of the checkout
+        with monkeypatch.context() as patch:
+            patch.setenv("GITHUB_WORKSPACE", str(tmp_path.parent))
+            (line, *_) = run("preset", "check", name, "--format", "github").lines
+            assert line.startswith(f"::error file={tmp_path.name}/bad.yaml,line=2,col=12::")
 
 
 def test_notes_are_warnings_for_github(run: Run, tmp_path: Path) -> None:
@@ -79,7 +84,10 @@ def test_notes_are_said_and_strict_makes_them_problems(run: Run, tmp_path: Path)
         r"unused: a variable or stack that nothing uses; to silence it" in run("preset", "check", "note.yaml", "-v").err
     )
     assert run("preset", "check", "note.yaml", "--strict").code == 10
-    assert [run("preset", "show", "note.yaml", *words).code for words in ([], ["--strict"])] == [0, 10]
+    for words in (["preset", "show"], ["batch", "--dry-run"]):
+        assert [run(*words, "note.yaml", *more).code for more in ([], ["--strict"])] == [0, 10]
+    assert run("batch", "note.yaml", "--strict", "--sandbox", "-o", "out").code == 10
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

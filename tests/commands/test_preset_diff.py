@@ -178,6 +178,13 @@ def test_a_price_that_is_a_floor(run: Run, diff: Diff, repo: Repository) -> None
     words = ("presets/new.yaml", "--models", "models.json")
     assert "1 image to buy, from $0.015" in diff(*words, "--format", "markdown").out
     assert "1 image to buy, $0.02\n" in diff(*words, "--price", "0.02").err
+    for limit, price, code, said in (
+        ("5", [], 8, "the price is not known (from $0.015)"),
+        ("0.01", [], 8, "costs from $0.015, more than"),
+        ("5", ["--price", "0.02"], 0, ""),
+    ):
+        done = diff(*words, "--fail-over", limit, *price)
+        assert (done.code, "+ x" in done.out, said in done.err) == (code, True, True), done.err
 
 
 def test_added_removed_renamed(changes: Changes, repo: Repository) -> None:
@@ -229,11 +236,17 @@ def test_from_a_revision_its_merge_base_and_a_folder(changes: Changes, repo: Rep
     assert ("removed", "evening") in changes("presets", "--from", "main")
 
 
-def test_a_subfolder_as_working_directory(changes: Changes, repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subfolder_as_working_directory(
+    diff: Diff, changes: Changes, repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo.edit("presets/base.yaml", "28", "20")
     monkeypatch.chdir(repo.folder / "presets")
     found = changes("posters.yaml", ".")
     assert found["changed", "dawn"]["parameters"]["num_inference_steps"]["file"] == "base.yaml"
+    for lines in (diff(".", "--format", "github").lines, diff("../presets", "--format", "github").lines):
+        assert lines[0].startswith("::notice file=presets/base.yaml,line=4::")
+    repo.edit("presets/base.yaml", "20", "99")
+    assert "::error file=presets/base.yaml,line=4" in diff(".", "--format", "github").err
 
 
 @pytest.mark.parametrize("revision", ["nosuch", "nosuch...", "--output=x", "", "HEAD~99", "v1^{tree}"])
