@@ -196,8 +196,9 @@ class Checker:
             path = f"{key}.{name[:80]}"
             if not re.fullmatch(shape.pattern, name):
                 self.bad(node.key(name), path, f"{quoted(name)} is not a name; allowed: {shape.name_form}")
-            found[name] = self.check(shape.item, item, path)
-        return {name: value for name, value in found.items() if value is not BAD}
+            value = self.check(shape.item, item, path)
+            found[name] = [] if value is BAD else value  # so that nothing that names it is wrong, too
+        return found
 
     def _fields(self, shape: Fields, node: Node, key: str) -> Any:
         if not isinstance(node.value, dict):

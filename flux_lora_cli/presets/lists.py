@@ -196,7 +196,14 @@ class _Pairs(list[tuple[str, Any]]):
     """An object as its pairs: a key may be there twice."""
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=resolve)
+class _Float(float):
+    """A number with a point or an exponent, and how it was written."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=resolve, parse_float=_Float)
 _COLON = re.compile(r"\s*:\s*")
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -246,6 +253,8 @@ class _JsonLine:
                 )
             node.value = value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
             node.text, node.style = str(node.value), "json"
+            if isinstance(value, _Float):
+                node.value, node.text = float(value), value.text
         return node
 
     def _entry(self, parent: Node, name: str, value: Any, key: str, depth: int) -> None:

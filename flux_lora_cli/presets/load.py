@@ -130,8 +130,8 @@ class Loader(Reader):
         notes = self.problems.notes() if self.options.strict else ()
         found += tuple(replace(note, message=f"{note.message} (--strict)", kind="") for note in notes)
         if found:
-            where = "the preset" if files == 1 else f"{files} presets"
-            raise PresetError(f"{counted(len(found), 'problem')} in {where}; nothing was sent", problems=found)
+            where = f" in {files} files" if files > 1 else ""
+            raise PresetError(f"{counted(len(found), 'problem')}{where}; nothing was sent", problems=found)
 
     def _skipped(self, presets: Sequence[Preset]) -> list[Job]:
         """Jobs with ``skip: true``, for the record; so many that ``max_jobs`` would refuse them are not worth one."""

@@ -281,7 +281,7 @@ class Reader:
             preset.description = _text(layers[-1], "description")
         if prompts is not None:
             builder.shared.axes = []
-            made = [builder.job(node, "prompt") for node in _prompt_jobs(prompts, source)]
+            made = [builder.job(node, "") for node in _prompt_jobs(prompts, source)]
         elif jobs is not None and isinstance(jobs.value, list):
             preset.line = jobs.line if jobs.source is source else 1
             if len(jobs.items) > builder.most:

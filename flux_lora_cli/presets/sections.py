@@ -165,6 +165,8 @@ class Sections:
         if not isinstance(values, list):  # of a model that is not checked
             self.checker.refuse(place, key, "a list of one or more values")
             return None
+        if not values:  # refused
+            return None
         nodes = place.items
         if name == "stack" and "stack" not in self.model.parameters:
             texts = labels = ["+".join(value) or "none" for value in values]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flux_lora_cli.errors import NotFoundError, UsageError
+from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.presets.load import LoadOptions, load_presets
 
 
@@ -195,6 +195,10 @@ def test_submitted_prompts_are_literal_unless_expand(studio) -> None:
     assert [note.kind for note in loaded.notes] == ["literal"]
     assert len(studio.submit("a {b|c}", expand=True).jobs) == 2
     assert studio.submit("a", overrides={"seed": 3}).jobs[0].seed == 3
+    with pytest.raises(PresetError) as caught:
+        studio.submit("{a|b", expand=True)
+    assert "1 problem; nothing was sent" in caught.value.message
+    assert str(caught.value.problems[0]).startswith("prompt:1:1: prompt: the brace { is never closed")
     twice = studio.submit("a", "a")
     assert len({job.id for job in twice.jobs}) == 2 and twice.notes == ()  # both are made
 
@@ -231,8 +235,6 @@ def test_one_repeat_takes_the_seed_that_was_asked_for(studio) -> None:
 
 
 def test_a_preset_that_is_wrong_anywhere_is_refused(studio) -> None:
-    from flux_lora_cli.errors import PresetError
-
     for text in ("jobs:\n- {prompt: x, seed: a}\n", "jobs:\n- {prompt: '${nobody}'}\n", "stacks: {a: [{path: n}]}\n"):
         studio.write("p.yaml", text)
         with pytest.raises(PresetError) as caught:

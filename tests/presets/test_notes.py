@@ -195,6 +195,12 @@ def test_lists(studio) -> None:
     assert kinds == [("infotext", "j.txt:2:1"), ("infotext", "j.txt:3:1")]
 
 
+def test_a_number_that_a_spreadsheet_shortened_in_json(studio) -> None:
+    line = '{"prompt": "a", "seed": 1.23457E+9, "matrix": {"num_images": [1e0, 2.0]}, "guidance_scale": 3.5e0}\n'
+    noted = [(kind, place) for kind, place, _ in studio.notes(line, "j.jsonl")]
+    assert noted == [("number", "j.jsonl:1:25"), ("number", "j.jsonl:1:62")]
+
+
 def test_nothing_is_escaped_in_a_literal_prompt(studio) -> None:
     (tag, option) = studio.notes("a \\<lyco:x>\na \\--ar 16:9\n", "j.txt")
     assert (tag[0], option[0]) == ("tag", "options") and "literal" not in tag[2] + option[2]

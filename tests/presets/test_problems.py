@@ -117,9 +117,18 @@ def test_a_problem_says_what_and_what_is_allowed(studio, text: str, words: str) 
     assert found and words in found[0], found
 
 
-def test_a_misspelled_prompt_is_one_problem(studio) -> None:
-    assert len(studio.problems("jobs:\n- promt: a\n")) == 1
-    assert len(studio.problems("jobs:\n- sed: a\n")) == 2
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("jobs:\n- promt: a\n", 1),
+        ("jobs:\n- sed: a\n", 2),
+        ("vars: {v: [[a]], w: {x: y}}\njobs:\n- prompt: '${v} ${w}'\n- prompt: ${v}\n", 2),
+        ("stacks: {s: [{path: o/n, scale: 9}], t: 1}\njobs: [{prompt: a, stack: s}, {prompt: b, stack: [s, t]}]\n", 2),
+        ("matrix: {scale: {o/n: [9]}}\njobs:\n- {prompt: a, loras: [{path: o/n}]}\n", 1),
+    ],
+)  # fmt: skip
+def test_one_slip_is_told_once(studio, text: str, count: int) -> None:
+    assert len(studio.problems(text)) == count
 
 
 def test_models_differ_in_parameters_and_loras(studio) -> None:
