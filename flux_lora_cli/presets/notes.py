@@ -78,7 +78,7 @@ _OPTION = re.compile(
     r"|^\s*(/imagine)\s+prompt\b"
 )
 _INFOTEXT = re.compile(
-    r"^[ \t]*(?:negative prompt|undesired content):|\bsteps:\s*\d+,\s*(?:sampler|cfg|seed|size|schedule)"
+    r"^[ \t]*(?:negative prompt|undesired content):|\bsteps:\s*\d+,\s*(?:sampler|cfg scale|seed|size|schedule type):"
     r"|\bmodel hash:\s*[0-9a-f]{6}|\bcfg scale:\s*\d|\"class_type\"|\"(?:positive|negative)_prompt\"\s*:",
     re.IGNORECASE | re.MULTILINE,
 )
