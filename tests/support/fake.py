@@ -167,6 +167,7 @@ class Fake:
 
     service_time: float = 0.0
     price: str | None = "0.015"
+    balance: str = "100"
     echo: str | None = "inputs"
     skew: float = 0.0
     picture_bytes: int = 0
@@ -296,7 +297,7 @@ class Fake:
         return {"price": round(float(self.price) * int(images), 6), "currency": "USD"}
 
     def _balance(self, request: Request) -> Any:
-        return {"balance": 100}
+        return {"balance": float(self.balance)}
 
     def _bill(self, request: Request) -> Any:
         asked = request.json.get("prediction_uuids")
