@@ -86,7 +86,7 @@ def _model(entry: dict[str, Any], source: str) -> Model:
     schema = schemas[0]
     name = entry["model_id"]
     if not MODEL_ID.fullmatch(name) or "/" not in name or len(name) > 200:
-        raise ValueError("no valid model_id")
+        raise ValueError("not a valid model_id")
     value = entry.get("base_price")
     price = money(Decimal(repr(value)) if isinstance(value, float) else value)
     price = price if price is not None and price > 0 else None

@@ -202,7 +202,7 @@ class Client:
                         yield Download(began, length, _chunks(reply, began))
                         return
                 url = hosts.redirect_target(url, target)
-            raise RefusedUrl(f"the image's address leads in circles: {hosts.show_url(url)}")
+            raise RefusedUrl(f"the image's address redirects more than {MAX_REDIRECTS} times: {hosts.show_url(url)}")
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -309,7 +309,7 @@ def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
         found = re.fullmatch(form, headers.get("content-range", ""))
         began = int(found[1]) if found else 0
         if began not in (0, offset) or (offset and (found is None or reply.packed)):
-            raise BadImage(f"{host} does not go on where it was asked to")
+            raise BadImage(f"{host} did not resume the download where it was asked to")
         return began, int(found[2]) if found and found[2] != "*" else length
     if status in (200, 203):
         return 0, length
@@ -318,8 +318,8 @@ def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
     if status in (408, 425, 429) or status >= 500:
         envelope.raise_status(reply.answer, status, "poll", "")
     if 300 <= status < 400:
-        raise RefusedUrl(f"{host} redirects the image to nowhere ({status})")
-    raise BadImage(f"{host} answered {status} in place of the image")
+        raise RefusedUrl(f"{host} redirects the image without saying where to ({status})")
+    raise BadImage(f"{host} answered {status} instead of the image")
 
 
 def _chunks(reply: Reply, began: int) -> Iterator[bytes]:

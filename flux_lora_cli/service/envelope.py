@@ -47,7 +47,7 @@ _CHECK_KEY = (
     "Check WAVESPEED_API_KEY or the key file; keys are made at https://wavespeed.ai/accesskey, and a new one is not "
     "valid before the account's first top-up."
 )
-_CHECK_URL = "If a base URL is set, check that it is WaveSpeed's API; else try again later."
+_CHECK_URL = "If a base URL is set, check that it is WaveSpeed's API; otherwise try again later."
 
 
 class NoSuchList(Rejected):
@@ -90,7 +90,7 @@ def open_envelope(answer: Answer, kind: Kind, *, exact: bool = False) -> Any:
     if isinstance(code, str) and re.fullmatch(r"[0-9]{1,4}", code):
         code = int(code)
     if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code <= 9999:
-        raise unreadable(answer, "a code that is not a number")
+        raise unreadable(answer, "its code is not a number")
     # Sync mode ends after 90 s with code 5004 while the task goes on. [official client source]
     if code != 0 and not 200 <= code < 300 and not (code >= 1000 and _is_task(data)):
         raise_status(answer, code, kind, _words(value))
@@ -119,17 +119,17 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
     if status == 401 and not own and answer.body:
         # Not Rejected: 401 is about who asks, so that no other request would fare better.
         hint = "Check WAVESPEED_API_KEY or the key file, and whether the network wants a sign-in first."
-        raise KeyRefused(f"{host} wants other credentials{said}: a page, not an answer of the API", hint)
+        raise KeyRefused(f"{host} wants a sign-in{said}: this is a page, not an answer of the API", hint)
     if status == 401 or (status == 403 and own and kind not in ("bill", "models")):
         raise KeyRefused(f"{host} refused the API key{said}", _CHECK_KEY)
     if status in (425, 429):
-        raise RateLimited(f"{host} says that requests come too fast{said}", "Wait, or lower --rate.", retry_after=wait)
+        raise RateLimited(f"{host} is rate limiting requests{said}", "Wait, or lower --rate.", retry_after=wait)
     if 300 <= status < 400:
         where = show_host(answer.headers.get("location", ""))
         hint = "Check --base-url / WAVESPEED_BASE_URL; a sign-in page of the network can cause this, too."
         raise Redirected(f"{host} redirects API calls to {where} ({status}); this is never followed", hint)
     if status in (408, 499) or 500 <= status < 600:
-        raise Uncertain(f"{host} had an error of its own{said}", "Try again later.", retry_after=wait)
+        raise Uncertain(f"{host} answered with a server error{said}", "Try again later.", retry_after=wait)
     if kind == "poll" and status in (404, 410):
         hint = "Check the ID and the account; tasks are deleted after 7 days."
         raise TaskNotFound(f"{host} does not know the task{said}", hint)
@@ -139,19 +139,19 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
     if 400 <= status < 500 and (own or status in (404, 405) or kind not in ("poll", "balance")):
         page = "" if own else ": a firewall's or proxy's page, not an answer of the API"
         raise Rejected(f"{host} refused the request{said}{page}", "Check what the message names.")
-    raise BadAnswer(f"{host} gave an answer that means nothing here{said}", _CHECK_URL)
+    raise BadAnswer(f"{host} gave an unexpected answer{said}", _CHECK_URL)
 
 
 def unreadable(answer: Answer, what: str) -> BadAnswer:
     """The error for a success whose body is of no use."""
-    return BadAnswer(f"{answer.host} answered something that cannot be read: {what}", _CHECK_URL)
+    return BadAnswer(f"{answer.host} sent an answer that cannot be read: {what}", _CHECK_URL)
 
 
 def _read_json(answer: Answer, *, exact: bool = False) -> Any:
     """The body as JSON, in bounded time and memory; BadAnswer where it is not JSON, or built to hurt."""
     body = answer.body
     if body.lstrip()[:1] in (b"", b"<"):
-        raise unreadable(answer, "a web page, or nothing, in place of data")
+        raise unreadable(answer, "a web page, or nothing, instead of JSON")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PIECES:
         raise AnswerTooLong(f"{answer.host} sent too long an answer (over {MAX_PIECES:,} values)", _CHECK_URL)
     fraction: Callable[[str], object] = Decimal if exact else float
@@ -202,7 +202,7 @@ def items_of(answer: Answer, data: Any) -> list[Any]:
     if isinstance(data, dict) and "items" in data:
         data = [] if data["items"] is None else data["items"]
     if not isinstance(data, list):
-        raise unreadable(answer, "a list without entries")
+        raise unreadable(answer, "not a list")
     return data
 
 

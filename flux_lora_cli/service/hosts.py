@@ -287,7 +287,7 @@ class Proxy:
         """The error that names the variable, and never the password."""
         why = f"it wants a user name and a password, or other ones ({why})" if why == "407" else why
         return ProxyFailed(
-            f"the proxy {self.shown} (from {self.variable}) does not lead to the service: {why}",
+            f"the proxy {self.shown} (from {self.variable}) cannot reach the service: {why}",
             f"Nothing reached the service. Correct or unset {self.variable}, or add the host to NO_PROXY.",
         )
 

@@ -111,7 +111,7 @@ def decode_submit(answer: Answer) -> Task:
     """The task that a submission made. After Uncertain and BadAnswer something may have been made, too."""
     data = open_envelope(answer, "submit")
     if not isinstance(data, dict) or not is_task_id(data.get("id")):
-        raise unreadable(answer, "an answer without a usable task ID")
+        raise unreadable(answer, "no valid task ID")
     return _task(data, data["id"])
 
 
@@ -119,9 +119,9 @@ def decode_task(answer: Answer, task_id: str) -> Task:
     """The state of one task. Any error but TaskNotFound says that this poll failed; the task may be well."""
     data = open_envelope(answer, "poll")
     if not isinstance(data, dict) or not isinstance(data.get("status"), str):
-        raise unreadable(answer, "an answer without a task's status")
+        raise unreadable(answer, "a task without a status")
     if data.get("id") not in (None, "", task_id):
-        raise unreadable(answer, "an answer about another task")
+        raise unreadable(answer, "the task is another")
     return _task(data, task_id)
 
 
@@ -131,7 +131,7 @@ def decode_predictions(answer: Answer) -> list[Task]:
     named = ((item, item.get("id") or item.get("uuid")) for item in items if isinstance(item, dict))
     tasks = [_task(item, str(name)) for item, name in named if is_task_id(name)]
     if items and not tasks:
-        raise unreadable(answer, "a list whose entries name no task")
+        raise unreadable(answer, "no entry of the list names a task")
     return tasks
 
 
@@ -252,7 +252,7 @@ def decode_balance(answer: Answer) -> Decimal | None:
         return None
     value = money(data.get("balance")) if isinstance(data, dict) else None
     if value is None:
-        raise unreadable(answer, "an answer without a balance")
+        raise unreadable(answer, "no balance")
     return value
 
 
@@ -262,7 +262,7 @@ def decode_bill(answer: Answer) -> BillPage:
     entries = items_of(answer, data)
     items = tuple(item for item in map(_bill_item, entries) if item is not None)
     if entries and not items:
-        raise unreadable(answer, "a bill without a readable entry")
+        raise unreadable(answer, "no entry of the bill is readable")
     more = data.get("has_more") if isinstance(data, dict) else None  # where it does not say, the next page does
     return BillPage(items, bool(entries) if more is None else more in (True, "true"), len(entries) - len(items))
 
@@ -306,7 +306,7 @@ def decode_upload(answer: Answer) -> tuple[str, dict[str, str], str]:
     upload = data["upload"] if isinstance(data.get("upload"), dict) else {}
     url, download_url = upload.get("url", ""), data.get("download_url")
     if not isinstance(url, str) or not isinstance(download_url, str) or not download_url:
-        raise unreadable(answer, "an upload without a URL")
+        raise unreadable(answer, "no URL for the upload")
     given = upload["headers"] if isinstance(upload.get("headers"), dict) else {}
     harmless = {
         name.title(): str(value)

@@ -100,7 +100,7 @@ def test_five_redirects_are_followed_and_no_sixth(start: Start) -> None:
 
     server, client = start(hop)
     assert fetch(client, f"{server.url}/5")[2] == b"image"
-    with pytest.raises(errors.RefusedUrl, match="circles"):
+    with pytest.raises(errors.RefusedUrl, match="redirects more than 5 times"):
         fetch(client, f"{server.url}/6")
 
 
