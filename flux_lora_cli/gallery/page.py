@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from html import escape
@@ -250,12 +251,10 @@ def _item(page_folder: Path, entry: Entry, anchor: str) -> dict[str, Any]:
 
 def _yaml(picture: Picture) -> str:
     """A preset of this one job; "" where the request is not known, or is not one that a preset can ask for."""
-    request = picture.input
-    try:
-        yaml = job_as_yaml(picture.record.model or "", request, job_id=picture.record.name)
-    except (TypeError, KeyError):  # LoRAs that are none
-        return ""
-    return yaml if picture.record.model and request else ""
+    with suppress(TypeError, KeyError):  # LoRAs that are none
+        if picture.record.model and picture.input:
+            return job_as_yaml(picture.record.model, picture.input, job_id=picture.record.name)
+    return ""
 
 
 def _facts(picture: Picture) -> list[tuple[str, str]]:

@@ -85,10 +85,7 @@ def make_sheet(folders: Sequence[Path], target: Path) -> list[Path]:
         ]
         wide = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(tiles) * 1.5 * _tall(pictures) / _TILE)))
         table = [("", row) for row in _chunks(tiles, wide)]
-    if any(p.manifest.sandbox for p in pictures):
-        notes.append("sandbox")
-    title = ", ".join(map(name_of, folders[:4]))
-    return _write(target, title, notes, heads, table, _tall(pictures))
+    return _write(target, ", ".join(map(name_of, folders[:4])), notes, heads, table, pictures)
 
 
 def make_pair_sheet(before: Path, after: Path, target: Path) -> list[Path]:
@@ -97,8 +94,7 @@ def make_pair_sheet(before: Path, after: Path, target: Path) -> list[Path]:
     heads = (f"Before: {name_of(before)}", f"After: {name_of(after)}")
     rows: list[_Row] = [(pair.picture.name, [_Tile(side, detail="not here") for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
-    notes += ["sandbox"] if any(pair.picture.manifest.sandbox for pair in pairs) else []
-    return _write(target, "Before and after", notes, heads, rows, _tall([pair.picture for pair in pairs]))
+    return _write(target, "Before and after", notes, heads, rows, [pair.picture for pair in pairs])
 
 
 def _tall(pictures: Sequence[Picture]) -> int:
@@ -110,11 +106,15 @@ def _chunks(items: Sequence[Any], size: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _write(target: Path, title: str, notes: list[str], heads: Sequence[str], rows: list[_Row], tall: int) -> list[Path]:
+def _write(
+    target: Path, title: str, notes: list[str], heads: Sequence[str], rows: list[_Row], pictures: Sequence[Picture]
+) -> list[Path]:
     """Draw and save the table, cut into pages of a readable size. ``heads``: of the columns; none on a wall."""
     kind = _FORMATS.get(target.suffix.lower())
     if kind is None:
         raise UsageError(f"{target.name}: the name of a sheet must end in .png, .jpg or .webp")
+    tall = _tall(pictures)
+    notes += ["sandbox"] if any(picture.manifest.sandbox for picture in pictures) else []
     high = max(1, (_MAX_HEIGHT - 2 * _MARGIN - 110) // (tall + (0 if heads else _CAPTION) + _GAP))
     spans = [slice(start, start + _MAX_COLUMNS) for start in range(0, len(heads) or 1, _MAX_COLUMNS)]
     pages = [(part, span) for part in _chunks(rows, high) or [[]] for span in spans]
