@@ -124,7 +124,7 @@ def _sandbox(console: Console) -> Iterator[str]:
     folder = state_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sandbox = Sandbox.for_command(folder)
+        sandbox = Sandbox(state=folder / "sandbox.sqlite3")
         base_url = sandbox.start()
     except OSError as error:
         why = f"the sandbox cannot keep its state in {folder}: {reason(error)}"

@@ -83,11 +83,6 @@ class Sandbox:
         self._api = Api(options, self._store, clock)
         self._listener: Listener | None = None
 
-    @classmethod
-    def for_command(cls, state_dir: Path, **options: Any) -> Sandbox:
-        """The sandbox of ``--sandbox``, whose state outlives the process in a folder."""
-        return cls(state=state_dir / "sandbox.sqlite3", **options)
-
     def start(self) -> str:
         """Listens, in threads of its own, and returns the base URL. Raises OSError where the port is taken."""
         self._listener = Listener(self._port, self._answer, self._api.body_limit, self._clock)

@@ -264,11 +264,9 @@ class Client:
             from urllib3 import encode_multipart_formdata
 
             form, content_type = encode_multipart_formdata({"file": (name, data, media_type)})
-            url, headers = (
-                f"{self.base_url}/api/v3/media/upload/binary",
-                {**self._headers, "Content-Type": content_type},
-            )
-            return wire.decode_upload(self._send("POST", url, headers, form, seconds))[2]
+            headers = {**self._headers, "Content-Type": content_type}
+            answer = self._send("POST", f"{self.base_url}/api/v3/media/upload/binary", headers, form, seconds)
+            return wire.decode_upload(answer)[2]
         url = self._safe(put_url, download_url, *more.values())
         headers = {**self._anonymous, "Content-Type": media_type, **more}
         wire.check_upload_put(self._send("PUT", url, headers, data, seconds))

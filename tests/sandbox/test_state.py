@@ -18,10 +18,10 @@ from tests.sandbox.conftest import DEV, Caller, FakeClock, Make
 def test_the_next_sandbox_finds_the_task_and_its_output_at_its_own_address(
     make: Make, clock: FakeClock, tmp_path: Path
 ) -> None:
-    with Sandbox.for_command(tmp_path / "deep", clock=clock, service_time=10) as first:
+    state = tmp_path / "deep" / "sandbox.sqlite3"
+    with Sandbox(state=state, clock=clock, service_time=10) as first:
         task = Caller(first).submit()
     clock.now += 11
-    state = tmp_path / "deep" / "sandbox.sqlite3"
     call = make(state=state, clock=clock)
     (url,) = call.result(task)["outputs"]
     assert url == f"{call.sandbox.base_url}/outputs/{task}/1.png"
