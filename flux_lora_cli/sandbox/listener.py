@@ -117,7 +117,7 @@ class Listener(ThreadingHTTPServer):
         answer: gives the answer to a request; called from many threads.
         limit: the largest body, in bytes, that a request (without its body yet) may have.
         clock: seconds since the epoch, for the ``Date`` header.
-        idle: seconds within which a request must come whole; a connection that takes longer is closed.
+        idle: seconds within which a request must come whole, from the connection or the last answer on.
     """
 
     daemon_threads = True
@@ -192,10 +192,6 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.connection.settimeout(self.server.idle)
 
-    def handle_one_request(self) -> None:
-        self.server.connections[self.connection] = time.monotonic() + self.server.idle
-        super().handle_one_request()
-
     def log_message(self, *args: Any) -> None:
         """Nothing is logged here."""
 
@@ -216,6 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = refusal.answer
         if self.server.stopping.wait(answer.delay) or answer.silent:
             self.close_connection = True
+        self.server.connections[self.connection] = time.monotonic() + self.server.idle
         if answer.silent == "reset":
             self._reset()
         elif not answer.silent:

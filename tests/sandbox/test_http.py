@@ -68,6 +68,22 @@ def test_a_client_whose_request_never_comes_whole_is_sent_away(sent: str, trickl
         listener.stop()
 
 
+def test_a_client_that_reads_too_slowly_is_sent_away() -> None:
+    listener = Listener(0, lambda request: Answer(body=b"x" * 20_000_000), lambda request: 99, time.time, idle=0.3)
+    try:
+        with socket.create_connection(("127.0.0.1", listener.server_port), timeout=5) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            came = 0
+            while piece := connection.recv(10_000):
+                came += len(piece)
+                time.sleep(0.001)
+        assert came < 20_000_000
+    except ConnectionResetError:
+        pass
+    finally:
+        listener.stop()
+
+
 def test_connections_beyond_the_limit_wait_for_their_turn(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Listener, "max_connections", 2)
     host, port = call.sandbox.base_url[7:].split(":")
