@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, unescape
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadImage, FolderError, ImageError
@@ -177,6 +177,8 @@ def insert(data: bytes, request: str, parameters: str) -> bytes:
             return _into_jpeg(data, packet, exif) if image.format == "JPEG" else _into_webp(data, packet, exif, image)
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise BadImage("only PNG, JPEG and WebP files can hold a request, and this is none") from error
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them into
         raise BadImage(f"the image cannot be read: {error}") from error
 

@@ -13,6 +13,7 @@ from typing import Any
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
 from flux_lora_cli.folder.files import inside, on_disk
 from flux_lora_cli.folder.manifest import Manifest, read_manifest
+from flux_lora_cli.folder.names import IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, nearest, printable, quoted
 
@@ -136,7 +137,7 @@ def is_image(folder: Path, relative: str | None) -> bool:
     path = inside(folder, relative) if relative else None
     if path is None or path.is_symlink() or not path.is_file():
         return False
-    return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")
+    return path.suffix[1:].lower() in IMAGE_ENDINGS
 
 
 def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:

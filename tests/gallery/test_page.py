@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from flux_lora_cli.errors import FolderError, UsageError
+from flux_lora_cli.gallery.embed import embed_images
 from flux_lora_cli.gallery.page import build_gallery
 from flux_lora_cli.gallery.pictures import choose_axes, facets_of, read_pictures
+from flux_lora_cli.gallery.sheet import make_sheet
 from flux_lora_cli.presets.load import load_presets
 from tests.gallery.make_run import HOSTILE, add_image, draw, failed, hostile_run, job, matrix, one_image, write
 
@@ -122,6 +124,17 @@ def test_a_file_that_is_no_image_of_the_folder_is_never_linked(tmp_path: Path, n
     folder = write(tmp_path / "run", [entry])
     with suppress(FolderError):  # the reader refuses such a manifest whole
         assert not Elements(page_of(folder)).of("img")
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.bin", "X.PNG"])
+def test_an_image_of_any_format_that_is_saved_is_shown(tmp_path: Path, name: str) -> None:
+    entry = job("x")
+    add_image(tmp_path / "run", entry, draw(1, 8, 8, "GIF"), name)
+    folder = write(tmp_path / "run", [entry])
+    assert [image["src"] for image in Elements(page_of(folder)).of("img")] == [name]
+    make_sheet([folder], tmp_path / "sheet.png")
+    [copy] = embed_images(folder, tmp_path / "out")
+    assert "only PNG" in copy.problem
 
 
 def test_secrets_are_masked_everywhere(tmp_path: Path) -> None:
