@@ -173,8 +173,7 @@ def _renamed(value: Any, old: str, new: str) -> Any:
 
 def _kept_image(folder: Path, name: str) -> LocalImage | None:
     """The input image that the folder kept, if it is what its name says."""
-    path = inside(folder, name)
     with suppress(FluxLoraError):
-        image = Files(()).given_image(str(path))
-        return image if path and path.stem == image.sha256 else None
+        if (path := inside(folder, name)) and path.stem == (image := Files(()).given_image(str(path))).sha256:
+            return image
     return None
