@@ -48,6 +48,8 @@ Observer = Callable[[Event], None]
 #: Seconds that an interrupted run waits for the answers of submissions in flight, so that their IDs are kept; and at
 #: the run's deadline, when nobody sits at a terminal.
 GRACE, DEADLINE_GRACE = 1.2, 5.0
+#: Seconds after which the main thread looks for signals again.
+WAKE_EVERY = 0.25
 #: The name of the service that charges nobody.
 SANDBOX = "sandbox"
 
@@ -284,12 +286,18 @@ def check_month(
     return check_budget(settings.max_month, planned, charged or ZERO, "--max-month")
 
 
+def _wake(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep the loop from sleeping long: a signal that the system hands to another thread does not wake it."""
+    loop.call_later(WAKE_EVERY, _wake, loop)
+
+
 def drive(session: Session, main: Callable[[], Awaitable[T]], stop: Stop | None) -> T:
     """Run the coroutine of a command to its end; ``stop`` and ``--timeout`` end it earlier."""
 
     async def driven() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
+        _wake(loop)
         if session.settings.timeout is not None:
             late = DeadlineError("the run's time (--timeout) is over")
             loop.call_later(session.settings.timeout, session.end, task, late, DEADLINE_GRACE)
