@@ -19,7 +19,7 @@ from flux_lora_cli.commands.console import Console
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.sandbox import Sandbox
 from tests.commands.conftest import Run
-from tests.conftest import PROGRAM, ROOT, Cli
+from tests.conftest import PROGRAM, ROOT
 
 Start = Callable[..., Sandbox]
 
@@ -138,16 +138,6 @@ def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> 
     script = "import os, flux_lora_cli.__main__ as m; m._fill_closed_streams(); os._exit(os.open('x', os.O_CREAT))"
     words = f"{sys.executable} -c {shlex.quote(script)} <&- >&- 2>&-"
     assert subprocess.run(["bash", "-c", words], cwd=tmp_path, check=False).returncode >= 3
-
-
-def test_without_a_place_for_state_it_says_which_variable(sandbox: Sandbox, cli: Cli) -> None:
-    env = dict.fromkeys(("FLUX_LORA_STATE_DIR", "XDG_STATE_HOME"), "")
-    if os.getuid() == 0:
-        env |= {"FLUX_LORA_STATE_DIR": "/proc/none"}  # root has a home folder always
-    ended = cli("submit", "a cat", env={**env, "HOME": "/nonexistent"})
-    assert ended.code == 7
-    assert "FLUX_LORA_STATE_DIR" in ended.err
-    assert sandbox.charges == []
 
 
 def test_a_bug_is_owned_up_to(tmp_path: Path) -> None:

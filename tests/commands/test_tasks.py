@@ -194,14 +194,6 @@ def test_the_variable_that_switches_the_sandbox_on_is_told_of(run: Run, monkeypa
     assert "not the sandbox" in ended.err
 
 
-@pytest.mark.parametrize("key", ["", "  "])
-def test_without_a_key_both_ways_on_are_named(run: Run, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    monkeypatch.setenv("WAVESPEED_API_KEY", key)
-    ended = run("submit", "a cat")
-    assert ended.code == 4
-    assert all(word in ended.err for word in ("WAVESPEED_API_KEY", "--api-key-file", "--sandbox"))
-
-
 # ---- money ----
 
 

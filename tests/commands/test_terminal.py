@@ -46,6 +46,7 @@ def test_the_display_fits_and_keeps_the_time_left(
     assert lines.index("out/manifest.json".rjust(19)) > 0
     paths = [line for line in lines if line.endswith(".png")]
     assert len(paths) == 6
+    assert "\x1b[?25l" not in text, "the cursor is never hidden"
 
 
 def test_colors_only_where_they_are_wanted(steady: Sandbox, terminal: Callable[..., Terminal]) -> None:

@@ -100,6 +100,17 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["serve", "--port", "70000"], 2, ["--port", "0 to 65,535"]),
     (["serve", "--seed", "x"], 2, ["--seed", "whole number"]),
     (["serve", "--nsfw-rate", "1.5"], 2, ["--nsfw-rate", "0 to 1"]),
+    (["serve", "--fault", "submit:nonsense"], 2, ["not a valid fault"]),
+    (["serve", "--service-time", "6-2"], 2, ["service time"]),
+    (["serve", "--service-time", "soon"], 2, ["write 0.5, or 2-6"]),
+    (["serve", "--concurrency", "0"], 2, ["1 to 100,000"]),
+    (["serve", "--undeclared", "keep"], 2, ["drop, refuse"]),
+    (["serve", "--state", "."], 7, ["--state"]),
+    (["models", "nosuch"], 3, ['unknown model "nosuch"']),
+    (["models", "flux-dev-lra"], 3, ["did you mean 'flux-dev-lora'?"]),
+    (["models", "flux-schnell-lora", "--api-version", "v2"], 2, ["v3"]),
+    (["models", "--models", "nowhere.json"], 3, ["nowhere.json"]),
+    (["models", "--models", "broken.json"], 10, ["broken.json:2"]),
     (["replay", "none.png"], 3, ["none.png"]),
     (["replay", "cats.yaml", "dawn/1"], 2, ["goes with a folder"]),
 ]
@@ -108,6 +119,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
 @pytest.fixture
 def place(tmp_path: Path, preset: Path, sandbox: Sandbox) -> Sandbox:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "broken.json").write_text('{"models":\n nonsense}')
     return sandbox
 
 
