@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, UsageError
+from flux_lora_cli.folder.files import write_atomically
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, printable
 
@@ -210,9 +212,7 @@ def _check_place(path: Path) -> None:
             raise IsADirectoryError(21, "is a folder")
         if not _in_place(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            probe = _beside(path)
-            probe.touch()
-            probe.unlink()
+            TemporaryFile(dir=path.parent).close()
     except (OSError, ValueError) as error:
         raise UsageError(f"--junit {path}: {reason(error)}") from error
 
@@ -224,9 +224,7 @@ def _write_place(path: Path, data: bytes) -> None:
         OSError: it cannot be written.
     """
     if not _in_place(path):
-        temporary = _beside(path)
-        temporary.write_bytes(data)
-        temporary.replace(os.path.realpath(path))
+        write_atomically(Path(os.path.realpath(path)), data, mode=0o666)
         return
     import select
 
@@ -238,11 +236,6 @@ def _write_place(path: Path, data: bytes) -> None:
             data = data[os.write(handle, data[:4096]) :]
     finally:
         os.close(handle)
-
-
-def _beside(path: Path) -> Path:
-    real = Path(os.path.realpath(path))
-    return real.with_name(f".{real.name}.{os.getpid()}.tmp")
 
 
 # ---- GitHub ----------------------------------------------------------------------------------
