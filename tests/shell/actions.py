@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.shell.documented import ROOT
+from tests.shell.documented import ROOT, run
 
 ACTIONS = ROOT / ".github" / "actions"
 
@@ -47,16 +47,8 @@ def run_step(
     values = {f"inputs.{key}": evaluated(value, {}) for key, value in given.items()}
     own = {key: evaluated(str(value), values) for key, value in scripts(name)[step].get("env", {}).items()}
     written = {f"GITHUB_{each}": str(runner / each.lower()) for each in ("OUTPUT", "STEP_SUMMARY")}
-    return subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", scripts(name)[step]["run"]],
-        cwd=folder,
-        env={**env, **written, "RUNNER_TEMP": str(runner), "GITHUB_ACTIONS": "true", "CI": "true", **own},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    env = {**env, **written, "RUNNER_TEMP": str(runner), "GITHUB_ACTIONS": "true", "CI": "true", **own}
+    return run(scripts(name)[step]["run"], folder, env)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flux_lora_cli.commands.app import COMMANDS as _COMMANDS
 from flux_lora_cli.errors import ExitCode
 from flux_lora_cli.service.models import Models
-from tests.support.forks import Command
+from tests.conftest import require_module
 
 ROOT = Path(__file__).parents[2]
 README, LANGUAGE = ROOT / "README.md", ROOT / "presets" / "README.md"
 AGENTS = ROOT / "flux_lora_cli" / "resources" / "SKILL.md"
 RECIPES = ROOT / ".github" / "recipes"
 
-#: All commands that have a help of their own.
-COMMANDS = tuple(_COMMANDS)
 #: The README's table of models has a column for each of these, and names all others beneath.
 _COLUMNS = ("strength", "num_inference_steps", "guidance_scale", "num_images", "mask_image")
 
@@ -41,24 +38,23 @@ jobs:
 """
 
 
-def marked(kind: str, text: str | None = None) -> dict[str, str]:
-    """Blocks of code behind ``<!-- KIND: NAME -->`` in the README, by name."""
-    source = text if text is not None else README.read_text("utf-8")
-    found = re.findall(rf"^<!-- {kind}: ?(.*?) ?-->\n```\w+\n(.*?)^```$", source, re.M | re.S)
-    return {name.strip(): block for name, block in found}
-
-
 def shell_blocks(path: Path) -> list[str]:
     """The plain ``sh`` blocks, in order: those that a reader pastes one after the other."""
     unmarked = re.sub(r"^<!-- [a-z]+: ?.*?-->\n```\w+\n.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S)
     return re.findall(r"^```sh\n(.*?)^```$", unmarked, re.M | re.S)
 
 
-def yaml_blocks(path: Path) -> list[str]:
-    """The presets that a page shows."""
-    return [
-        text for text in re.findall(r"^```yaml\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S) if "jobs:" in text
-    ]
+def blocks(kind: str, path: Path) -> list[str]:
+    """The blocks of code of one kind that a page shows."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", path.read_text("utf-8"), re.M | re.S)
+
+
+def by_schema(schema: str, text: str, folder: Path) -> str:
+    """What the schema that editors use for a service's files has against one; "" where it is valid."""
+    require_module("check_jsonschema")
+    (folder / "file.yml").write_text(text)
+    done = run(f"{sys.executable} -m check_jsonschema --builtin-schema {schema} file.yml", folder, {**os.environ})
+    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def table(name: str, path: Path = README) -> list[list[str]]:
@@ -67,19 +63,6 @@ def table(name: str, path: Path = README) -> list[list[str]]:
     assert found, f"no table of {name}"
     rows = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in found[1].splitlines()[2:]]
     return [[cell.strip() for cell in row] for row in rows]
-
-
-def examples(help_text: str) -> list[str]:
-    """The commands under ``Examples:``, without the prompt."""
-    part = help_text.partition("Examples:\n")[2]
-    return [line.strip().removeprefix("$ ") for line in part.splitlines() if "$ " in line]
-
-
-def help_of(*command: str, columns: int = 80) -> str:
-    """The help of a command as a page shows it."""
-    env = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb", "NO_COLOR": "1"}
-    out, _ = Command([*command, "--help"], cwd=ROOT, env=env).to_its_end(60.0)
-    return "\n".join(line.rstrip() for line in out.strip("\n").splitlines()) + "\n"
 
 
 # ---- what the README has to show ---------------------------------------------------------

@@ -10,7 +10,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 import yaml
 
 from tests.conftest import require_module, require_tool
-from tests.shell.documented import RECIPES, environment, place_presets, run, table
+from tests.shell.documented import RECIPES, by_schema, environment, place_presets, run
 
 TEXTS = {path.name: path.read_text("utf-8") for path in RECIPES.iterdir()}
 
@@ -52,7 +51,6 @@ def test_all_are_listed() -> None:
     listed = re.findall(r"^\| (`.+?) \|", TEXTS["README.md"], re.M)
     names = {name for cell in listed for name in re.findall(r"`([^`]+)`", cell)}
     assert names == set(TEXTS) - {"README.md"}
-    assert table  # the README's own tables are checked in test_readme
 
 
 def test_every_container_and_unit_hands_signals_on() -> None:
@@ -136,13 +134,6 @@ def test_github_check(place: Path) -> None:
     assert "::error file=presets/bad.yaml,line=3" in done.stdout + done.stderr
 
 
-def test_no_expression_stands_inside_a_script() -> None:
-    """Text from outside reaches a shell through variables alone."""
-    for name in ("github.yml", "github-check.yml"):
-        for job in yaml.safe_load(TEXTS[name])["jobs"].values():
-            assert not any("${{" in step.get("run", "") for step in job["steps"])
-
-
 def test_cron(place: Path) -> None:
     """cron has almost no environment, and mails whatever is printed."""
     line = TEXTS["crontab"].strip()
@@ -189,15 +180,6 @@ def test_systemd(place: Path) -> None:
 def changed(name: str, old: str, new: str) -> str:
     assert old in TEXTS[name]
     return TEXTS[name].replace(old, new)
-
-
-def by_schema(schema: str, text: str, folder: Path) -> str:
-    """What the schema that editors use for a service's files has against one; "" where it is valid."""
-    require_module("check_jsonschema")
-    (folder / "file.yml").write_text(text)
-    checker = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, "file.yml"]
-    done = subprocess.run(checker, cwd=folder, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
