@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from flux_lora_cli.commands.console import Console, reason
-from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, UsageError
+from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 from flux_lora_cli.folder.files import write_atomically
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, printable
@@ -67,9 +67,8 @@ class Reports:
 
     def write(self, result: Result, folder: Path) -> None:
         """The reports on a batch that has ended."""
-        reasons = result.reasons
-        ended = next((reasons[code] for code in PRECEDENCE if code in reasons), None)
-        fail_on_nsfw = ExitCode.NSFW in reasons  # the flag of the command line matters only where it found something
+        ended = result.reasons.get(result.exit_code)
+        fail_on_nsfw = ExitCode.NSFW in result.reasons  # the option matters only where it found something
         verdicts = [(record, verdict(record, ended, fail_on_nsfw)) for record in result.records]
         self.write_junit(verdicts, folder)
 

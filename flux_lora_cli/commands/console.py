@@ -87,6 +87,14 @@ class Console:
         """Whether something may be redrawn in place: a terminal that can, watched by a person, not by a CI service."""
         return self.err_is_terminal and not self.quiet and takes_codes()
 
+    @property
+    def columns(self) -> int:
+        """The width of the terminal on standard error."""
+        try:
+            return os.get_terminal_size(self._err.fileno()).columns or _COLUMNS if self._err else _COLUMNS
+        except (OSError, ValueError):
+            return _COLUMNS
+
     # ---- standard output ----
 
     def result(self, text: str) -> None:
@@ -230,7 +238,7 @@ class Console:
         """A message; ``label`` stands before it, in a color where the terminal takes one."""
         safe = label + _COMMAND.sub(r"\1 ", printable(text, keep_newlines=True))
         if self.err_is_terminal:
-            safe = _wrapped(safe, self._columns())
+            safe = _wrapped(safe, self.columns)
         self._write_raw(self.styled(label, color) + safe[len(label) :] if label else safe)
 
     def _write_raw(self, text: str) -> None:
@@ -240,11 +248,6 @@ class Console:
             self._err.buffer.write(mask_secrets(text).encode("utf-8", "backslashreplace") + b"\n")
             self._err.buffer.flush()
 
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._err.fileno()).columns or _COLUMNS if self._err else _COLUMNS
-        except (OSError, ValueError):
-            return _COLUMNS
 
 
 def takes_codes() -> bool:

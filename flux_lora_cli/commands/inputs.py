@@ -108,9 +108,10 @@ def offline_service(api_version: ApiVersion | None = None) -> ServiceOptions:
 def named_overrides(options: GenerateOptions) -> dict[str, Any]:
     """Typed values of the named options, by parameter; several images as ``images``. Raises UsageError."""
     check_text("--model", options.model or "")
-    given = {name: getattr(options, field) for field, name in _PARAMETERS.items()}
-    names = {name: f"--{field.replace('_', '-')}" for field, name in _PARAMETERS.items()}
-    found = {name: _typed(names[name], name, text) for name, text in given.items() if text is not None}
+    found: dict[str, Any] = {}
+    for field, name in _PARAMETERS.items():
+        if (text := getattr(options, field)) is not None:
+            found[name] = _typed(f"--{field.replace('_', '-')}", name, text)
     found |= _images(options.image or [])
     if options.lora:
         found["loras"] = [_lora(text) for text in options.lora]

@@ -97,7 +97,7 @@ class LiveDisplay:
         if not _in_foreground():
             self._drawn.clear()
             return
-        columns = _columns()  # a terminal that became narrower has wrapped the lines since
+        columns = self._console.columns  # a terminal that became narrower has wrapped the lines since
         rows = sum(max(1, -(-width // columns)) for width in self._drawn)
         shown = [] if self._console.asking else lines
         self._drawn[:] = [cell_len(Text.from_ansi(line).plain) for line in shown]
@@ -110,7 +110,7 @@ class LiveDisplay:
     # ---- the lines ----
 
     def _lines(self) -> list[str]:
-        width = _columns() - 1
+        width = max(20, self._console.columns) - 1
         rich = RichConsole(
             width=width,
             force_terminal=True,
@@ -172,13 +172,6 @@ class LiveDisplay:
             self._saved.popleft()
         elapsed = min(_WINDOW, now - self._started)
         return len(self._saved) / elapsed * 60 if elapsed > 2 else 0.0
-
-
-def _columns() -> int:
-    try:
-        return max(20, os.get_terminal_size(sys.stderr.fileno()).columns)
-    except (OSError, ValueError, AttributeError):
-        return 80
 
 
 def _in_foreground() -> bool:

@@ -83,7 +83,6 @@ def connected(options: ServiceOptions, console: Console) -> Iterator[tuple[Clien
         MissingKey: there is no key, and it is not the sandbox.
         UsageError: the base URL is not valid, or the key may not go there; the log file cannot be written.
     """
-    check(options, console)
     with ExitStack() as stack:
         log = None if console.log_file is None else _request_log(console.log_file)
         if options.sandbox:
