@@ -213,10 +213,8 @@ def _ways_of_tasks(
     ways = []
     if paid_twice:
         ways.append("Do not repeat this command: it would submit, and pay for, everything again.")
-    if error.exit_code is ExitCode.INCOMPLETE and left.failed:
-        ways.append("Submit only what failed again.")
     if error.exit_code is ExitCode.INCOMPLETE:
-        ways += _ways_of_lost(left)
+        ways += [*(["Submit only what failed again."] if left.failed else []), *_ways_of_lost(left)]
     if left.pending and paid_twice:
         ways.append(f"Submit only what is left ({counted(left.pending, 'prompt')} not submitted).")
     if left.held and command != "wait":

@@ -30,6 +30,7 @@ from flux_lora_cli.errors import (
     OutputGone,
     RefusedUrl,
 )
+from flux_lora_cli.folder.files import other_names
 from flux_lora_cli.folder.names import case_key
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, iso
 
@@ -234,13 +235,9 @@ class Fetcher:
 
     def _distinct(self, name: str) -> str:
         """``name``, numbered where it belongs to another image."""
-        candidate, number = name, 1
-        while (key := case_key(candidate)) in self._taken:
-            number += 1
-            path = PurePosixPath(name)
-            candidate = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        self._taken.add(key)
-        return candidate
+        free = next(each for each in other_names(name) if case_key(each) not in self._taken)
+        self._taken.add(case_key(free))
+        return free
 
 
 def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bool = False) -> Image:

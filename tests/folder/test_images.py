@@ -24,24 +24,6 @@ def all_files(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (png(1)[:-1], "cut short"),
-        (b"<html>no</html>" * 9, "text came"),
-        (b"", "cut short"),
-        (bytes(100_000_001), "larger"),
-    ],
-)
-def test_what_is_not_whole_leaves_nothing(tmp_path: Path, data: bytes, words: str) -> None:
-    partial = ImageStore(tmp_path).begin()
-    with pytest.raises(errors.BadImage, match=words):
-        partial.write(data)
-        partial.finish()
-    partial.discard()
-    assert all_files(tmp_path) == []
-
-
 @pytest.mark.parametrize("links", [None, errno.EPERM, errno.EOPNOTSUPP], ids=["links", "fat", "share"])
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("missing")])
 def test_nothing_is_overwritten(

@@ -60,23 +60,6 @@ def test_what_is_looked_up(tmp_path: Path) -> None:
         assert ledger.meta("nothing") is None
 
 
-def test_secrets_in_urls_are_kept_for_sending_and_masked_where_they_are_shown(tmp_path: Path) -> None:
-    secret = planned(1, input={"prompt": "x", "loras": [{"path": "https://h/x?token=SECRET", "scale": 1}]})
-    with opened(tmp_path) as ledger:
-        put(ledger, secret)
-        ((_, entry),) = ledger.entries()
-    assert "SECRET" not in entry
-    assert read(tmp_path) == [secret]
-
-
-def test_other_service_and_none_to_open(tmp_path: Path) -> None:
-    opened(tmp_path).close()
-    with pytest.raises(errors.OtherService, match=r"belongs to https://api\.wavespeed\.ai.*for sandbox"):
-        Ledger.open(tmp_path / LEDGER_NAME, "sandbox")
-    with pytest.raises(errors.NotFoundError):
-        Ledger.open(tmp_path / "other.sqlite3", SERVICE, create=False)
-
-
 def test_old_tasks_that_have_ended_are_forgotten(tmp_path: Path) -> None:
     old = "2025-10-31T23:59:59.999Z"
     with opened(tmp_path) as ledger:
@@ -276,13 +259,3 @@ def test_one_that_lost_its_hold_writes_nothing(tmp_path: Path) -> None:
     put(second, planned(2))  # the close of the first did not take the hold away
     second.close()
     assert read(tmp_path) == [planned(2)]
-
-
-def test_a_ledger_is_read_where_nothing_can_be_written(tmp_path: Path) -> None:
-    with opened(tmp_path) as ledger:
-        put(ledger, completed(1))
-    with opened(tmp_path, read_only=True) as ledger:
-        assert list(ledger.records()) == [completed(1)]
-        with pytest.raises(errors.FolderError):
-            put(ledger, planned(2))
-    assert names(tmp_path) == [LEDGER_NAME]
