@@ -320,7 +320,7 @@ def drive(session: Session, main: Callable[[], Awaitable[T]], stop: Stop | None)
     return asyncio.run(driven())
 
 
-def confirmed_or_not(confirmed: bool) -> None:
+def require_confirmation(confirmed: bool) -> None:
     """Raise BudgetError where the user said no."""
     if not confirmed:
         raise BudgetError("not confirmed; nothing was submitted", "Answer y, or add --yes.")

@@ -17,9 +17,9 @@ from flux_lora_cli.engine.assemble import (
     Result,
     Session,
     check_month,
-    confirmed_or_not,
     drive,
     listed,
+    require_confirmation,
 )
 from flux_lora_cli.engine.budget import Budget, check_budget, dollars, price_documented, spent
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
@@ -135,21 +135,21 @@ def run_batch(
                 fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
                 await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
                 await _before_buying(session, opened, plan, event)
-                confirmed_or_not(await in_thread(confirm, event, plan))
+                require_confirmation(await in_thread(confirm, event, plan))
             # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
             await session.keep_inputs(plan.to_submit, opened.images)
             await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
             _tell_earlier(plan, observer, str(folder))
             done = sum(work.record.state is State.COMPLETED and not lacks_images(work.record) for work in plan.works)
-            budget = Budget(settings.max_cost, charged)
+            works, budget = plan.unfinished, Budget(settings.max_cost, charged)
             run = await session.run_works(
-                listed(plan.unfinished), Store(opened), opened.images, budget, str(folder),
+                listed(works), Store(opened), opened.images, budget, str(folder),
                 (len(plan.works), done, len(plan.to_submit)), late,
             )  # fmt: skip
             left = set[str]()
             if (error := run.reasons.get(ExitCode.FOLDER)) is not None:
                 left = await in_thread(_leave, error, opened, [work.record for work in plan.works])
-            if run.submitted and service != SANDBOX:
+            if works and service != SANDBOX:  # submitted now, or by a run that was killed
                 kept = [record for key, record in opened.records.items() if key not in left]
                 await in_thread(month.note_charges, service, opened.ledger, kept)
             records = [*(work.record for work in plan.works), *plan.skipped]

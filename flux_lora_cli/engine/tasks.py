@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine import events
-from flux_lora_cli.engine.assemble import Observer, Result, Session, confirmed_or_not, drive, listed
+from flux_lora_cli.engine.assemble import Observer, Result, Session, drive, listed, require_confirmation
 from flux_lora_cli.engine.budget import Budget, check_budget
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.fetch import image_event
@@ -82,7 +82,7 @@ def submit_jobs(
                 refunded = await session.refunds(await in_thread(lambda: list(ledger.records())))
                 await in_thread(ledger.save, [ledger.row(record) for record in refunded])
             stack.callback(await session.reserve_month(works, total, None))
-            confirmed_or_not(await in_thread(confirm, works))
+            require_confirmation(await in_thread(confirm, works))
             images = opened.images if opened is not None else ImageStore(ledger.path.parent)
             await session.keep_inputs(works, images)
             waiting = [work.record for work in works]

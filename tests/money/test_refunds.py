@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -57,6 +58,17 @@ def test_the_bill_is_read_once_and_only_where_it_matters(stage: Stage) -> None:
         assert stage.run(f"{BATCH} --max-cost 1").code == 6
         assert stage.fake.count("bill") == 1  # and what it showed is recorded
     assert (failed_job(stage)["state"], failed_job(stage)["refunded_usd"]) == ("failed", "0.015")
+
+
+def test_what_a_killed_run_was_charged_counts_though_the_folder_is_deleted(stages: MakeStage) -> None:
+    stage = stages(1, service_time=0.5)
+    process = stage.start(BATCH, scale=1)
+    stage.until(lambda: stage.fake.charged == 1)
+    process.kill()
+    process.communicate()
+    assert stage.run(BATCH).code == 0
+    shutil.rmtree(stage.out)
+    assert (stage.run(f"{BATCH} --max-month 0.029").code, stage.fake.charged) == (8, 1)
 
 
 def test_a_failed_submission_without_a_folder(stage: Stage) -> None:
