@@ -108,8 +108,7 @@ def submit(
     if any(text.count("{") != text.count("}") for text in texts) and not prompts.expand:
         console.warn("a prompt has a brace without its pair; the shell takes an unquoted {a|b} apart", "quoting")
     for note in loaded.notes:
-        if note.kind != "duplicate":  # equal jobs are tasks of their own here
-            console.note(note)
+        console.note(note)
     warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
     if options.dry_run:
         return dry_run(loaded, load.models, options, console)

@@ -93,7 +93,7 @@ class Loader(Reader):
         skipped = [] if options.inspect else self._skipped(presets)
         infos = tuple(map(_info, presets))
         given = {preset.source.name: preset.source.sha256 for preset in presets}
-        read = {name: digest for preset in presets for name, digest in preset.read.items()}
+        read = {name: digest for preset in presets for name, digest in preset.builder.read.items()}
         return Loaded(
             [] if options.inspect else select(jobs, options, skipped),
             list({**given, **read}.items()),
@@ -144,10 +144,14 @@ class Loader(Reader):
 
 
 def _info(preset: Preset) -> PresetInfo:
-    stacks = tuple(preset.builder.shared.stacks) if preset.builder else ()
-    count = sum(map(job_count, preset.wanted))
     return PresetInfo(
-        preset.source.name, preset.name, preset.description, preset.model.id, stacks, count, tuple(sums(preset.wanted))
+        preset.source.name,
+        preset.name,
+        preset.description,
+        preset.model.id,
+        tuple(preset.builder.shared.stacks),
+        sum(map(job_count, preset.wanted)),
+        tuple(sums(preset.wanted)),
     )
 
 
@@ -212,7 +216,7 @@ def build_prompt_jobs(
     made = loader.preset(source, data, prompts)
     row = made.model.parameters.get("prompt")
     if row is not None and row.required and not all(map(str.strip, prompts)):
-        raise UsageError(f"the prompt is empty, and {made.model.short} needs one", "is a shell variable in it not set?")
+        raise UsageError(f"the prompt is empty, and {made.model.short} needs one", "Is a shell variable in it not set?")
     if preset is None:
         loader.check_required(made.model)
     note_list("prompt", [p.node for spec in made.specs for p in spec.prompts], not options.expand, loader.problems)

@@ -101,8 +101,7 @@ def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[st
     found = [*_of_node(text, node), *_of_text(text, node, literal), *_of_names(text, variables)]
     for kind, message in found:
         problems.note(node.where, kind, message)
-    if "://" in text and (masked := mask_secrets(text)) != text:
-        note_secret(masked, node, problems)
+    note_secrets(text, node, problems)
 
 
 def _of_node(text: str, node: Node) -> Iterator[tuple[str, str]]:
@@ -182,7 +181,7 @@ def note_loras(loras: Sequence[Any], node: Node, problems: Problems) -> None:
     for number, lora in enumerate(loras):
         path = lora["path"]
         place = (node.items[number].get("path") if isinstance(node.value, list) else None) or node
-        note_url(path, place, problems)
+        note_secrets(path, place, problems)
         why = lora_path_problem(path)
         if why:
             problems.note(place.where, "lora-path", why)
@@ -192,17 +191,11 @@ def note_loras(loras: Sequence[Any], node: Node, problems: Problems) -> None:
         seen[path] = place
 
 
-def note_url(url: str, node: Node, problems: Problems) -> None:
-    """Say that a URL carries a token or password."""
-    masked = mask_secrets(url)
-    if masked != url:
-        note_secret(masked, node, problems)
-
-
-def note_secret(masked: str, node: Node, problems: Problems) -> None:
-    """Say that a text carries a token or password."""
-    seen = "all who read this file see it, and the service gets it"
-    problems.note(node.where, "secret", f"a secret in the URL {quoted(masked, 120)}: {seen}")
+def note_secrets(text: str, node: Node, problems: Problems) -> None:
+    """Say that a URL in a text carries a token or password."""
+    if "://" in text and (masked := mask_secrets(text)) != text:
+        seen = "all who read this file see it, and the service gets it"
+        problems.note(node.where, "secret", f"a secret in the URL {quoted(masked, 120)}: {seen}")
 
 
 def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, problems: Problems) -> None:

@@ -135,11 +135,6 @@ class Preset:
         return self.builder.model
 
     @property
-    def read(self) -> dict[str, str]:
-        """The SHA-256 of each further file that was read, by name."""
-        return self.builder.read
-
-    @property
     def wanted(self) -> list[Spec]:
         return [spec for spec in self.specs if not spec.skip]
 

@@ -43,7 +43,7 @@ class Sections:
 
     def _image(self, node: Node, key: str) -> Any:
         if is_remote_image(node.value):
-            notes.note_url(node.value, node, self.problems)
+            notes.note_secrets(node.value, node, self.problems)
             return node.value
         try:
             return self.files.image(node.value, node.source)
@@ -85,15 +85,12 @@ class Sections:
 
     def _note_loras(self, loras: Sequence[Any], node: Node) -> None:
         notes.note_loras(loras, node, self.problems)
-        for item in node.items:
-            path = item.get("path")
-            if path is None or not isinstance(path.value, str) or not path.source.folder or len(path.value) > 1000:
-                continue
-            if "://" not in path.value and Path(path.source.folder, path.value).is_file():
-                reads = (
-                    "the service cannot read it; upload it, to Hugging Face say, and write owner/name/FILE or its URL"
-                )
-                self.problems.note(path.where, "lora-path", f"{quoted(path.value)} is a file here; {reads}")
+        upload = "the service cannot read it; upload it, to Hugging Face say, and write owner/name/FILE or its URL"
+        for path in filter(None, (item.get("path") for item in node.items)):
+            name, folder = path.value, path.source.folder
+            local = isinstance(name, str) and bool(folder) and len(name) <= 1000 and "://" not in name
+            if local and Path(folder, name).is_file():
+                self.problems.note(path.where, "lora-path", f"{quoted(name)} is a file here; {upload}")
 
     def _vars(self, node: Node | None, typed: Mapping[str, Any], key: str) -> dict[str, VarDef]:
         found = {}
@@ -164,8 +161,7 @@ class Sections:
     def _axis(self, name: str, values: Any, place: Node, key: str) -> Axis | None:
         if not isinstance(values, list):  # of a model that is not checked
             self.checker.refuse(place, key, "a list of one or more values")
-            return None
-        if not values:  # refused
+        if not isinstance(values, list) or not values:  # refused
             return None
         nodes = place.items
         if name == "stack" and "stack" not in self.model.parameters:
