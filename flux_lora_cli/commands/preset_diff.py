@@ -70,7 +70,7 @@ def preset_diff(
     service = offline_service(options.api_version)
     settings = load_options(models, service, require_jobs=False, **selection([], options))
     bought = set() if output is None else _bought(output, console)
-    gc.disable()  # jobs are many objects without cycles; looking for some takes a fifth of the time [measured]
+    gc.disable()  # jobs are many objects without cycles; looking for some takes a third of the time [measured]
     try:
         with old_side(paths, from_) as old:
             label = old.label
@@ -79,10 +79,11 @@ def preset_diff(
         Reports(None, format == "github", console).annotate(error)
         raise
     finally:
+        gc.freeze()
         gc.enable()
     for note in found.notes:
         console.warn(note, "old_side")
-    for change in found.changes:
+    for change in found.changes if console.json else ():
         console.record("change", _data(change))
     counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
     floor = any(change.is_floor for change in found.changes)

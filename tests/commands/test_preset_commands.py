@@ -187,9 +187,10 @@ def test_list(run: Run, posters: Path, tmp_path: Path) -> None:
 def test_new_is_valid_and_overwrites_nothing(run: Run, tmp_path: Path) -> None:
     assert run("preset", "new", "my/posters").lines == ["my/posters.yaml"]
     assert run("preset", "check", "--strict", "my/posters.yaml").code == 0
-    before = (tmp_path / "my" / "posters.yaml").read_text()
+    assert run("preset", "new").out == (tmp_path / "my/posters.yaml").read_text()
+    (tmp_path / "my/posters.yaml").write_text("mine")
     assert run("preset", "new", "my/posters.yaml").code == 2
-    assert run("preset", "new").out == before
+    assert (tmp_path / "my/posters.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["preset", "manifest", "event"])

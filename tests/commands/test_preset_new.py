@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
 from tests.conftest import Cli
 
 FILES = {
@@ -58,11 +56,3 @@ def test_places_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
         done = cli("preset", "new", *words)
         assert (done.code, done.out) == (2, "")
         assert "file" in done.err or "--repo" in done.err
-
-
-def test_a_preset_is_never_overwritten(cli: Cli, tmp_path: Path) -> None:
-    assert cli("preset", "new", "a").out == "a.yaml\n"
-    assert yaml.safe_load((tmp_path / "a.yaml").read_text())["version"] == 1
-    (tmp_path / "a.yaml").write_text("mine")
-    assert cli("preset", "new", "a").code == 2
-    assert (tmp_path / "a.yaml").read_text() == "mine"

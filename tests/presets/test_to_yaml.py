@@ -14,7 +14,6 @@ from flux_lora_cli.commands.preset_show import sent_as_yaml
 from flux_lora_cli.presets.job import Job
 from flux_lora_cli.presets.load import LoadOptions, load_presets
 from flux_lora_cli.presets.nodes import Problems, Source
-from flux_lora_cli.presets.prompts import literal
 from flux_lora_cli.presets.read import read_yaml
 from flux_lora_cli.presets.to_yaml import job_as_yaml
 from flux_lora_cli.service.models import DEFAULT_MODEL, Models
@@ -66,13 +65,6 @@ def test_any_request_comes_back(tmp_path_factory: pytest.TempPathFactory, params
         assert job.fingerprint == Job("x", "p", MODEL.id, request, seed).fingerprint
 
 
-@settings(max_examples=100, deadline=None)
-@given(TEXT)
-def test_a_literal_prompt_is_one_job(tmp_path_factory: pytest.TempPathFactory, prompt: str) -> None:
-    text = f"jobs:\n- prompt: {yaml.safe_dump(literal(prompt), default_style=chr(34), width=10**9).strip()}\n"
-    assert back(text, tmp_path_factory.getbasetemp()).params["prompt"] == prompt
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.one_of(TEXT, st.sampled_from(["1e5", "0o17", "0x1F", ".5", "1.", ".inf", "yes", "12:30", "null", "<<"])))
 def test_what_preset_show_prints_as_yaml_is_read_as_it_was(text: str) -> None:
@@ -92,12 +84,6 @@ def test_models_without_a_table_and_nested_values(tmp_path: Path) -> None:
     job = back(job_as_yaml("other/model", request), tmp_path, allow_unknown_model=True)
     assert (job.model, job.seed) == ("other/model", 3)
     assert job.params == {key: value for key, value in request.items() if key != "seed"}
-
-
-def test_a_literal_line_of_a_list_comes_back(studio) -> None:
-    (job,) = studio.load("a fox <lora:owner/ink:0.8> {a|b} <lora:\n", "in.txt").jobs
-    again = back(job_as_yaml(job.model, {**job.params, "seed": 1}), studio.folder)
-    assert again.params == job.params
 
 
 def test_a_local_image_is_found_beside_the_preset(studio, png) -> None:
