@@ -26,6 +26,7 @@ SUFFIXES = (".yaml", ".yml")
 _TEXTS = (*SUFFIXES, ".json", ".txt", ".text", ".md", ".prompt", ".prompts", ".csv", ".tsv", ".jsonl", ".ndjson")
 #: Bytes: as presets and images are limited; and of all that is written out.
 _MAX_TEXT, _MAX_IMAGE, _MAX_ALL = 32 << 20, 100_000_000, 512 << 20
+_MAX_LINK = 4_096  # of Linux, a final NUL included
 _SECONDS = 60
 #: Variables of a hook or a caller that would make git look elsewhere.
 _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
@@ -239,9 +240,9 @@ def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> N
             place, is_link = _place(picture, name), entries[name][0] == _LINK
             if place is None:
                 continue
-            if is_link:
+            if is_link and 0 < len(data) < _MAX_LINK and b"\0" not in data:
                 place.symlink_to(os.fsdecode(data))
-            elif _is_text(name):
+            elif not is_link and _is_text(name):
                 data = _lfs_text(top, name, data)
             if is_link or _is_text(name):
                 texts += b"\n" + data

@@ -424,11 +424,14 @@ def test_a_tree_made_by_hand_writes_nothing_elsewhere(
         done = subprocess.run(command, cwd=repo.folder, input=data, check=True, capture_output=True)
         return done.stdout.decode().strip()
 
-    preset = put("blob", data=b"version: 1\nextends: d/x.yaml\njobs:\n  - {id: a, prompt: b}\n")
+    links = {b"none.yaml": b"", b"nul.yaml": b"a\0b", b"long.yaml": b"a" * 5_000}
+    extends = b"[d/x.yaml, " + b", ".join(links) + b"]"
+    preset = put("blob", data=b"version: 1\nextends: " + extends + b"\njobs:\n  - {id: a, prompt: b}\n")
     inner = put("tree", ("100644", b"x.yaml", preset))
     link = put("blob", data=str(tmp_path).encode())
     twice = (("120000", b"d", link), ("40000", b"d", inner), ("100644", b"x.yaml", link), ("40000", b"x.yaml", inner))
-    presets = put("tree", ("100644", b"a.yaml", preset), *twice)
+    broken = [("120000", name, put("blob", data=data)) for name, data in links.items()]
+    presets = put("tree", ("100644", b"a.yaml", preset), *twice, *broken)
     commit = repo.git("commit-tree", "-m", "x", put("tree", ("40000", b"..", inner), ("40000", b"presets", presets)))
     repo.put("presets/a.yaml", "version: 1\njobs:\n  - {id: a, prompt: b}\n")
     with monkeypatch.context() as patch:
