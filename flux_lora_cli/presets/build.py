@@ -96,7 +96,7 @@ class Builder(Sections):
         """Whether so much may be read again; the first that may not is told."""
         if self._left >= 0 > self._left - work:
             why = "too much to read: what the jobs share (prompts, variables, axes) is read again for each of them"
-            self.problems.add(spec.node, spec.key, why)
+            self.problems.add(spec.node, spec.key, f"{why}; a higher --max-jobs allows more")
         self._left -= work
         return self._left >= 0
 
