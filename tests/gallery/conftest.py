@@ -22,7 +22,7 @@ FLAGS = (
 _CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (t) => { window.copied = t; }}});"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: while it lives, an event loop runs, and no command could run its own
 def browser() -> Iterator[Any]:
     """Headless Chromium."""
     chromium = require_tool("chromium")
