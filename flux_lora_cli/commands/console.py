@@ -249,7 +249,6 @@ class Console:
             self._err.buffer.flush()
 
 
-
 def takes_codes() -> bool:
     """Whether a terminal may get control codes: it is not a dumb one, nor one that a CI service made."""
     return os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown") and not os.environ.get("CI")

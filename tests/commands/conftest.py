@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shlex
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from flux_lora_cli.sandbox import Sandbox
-from tests.conftest import KEY, Finished
+from tests.conftest import KEY, PROGRAM, Finished
 from tests.support.event_lines import check_output
 
 Run = Callable[..., Finished]
@@ -72,9 +73,16 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 
 class Terminal:
-    """``flux-lora`` with its three streams on a pseudo-terminal."""
+    """``flux-lora`` with its three streams on a pseudo-terminal, but for those that a shell is told to redirect."""
 
-    def __init__(self, folder: Path, *arguments: object, columns: int = 80, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: object,
+        columns: int = 80,
+        env: dict[str, str] | None = None,
+        redirect: str = "",
+    ) -> None:
         self.text = ""
         self._pid, self._handle = pty.fork()
         if self._pid == 0:
@@ -84,8 +92,9 @@ class Terminal:
 
             os.chdir(folder)
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-            command = [sys.executable, "-m", "flux_lora_cli", *map(str, arguments)]
-            os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **(env or {})})
+            command = shlex.join([*PROGRAM, *map(str, arguments)])
+            script = ["sh", "-c", f"exec {command} {redirect}"]
+            os.execve("/bin/sh", script, {**os.environ, "TERM": "xterm-256color", **(env or {})})
 
     def read_until(self, wanted: str, seconds: float = 30.0) -> str:
         """What came so far, once it holds ``wanted``."""
@@ -137,7 +146,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sandbox]]
 def terminal(tmp_path: Path) -> Callable[..., Terminal]:
     """Start the program on a terminal, in the test's folder."""
 
-    def start(*arguments: object, columns: int = 80, env: dict[str, str] | None = None) -> Terminal:
-        return Terminal(tmp_path, *arguments, columns=columns, env=env)
+    def start(*arguments: object, **how: Any) -> Terminal:
+        return Terminal(tmp_path, *arguments, **how)
 
     return start

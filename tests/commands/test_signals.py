@@ -57,29 +57,14 @@ def test_the_first_saves_state_and_names_what_runs(slow: Sandbox, spawn: Spawn, 
     assert {job["task"]["id"] for job in manifest["jobs"] if job["task"]} - {None} == tasks
 
 
-def test_wait_is_resumed_by_ids_and_submit_by_wait(service: Start, spawn: Spawn, cli: Cli) -> None:
-    asked: list[str] = []
-    slow = service(service_time=60, on_request=lambda endpoint, request: asked.append(request.path))
-    ids = cli("submit", "-p", "a", "-p", "b").lines
-    process = spawn("wait", "-", stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    process.stdin.write("\n".join(ids))
-    process.stdin.close()
-    process.stdin = None
-    _until(lambda: f"/api/v2/predictions/{ids[1]}/result" in asked)
+def test_submit_with_wait_is_resumed_by_wait(slow: Sandbox, spawn: Spawn) -> None:
+    process = spawn("submit", "c", "--wait", "-o", "mine")
+    _until(lambda: len(slow.charges) == 1)
+    time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=10)[1]
     assert process.returncode == 143
-    assert "flux-lora wait" in err
-    assert all(task in err.partition("flux-lora wait")[2] for task in ids)
-    before = len(slow.charges)
-    process = spawn("submit", "c", "--wait", "-o", "mine")
-    _until(lambda: len(slow.charges) == before + 1)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=10)[1]
-    assert process.returncode == 130
-    assert f"flux-lora wait -o mine {slow.charges[-1][0]}" in err
+    assert f"flux-lora wait -o mine {slow.charges[0][0]}" in err
     assert "flux-lora submit" not in err
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 
 from flux_lora_cli.sandbox import Sandbox
 from tests.commands.conftest import Run, Terminal
-from tests.conftest import PROGRAM, Spawn
+from tests.conftest import Spawn
 
 Start = Callable[..., Sandbox]
 QUICK = ("--poll-interval", "0.1")
@@ -233,15 +232,8 @@ def test_the_question_is_asked_where_messages_are_redirected(
     code, _ = session.finish()
     assert code == 130
     assert sandbox.charges == []
-    script = f"{' '.join(PROGRAM)} submit {' '.join(prompts).replace('cat ', 'cat')} -n 4 2>err"
-    pid, handle = os.forkpty()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.execv("/bin/sh", ["sh", "-c", script])
-    text = b""
-    while b"[y/N]" not in text:
-        text += os.read(handle, 4096)
-    os.write(handle, b"n\n")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 8
-    os.close(handle)
+    session = terminal("submit", *prompts, "-n", "4", redirect="2>err")
+    session.read_until("Submit? [y/N]")
+    session.type("n\n")
+    assert session.finish()[0] == 8
     assert sandbox.charges == []
