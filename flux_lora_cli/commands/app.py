@@ -29,9 +29,8 @@ from __future__ import annotations
 import io
 import os
 import re
-import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from typing import Any
@@ -42,10 +41,9 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from flux_lora_cli.commands.console import Console, takes_codes
 from flux_lora_cli.commands.options import command
 from flux_lora_cli.commands.signals import Ended
+from flux_lora_cli.commands.usage import PROGRAM, unknown_command, wrong_usage
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
-from flux_lora_cli.text import nearest, printable, quoted
 
-PROGRAM = "flux-lora"
 _MAKE, _RESULTS, _SERVICE = "Make images", "Results", "Service and tools"
 
 #: Command → (help in one line, panel). Modules are imported when they are named on the command line.
@@ -83,17 +81,6 @@ _COMPLETING = "_FLUX_LORA_COMPLETE"
 _FLAG = re.compile(r"--(quiet|verbose|no-color|json)|-[qv]+|--log-file=.*", re.DOTALL)
 #: What these print comes from Typer.
 _TELLING = frozenset(("-h", "--help", "--version", "--show-completion", "--install-completion"))
-#: A dash with words behind it is a prompt, not an option.
-_PROMPT = re.compile(r"-(?!-?[A-Za-z][\w-]*=).*\s.*", re.DOTALL)
-#: Names of parameters and variables in Typer's messages; our own need no quotes.
-_QUOTED_NAME = re.compile(r"'([^' ]+)'(?=\)?(:|$)| requires| does not| \()")
-_EXTRA = re.compile(r"Got unexpected extra argument\(?s?\)? \((.*)\)", re.DOTALL)
-_NOT_BOOLEAN = re.compile("Input should be a valid boolean.*", re.DOTALL)
-_PRESETS = (".yaml", ".yml", ".txt", ".csv", ".jsonl")
-_API_KEY = (
-    "the key is never an option's value: other users of this machine could read it in the process list",
-    "Set WAVESPEED_API_KEY, or put the key in a file and add --api-key-file FILE.",
-)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -154,7 +141,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
         return _run_whole(_whole(_completed_command()), [*leading, *words], console)
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
-        raise _unknown_command(words, [name for name in COMMANDS if " " not in name])
+        raise unknown_command(words, [name for name in COMMANDS if " " not in name])
     members = [each.partition(" ")[2] for each in COMMANDS if each.startswith(f"{name} ")]
     if members:
         more, rest = _split_general(rest)
@@ -162,7 +149,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
         if not rest or rest[0] in _TELLING:
             return _run_whole(_whole(prefix=name), [*leading, *rest], console, f"{PROGRAM} {name}")
         if rest[0] not in members:
-            raise _unknown_command(rest, members, f"{PROGRAM} {name}")
+            raise unknown_command(rest, members, f"{PROGRAM} {name}")
         name, rest = f"{name} {rest[0]}", rest[1:]
     function, examples = _load(name)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -171,7 +158,7 @@ def _dispatch(arguments: list[str], console: Console) -> int:
     try:
         code = app([*leading, *rest], prog_name=path, standalone_mode=False, obj=console)
     except typer.TyperException as error:
-        raise _wrong_usage(error, rest, path) from None
+        raise wrong_usage(error, rest, path) from None
     return code if isinstance(code, int) else 0
 
 
@@ -192,10 +179,14 @@ def _split_general(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 class _Argument(TyperArgument):
-    """An argument that the help shows by its metavar alone: Python's name of its type says nothing to a user."""
+    """An argument that the help shows by its metavar alone, without the name of a Python type, as man pages do."""
 
     def display_type_rich(self, ctx: Any) -> None:
         return None
+
+    def get_usage_pieces(self, ctx: Any) -> list[str]:
+        pieces = super().get_usage_pieces(ctx)
+        return [piece if "|" in piece else re.sub("[{}]", "", piece) for piece in pieces]  # {ID}... but {a|b}
 
 
 def _without_types(parameters: list[Any]) -> list[Any]:
@@ -299,54 +290,6 @@ def _completed_command() -> str:
 def _unmarked(text: str) -> str:
     """``text`` as rich's markup shows it unchanged."""
     return text.replace("[", "\\[")
-
-
-# ---- errors ----------------------------------------------------------------------------------
-
-
-def _unknown_command(words: Sequence[str], commands: Iterable[str], path: str = PROGRAM) -> UsageError:
-    """The error of a first word that is not a command."""
-    word = words[0]
-    if word.startswith("-"):
-        name = printable(word.partition("=")[0])
-        if name == "--api-key":
-            return UsageError(*_API_KEY)
-        hint = f"Write a command's options after it: {path} COMMAND {name} …; see {path} --help"
-        return UsageError(f"unknown option {name} before the command", hint)
-    near = nearest(word, commands)
-    hint = f"See: {path} --help"
-    if not near and path == PROGRAM and word.lower().endswith(_PRESETS):
-        hint = f"To run a preset: {PROGRAM} batch {shlex.quote(word)}"
-    elif not near and path == PROGRAM and " " in word:
-        hint = f"To submit a prompt: {PROGRAM} submit {shlex.quote(word)}"
-    return UsageError(f"unknown command {quoted(word)}" + (f"; did you mean '{near}'?" if near else ""), hint)
-
-
-def _wrong_usage(error: typer.TyperException, words: Sequence[str], path: str) -> UsageError:
-    """The error that Typer found, in our words.
-
-    Args:
-        words: the command's arguments.
-        path: what the command is called (``flux-lora preset check``).
-    """
-    see = f"See: {path} --help"
-    option = getattr(error, "option_name", None)
-    if option is None or not hasattr(error, "possibilities"):
-        message = error.format_message().partition(". Choose from")[0].rstrip(".")
-        message = _NOT_BOOLEAN.sub("not a yes or no; write 1 or 0", message.removeprefix("Invalid value for "))
-        message = _EXTRA.sub(r"unexpected argument: \1", message)
-        return UsageError(_QUOTED_NAME.sub(r"\1", message[:1].lower() + message[1:]), see)
-    if option == "--api-key":
-        return UsageError(*_API_KEY)
-    prompt = next((word for word in words if _PROMPT.fullmatch(word)), None)
-    if prompt is not None:
-        return UsageError(
-            f"{quoted(prompt)} begins with a dash, and so reads as an option",
-            f"Write -- before it: {path} [OPTIONS] -- {shlex.quote(printable(prompt))}",
-        )
-    near = nearest(option, error.possibilities or ())
-    hint = f"; did you mean '{near}'?" if near else ""
-    return UsageError(f"unknown option {printable(option)}{hint}", see)
 
 
 def _bug(error: Exception, console: Console) -> int:

@@ -180,7 +180,7 @@ def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
         message = f"{counted(len(maybe), 'submission')} of unknown outcome may have been charged"
         errors.append(HeldError(message, f"If the task is the job's, take it: {'; '.join(ways)}"))
     if wrong:
-        message = f"{counted(len(wrong), 'task')} charged otherwise than expected"
+        message = f"{counted(len(wrong), 'task')} not charged as expected"
         hint = f"Ask the service's support, naming the tasks: {some(wrong)}"
         errors.append(Incomplete(message, hint, advice=Advice.FIX))  # a rerun alone changes nothing
     for error in errors:

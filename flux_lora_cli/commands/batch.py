@@ -172,7 +172,7 @@ class _Run:
 
     def _confirm_orphans(self, names: list[str]) -> bool:
         """Whether to buy what images of unknown origin may be of; only somebody at a terminal can say, once."""
-        question = f"{self.folder} holds images that no ledger there knows: {some(names)}. Submit these jobs anew?"
+        question = f"{self.folder} holds images that no ledger there knows: {some(names)}. Submit these jobs again?"
         self.anew = self.anew or (self.console.interactive and self.console.ask(question))
         return self.anew
 

@@ -27,7 +27,7 @@ def embed(
     """Copy each image with the request that made it written into the file.
 
     PNG files get the "parameters" text that web UIs read, JPEG and WebP files the same as EXIF UserComment; all say in
-    XMP that a model made them. Pixels are not encoded anew, and DIR itself is never altered. "flux-lora replay FILE"
+    XMP that a model made them. Pixels are not re-encoded, and DIR itself is never altered. "flux-lora replay FILE"
     reads the request back.
     """
     from flux_lora_cli.gallery.embed import embed_images
@@ -44,7 +44,7 @@ def embed(
         console.result(str(copy.path))
         console.record("embedded", {"file": str(copy.path), "source": copy.file, "new": copy.new})
     console.summary.update(embedded=written, kept=kept, failed=len(left_out))
-    console.info(f"{counted(written, 'copy', 'copies')} written" + (f", {kept:,} there already" if kept else ""))
+    console.info(f"{counted(written, 'copy', 'copies')} written" + (f", {kept:,} already there" if kept else ""))
     if not left_out:
         return 0
     raise ImageError(

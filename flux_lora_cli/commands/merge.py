@@ -56,6 +56,6 @@ def merge(
     if not report.unsound:
         return 0
     raise ImageError(
-        f"{counted(len(report.unsound), 'file')} missing or altered, and not taken: {some(report.unsound)}",
+        f"{counted(len(report.unsound), 'file')} missing or altered, and not copied: {some(report.unsound)}",
         f"A batch into {output} fetches what is not there, as long as the service has it.",
     )

@@ -150,7 +150,7 @@ class GeneralOptions:
 
     quiet: Annotated[bool, general_flag("--quiet -q", "Print only errors.")] = False
     verbose: Annotated[bool, general_flag("--verbose -v", "Explain each decision.")] = False
-    no_color: Annotated[bool, general_flag("--no-color", "Print without colors (as NO_COLOR does).")] = False
+    no_color: Annotated[bool, general_flag("--no-color", "Print without colors (like NO_COLOR).")] = False
     json: Annotated[bool, general_flag("--json", "Print NDJSON: one event per line, the summary last.")] = False
     log_file: Annotated[
         str | None,
@@ -190,7 +190,9 @@ class ServiceOptions:
 class SpendOptions:
     """Money, on submit, replay and batch."""
 
-    max_cost: Annotated[Decimal | None, option("--max-cost", "USD", "Never spend more than USD in all.", money)] = None
+    max_cost: Annotated[Decimal | None, option("--max-cost", "USD", "Never spend more than USD in total.", money)] = (
+        None
+    )
     dry_run: Annotated[bool, flag("--dry-run", "Print the plan and its cost; connect to nothing.")] = False
     max_month: Annotated[
         Decimal | None, advanced("--max-month", "USD", "Refuse to spend more than USD in this calendar month.", money)
@@ -258,7 +260,7 @@ class ModelsOptions:
         Path | None, advanced("--models", "FILE", "Read model tables from FILE.", Path, env="FLUX_LORA_MODELS")
     ] = None
     allow_path: Annotated[
-        list[Path] | None, advanced("--allow-path", "DIR", "Let presets read files below DIR; repeatable.", Path)
+        list[Path] | None, advanced("--allow-path", "DIR", "Let presets read files under DIR; repeatable.", Path)
     ] = None
 
 
@@ -284,17 +286,19 @@ class GenerateOptions(ModelsOptions):
             complete=completion.models,
         ),
     ] = None  # fmt: skip
-    strength: Annotated[str | None, advanced("--strength", "X", "How far to leave the input image, 0 to 1.")] = None
+    strength: Annotated[str | None, advanced("--strength", "X", "How far to depart from the input image, 0 to 1.")] = (
+        None
+    )
     guidance: Annotated[str | None, advanced("--guidance", "X", "How closely to follow the prompt.")] = None
     safety_checker: Annotated[
-        bool, advanced_flag("--safety-checker", "Let the service check the content (its default).")
+        bool, advanced_flag("--safety-checker", "Let the service check content (its default).")
     ] = False
     no_safety_checker: Annotated[
-        bool, advanced_flag("--no-safety-checker", "Do not let the service check the content.")
+        bool, advanced_flag("--no-safety-checker", "Do not let the service check content.")
     ] = False
     set_: Annotated[
         list[str] | None,
-        advanced("--set", "KEY=VALUE", "Any parameter by the API's name; repeatable."),
+        advanced("--set", "KEY=VALUE", "Set any parameter by its API name; repeatable."),
     ] = None
 
 
@@ -313,7 +317,7 @@ class JobsOptions:
     """How presets become jobs, on batch."""
 
     max_jobs: Annotated[
-        int, advanced("--max-jobs", "N", "Maximum jobs of all files together (default: 1,000).", count(10_000_000))
+        int, advanced("--max-jobs", "N", "Maximum number of jobs in all files (default: 1,000).", count(10_000_000))
     ] = 1000
     expand: Annotated[
         bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in the prompts of .txt, .csv and .jsonl.")

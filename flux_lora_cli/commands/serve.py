@@ -57,10 +57,8 @@ class SandboxOptions:
     price_per_image: Annotated[
         Decimal | None, advanced("--price-per-image", "USD", "Price per image, not the documented one.", money)
     ] = None
-    balance: Annotated[Decimal | None, advanced("--balance", "USD", "Credit (default: without end).", money)] = None
-    api_key: Annotated[
-        str | None, advanced("--api-key", "KEY", "Accept this key only (default: any key but none).")
-    ] = None
+    balance: Annotated[Decimal | None, advanced("--balance", "USD", "Credit (default: unlimited).", money)] = None
+    api_key: Annotated[str | None, advanced("--api-key", "KEY", "Accept this key only (default: any key).")] = None
     nsfw_rate: Annotated[
         float, advanced("--nsfw-rate", "SHARE", "Share of images that are flagged, 0 (default) to 1.", share)
     ] = 0.0
@@ -74,9 +72,9 @@ class SandboxOptions:
 
 @command
 def serve(options: SandboxOptions, console: Console) -> int:
-    """Serve the API itself, offline: the same endpoints, the same checks, drawn pictures.
+    """Serve the API offline: the same endpoints and checks, with drawn pictures.
 
-    The first line on standard output is the base URL. Any client works with it whose base URL can be set. Ctrl-C
+    The first line on standard output is the base URL. Any client whose base URL can be set works with it. Ctrl-C
     ends it.
     """
 
@@ -106,7 +104,8 @@ def serve(options: SandboxOptions, console: Console) -> int:
     raise (Interrupted if number == signal.SIGINT else Terminated)("the sandbox was stopped")
 
 
-serve.__doc__ = f"""{serve.__doc__}
+serve.__doc__ = f"""{(serve.__doc__ or "").rstrip()}
+
     Faults are ENDPOINT:KIND[=VALUE], each time, or followed by :first=N, :every=N or :P%. Endpoints:
     {", ".join(ENDPOINTS)}. Kinds:
 

@@ -151,7 +151,7 @@ def _look(
         elif not isinstance(answer, TaskNotFound):
             raise answer
         elif record is not None:
-            found.append(Standing.of_record(record, "lost", "the service does not know it any more"))
+            found.append(Standing.of_record(record, "lost", "the service no longer knows it"))
         else:
             missing.append(task_id)
     return found, missing

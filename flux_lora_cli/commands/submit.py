@@ -106,7 +106,7 @@ def submit(
         if not str(params.get("prompt") or "").strip() and not params.get("image") and not params.get("images"):
             raise UsageError("the prompt is empty, and there is no image", "Is a shell variable in it not set?")
     if any(text.count("{") != text.count("}") for text in texts) and not prompts.expand:
-        console.warn("a prompt has a brace without its pair; the shell takes an unquoted {a|b} apart", "quoting")
+        console.warn("a prompt has an unmatched brace; the shell splits an unquoted {a|b}", "quoting")
     for note in loaded.notes:
         console.note(note)
     warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
@@ -119,7 +119,7 @@ def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
     named = options.prompts or []
     if len(positional) > 1:
         braces = any(word.count("{") != word.count("}") for word in positional)
-        why = " (an unquoted {a|b} is taken apart by the shell)" if braces else ""
+        why = " (the shell splits an unquoted {a|b})" if braces else ""
         shown = " | ".join(printable(word) for word in positional[:4])
         raise UsageError(f"submit takes one prompt, and got {len(positional)}: {shown}; quote the prompt{why}", _QUOTE)
     check_text("PROMPT", *positional)

@@ -53,5 +53,5 @@ def verify(folder: Folder, console: Console) -> int:
         return 0
     raise ImageError(
         f"{counted(checked, 'file')} checked: {counts_text(wrong)}",
-        "Run the batch again with --verify: it fetches what the service still has, and buys nothing anew.",
+        "Run the batch again with --verify: it fetches what the service still has, and buys nothing again.",
     )
