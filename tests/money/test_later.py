@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sqlite3
+import threading
 import time
 from contextlib import closing
 
@@ -118,6 +119,30 @@ def test_an_output_that_could_not_be_asked_for_is_not_called_undelivered(stages:
     stage.wrong("look:bare-base64")
     done = stage.run(BATCH)
     assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
+
+
+def test_an_image_whose_address_is_known_is_fetched_though_the_key_is_refused(stages: MakeStage) -> None:
+    """The image is late, and while its task is polled for another address, the other job's poll is refused."""
+    stage = stages(2, service_time=0.0)
+    seen, refused = threading.Event(), threading.Event()
+
+    def look(exchange: Exchange) -> None:
+        if stage.fake.charges[0] not in exchange.request.path:
+            seen.wait(10)
+            exchange.answer(exchange.fake.refusal(401))
+            refused.set()
+        elif not stage.fake.count("image"):
+            exchange.answer(exchange.carried())
+        else:
+            seen.set()
+            refused.wait(10)
+            time.sleep(0.3)
+            exchange.answer(exchange.fake.refusal(500))
+
+    stage.fake.on("look", look)
+    stage.wrong("image:404:1")
+    done = stage.run(BATCH)
+    assert (done.code, len(done.lines), stage.fake.charged) == (4, 1, 2), done.err
 
 
 def without_folder(stage: Stage, how: str, command: str = BATCH) -> None:
