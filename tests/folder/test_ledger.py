@@ -130,17 +130,6 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path, name: str, make: 
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("size", [0, 1, 99, 100, 4096, 4097, 8192, -4096, -1])
-def test_a_cut_ledger_is_refused(tmp_path: Path, size: int) -> None:
-    with opened(tmp_path) as ledger:
-        put(ledger, *(completed(number) for number in range(40)))
-    path = tmp_path / LEDGER_NAME
-    whole = path.stat().st_size
-    os.truncate(path, size if size >= 0 else whole + size)
-    with pytest.raises(errors.LedgerDamaged):
-        read(tmp_path)
-
-
 def test_no_flipped_bit_changes_a_record_unseen(tmp_path: Path) -> None:
     records = [completed(number) for number in range(6)]
     with opened(tmp_path) as ledger:
