@@ -161,9 +161,8 @@ class Search:
     def _claimed(self) -> set[str]:
         """The task IDs of all ledgers at hand: this run's, the user's, and the folders that it remembers; blocking."""
         folder = self._store.folder
-        if folder is None:
-            return claimed_tasks(self._session.service)
-        return folder.ledger.task_ids() | claimed_tasks(self._session.service, besides=folder.path)
+        elsewhere = claimed_tasks(self._session.service, besides=folder.path if folder is not None else None)
+        return self._store.task_ids() | elsewhere
 
     def _decide(self, wanted: _Wanted, verdict: Verdict) -> None:
         self._wanted.remove(wanted)
