@@ -246,7 +246,7 @@ class Builder(Sections):
             for name, var in shared.vars.items()
             if not var.used
         ]
-        for name, _, place in placed(document.get("stacks"), shared.stacks):
+        for name, _, place in placed(document.get("stacks"), self.stacks):
             if name not in self.used_stacks:
                 found.append((place, "unused", f"the stack {quoted(name)} is not used by any job"))
         if "strength" in shared.places and not self._images:

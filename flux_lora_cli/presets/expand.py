@@ -276,11 +276,6 @@ def sums(specs: Sequence[Spec]) -> list[str]:
     return lines
 
 
-def too_many(how: str, total: int, most: int, raise_with: str) -> str:
-    """What is said of more jobs than the limit: ``how`` they come about, and what allows more."""
-    return f"expands to {how} jobs, more than the limit of {most}; {raise_with} {number(total)}"
-
-
 def number(value: int) -> str:
     """A number in full, or, past all reason, its order of magnitude."""
     return str(value) if value < 10**18 else f"over 10^{int(value.bit_length() * 0.30103) - 1}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
-from flux_lora_cli.presets.expand import job_count, multiplication, sums, too_many
+from flux_lora_cli.presets.expand import job_count, multiplication, sums
 from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.jobs import Expander, Made, origins, parts
 from flux_lora_cli.presets.nodes import Finding, Problems, Source
@@ -83,7 +83,8 @@ class Loader(Reader):
         limit = MAX_JOBS if options.max_jobs is None and options.inspect else options.max_jobs
         made: list[Made] = []
         if options.max_jobs is not None and total > options.max_jobs:
-            self._refuse(presets, multiplication(specs), total, options.max_jobs)
+            largest = max(presets, key=lambda preset: sum(map(job_count, preset.wanted)))
+            self.too_many(largest.source, largest.line, total, multiplication(specs))
         elif limit is None or total <= limit:
             made = [one for preset in presets for one in self._expand(preset, preset.wanted, problems)]
         jobs = [one.job for one in made]
@@ -108,12 +109,6 @@ class Loader(Reader):
             {name: self.option(name) for preset in presets for name in self.named(self.values, preset.model)}
             | ({"model": "--model"} if self.options.model else {}),
         )
-
-    def _refuse(self, presets: Sequence[Preset], how: str, total: int, most: int) -> None:
-        """Say where most of the jobs come from."""
-        largest = max(presets, key=lambda preset: sum(map(job_count, preset.wanted)))
-        message = too_many(how, total, most, self.options.raise_with)
-        self.problems.at(Where(largest.source.name, largest.line, 1), "jobs", message)
 
     def _expand(self, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:
         values = self.named(self.values, preset.model)
@@ -149,7 +144,7 @@ def _info(preset: Preset) -> PresetInfo:
         preset.name,
         preset.description,
         preset.model.id,
-        tuple(preset.builder.shared.stacks),
+        tuple(preset.builder.stacks),
         sum(map(job_count, preset.wanted)),
         tuple(sums(preset.wanted)),
     )

@@ -10,10 +10,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from flux_lora_cli.presets.nodes import repeated
 from flux_lora_cli.text import nearest, quoted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.scope import WildcardFolder
 
 #: Nesting of choices and wildcards; a wildcard that names itself ends here.
 MAX_NESTED = 20
@@ -71,18 +74,6 @@ class Template:
     marks: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Wildcards(Protocol):
-    """Where ``__name__`` finds its lines. ``budget``: of the whole file."""
-
-    budget: Budget
-
-    def options(self, name: str, depth: int) -> tuple[Sequence[Text], list[str]]:
-        """The lines of a wildcard as texts, and the messages about it."""
-
-    def meant(self, name: str) -> str:
-        """The wildcard that a misspelled name probably means; "" for none."""
-
-
 class TooMany(ValueError):
     """Nesting or choices beyond the limits."""
 
@@ -114,7 +105,9 @@ def effort(text: str) -> int:
     return len(text) // 4 + 10 * len(_SPECIAL.findall(text))
 
 
-def parse(text: str, variables: Collection[str], wildcards: Wildcards, escape: str = "\\", depth: int = 0) -> Template:
+def parse(
+    text: str, variables: Collection[str], wildcards: WildcardFolder, escape: str = "\\", depth: int = 0
+) -> Template:
     """What can be read of a prompt; ``messages`` tell everything that cannot, each with the nearest name or the escape.
 
     Args:
@@ -136,7 +129,7 @@ def parse(text: str, variables: Collection[str], wildcards: Wildcards, escape: s
 class _Parser:
     text: str
     variables: Collection[str]
-    wildcards: Wildcards
+    wildcards: WildcardFolder
     escape: str
     depth: int
     budget: Budget

@@ -13,7 +13,7 @@ from typing import Any
 
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.presets.build import Builder, name_jobs
-from flux_lora_cli.presets.expand import too_many
+from flux_lora_cli.presets.expand import number
 from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.lists import decode, read_list, stdin_bytes
 from flux_lora_cli.presets.nodes import Node, Problems, Source
@@ -225,11 +225,11 @@ class Reader:
         builder = Builder(model, options.models, self.files, self.problems, literal, dropped, most)
         return Preset(source, Path(source.name).stem or source.name, builder)
 
-    def _too_many(self, source: Source, line: int, count: int) -> list[Any]:
-        """Refuse so many jobs unread: none of them."""
-        message = too_many(str(count), count, self.options.max_jobs or 0, self.options.raise_with)
+    def too_many(self, source: Source, line: int, total: int, how: str = "") -> None:
+        """Refuse so many jobs; ``how`` they come about."""
+        most, raise_with = self.options.max_jobs, self.options.raise_with
+        message = f"expands to {how or total} jobs, more than the limit of {most}; {raise_with} {number(total)}"
         self.problems.at(Where(source.name, line, 1), "jobs", message)
-        return []
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
@@ -239,9 +239,10 @@ class Reader:
             return preset
         before = len(self.problems)
         nodes = read_list(kind, text, source, self.problems)
-        for number, node in enumerate(nodes, 1):
-            if number > preset.builder.most:
-                preset.specs = self._too_many(source, 1, number + sum(1 for _ in nodes))
+        for count, node in enumerate(nodes, 1):
+            if count > preset.builder.most:
+                self.too_many(source, 1, count + sum(1 for _ in nodes))
+                preset.specs = []
                 break
             spec = preset.builder.job(node, f"line {node.line}")
             if spec is not None:
@@ -274,18 +275,18 @@ class Reader:
         if layers:
             preset.name = _text(layers[-1], "name") or preset.name
             preset.description = _text(layers[-1], "description")
+        made: list[Spec | None] = []
         if prompts is not None:
             builder.shared.axes = []
             made = [builder.job(node, "") for node in _prompt_jobs(prompts, source)]
         elif jobs is not None and isinstance(jobs.value, list):
             preset.line = jobs.line if jobs.source is source else 1
             if len(jobs.items) > builder.most:
-                made = self._too_many(source, preset.line, len(jobs.items))
+                self.too_many(source, preset.line, len(jobs.items))
             else:
                 pairs = enumerate(zip(jobs.items, typed, strict=False))
                 made = [builder.job(node, f"jobs[{number}]", job) for number, (node, job) in pairs]
         else:
-            made = []
             if self.options.require_jobs and jobs is None and not self.problems:
                 self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
         preset.specs = [spec for spec in made if spec is not None]
@@ -298,17 +299,17 @@ class Reader:
         if self.stack_names is not None:
             names = [self.stack_names] if isinstance(self.stack_names, str) else self.stack_names
             for name in names:
-                if name not in preset.builder.shared.stacks:
+                if name not in preset.builder.stacks:
                     raise NotFoundError(f"{preset.source.name}: {preset.builder.unknown_stack(name)}")
-            preset.stack = tuple(lora for name in names for lora in preset.builder.shared.stacks[name])
+            preset.stack = tuple(lora for name in names for lora in preset.builder.stacks[name])
         return preset
 
 
 def _prompt_jobs(prompts: Sequence[str], source: Source) -> Iterator[Node]:
     """A job for each prompt of the command line."""
-    for number, text in enumerate(prompts, 1):
-        prompt = Node(text, source, number, 1, text, "line")
-        yield Node({"prompt": (number, 1, prompt)}, source, number, 1)
+    for line, text in enumerate(prompts, 1):
+        prompt = Node(text, source, line, 1, text, "line")
+        yield Node({"prompt": (line, 1, prompt)}, source, line, 1)
 
 
 def _text(root: Node, key: str) -> str:

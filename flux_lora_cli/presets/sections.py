@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,14 @@ from flux_lora_cli.service.models import Model, Models, is_remote_image
 from flux_lora_cli.text import nearest, quoted
 
 
-@dataclass
-class Shared(Spec):
-    """What every job of a preset starts from (its defaults), and what it may name."""
-
-    stacks: dict[str, Loras] = field(default_factory=dict)
-
-
 class Sections:
     """Reads the sections of one preset, by the tables of its model.
 
     Args:
         literal: prompts are taken as they stand.
+
+    Attributes:
+        shared: what every job starts from: the defaults, variables and axes.
     """
 
     def __init__(self, model: Model, models: Models, files: Files, problems: Problems, literal: bool) -> None:
@@ -38,7 +33,8 @@ class Sections:
         self.literal = literal
         self.language = preset_language(model, models)
         self.checker = Checker(problems, model, self._image)
-        self.shared = Shared(Node({}, Source(""), 1, 1), "defaults")
+        self.shared = Spec(Node({}, Source(""), 1, 1), "defaults")
+        self.stacks: dict[str, Loras] = {}
         self.used_stacks: set[str] = set()
 
     def _image(self, node: Node, key: str) -> Any:
@@ -54,8 +50,8 @@ class Sections:
         """Check a whole document, and keep what its jobs share; the jobs, typed."""
         typed = self.checker.check(self.language, document, "")
         typed = {} if typed is BAD else typed
-        self.shared.stacks = {name: tuple(loras) for name, loras in typed.get("stacks", {}).items()}
-        for name, loras, place in placed(document.get("stacks"), self.shared.stacks):
+        self.stacks = {name: tuple(loras) for name, loras in typed.get("stacks", {}).items()}
+        for name, loras, place in placed(document.get("stacks"), self.stacks):
             self.shared.places[f"stack {name}"] = place
             self._note_loras(loras, place)
         self.set(self.shared, document.get("defaults"), typed.get("defaults", {}))
@@ -116,19 +112,19 @@ class Sections:
         """The LoRAs of these stacks, joined; None where a name is not known."""
         self.used_stacks.update(names)
         items = node.items if isinstance(node.value, list) else [node] * len(names)
-        unknown = [(item, name) for item, name in zip(items, names, strict=True) if name not in self.shared.stacks]
+        unknown = [(item, name) for item, name in zip(items, names, strict=True) if name not in self.stacks]
         for item, name in unknown:
             self.problems.add(item, key, self.unknown_stack(name))
         if unknown:
             return None
-        parts = [self.shared.stacks[name] for name in names]
+        parts = [self.stacks[name] for name in names]
         notes.note_job_loras(parts, node, self.problems)
         return tuple(lora for part in parts for lora in part)
 
     def unknown_stack(self, name: str) -> str:
         """The message about a stack that does not exist."""
-        near = nearest(name, self.shared.stacks)
-        known = ", ".join(self.shared.stacks) or "none; a file's stacks stand under stacks"
+        near = nearest(name, self.stacks)
+        known = ", ".join(self.stacks) or "none; a file's stacks stand under stacks"
         return f"no stack {quoted(name)}; " + (f"did you mean '{near}'?" if near else f"known: {known}")
 
     # ---- axes ----------------------------------------------------------------------------------
