@@ -34,6 +34,10 @@ class LocalImage:
     media_type: str
     extension: str
 
+    def __repr__(self) -> str:
+        """What IDs are made of, which are the same wherever the file lies."""
+        return self.sha256
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

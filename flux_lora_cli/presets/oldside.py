@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from pathlib import Path, PurePosixPath
 
 from flux_lora_cli.errors import FolderError, NotFoundError
@@ -27,6 +28,7 @@ _TEXTS = (*SUFFIXES, ".json", ".txt", ".text", ".md", ".prompt", ".prompts", ".c
 #: Bytes: as presets and images are limited; and of all that is written out.
 _MAX_TEXT, _MAX_IMAGE, _MAX_ALL = 32 << 20, 100_000_000, 512 << 20
 _MAX_LINK = 4_096  # of Linux, a final NUL included
+_AT_ONCE = 16 << 20  # held in memory
 _SECONDS = 60
 #: Variables of a hook or a caller that would make git look elsewhere.
 _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
@@ -136,8 +138,8 @@ def _is_text(name: str) -> bool:
 
 # ---- git ---------------------------------------------------------------------------------------
 
-#: Mode and hash of a file of a commit.
-_Entry = tuple[str, str]
+#: Mode, hash and size of a file of a commit.
+_Entry = tuple[str, str, int]
 
 
 def _git(folder: Path, *words: str, data: bytes = b"") -> bytes:
@@ -200,23 +202,27 @@ def _listing(top: Path, commit: str) -> Iterator[tuple[str, _Entry]]:
         mode, kind, digest, size = head.decode().split() if head else [""] * 4
         name = os.fsdecode(path)
         largest = _MAX_TEXT if _is_text(name) else _MAX_IMAGE
-        if kind == "blob" and (not size.isdigit() or int(size) <= largest):  # BAD: it is not in this clone
-            yield name, (mode, digest)
+        length = int(size) if size.isdigit() else 0  # BAD: it is not in this clone
+        if kind == "blob" and length <= largest:
+            yield name, (mode, digest, length)
 
 
 def _read(top: Path, entries: Mapping[str, _Entry]) -> Iterator[tuple[str, bytes]]:
     """The content of files. Raises NotFoundError where one is missing, as in a partial clone."""
-    hashes = "".join(f"{digest}\n" for _, digest in entries.values())
-    data, at = _git(top, "cat-file", "--batch", data=hashes.encode()), 0
-    for name in entries:
-        end = data.index(b"\n", at)
-        head = data[at:end].split()
-        at = end + 1
-        if len(head) != 3:
-            raise NotFoundError(f"git: {printable(name)} as it was is not in this clone", _WHOLE)
-        size = int(head[2])
-        yield name, data[at : at + size]
-        at += size + 1
+    ends = accumulate(length for _, _, length in entries.values())
+    for _, group in groupby(zip(entries, ends, strict=True), key=lambda entry: entry[1] // _AT_ONCE):
+        names = [name for name, _ in group]
+        hashes = "".join(f"{entries[name][1]}\n" for name in names)
+        data, at = _git(top, "cat-file", "--batch", data=hashes.encode()), 0
+        for name in names:
+            end = data.index(b"\n", at)
+            head = data[at:end].split()
+            at = end + 1
+            if len(head) != 3:
+                raise NotFoundError(f"git: {printable(name)} as it was is not in this clone", _WHOLE)
+            size = int(head[2])
+            yield name, data[at : at + size]
+            at += size + 1
 
 
 def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -495,6 +496,24 @@ def test_secrets_are_masked_and_long_texts_shown_where_they_differ(
     assert (done.code, "SECRET" in done.out + done.err) == (0, False)
     assert "token=***" in done.out
     assert all(f"cat {end}" in done.out for end in ("x", "https://***@h.example/y"))
+
+
+@pytest.mark.slow
+def test_many_images_are_not_held_at_once(repo: Repository) -> None:
+    names = [f"{n}.png" for n in range(20)]
+    for name in names:
+        repo.put(f"presets/{name}", b"\x89PNG\r\n\x1a\n" + name.encode() * 2_000_000)
+    jobs = "".join(json.dumps({"prompt": "a", "image": name}) + "\n" for name in names)
+    repo.put("presets/many.jsonl", jobs)
+    repo.commit()
+    script = (
+        "import resource; from flux_lora_cli.__main__ import main\n"
+        "try: main()\nfinally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", script, "preset", "diff", str(repo.folder / "presets/many.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "20 unchanged" in done.stderr
+    assert int(done.stdout) < 150_000
 
 
 @pytest.mark.slow

@@ -228,6 +228,16 @@ def test_ids_are_unique_and_explicit_ones_win(studio) -> None:
     assert studio.ids("vars: {v: ['a!', 'a?']}\njobs: [{id: j, prompt: '${v} {b!|b?}'}]")[0] == "j/a/b"
 
 
+def test_ids_do_not_depend_on_where_the_images_lie(studio, png) -> None:
+    text = "jobs:\n- {prompt: a, image: x.png}\n- {prompt: a, image: y.png}\n"
+    text += "- {prompt: b, matrix: {image: [x.png, sub/x.png]}}\n"
+    for folder in ("one", "two"):
+        for number, name in enumerate(("x.png", "y.png", "sub/x.png")):
+            studio.write(f"{folder}/{name}", png + bytes([number]))
+    one, two = (studio.ids(text, f"{folder}/p.yaml") for folder in ("one", "two"))
+    assert one == two and len(set(one)) == 4
+
+
 def test_skip(studio) -> None:
     loaded = studio.load("jobs:\n- {id: a, prompt: '{x|y}', skip: true}\n- {id: b, prompt: x}\n")
     assert [job.id for job in loaded.jobs] == ["b"]
