@@ -3,8 +3,8 @@
     python tests/support/fast.py SCALE ARGUMENTS…    one command
     python tests/support/fast.py --serve             commands as lines of JSON on standard input (see ``forks``)
 
-The time of the event loop runs SCALE times as fast, so that every wait of the engine is as much shorter; so are the
-time-outs of requests, down to LEAST_TIMEOUT. The wall clock is not touched.
+The time of the event loop runs SCALE times as fast, so that every wait of the engine is as much shorter; so are what
+other commands sleep, and the time-outs of requests, down to LEAST_TIMEOUT. The wall clock is not touched.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def speed_up(scale: float) -> None:
 
     selectors.DefaultSelector = Selector  # type: ignore[misc]
     asyncio.BaseEventLoop.time = lambda self: time.monotonic() * scale  # type: ignore[method-assign]
+    slept = time.sleep
+    time.sleep = lambda seconds: slept(seconds / scale)
     shorten_timeouts(scale)
 
 
