@@ -17,7 +17,7 @@ from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import ending, with_tasks
 from flux_lora_cli.engine.events import Event, Progress, Warned
-from flux_lora_cli.engine.fetch import Fetcher, NameOf
+from flux_lora_cli.engine.fetch import Fetcher, namer
 from flux_lora_cli.engine.limits import START
 from flux_lora_cli.engine.plan import Work
 from flux_lora_cli.engine.run import Run
@@ -34,9 +34,7 @@ from flux_lora_cli.errors import (
 )
 from flux_lora_cli.folder import month
 from flux_lora_cli.folder.images import ImageStore
-from flux_lora_cli.folder.names import DEFAULT, TASK_DEFAULT, Template
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
-from flux_lora_cli.text import slug
+from flux_lora_cli.folder.records import JobRecord, State
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.plan import BatchPlan
@@ -89,7 +87,7 @@ class Session:
         self.run: Run | None = None
         self.known: Mapping[str, JobRecord] = {}
         self.ended_by: FluxLoraError | None = None
-        self._name_of = _namer(settings.filename)
+        self._name_of = namer(settings.filename)
 
     def end(self, task: asyncio.Task[Any], error: FluxLoraError, grace: float) -> None:
         """End the run, or what is done before it begins."""
@@ -330,28 +328,3 @@ async def listed(works: Sequence[Work]) -> AsyncIterator[Work]:
     """Works that are known beforehand; those that the service has already come first."""
     for work in sorted(works, key=lambda work: work.record.state is State.PLANNED):
         yield work
-
-
-def _namer(filename: str | None) -> NameOf:
-    """Names of images after a template (``--filename``); by default by task, where the request is not known."""
-    template = Template.parse(filename or DEFAULT)
-    fallback = template if filename else Template.parse(TASK_DEFAULT)
-    day = datetime.now().astimezone().date().isoformat()
-
-    def name_of(record: JobRecord, output: OutputRecord, extension: str) -> str:
-        request = record.input or {}
-        return (template if record.input is not None else fallback).render(
-            {
-                "preset": record.preset,
-                "job": record.id,
-                "slug": slug(str(request.get("prompt") or "")),
-                "seed": request.get("seed"),
-                "index": output.index,
-                "fingerprint": record.fingerprint,
-                "task": record.task_id,
-                "ext": extension,
-                "date": day,
-            }
-        )
-
-    return name_of

@@ -11,6 +11,7 @@ import base64
 import binascii
 import random
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,9 @@ from flux_lora_cli.errors import (
     RefusedUrl,
 )
 from flux_lora_cli.folder.files import other_names
-from flux_lora_cli.folder.names import case_key
+from flux_lora_cli.folder.names import DEFAULT, TASK_DEFAULT, Template, case_key
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, iso
+from flux_lora_cli.text import slug
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.plan import Work
@@ -238,6 +240,31 @@ class Fetcher:
         free = next(each for each in other_names(name) if case_key(each) not in self._taken)
         self._taken.add(case_key(free))
         return free
+
+
+def namer(filename: str | None) -> NameOf:
+    """Names of images after a template (``--filename``); by default by task, where the request is not known."""
+    template = Template.parse(filename or DEFAULT)
+    fallback = template if filename else Template.parse(TASK_DEFAULT)
+    day = datetime.now().astimezone().date().isoformat()
+
+    def name_of(record: JobRecord, output: OutputRecord, extension: str) -> str:
+        request = record.input or {}
+        return (template if record.input is not None else fallback).render(
+            {
+                "preset": record.preset,
+                "job": record.id,
+                "slug": slug(str(request.get("prompt") or "")),
+                "seed": request.get("seed"),
+                "index": output.index,
+                "fingerprint": record.fingerprint,
+                "task": record.task_id,
+                "ext": extension,
+                "date": day,
+            }
+        )
+
+    return name_of
 
 
 def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bool = False) -> Image:
