@@ -218,6 +218,27 @@ def test_wait_names_the_tasks_also_where_it_cannot_begin(stages: MakeStage, comm
     assert f"flux-lora wait {' '.join(ids)}" in done.err
 
 
+@pytest.mark.parametrize("command", [BATCH, "submit --wait -o out 'a cat'"])
+def test_no_advice_leads_to_paying_again(stages: MakeStage, command: str) -> None:
+    """Whatever the deadline cuts off is named, and the command that collects it is not the one that buys."""
+    stage = stages(2, service_time=600.0, scale=1.0)
+    done = stage.run(f"{command} --timeout 1s")
+    assert done.code == 9, done.err
+    assert all(task in done.err for task in stage.fake.charges)
+    if command.startswith("submit"):
+        assert re.search(rf"flux-lora wait .*{stage.fake.charges[0]}", done.err)
+        assert not re.search(r"same command|run again|--retry", done.err, re.IGNORECASE)
+
+
+def test_submit_into_wait_with_a_deadline_names_the_tasks(stages: MakeStage) -> None:
+    stage = stages(1, service_time=600.0, scale=1.0)
+    ids = stage.run("submit -p 'a cat' -p 'a dog'").lines
+    done = stage.run("wait - -o out --timeout 1s", stdin="".join(f"{task}\n" for task in ids))
+    assert done.code == 9
+    assert all(task in done.err for task in ids)
+    assert "submit" not in done.err.lower().replace("submitted", "").replace("submission", "")
+
+
 def test_a_submission_that_a_deadline_cut_off_is_held(stages: MakeStage) -> None:
     stage = stages(1, scale=1.0)
     stage.wrong("submit:stall-after=60")
