@@ -96,9 +96,9 @@ def test_general_options_stand_before_or_after_the_command(run: Run, preset: Pat
         ("--version", "typer rich json flux_lora_cli.commands.app"),
         ("--help", "pydantic requests yaml sqlite3 flux_lora_cli.commands.batch flux_lora_cli.engine"),
         ("batch --help", "pydantic requests yaml sqlite3 PIL flux_lora_cli.commands.serve"),
-        ("batch --max-cost x a.yaml", "rich.console requests yaml sqlite3 PIL"),
-        ("wait ../x", "requests yaml sqlite3 flux_lora_cli.presets.load flux_lora_cli.engine.tasks"),
-        ("submit x", "requests sqlite3 flux_lora_cli.engine.tasks"),  # refused for lack of a key
+        ("batch --max-cost x a.yaml", "pydantic rich.console requests yaml sqlite3 PIL"),
+        ("wait ../x", "pydantic requests yaml sqlite3 flux_lora_cli.presets.load flux_lora_cli.engine.tasks"),
+        ("submit x", "pydantic requests sqlite3 flux_lora_cli.engine.tasks"),  # refused for lack of a key
     ],
 )
 def test_only_what_is_needed_is_imported(line: str, left_out: str) -> None:
