@@ -8,10 +8,9 @@ import os
 import platform
 import re
 import threading
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,12 +22,10 @@ from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import (
     BadAnswer,
     BadImage,
-    FluxLoraError,
     NotFoundError,
     OutputGone,
     RefusedUrl,
     Rejected,
-    Uncertain,
 )
 from flux_lora_cli.service import envelope, hosts, wire
 from flux_lora_cli.service.envelope import Answer, Kind
@@ -45,11 +42,8 @@ __all__ = ["DEFAULT_BASE_URL", "Client", "Download", "Key", "connect", "load_key
 MAX_INLINE_IMAGE = 1_000_000
 #: Redirects that are followed, and bytes of an image. [CONTRACT]
 MAX_REDIRECTS, MAX_IMAGE = 5, 100_000_000
-#: Bytes of an ordinary answer, of one with images inline, and of lists (which may echo input images). [CONTRACT]
-ANSWER_LIMIT, INLINE_LIMIT = 1024 * 1024, 50_000_000
-_LIMITS: Mapping[Kind, int] = dict.fromkeys(("list", "models", "bill"), 64 * 1024 * 1024)
-#: After this many seconds a download must have averaged this many bytes per second.
-SLOW_AFTER, MIN_SPEED = 30.0, 1024.0
+#: Bytes of a list, which may echo input images. [CONTRACT: limits]
+LIST_LIMIT = 64 * 1024 * 1024
 #: Seconds for a call, 30 for others; sync mode answers after 90 s. [FAULTS: retry policy]
 _SECONDS: Mapping[Kind, float] = {"submit": 60.0, "upload": 120.0, "list": 120.0, "models": 120.0}
 _SYNC_SECONDS = 120.0
@@ -195,7 +189,7 @@ class Client:
         with self._redactor.guard():
             for _ in range(MAX_REDIRECTS + 1):
                 sent = self._safe(url)
-                with self._sent("GET", sent, headers, total=600.0, silence=30.0) as reply:
+                with self._transport.open("GET", sent, headers, total=600.0, silence=30.0) as reply:
                     target = reply.answer.headers.get("location", "")
                     if reply.answer.status not in (301, 302, 303, 307, 308) or not target:
                         began, length = _place(reply, offset)
@@ -214,7 +208,8 @@ class Client:
         # requests and urllib3 take a tenth of a second to load: a rerun of what is done needs neither.
         from flux_lora_cli.service.transport import Transport
 
-        return Transport(self._env)
+        log = self._log
+        return Transport(self._env, log and (lambda line: log(self._redactor.clean(line))))
 
     def _ask(self, kind: Kind, path: str, decode: Callable[[Answer], T], body: Json | None = None) -> T:
         """Send one request of the API, with the key: a POST where there is a body."""
@@ -223,38 +218,20 @@ class Client:
             method, headers = "POST", {**headers, "Content-Type": "application/json"}
             text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             data = text.encode("utf-8", "replace")
+        limit = {"limit": LIST_LIMIT} if kind in ("list", "models", "bill") else {}
         seconds = _SYNC_SECONDS if body and body.get("enable_sync_mode") is True else _SECONDS.get(kind, 30.0)
         with self._redactor.guard():
-            answer = self._send(method, self.base_url + path, headers, data, seconds, _LIMITS.get(kind, ANSWER_LIMIT))
+            answer = self._send(method, self.base_url + path, headers, data, seconds, **limit)
             date = envelope.http_date(answer.headers.get("date", ""))
             if date is not None:  # whole seconds, cut off: half a second is added
                 self.clock_ahead = date.timestamp() + 0.5 - datetime.now(UTC).timestamp()
             return decode(answer)
 
     def _send(
-        self, method: str, url: str, headers: Headers, body: bytes | None, seconds: float, limit: int = ANSWER_LIMIT
+        self, method: str, url: str, headers: Headers, body: bytes | None, seconds: float, **limit: int
     ) -> Answer:
-        with self._sent(method, url, headers, body, total=seconds) as reply:
-            return reply.read(limit, INLINE_LIMIT)
-
-    @contextmanager
-    def _sent(
-        self, method: str, url: str, headers: Headers, body: bytes | None = None, **seconds: float
-    ) -> Iterator[Reply]:
-        """Send once; the reply is open for the body of the ``with`` statement, at whose end its line is logged."""
-        reply, outcome, started = None, "", time.monotonic()
-        try:
-            with closing(self._transport.open(method, url, headers, body, **seconds)) as reply:
-                outcome = str(reply.answer.status)
-                yield reply
-        except FluxLoraError as error:
-            outcome = f"{outcome} {error.code}".strip()
-            raise
-        finally:
-            if self._log is not None:
-                took, size = (time.monotonic() - started) * 1000, reply.size if reply else 0
-                line = f"{method} {hosts.show_url(url)} {outcome} {took:.0f} ms {size} bytes"
-                self._log(self._redactor.clean(line))
+        with self._transport.open(method, url, headers, body, total=seconds) as reply:
+            return reply.read(**limit)
 
     def _upload(self, name: str, data: bytes, media_type: str) -> str:
         wanted, seconds = {"filename": name, "size": len(data), "content_type": media_type}, _SECONDS["upload"]
@@ -321,14 +298,10 @@ def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
 
 
 def _chunks(reply: Reply, began: int) -> Iterator[bytes]:
-    started, host = time.monotonic(), reply.answer.host
     for piece in reply.pieces():
         if began + reply.size > MAX_IMAGE:
-            raise BadImage(f"the file at {host} is larger than {MAX_IMAGE // 1_000_000} MB")
+            raise BadImage(f"the file at {reply.answer.host} is larger than {MAX_IMAGE // 1_000_000} MB")
         yield piece
-        seconds = time.monotonic() - started
-        if seconds > SLOW_AFTER and reply.size < MIN_SPEED * seconds:
-            raise Uncertain(f"{host} sends too slowly: {reply.size} bytes in {seconds:.0f} s", "Try again later.")
 
 
 #: A client is made by a verb, as the package's other functions are.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import os
 import re
@@ -14,9 +13,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
-from flux_lora_cli.errors import FluxLoraError, MissingKey, NotFoundError, ProxyFailed, RefusedUrl, UsageError
+from flux_lora_cli.errors import FluxLoraError, MissingKey, NotFoundError, RefusedUrl, UsageError
 from flux_lora_cli.text import printable
 
 #: The service itself. [official client source]
@@ -275,52 +275,21 @@ def redirect_target(url: str, location: str) -> str:
 # ---- proxies ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(NamedTuple):
     """A proxy that the environment names."""
 
     url: str
     variable: str
-    shown: str  # host and port, without its password
-
-    def failed(self, why: str) -> ProxyFailed:
-        """The error that names the variable, and never the password."""
-        why = f"it wants a user name and a password, or other ones ({why})" if why == "407" else why
-        return ProxyFailed(
-            f"the proxy {self.shown} (from {self.variable}) cannot reach the service: {why}",
-            f"Nothing reached the service. Correct or unset {self.variable}, or add the host to NO_PROXY.",
-        )
 
 
 def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
-    """The proxy for a URL, by ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY`` and the like; loopback never has one.
-
-    Raises:
-        ProxyFailed: the variable cannot be meant.
-    """
+    """The proxy for a URL, by ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY`` and the like; loopback never has one."""
     scheme, host, port = origin(url)
-    names = [f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY"]
-    if "REQUEST_METHOD" in env:  # in a CGI script, HTTP_PROXY is what a client says [httpoxy]
-        names.remove("HTTP_PROXY")
+    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     variable = next((name for name in names if env.get(name, "").strip()), None)
     if variable is None or is_loopback(host) or _bypassed(host, port, env.get("no_proxy") or env.get("NO_PROXY") or ""):
         return None
-    return _proxy(variable, env[variable].strip())
-
-
-def _proxy(variable: str, text: str) -> Proxy:
-    url = text if "://" in text else f"http://{text}"
-    # Anything else, such as a path, is a password with characters that have to be encoded.
-    match = re.fullmatch(r"([a-z0-9]+)://(?:[^@/?#]*@)?([\w.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?/?", url, re.I | re.A)
-    if match is None or int((match[3] or ":0")[1:]) > 65535:
-        example = f"It looks like {variable}=http://proxy.example:3128; write special characters of a password as %40."
-        raise ProxyFailed(f"{variable} is not a valid proxy address", example)
-    scheme, hint = match[1].lower(), "Write http:// or socks5h://."
-    if scheme.startswith("socks") and importlib.util.find_spec("socks") is None:
-        hint = "SOCKS needs the package PySocks (pip install PySocks); or name an http proxy, or unset the variable."
-    elif scheme in ("http", "https", "socks4", "socks4a", "socks5", "socks5h"):
-        return Proxy(url, variable, match[2] + (match[3] or ""))
-    raise ProxyFailed(f"{variable} names a proxy of a kind that cannot be used, {scheme[:20]}://", hint)
+    return Proxy(env[variable].strip(), variable)
 
 
 def _bypassed(host: str, port: int, no_proxy: str) -> bool:

@@ -1,5 +1,7 @@
 """HTTP through requests: one try per call, a deadline for the whole of it, bodies in bounded pieces; and the one seam
 where exceptions of requests, urllib3, ssl and socket become errors of ours.
+
+The adapter works without a session, which would follow redirects, keep cookies and read ``~/.netrc``.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from http.client import HTTPException, HTTPResponse
-from http.cookiejar import DefaultCookiePolicy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +28,26 @@ import requests.exceptions as r
 import urllib3.exceptions as u
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 
-from flux_lora_cli.errors import AnswerTooLong, FluxLoraError, InsecureConnection, NeverSent, Uncertain
+from flux_lora_cli.errors import AnswerTooLong, FluxLoraError, InsecureConnection, NeverSent, ProxyFailed, Uncertain
 from flux_lora_cli.service.envelope import Answer
-from flux_lora_cli.service.hosts import Proxy, proxy_for, show_host
+from flux_lora_cli.service.hosts import Proxy, proxy_for, show_host, show_url
 
 #: Seconds to connect [FAULTS: retry policy]; bytes read from the network at a time.
 CONNECT_SECONDS, PIECE = 10.0, 65536
 #: Seconds after which an idle connection is not used again. Servers close theirs at any time after 5 s (Node's default;
 #: nginx 75, AWS 60), and a POST that meets the close cannot be told from one that was accepted.
 IDLE_SECONDS = 4.0
+#: Bytes of an ordinary answer, and of one with images inline. [CONTRACT: limits]
+ANSWER_LIMIT, INLINE_LIMIT = 1024 * 1024, 50_000_000
 
 #: Everything that the layers below raise.
 FOREIGN = (requests.RequestException, u.HTTPError, HTTPException, OSError, ValueError, zlib.error)
 #: Proof that no byte of the request left. Whatever is not proved may have arrived.
-NEVER_SENT = (u.NewConnectionError, u.ConnectTimeoutError, r.ConnectTimeout, r.InvalidURL, socket.gaierror)
-#: The reason in words that need no knowledge of the layers.
-_WHY: Mapping[type[BaseException], str] = {
-    socket.gaierror: "the name is not known",
-    ConnectionRefusedError: "connection refused",
-    ConnectionResetError: "reset by the other side",
-    ssl.SSLError: "the encryption (TLS) failed",
-    u.IncompleteRead: "the answer was cut short",
-    u.ConnectTimeoutError: "no answer in time",
-}
+NEVER_SENT = (
+    u.NewConnectionError, u.ConnectTimeoutError, u.LocationValueError, r.InvalidURL, r.InvalidSchema, socket.gaierror,
+)  # fmt: skip
 
 
 def translate(
@@ -62,21 +60,26 @@ def translate(
         return any(isinstance(each, kinds) for each in reasons)
 
     if is_any(ssl.SSLCertVerificationError):
-        other = proxy.shown if proxy is not None and is_any(u.ProxyError, r.ProxyError) else host
+        other = "the proxy" if proxy is not None and is_any(u.ProxyError, r.ProxyError) else host
         return InsecureConnection(
             f"{other} could not prove that it is {other} (TLS certificate)",
             "Nothing was sent. Check the clock and the network; behind a company proxy, name its certificates in "
             "REQUESTS_CA_BUNDLE.",
         )
-    why = next((words for kind, words in _WHY.items() if is_any(kind)), "it broke off")
+    late = is_any(TimeoutError, u.TimeoutError, r.Timeout)
+    words = (each.strerror for each in reasons if isinstance(each, OSError) and each.strerror)
+    why = next(words, "no answer in time" if late else "it broke off").lower()
+    never_sent = connecting or is_any(*NEVER_SENT)
     # Whatever urllib3 says: it blames the proxy even where a request broke off after it had been passed on.
-    if proxy is not None and connecting:
+    if proxy is not None and never_sent:
         status = re.search(r"Tunnel connection failed: ([0-9]{3})", " ".join(map(str, reasons)))
-        return proxy.failed(status[1] if status else why)
-    if connecting or is_any(*NEVER_SENT):
+        if is_any(ValueError):
+            why = "its address is not valid, or of a kind that cannot be used (SOCKS needs the package PySocks)"
+        return _proxy_failed(proxy, status[1] if status else why)
+    if never_sent:
         hint = "Nothing was sent. Check the network, and the base URL where one is set."
         return NeverSent(f"cannot connect to {host}: {why}", hint)
-    if is_any(u.ReadTimeoutError, r.ReadTimeout, TimeoutError):
+    if late:
         return Uncertain(f"{host} did not answer in time", "Try again later.", timed_out=True)
     return Uncertain(f"the connection to {host} ended before the whole answer had come: {why}", "Try again.")
 
@@ -91,13 +94,22 @@ def _reasons(error: object) -> Iterator[BaseException]:
                 yield from _reasons(inner)
 
 
+def _proxy_failed(proxy: Proxy, why: str) -> ProxyFailed:
+    """The error that names the variable, and nothing of the address, which may hold a password."""
+    why = "it wants a user name and a password, or other ones (407)" if why == "407" else why
+    return ProxyFailed(
+        f"the proxy that {proxy.variable} names cannot reach the service: {why}",
+        f"Nothing reached the service. Correct or unset {proxy.variable}, or add the host to NO_PROXY.",
+    )
+
+
 # ---- connections --------------------------------------------------------------------------------
 
 
 class _Call(threading.local):
     """What the current thread's request tells its connection, and learns from it."""
 
-    url, path = "", ""
+    url = ""
     deadline, silence = 0.0, 30.0  # monotonic time; seconds
     connecting = False
 
@@ -132,8 +144,8 @@ class _Response(HTTPResponse):
         self.fp: Any = io.BufferedReader(_TimedReads(sock, self.fp.detach()), PIECE)
 
 
-class _Plain(HTTPConnection):
-    """A connection that obeys ``_call``."""
+class _Obedient(HTTPConnection):
+    """What makes a connection of any kind obey ``_call``."""
 
     response_class = _Response
     used_at = 0.0
@@ -149,7 +161,8 @@ class _Plain(HTTPConnection):
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
         # As it was written: requests and urllib3 spell it anew.
-        super().request(method, _call.path if url.startswith("/") else _call.url, *args, **kwargs)
+        written = "/" + _call.url.split("/", 3)[3] if url.startswith("/") else _call.url
+        super().request(method, written, *args, **kwargs)
 
     def getresponse(self) -> Any:
         response = super().getresponse()
@@ -157,92 +170,39 @@ class _Plain(HTTPConnection):
         return response
 
 
-class _Secure(_Plain, HTTPSConnection):
-    pass
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter with these connections, which share one TLS context."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        super().__init__(pool_connections=64, pool_maxsize=80)  # as many as the engine has threads
-        self._env = env
-
-    @cached_property
-    def _context(self) -> ssl.SSLContext:
-        return _tls_context(self._env)
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        kinds: dict[type, type] = {HTTPConnection: _Plain, HTTPSConnection: _Secure}
-        pool.ConnectionCls = kinds.get(pool.ConnectionCls, pool.ConnectionCls)  # SOCKS has its own
-        return pool
-
-    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        where, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return where, {"ssl_context": self._context} if where["scheme"] == "https" else {}
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        if proxy.lower().startswith("https:"):
-            kwargs.update(ssl_context=self._context, proxy_ssl_context=self._context)
-        return super().proxy_manager_for(proxy, **kwargs)
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Nothing: the shared context verifies."""
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
-
-
-def _tls_context(env: Mapping[str, str]) -> ssl.SSLContext:
-    """A verifying context, with the certificates that the environment names, else those of certifi."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-    name = next((name for name in names if env.get(name)), "certifi")
-    path = env.get(name) or DEFAULT_CA_BUNDLE_PATH
-    try:
-        context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
-    except (OSError, ValueError):
-        raise InsecureConnection(
-            f"{name} names {path}, from which no certificates of authorities can be read",
-            f"Nothing was sent. Correct or unset {name}.",
-        ) from None
-    return context
-
-
 # ---- calls --------------------------------------------------------------------------------------
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\\"
+#: How gzip and zlib begin.
+_PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
 class Reply:
-    """An answer whose head has come (``answer``). The body is read by ``pieces`` or ``read``; ``close`` in any case.
+    """An answer whose head has come (``answer``); the body is read by ``pieces`` or ``read``.
 
     Attributes:
         size: bytes of the body that were read.
     """
 
-    def __init__(self, response: requests.Response, url: str, deadline: float) -> None:
+    def __init__(self, response: requests.Response, url: str) -> None:
         headers = {name.lower(): value for name, value in response.headers.items()}
         self.answer = Answer(response.status_code, headers, b"", show_host(url), datetime.now(UTC))
         self.packed = headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
-        self.size, self._deadline, self._ended = 0, deadline, False
+        self.size, self._ended = 0, False
         self._raw: Any = response.raw
 
     def pieces(self) -> Iterator[bytes]:
         """The body, unpacked where it is really packed. Raises Uncertain where it breaks off, or takes too long."""
         try:
-            for piece in self._unpacked() if self.packed else self._plain():
+            for piece in self._unpacked():
                 self.size += len(piece)
                 yield piece
         except FOREIGN as error:
             raise translate(error, self.answer.host) from None
+        self._ended = True
 
-    def read(self, limit: int, inline_limit: int) -> Answer:
-        """The answer with its body: up to ``limit`` bytes, or ``inline_limit`` where it reads like base64.
+    def read(self, limit: int = ANSWER_LIMIT) -> Answer:
+        """The answer with its body: up to ``limit`` bytes, or INLINE_LIMIT where it reads like base64.
 
         Raises:
             AnswerTooLong: it is longer.
@@ -250,8 +210,10 @@ class Reply:
         body = bytearray()
         for piece in self.pieces():
             body += piece
-            inline = len(piece.translate(None, _BASE64)) <= len(piece) // 64 + 8
-            if len(body) > (inline_limit if inline else limit):
+            if len(body) > limit:
+                reads_like_base64 = len(piece.translate(None, _BASE64)) <= len(piece) // 64 + 8
+                if reads_like_base64 and len(body) <= INLINE_LIMIT:
+                    continue
                 raise AnswerTooLong(f"{self.answer.host} sent too long an answer (over {limit // 1024:,} KiB)")
         return replace(self.answer, body=bytes(body))
 
@@ -259,42 +221,34 @@ class Reply:
         """Give the connection back; one with an unread rest is closed."""
         (self._raw.release_conn if self._ended else self._raw.close)()
 
-    def _plain(self) -> Iterator[bytes]:
-        # read1 returns what has come, so that a trickle cannot hide inside one long read.
-        while piece := self._raw.read1(PIECE, decode_content=False):
-            yield piece
-            if time.monotonic() > self._deadline:
-                raise TimeoutError("the answer took too long in all")
-        self._ended = True
-
     def _unpacked(self) -> Iterator[bytes]:
-        """Unpack in bounded steps; what only claims to be packed comes as it is."""
-        pieces = self._plain()
-        first = next(pieces, b"")
-        if first[:2] != b"\x1f\x8b" and not (first[:1] == b"\x78" and int.from_bytes(first[:2]) % 31 == 0):
+        # read1 returns what has come, so that nothing of it is lost where the rest never comes.
+        plain = iter(lambda: self._raw.read1(PIECE, decode_content=False), b"")
+        first = next(plain, b"")
+        if not self.packed or not first.startswith(_PACKED):
             yield first
-            yield from pieces
+            yield from plain
             return
-        unpacker, rest = zlib.decompressobj(wbits=47), first  # 47: gzip or zlib, as its head says
-        while rest or (rest := next(pieces, b"")):
-            if piece := unpacker.decompress(rest, PIECE):
-                yield piece
-            rest = unpacker.unconsumed_tail
-        if not unpacker.eof:
-            raise zlib.error("cut short")
+        unpacker = zlib.decompressobj(wbits=47)  # gzip or zlib, as its head says
+        for piece in chain([first], plain):
+            while piece:
+                yield unpacker.decompress(piece, PIECE)
+                piece = unpacker.unconsumed_tail
 
 
-class Transport:
-    """Sends requests, once each. Safe to use from several threads. ``env`` names proxies and certificates."""
+class Transport(HTTPAdapter):
+    """Sends requests, once each. Safe to use from several threads.
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
-        self._session = _Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, _Adapter(env))
+    Args:
+        env: names proxies and certificates.
+        log: gets one line per request.
+    """
 
+    def __init__(self, env: Mapping[str, str], log: Callable[[str], None] | None = None) -> None:
+        super().__init__(pool_connections=64, pool_maxsize=80)  # as many as the engine has threads
+        self._env, self._log = env, log
+
+    @contextmanager
     def open(
         self,
         method: str,
@@ -304,37 +258,79 @@ class Transport:
         *,
         total: float = 30.0,
         silence: float = 120.0,
-    ) -> Reply:
-        """Send once, and return when the head of the answer has come.
+    ) -> Iterator[Reply]:
+        """Send once; the reply is there when the head of the answer has come.
 
         Args:
             url: with a path, and without a fragment.
             total: seconds for everything; ``silence``: for each piece.
         """
-        proxy = proxy_for(url, self._env)
-        request = requests.PreparedRequest()
-        request.prepare_method(method)
-        request.prepare_headers(headers)
-        request.url = url
-        request.prepare_body(body, None)
-        silence = min(silence, total)
-        _call.url, _call.path, _call.connecting = url, "/" + url.split("/", 3)[3], False
-        _call.deadline, _call.silence = time.monotonic() + total, silence
+        proxy, silence, started = proxy_for(url, self._env), min(silence, total), time.monotonic()
+        _call.url, _call.connecting, _call.deadline, _call.silence = url, False, started + total, silence
+        reply, outcome = None, ""
         try:
-            response = self._session.send(
-                request,
-                stream=True,
-                timeout=(min(CONNECT_SECONDS, total), silence),
-                proxies={"all": proxy.url} if proxy else {},
-                allow_redirects=False,
-            )
-        except FOREIGN as error:
-            raise translate(error, show_host(url), connecting=_call.connecting, proxy=proxy) from None
-        if proxy is not None and response.status_code == 407:
-            response.close()
-            raise proxy.failed("407")
-        return Reply(response, url, _call.deadline)
+            try:
+                request = requests.PreparedRequest()
+                request.method, request.url = method, url
+                request.prepare_headers(headers)
+                request.prepare_body(body, None)
+                response = self.send(
+                    request,
+                    stream=True,
+                    timeout=(min(CONNECT_SECONDS, total), silence),
+                    proxies={"all": proxy.url} if proxy else {},
+                )
+            except FOREIGN as error:
+                raise translate(error, show_host(url), connecting=_call.connecting, proxy=proxy) from None
+            reply, outcome = Reply(response, url), str(response.status_code)
+            if proxy is not None and response.status_code == 407:
+                raise _proxy_failed(proxy, "407")
+            yield reply
+        except FluxLoraError as error:
+            outcome = f"{outcome} {error.code}".strip()
+            raise
+        finally:
+            if reply is not None:
+                reply.close()
+            if self._log is not None:
+                took, size = (time.monotonic() - started) * 1000, reply.size if reply else 0
+                self._log(f"{method} {show_url(url)} {outcome} {took:.0f} ms {size} bytes")
 
-    def close(self) -> None:
-        """Close the connections that are not in use."""
-        self._session.close()
+    # ---- what HTTPAdapter leaves to be overridden ----
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        """A verifying context, with the certificates that the environment names, else those of certifi."""
+        names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+        name = next((name for name in names if self._env.get(name)), "certifi")
+        path = self._env.get(name) or DEFAULT_CA_BUNDLE_PATH
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
+        except (OSError, ValueError):
+            raise InsecureConnection(
+                f"{name} names {path}, from which no certificates of authorities can be read",
+                f"Nothing was sent. Correct or unset {name}.",
+            ) from None
+        return context
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if not issubclass(pool.ConnectionCls, _Obedient):
+            pool.ConnectionCls = type("_Obedient", (_Obedient, pool.ConnectionCls), {})
+        return pool
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        where, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return where, {"ssl_context": self._context} if where["scheme"] == "https" else {}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if proxy.lower().startswith("https:"):
+            kwargs.update(ssl_context=self._context, proxy_ssl_context=self._context)
+        try:
+            return super().proxy_manager_for(proxy, **kwargs)
+        except ValueError as error:  # of SOCKS, in a version that there is not
+            raise r.InvalidProxyURL(error) from None
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: the shared context verifies."""

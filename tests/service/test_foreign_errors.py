@@ -16,7 +16,7 @@ from flux_lora_cli import errors
 from flux_lora_cli.service import transport
 from flux_lora_cli.service.hosts import Proxy
 
-PROXY = Proxy("http://u:p@proxy:1", "HTTPS_PROXY", "proxy:1")
+PROXY = Proxy("http://u:p@proxy:1", "HTTPS_PROXY")
 RESET = u.ProtocolError("aborted", ConnectionResetError(104, "reset"))
 UNTRUSTED = u.SSLError(ssl.SSLCertVerificationError("bad"))
 NOWHERE: Any = None

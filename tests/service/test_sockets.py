@@ -10,7 +10,6 @@ import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,7 +38,6 @@ UNCERTAIN = {
     "not HTTP at all": says_and_ends(b"SSH-2.0-OpenSSH\r\n"),
     "endless headers": says_and_ends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000),
     "one endless header": says_and_ends(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000),
-    "gzip cut": says(answer(gzip.compress(CREATED, mtime=0)[:-12], "200 OK", "Content-Encoding: gzip")),
 }
 LATE = {
     "silent": stalls(),
@@ -51,8 +49,8 @@ LATE = {
 
 
 def send(url: str, silence: float, total: float) -> None:
-    with closing(Transport({}).open("POST", f"{url}/api/v2/m", {}, b"{}", silence=silence, total=total)) as reply:
-        reply.read(1_000_000, 50_000_000)
+    with Transport({}).open("POST", f"{url}/api/v2/m", {}, b"{}", silence=silence, total=total) as reply:
+        reply.read()
 
 
 @pytest.mark.parametrize("row", UNCERTAIN)
@@ -95,14 +93,17 @@ HURTING = {
     "a bomb": says(answer(gzip.compress(b" " * 50_000_000, 1), "200 OK", "Content-Encoding: gzip")),
     "a deflated bomb": says(answer(zlib.compress(b" " * 50_000_000, 1), "200 OK", "Content-Encoding: deflate")),
     "base64 without end": says_and_ends(b"HTTP/1.1 200 OK\r\n\r\n" + b"A" * 51_000_000),
+}
+BROKEN = {
     "an unknown packing": says(answer(b"x", "200 OK", "Content-Encoding: br")),
+    "gzip cut": says(answer(gzip.compress(CREATED, mtime=0)[:-12], "200 OK", "Content-Encoding: gzip")),
 }
 
 
-@pytest.mark.parametrize("row", HURTING)
+@pytest.mark.parametrize("row", [*HURTING, *BROKEN])
 def test_an_answer_built_to_hurt_is_given_up_early(row: str, start: Start) -> None:
-    _, client = start(HURTING[row])
-    with pytest.raises(errors.BadAnswer, match="broken JSON" if row == "an unknown packing" else "too long an answer"):
+    _, client = start((HURTING | BROKEN)[row])
+    with pytest.raises(errors.BadAnswer, match="broken JSON" if row in BROKEN else "too long an answer"):
         client.result("t1")
 
 

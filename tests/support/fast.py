@@ -46,7 +46,7 @@ def speed_up(scale: float) -> None:
 
 def shorten_timeouts(scale: float) -> None:
     """Shorten the time-outs of requests, which are seconds of real time."""
-    from flux_lora_cli.service import client, transport
+    from flux_lora_cli.service import transport
 
     opened = transport.Transport.open
 
@@ -55,7 +55,6 @@ def shorten_timeouts(scale: float) -> None:
         return opened(self, *arguments, silence=silence, total=total, **options)
 
     transport.Transport.open = hastened  # type: ignore[method-assign]
-    client.SLOW_AFTER = client.SLOW_AFTER / scale
 
 
 def note_peak(path: str) -> None:
