@@ -11,7 +11,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
@@ -48,7 +48,6 @@ LIST_LIMIT = 64 * 1024 * 1024
 _SECONDS: Mapping[Kind, float] = {"submit": 60.0, "upload": 120.0, "list": 120.0, "models": 120.0}
 _SYNC_SECONDS = 120.0
 T = TypeVar("T")
-Said = TypeVar("Said", Task, wire.BillItem)
 Json = Mapping[str, Any]
 Headers = Mapping[str, str]
 Time = datetime | None
@@ -110,24 +109,23 @@ class Client:
 
     def submit(self, model: str, body: Json, version: Version = "v2") -> Task:
         """Ask for images: one POST, never repeated."""
-        return self._shown(self._ask("submit", wire.submit_path(model, version), wire.decode_submit, body))
+        return self._ask("submit", wire.submit_path(model, version), wire.decode_submit, body)
 
     def result(self, task_id: str, version: Version = "v2") -> Task:
         """Poll a task once."""
         path = wire.result_path(task_id, version)
-        return self._shown(self._ask("poll", path, lambda answer: wire.decode_task(answer, task_id)))
+        return self._ask("poll", path, lambda answer: wire.decode_task(answer, task_id))
 
     def predictions(self, page: int = 1, page_size: int = 100, created_after: Time = None) -> list[Task]:
         """One page of recent tasks, newest first; an empty one is the end. Raises NoSuchList where there is none."""
         body = _page(page, page_size, created_after=created_after) | {"include_inputs": True}
-        return list(map(self._shown, self._ask("list", "/api/v3/predictions", wire.decode_predictions, body)))
+        return self._ask("list", "/api/v3/predictions", wire.decode_predictions, body)
 
     def price(self, model: str, body: Json) -> Decimal | None:
         """What one request would cost in all, USD; None where the service does not say."""
         request = {"model_id": model, "inputs": dict(body)}
-        price, note = self._ask("price", "/api/v3/model/price", wire.decode_price, request)
-        self.price_note = self._redactor.clean(note)
-        if price is None and not note:  # older services have the price of one image
+        price, self.price_note = self._ask("price", "/api/v3/model/price", wire.decode_price, request)
+        if price is None and not self.price_note:  # older services have the price of one image
             unit, _ = self._ask("price", "/api/v3/model/pricing", wire.decode_price, {"model_id": model})
             images = body.get("num_images", 1)
             return unit * images if unit is not None and isinstance(images, int) else None
@@ -151,9 +149,7 @@ class Client:
         """One page of the bill: of at most 100 tasks, or of a time, ``end`` excluded."""
         body = _page(page, page_size, start_time=start, end_time=end)
         body |= {"prediction_uuids": list(task_ids)} if task_ids else {}
-        found = self._ask("bill", "/api/v3/billings/search", wire.decode_bill, body)
-        texts = ("id", "kind", "shown", "unit", "created_at", "task_id", "model")
-        return replace(found, items=tuple(self._masked(item, *texts) for item in found.items))
+        return self._ask("bill", "/api/v3/billings/search", wire.decode_bill, body)
 
     def upload(self, path: str, media_type: str) -> str:
         """A local image as the API takes it: a data URI up to 1 MB, else the URL of an upload, made once for all.
@@ -208,8 +204,7 @@ class Client:
         # requests and urllib3 take a tenth of a second to load: a rerun of what is done needs neither.
         from flux_lora_cli.service.transport import Transport
 
-        log = self._log
-        return Transport(self._env, log and (lambda line: log(self._redactor.clean(line))))
+        return Transport(self._env, self._redactor.clean, self._log)
 
     def _ask(self, kind: Kind, path: str, decode: Callable[[Answer], T], body: Json | None = None) -> T:
         """Send one request of the API, with the key: a POST where there is a body."""
@@ -255,16 +250,6 @@ class Client:
         if any(map(self._redactor.found_in, (sent, *others))):
             raise RefusedUrl("an address given by the service contains the API key, and is not used")
         return sent
-
-    def _shown(self, task: Task) -> Task:
-        clean = self._redactor.clean
-        outputs = tuple(clean(output) if len(output) < 10_000 else output for output in task.outputs)  # longer: base64
-        return replace(self._masked(task, "error", "model", "created_at"), outputs=outputs)
-
-    def _masked(self, said: Said, *names: str) -> Said:
-        """``said`` without the key, which a server may have echoed into the texts of these names."""
-        texts: dict[str, Any] = {name: self._redactor.clean(text) for name in names if (text := getattr(said, name))}
-        return replace(said, **texts)
 
 
 def _page(page: int, page_size: int, **times: Time) -> dict[str, Any]:

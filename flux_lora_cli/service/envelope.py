@@ -42,6 +42,8 @@ _NO_CREDIT = re.compile(
     r"|(credit|balance)s?\s+(is|are|has|have)?\s*(been\s+)?(insufficient|exhausted|too\s+low)",
     re.IGNORECASE,
 )
+#: Where an envelope has words.
+_WORDS = ("message", "error", "detail", "data")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _CHECK_KEY = (
     "Check WAVESPEED_API_KEY or the key file; keys are made at https://wavespeed.ai/accesskey, and a new one is not "
@@ -65,6 +67,16 @@ class Answer:
     body: bytes = b""
     host: str = "the service"
     received_at: datetime = _LONG_AGO  # this machine's clock when the headers had come
+    clean: Callable[[str], str] = str  # masks the API key, which a server may echo
+
+    def plain(self, words: object, limit: int = MESSAGE_LIMIT) -> str:
+        """Words of the service as one printable line of bounded length, without secrets; "" where there are none."""
+        if isinstance(words, dict):
+            words = words.get("message") or words.get("error") or words.get("detail")
+        if not isinstance(words, str):
+            return ""
+        text = printable(self.clean(mask_secrets(" ".join(words[: 4 * MESSAGE_LIMIT].split()))))
+        return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def open_envelope(answer: Answer, kind: Kind, *, exact: bool = False) -> Any:
@@ -93,7 +105,7 @@ def open_envelope(answer: Answer, kind: Kind, *, exact: bool = False) -> Any:
         raise unreadable(answer, "its code is not a number")
     # Sync mode ends after 90 s with code 5004 while the task goes on. [official client source]
     if code != 0 and not 200 <= code < 300 and not (code >= 1000 and _is_task(data)):
-        raise_status(answer, code, kind, _words(value))
+        raise_status(answer, code, kind, _words(answer, value))
     return data
 
 
@@ -107,21 +119,19 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
     Args:
         message: the service's own words; None for a page of a firewall or proxy before it.
     """
-    host, wait = answer.host, retry_after(answer)
-    own, said = message is not None, f" ({status}): {message}" if message else f" ({status})"
-    if kind in ("submit", "upload") and (
-        status == 402 or (status in (400, 403, 422) and _NO_CREDIT.search(message or ""))
-    ):
+    host, own, wait = answer.host, message is not None, retry_after(answer)
+    said = f" ({status}): {message}" if message else f" ({status})"
+    page = "" if own or not answer.body else ": a firewall's or proxy's page, not an answer of the API"
+    no_credit = status == 402 or (status in (400, 403, 422) and _NO_CREDIT.search(message or ""))
+    if no_credit and kind in ("submit", "upload"):
         hint = "Top up at https://wavespeed.ai, then run the same command again."
         raise OutOfCredit(f"the account has no credit left{said}", hint)
     if kind == "list" and status in (403, 404, 405):
         raise NoSuchList(f"{host} has no list of recent tasks for this key{said}")
-    if status == 401 and not own and answer.body:
-        # Not Rejected: 401 is about who asks, so that no other request would fare better.
-        hint = "Check WAVESPEED_API_KEY or the key file, and whether the network wants a sign-in first."
-        raise KeyRefused(f"{host} wants a sign-in{said}: this is a page, not an answer of the API", hint)
+    # A page under 401, too: that is about who asks, so that no other request would fare better.
     if status == 401 or (status == 403 and own and kind not in ("bill", "models")):
-        raise KeyRefused(f"{host} refused the API key{said}", _CHECK_KEY)
+        what = "wants a sign-in" if page else "refused the API key"
+        raise KeyRefused(f"{host} {what}{said}{page}", _CHECK_KEY)
     if status in (425, 429):
         raise RateLimited(f"{host} is rate limiting requests{said}", "Wait, or lower --rate.", retry_after=wait)
     if 300 <= status < 400:
@@ -133,11 +143,11 @@ def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -
     if kind == "poll" and status in (404, 410):
         hint = "Check the ID and the account; tasks are deleted after 7 days."
         raise TaskNotFound(f"{host} does not know the task{said}", hint)
-    if kind in ("bill", "models") and 400 <= status < 500:
+    refused = 400 <= status < 500
+    if refused and kind in ("bill", "models"):
         what = "the bill" if kind == "bill" else "the catalogue of models"
         raise ServiceError(f"{host} does not show {what} to this key{said}", _CHECK_URL)
-    if 400 <= status < 500 and (own or status in (404, 405) or kind not in ("poll", "balance")):
-        page = "" if own else ": a firewall's or proxy's page, not an answer of the API"
+    if refused and (own or status in (404, 405) or kind not in ("poll", "balance")):
         raise Rejected(f"{host} refused the request{said}{page}", "Check what the message names.")
     raise BadAnswer(f"{host} gave an unexpected answer{said}", _CHECK_URL)
 
@@ -178,23 +188,11 @@ def _said(answer: Answer) -> str | None:
         value = _read_json(answer)
     except BadAnswer:
         return None
-    known = isinstance(value, dict) and {"code", "message", "error", "error_code", "detail", "data"} & value.keys()
-    return _words(value) if known else None
+    return _words(answer, value) if isinstance(value, dict) and {"code", "error_code", *_WORDS} & value.keys() else None
 
 
-def _words(value: dict[str, Any]) -> str:
-    found = (plain_words(value.get(name)) for name in ("message", "error", "detail", "data"))
-    return next(filter(None, found), "")
-
-
-def plain_words(words: object) -> str:
-    """A message of the service as one printable line of bounded length; "" where it is not one."""
-    if isinstance(words, dict):
-        words = words.get("message") or words.get("error") or words.get("detail")
-    if not isinstance(words, str):
-        return ""
-    text = printable(mask_secrets(" ".join(words[: 4 * MESSAGE_LIMIT].split())))
-    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
+def _words(answer: Answer, value: dict[str, Any]) -> str:
+    return next(filter(None, (answer.plain(value.get(name)) for name in _WORDS)), "")
 
 
 def items_of(answer: Answer, data: Any) -> list[Any]:

@@ -184,9 +184,9 @@ class Reply:
         size: bytes of the body that were read.
     """
 
-    def __init__(self, response: requests.Response, url: str) -> None:
+    def __init__(self, response: requests.Response, url: str, clean: Callable[[str], str]) -> None:
         headers = {name.lower(): value for name, value in response.headers.items()}
-        self.answer = Answer(response.status_code, headers, b"", show_host(url), datetime.now(UTC))
+        self.answer = Answer(response.status_code, headers, b"", show_host(url), datetime.now(UTC), clean)
         self.packed = headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate")
         self.size, self._ended = 0, False
         self._raw: Any = response.raw
@@ -241,12 +241,15 @@ class Transport(HTTPAdapter):
 
     Args:
         env: names proxies and certificates.
+        clean: masks the API key in texts.
         log: gets one line per request.
     """
 
-    def __init__(self, env: Mapping[str, str], log: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, env: Mapping[str, str], clean: Callable[[str], str] = str, log: Callable[[str], None] | None = None
+    ) -> None:
         super().__init__(pool_connections=64, pool_maxsize=80)  # as many as the engine has threads
-        self._env, self._log = env, log
+        self._env, self._clean, self._log = env, clean, log
 
     @contextmanager
     def open(
@@ -282,7 +285,7 @@ class Transport(HTTPAdapter):
                 )
             except FOREIGN as error:
                 raise translate(error, show_host(url), connecting=_call.connecting, proxy=proxy) from None
-            reply, outcome = Reply(response, url), str(response.status_code)
+            reply, outcome = Reply(response, url, self._clean), str(response.status_code)
             if proxy is not None and response.status_code == 407:
                 raise _proxy_failed(proxy, "407")
             yield reply
@@ -294,7 +297,7 @@ class Transport(HTTPAdapter):
                 reply.close()
             if self._log is not None:
                 took, size = (time.monotonic() - started) * 1000, reply.size if reply else 0
-                self._log(f"{method} {show_url(url)} {outcome} {took:.0f} ms {size} bytes")
+                self._log(self._clean(f"{method} {show_url(url)} {outcome} {took:.0f} ms {size} bytes"))
 
     # ---- what HTTPAdapter leaves to be overridden ----
 

@@ -6,7 +6,6 @@ Paths and field names: the API page for v2, the v3 documentation and the officia
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flux_lora_cli.errors import Rejected, UsageError
-from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, plain_words, raise_status, unreadable
+from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, raise_status, unreadable
 from flux_lora_cli.service.models import MODEL_ID, Version
 from flux_lora_cli.service.values import is_number
 from flux_lora_cli.text import quoted
@@ -112,7 +111,7 @@ def decode_submit(answer: Answer) -> Task:
     data = open_envelope(answer, "submit")
     if not isinstance(data, dict) or not is_task_id(data.get("id")):
         raise unreadable(answer, "no valid task ID")
-    return _task(data, data["id"])
+    return _task(answer, data, data["id"])
 
 
 def decode_task(answer: Answer, task_id: str) -> Task:
@@ -122,34 +121,34 @@ def decode_task(answer: Answer, task_id: str) -> Task:
         raise unreadable(answer, "a task without a status")
     if data.get("id") not in (None, "", task_id):
         raise unreadable(answer, "the task is another")
-    return _task(data, task_id)
+    return _task(answer, data, task_id)
 
 
 def decode_predictions(answer: Answer) -> list[Task]:
     """One page of recent tasks. Items that name no task are left out; an empty page is the end."""
     items = items_of(answer, open_envelope(answer, "list"))
     named = ((item, item.get("id") or item.get("uuid")) for item in items if isinstance(item, dict))
-    tasks = [_task(item, str(name)) for item, name in named if is_task_id(name)]
+    tasks = [_task(answer, item, str(name)) for item, name in named if is_task_id(name)]
     if items and not tasks:
         raise unreadable(answer, "no entry of the list names a task")
     return tasks
 
 
-def _task(data: dict[str, Any], task_id: str) -> Task:
-    outputs: Any = next((data[name] for name in ("outputs", "output", "images") if data.get(name)), [])
-    found = tuple(map(_output, (outputs if isinstance(outputs, list) else [outputs])[:MAX_OUTPUTS]))
+def _task(answer: Answer, data: dict[str, Any], task_id: str) -> Task:
+    outputs = data.get("outputs") or []
+    found = tuple(_output(answer, each) for each in (outputs if isinstance(outputs, list) else [outputs])[:MAX_OUTPUTS])
     timings = data["timings"] if isinstance(data.get("timings"), dict) else {}
     times: tuple[Any, ...] = (data.get("executionTime"), timings.get("inference"))
     code = data["code"] if isinstance(data.get("code"), int) else 0
     return Task(
         id=task_id,
         status=_status(data.get("status") or "created"),
-        model=sys.intern(plain_words(data.get("model"))[:200]) or None,  # the same in every answer of a run
+        model=answer.plain(data.get("model"), 200) or None,
         outputs=found,
         nsfw=_nsfw(data.get("has_nsfw_contents"), len(found)),
-        created_at=plain_words(data.get("created_at"))[:64] or None,
+        created_at=answer.plain(data.get("created_at"), 64) or None,
         execution_ms=next((round(each) for each in times if is_number(each) and 0 <= each <= MAX_MS), None),
-        error=": ".join(filter(None, (_CODES.get(code), plain_words(data.get("error"))))),
+        error=": ".join(filter(None, (_CODES.get(code), answer.plain(data.get("error"))))),
         inputs=next((data[name] for name in ("inputs", "input") if isinstance(data.get(name), dict)), None),
     )
 
@@ -158,25 +157,14 @@ def _status(status: object) -> str:
     """A plain lower-case word. Anything else is not known, and so "not finished yet"."""
     text = re.sub(r"\s+", "_", status.strip().lower()) if isinstance(status, str) else ""
     plain = re.fullmatch(r"[a-z][a-z_-]{0,39}(\([a-z_-]{1,39}\))?", text)
-    return sys.intern(_SPELLINGS.get(text, text)) if plain else "unknown"
+    return _SPELLINGS.get(text, text) if plain else "unknown"
 
 
-def _output(output: object) -> str:
+def _output(answer: Answer, output: object) -> str:
     """One output; "" for one that names nothing, so that the others keep their numbers."""
-    if isinstance(output, list) and len(output) == 1:
-        output = output[0]
-    if isinstance(output, dict):
-        names = ("url", "download_url", "image", "b64_json", "base64")
-        output = next((output[name] for name in names if isinstance(output.get(name), str)), "")
-    text = output.strip().encode("utf-8", "replace").decode() if isinstance(output, str) else ""
-    if match := re.match(r"https?://", text, re.IGNORECASE):
-        return match[0].lower() + text[match.end() :]
-    # Base64, or a data URI of it, in the standard alphabet and padded; any other text as it is.
-    head, comma, payload = text.partition(",") if text[:5].lower() == "data:" else ("", "", text)
-    if not re.fullmatch(r"[A-Za-z0-9+/_\s-]+=*\s*", payload):
-        return text
-    packed = "".join(payload.split()).replace("-", "+").replace("_", "/").rstrip("=")
-    return f"{head.lower() if comma else ''}{comma}{packed}{'=' * (-len(packed) % 4)}"
+    url = output.get("url") if isinstance(output, dict) else output
+    text = url.strip().encode("utf-8", "replace").decode() if isinstance(url, str) else ""
+    return answer.clean(text) if len(text) < 10_000 else text  # longer: base64
 
 
 def _nsfw(flags: object, count: int) -> tuple[bool | None, ...]:
@@ -235,12 +223,12 @@ def decode_price(answer: Answer) -> tuple[Decimal | None, str]:
     full, cheaper = data.get("price", data.get("unit_price")), data.get("discounted_price")
     price = money(full)
     if price is None or price < MIN_PRICE:
-        odd = f"the service quotes a price of {plain_words(str(full))}, which cannot be one"
+        odd = f"the service quotes a price of {answer.plain(str(full))}, which cannot be one"
         return None, odd if full is not None else ""
     discounted = price if cheaper is None else money(cheaper)
     if discounted is not None and MIN_PRICE <= discounted <= price:
         return discounted, ""
-    odd = f"the service quotes a discounted price of {plain_words(str(cheaper))} beside a price of {price}"
+    odd = f"the service quotes a discounted price of {answer.plain(str(cheaper))} beside a price of {price}"
     return price, f"{odd}; the full one counts"
 
 
@@ -260,30 +248,30 @@ def decode_bill(answer: Answer) -> BillPage:
     """One page of the bill. Raises ServiceError where this service, or this key, has none."""
     data = open_envelope(answer, "bill", exact=True)
     entries = items_of(answer, data)
-    items = tuple(item for item in map(_bill_item, entries) if item is not None)
+    items = tuple(item for entry in entries if (item := _bill_item(answer, entry)) is not None)
     if entries and not items:
         raise unreadable(answer, "no entry of the bill is readable")
     more = data.get("has_more") if isinstance(data, dict) else None  # where it does not say, the next page does
     return BillPage(items, bool(entries) if more is None else more in (True, "true"), len(entries) - len(items))
 
 
-def _bill_item(item: object) -> BillItem | None:
+def _bill_item(answer: Answer, item: object) -> BillItem | None:
     if not isinstance(item, dict):
         return None
-    kind, uuid = plain_words(item.get("billing_type")).lower(), plain_words(item.get("uuid"))[:128]
+    kind, uuid = answer.plain(item.get("billing_type"), 40).lower(), answer.plain(item.get("uuid"), 128)
     task = item["prediction"] if isinstance(item.get("prediction"), dict) else {}
-    price, unit = item.get("price"), plain_words(item.get("currency") or item.get("unit"))[:20]
+    price, unit = item.get("price"), answer.plain(item.get("currency") or item.get("unit"), 20)
     if not kind or not uuid:
         return None
     return BillItem(
         id=uuid,
-        kind=kind[:40],
+        kind=kind,
         price=money(price),
-        shown=f"{'no price' if price is None else plain_words(str(price))[:40]} {unit}".strip(),
+        shown=f"{'no price' if price is None else answer.plain(str(price), 40)} {unit}".strip(),
         unit=unit,
-        created_at=plain_words(item.get("created_at"))[:64] or None,
+        created_at=answer.plain(item.get("created_at"), 64) or None,
         task_id=task["uuid"] if is_task_id(task.get("uuid")) else None,
-        model=plain_words(task.get("model_uuid"))[:200] or None,
+        model=answer.plain(task.get("model_uuid"), 200) or None,
         failed=_status(task.get("status")) in TERMINAL - {"completed", "deleted"},
     )
 

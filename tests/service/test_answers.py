@@ -70,9 +70,9 @@ def test_what_a_status_means_for_each_call(kinds: Any, statuses: str, bodies: li
 
 
 def test_a_page_that_wants_a_sign_in_stops_all_and_is_not_said_to_refuse_the_key() -> None:
-    with pytest.raises(errors.KeyRefused, match="a page") as caught:
+    with pytest.raises(errors.KeyRefused, match="wants a sign-in .*page") as caught:
         wire.decode_submit(response(HTML, 401))
-    assert "refused" not in caught.value.message and "sign-in" in caught.value.hint
+    assert "refused" not in caught.value.message
 
 
 #: In place of a task's data, under status 200.
@@ -171,15 +171,12 @@ def test_the_whole_answer_of_v2() -> None:
         ("execution_ms", 100, {"timings": {"inference": 99.6}}),
         *(("execution_ms", None, {"executionTime": odd}) for odd in ("soon", True, -1, 1e308)),
         ("outputs", (), {"outputs": None}),
-        *(("outputs", (URL,), {"outputs": o}) for o in (URL, [[URL]], [{"image": URL}], [" HTTPS://x/1\n"])),
-        *(("outputs", (URL,), data) for data in ({"outputs": None, "output": URL}, {"images": [{"url": URL}]})),
+        *(("outputs", (URL,), {"outputs": o}) for o in (URL, [{"url": URL}], [" https://x/1\n"])),
         ("outputs", (URL, "https://x/2"), {"outputs": [{"url": URL}, "https://x/2"]}),
         ("outputs", ("", URL, "", ""), {"outputs": [None, URL, {}, 7]}),
-        ("outputs", ("iVBORw0KGgo=",), {"outputs": ["iVBORw0KGgo"]}),
-        ("outputs", ("a+/bAAA=",), {"outputs": ["a-_b\nAAA"]}),
-        ("outputs", ("data:image/png;base64,AA/+",), {"outputs": ["DATA:image/png;base64,AA_-"]}),
+        *(("outputs", (same,), {"outputs": [same]}) for same in ("iVBORw0KGgo=", "data:image/png;base64,AA/+")),
         ("outputs", ("https://x/?",), {"outputs": ["https://x/\ud800"]}),
-        ("outputs", ("a===",) * 64, {"outputs": ["a"] * 1000}),
+        ("outputs", ("a",) * 64, {"outputs": ["a"] * 1000}),
         ("nsfw", (True, None), {"outputs": ["a", "b"], "has_nsfw_contents": [True]}),
         ("nsfw", (False,), {"outputs": ["a"], "has_nsfw_contents": [False, True, True]}),
         *(("nsfw", (None,), {"outputs": ["a"], "has_nsfw_contents": flags}) for flags in (None, [0], "x")),
