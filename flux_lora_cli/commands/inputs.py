@@ -206,7 +206,7 @@ def read_only_file(path: str) -> list[str]:
     Raises:
         NotFoundError: it does not exist, or is empty. UsageError: it cannot be read as UTF-8.
     """
-    from flux_lora_cli.presets.sources import read_stream
+    from flux_lora_cli.folder.files import read_stream
 
     if path == "-":
         return read_lines("job ID")

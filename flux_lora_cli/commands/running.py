@@ -88,7 +88,9 @@ def connected(options: ServiceOptions, console: Console) -> Iterator[tuple[Clien
         if options.sandbox:
             key, base_url = "sandbox", stack.enter_context(_sandbox(console))
         else:
-            key, base_url = _key(options, console), _base_url(options)
+            from flux_lora_cli.service.hosts import load_key
+
+            key, base_url = load_key(os.environ, options.api_key_file), _base_url(options)
         from flux_lora_cli.service.client import connect
 
         env = {} if options.sandbox else os.environ
@@ -101,15 +103,6 @@ def _base_url(options: ServiceOptions) -> str:
     from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, checked_base_url
 
     return checked_base_url(options.base_url or DEFAULT_BASE_URL, allow_custom_host=options.allow_custom_host)
-
-
-def _key(options: ServiceOptions, console: Console) -> str:
-    from flux_lora_cli.service.hosts import load_key
-
-    key = load_key(os.environ, options.api_key_file)
-    if key.warning:
-        console.warn(key.warning, "key_file")
-    return key.value
 
 
 @contextmanager

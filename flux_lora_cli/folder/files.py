@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import secrets
+import select
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 UNSUPPORTED = frozenset(
     {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EMLINK, errno.ENOLCK}
 )
+#: Seconds for which the first byte of a pipe is waited for.
+PIPE_SECONDS = 5.0
 LOCK_NAME = ".flux-lora.lock"
 TEMP_PREFIX, TEMP_SUFFIX = ".flux-lora-", ".part"
 
@@ -56,6 +59,20 @@ def read_regular_file(path: Path | str, limit: int, *, follow: bool = True) -> b
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return data
+
+
+def read_stream(path: Path | str, limit: int) -> bytes:
+    """At most ``limit`` bytes and one more of a pipe, a descriptor (``<(…)``) or a file, to its end.
+
+    Raises:
+        OSError: it cannot be read, or nobody writes to the pipe within PIPE_SECONDS.
+    """
+    with open(path, "rb", opener=lambda name, _: os.open(name, _READ)) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            if not select.select([file], [], [], PIPE_SECONDS)[0]:
+                raise OSError(errno.ETIMEDOUT, "nobody writes to this pipe")
+            os.set_blocking(file.fileno(), True)
+        return file.read(limit + 1)
 
 
 def read_pieces(path: Path | str, *, follow: bool = False) -> Iterator[bytes]:

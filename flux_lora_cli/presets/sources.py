@@ -6,11 +6,9 @@ begins with a dot (``.git``, ``.env``); it must be of the kind that is asked for
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import select
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
-from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file
+from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file, read_stream
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
 from flux_lora_cli.presets.lists import decode, no_controls
@@ -32,8 +30,6 @@ MAX_SOURCE = 32 * 1024 * 1024
 MAX_IMAGE = 100_000_000
 #: Files that one preset may pull in, all told, and how far down.
 MAX_FILES, MAX_EXTENDS = 100, 20
-#: Seconds for which the first byte of a pipe is waited for.
-PIPE_SECONDS = 5.0
 # Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
 _MAX_NAMES, _MAX_OTHERS = 2_000, 200
 _LFS = b"version https://git-lfs.github.com/spec/v1"
@@ -257,19 +253,6 @@ def _inside(real: str, folders: Sequence[str]) -> str | None:
 def _refuse_pointer(data: bytes) -> None:
     if data.startswith(_LFS):
         raise Refused("is a Git LFS pointer, not the file itself; run `git lfs pull`")
-
-
-def read_stream(path: str, limit: int) -> bytes:
-    """At most ``limit`` bytes and one more of a pipe, a descriptor (``<(…)``) or a file, to its end.
-
-    Raises:
-        OSError: it cannot be read, or nobody writes to the pipe within PIPE_SECONDS.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode) and not select.select([file], [], [], PIPE_SECONDS)[0]:
-            raise OSError(errno.ETIMEDOUT, "nobody writes to this pipe")
-        os.set_blocking(file.fileno(), True)
-        return file.read(limit + 1)
 
 
 def _reason(error: Exception) -> str:

@@ -29,14 +29,12 @@ from flux_lora_cli.errors import (
 )
 from flux_lora_cli.service import envelope, hosts, wire
 from flux_lora_cli.service.envelope import Answer, Kind
-from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, Key, Redactor, load_key
+from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, Redactor
 from flux_lora_cli.service.models import Version
 from flux_lora_cli.service.wire import Task
 
 if TYPE_CHECKING:
     from flux_lora_cli.service.transport import Reply, Transport
-
-__all__ = ["DEFAULT_BASE_URL", "Client", "Download", "Key", "connect", "load_key"]
 
 #: Bytes of a local image that go inline, as a data URI; larger ones are uploaded. [CONTRACT: money and identity]
 MAX_INLINE_IMAGE = 1_000_000

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import select
-import stat
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from flux_lora_cli.errors import FluxLoraError, MissingKey, NotFoundError, RefusedUrl, UsageError
+from flux_lora_cli.folder.files import read_stream
 from flux_lora_cli.text import printable
 
 #: The service itself. [official client source]
 DEFAULT_BASE_URL = "https://api.wavespeed.ai"
 VARIABLE = "WAVESPEED_API_KEY"
-#: Longer is not a key.
-MAX_KEY = 4096
-#: Seconds for which a key file that is a pipe (``<(pass show key)``) is waited for.
-PIPE_SECONDS = 5.0
 _PORTS = {"http": 80, "https": 443}
 
 # ---- the key ------------------------------------------------------------------------------------
@@ -34,68 +27,31 @@ _BOTH_WAYS = (
     f"Set {VARIABLE} (keys are made at https://wavespeed.ai/accesskey) or name a file with --api-key-file; "
     "or try everything without a key and at no cost with --sandbox."
 )
-_QUOTES = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
-#: What people put into key files; the first that fits is the reason for the refusal.
-_NOT_KEYS = (
-    (r"[\s\S]{4097,}", "it is too long"),
-    (r"[^\n\r]*[\n\r][\s\S]*", "it has more than one line"),
-    (r"(export\s+)?[A-Za-z_]\w*\s*=\s*[^=\s].*", "it is an assignment, as in a .env file"),
-    (rf"[{_QUOTES}].*|.*[{_QUOTES}]", "it has quotes around it"),
-    (r"(?i:(authorization:\s*)?bearer\s.*)", 'it begins with "Bearer"'),
-    (r".*[^\x21-\x7e].*", "a key is one word of plain characters"),
-)
+#: One word of plain characters without quotes, not too long, no NAME= before it.
+_KEY = re.compile(r"(?!\w+=[^=])[!#-&(-_a-~]{1,4096}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """The API key, and what its owner should be told about where it lay ("" for nothing)."""
-
-    value: str
-    warning: str = ""
-
-    def __repr__(self) -> str:
-        return "Key(…)"
-
-
-def load_key(env: Mapping[str, str], key_file: Path | None = None) -> Key:
+def load_key(env: Mapping[str, str], key_file: Path | None = None) -> str:
     """The key from ``key_file``, else from ``WAVESPEED_API_KEY``.
 
     Raises:
         MissingKey: there is none, or what is there cannot be one. It is never shown.
         NotFoundError: the key file does not exist.
     """
-    if key_file is None:
-        return Key(_checked_key(env.get(VARIABLE, ""), VARIABLE))
+    place, text = str(key_file or VARIABLE), env.get(VARIABLE, "")
     try:
-        data, mode = _read_file(key_file)
+        if key_file is not None:
+            text = read_stream(key_file, 5000).decode("utf-8-sig", "replace")
     except FileNotFoundError:
-        raise NotFoundError(f"no such key file: {key_file}", _BOTH_WAYS) from None
+        raise NotFoundError(f"no such key file: {place}", _BOTH_WAYS) from None
     except (OSError, ValueError) as error:
-        raise MissingKey(f"the key file {key_file} cannot be read: {error}", _BOTH_WAYS) from None
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise MissingKey(f"{key_file} does not hold an API key: it is UTF-16", "Save the file as UTF-8.")
-    key = _checked_key(data.decode("utf-8-sig", "replace"), str(key_file))
-    open_to_all = stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH)
-    return Key(key, f"other users of this machine can read {key_file}: chmod 600 it" if open_to_all else "")
-
-
-def _read_file(path: Path) -> tuple[bytes, int]:
-    """The first bytes of a file, and its mode; a pipe without a writer is not waited for for ever."""
-    without_waiting = getattr(os, "O_NONBLOCK", 0)
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | without_waiting)) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISFIFO(mode):
-            select.select([file], [], [], PIPE_SECONDS)
-            os.set_blocking(file.fileno(), True)
-        return file.read(MAX_KEY + 1), mode
-
-
-def _checked_key(text: str, place: str) -> str:
+        raise MissingKey(f"the key file {place} cannot be read: {error}", _BOTH_WAYS) from None
     key = text.strip()
     if not key:
         raise MissingKey(f"no API key: {place} is empty or not set", _BOTH_WAYS)
-    if why := next((why for form, why in _NOT_KEYS if re.fullmatch(form, key)), ""):
-        raise MissingKey(f"{place} does not hold an API key: {why}", "Write the key alone, as it was given to you.")
+    if not _KEY.fullmatch(key):
+        hint = 'Write the key alone, as it was given to you: one word, without quotes, "Bearer" or NAME= around it.'
+        raise MissingKey(f"{place} does not hold an API key", hint)
     return key
 
 
@@ -114,7 +70,7 @@ class Redactor:
     """Finds one key in text, also when a server encoded it, broke it up or changed its case."""
 
     def __init__(self, key: str) -> None:
-        forms = {key, key.replace("/", "\\/"), quote(key), quote(key, safe="")}
+        forms = {key, quote(key), quote(key, safe="")}
         for encode in (b64encode, urlsafe_b64encode):
             for before in range(3):  # bytes; the characters that depend on the key alone, whatever stands around it
                 encoded = encode(b"\0" * before + key.encode()).decode()

@@ -70,7 +70,7 @@ def test_what_a_status_means_for_each_call(kinds: Any, statuses: str, bodies: li
 
 
 def test_a_page_that_wants_a_sign_in_stops_all_and_is_not_said_to_refuse_the_key() -> None:
-    with pytest.raises(errors.KeyRefused, match="wants a sign-in .*page") as caught:
+    with pytest.raises(errors.KeyRefused, match=r"wants a sign-in .*page") as caught:
         wire.decode_submit(response(HTML, 401))
     assert "refused" not in caught.value.message
 
