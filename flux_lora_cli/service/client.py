@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 MAX_INLINE_IMAGE = 1_000_000
 #: Redirects that are followed, and bytes of an image. [CONTRACT]
 MAX_REDIRECTS, MAX_IMAGE = 5, 100_000_000
-#: Bytes of a list, which may echo input images. [CONTRACT: limits]
-LIST_LIMIT = 64 * 1024 * 1024
+#: Bytes of an ordinary answer, and of a list, which may echo input images. [CONTRACT: limits]
+ANSWER_LIMIT, LIST_LIMIT = 1 << 20, 64 << 20
 #: Seconds for a call, 30 for others; sync mode answers after 90 s. [FAULTS: retry policy]
 _SECONDS: Mapping[Kind, float] = {"submit": 60.0, "upload": 120.0, "list": 120.0, "models": 120.0}
 _SYNC_SECONDS = 120.0
@@ -56,7 +56,6 @@ class Download:
     """A download that has begun."""
 
     offset: int  # of its first byte: 0, or the one that was asked for
-    length: int | None  # bytes of the whole file; None where the host does not say
     chunks: Iterator[bytes]  # raises Uncertain where they break off, BadImage where there are too many
 
 
@@ -99,6 +98,7 @@ class Client:
         self._headers = {
             **self._anonymous,
             "Accept": "application/json",
+            "Content-Type": "application/json",
             "X-Client-Name": name or "flux-lora",
             "X-Client-Version": __version__,
             "X-Client-OS": platform.system().lower() or "unknown",
@@ -186,8 +186,8 @@ class Client:
                 with self._transport.open("GET", sent, headers, total=600.0, silence=30.0) as reply:
                     target = reply.answer.headers.get("location", "")
                     if reply.answer.status not in (301, 302, 303, 307, 308) or not target:
-                        began, length = _place(reply, offset)
-                        yield Download(began, length, _chunks(reply, began))
+                        began = _first_byte(reply, offset)
+                        yield Download(began, _chunks(reply, began))
                         return
                 url = hosts.redirect_target(url, target)
             raise RefusedUrl(f"the image's address redirects more than {MAX_REDIRECTS} times: {hosts.show_url(url)}")
@@ -206,28 +206,32 @@ class Client:
 
     def _ask(self, kind: Kind, path: str, decode: Callable[[Answer], T], body: Json | None = None) -> T:
         """Send one request of the API, with the key: a POST where there is a body."""
-        method, headers, data = "GET", self._headers, None
-        if body is not None:
-            method, headers = "POST", {**headers, "Content-Type": "application/json"}
-            text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            data = text.encode("utf-8", "replace")
-        limit = {"limit": LIST_LIMIT} if kind in ("list", "models", "bill") else {}
+        data = None if body is None else json.dumps(body, allow_nan=False).encode()
         seconds = _SYNC_SECONDS if body and body.get("enable_sync_mode") is True else _SECONDS.get(kind, 30.0)
+        limit = LIST_LIMIT if kind in ("list", "models", "bill") else ANSWER_LIMIT
         with self._redactor.guard():
-            answer = self._send(method, self.base_url + path, headers, data, seconds, **limit)
+            answer = self._send(
+                "GET" if body is None else "POST", self.base_url + path, self._headers, data, seconds, limit
+            )
             date = envelope.http_date(answer.headers.get("date", ""))
             if date is not None:  # whole seconds, cut off: half a second is added
                 self.clock_ahead = date.timestamp() + 0.5 - datetime.now(UTC).timestamp()
             return decode(answer)
 
     def _send(
-        self, method: str, url: str, headers: Headers, body: bytes | None, seconds: float, **limit: int
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes | None,
+        seconds: float = _SECONDS["upload"],
+        limit: int = ANSWER_LIMIT,
     ) -> Answer:
         with self._transport.open(method, url, headers, body, total=seconds) as reply:
-            return reply.read(**limit)
+            return reply.read(limit)
 
     def _upload(self, name: str, data: bytes, media_type: str) -> str:
-        wanted, seconds = {"filename": name, "size": len(data), "content_type": media_type}, _SECONDS["upload"]
+        wanted = {"filename": name, "size": len(data), "content_type": media_type}
         try:
             put_url, more, download_url = self._ask("upload", "/api/v3/media/uploads", wire.decode_upload, wanted)
         except Rejected:  # an older service, which takes the file at once
@@ -235,11 +239,10 @@ class Client:
 
             form, content_type = encode_multipart_formdata({"file": (name, data, media_type)})
             headers = {**self._headers, "Content-Type": content_type}
-            answer = self._send("POST", f"{self.base_url}/api/v3/media/upload/binary", headers, form, seconds)
+            answer = self._send("POST", f"{self.base_url}/api/v3/media/upload/binary", headers, form)
             return wire.decode_upload(answer)[2]
         url = self._safe(put_url, download_url, *more.values())
-        headers = {**self._anonymous, "Content-Type": media_type, **more}
-        wire.check_upload_put(self._send("PUT", url, headers, data, seconds))
+        wire.check_upload_put(self._send("PUT", url, {**self._anonymous, "Content-Type": media_type, **more}, data))
         return download_url
 
     def _safe(self, url: str, *others: str) -> str:
@@ -252,25 +255,21 @@ class Client:
 
 def _page(page: int, page_size: int, **times: Time) -> dict[str, Any]:
     """One page of a search, counted from 1; times in whole seconds of UTC, as the official clients write them."""
-    utc = {name: at.astimezone(UTC).replace(tzinfo=None) for name, at in times.items() if at is not None}
-    found = {name: at.isoformat(timespec="seconds") + "Z" for name, at in utc.items()}
+    found = {name: at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for name, at in times.items() if at is not None}
     return {"page": page, "page_size": page_size, **found}
 
 
-def _place(reply: Reply, offset: int) -> tuple[int, int | None]:
-    """Where the bytes begin, and the length of the whole file; raises where there are no bytes of the image."""
-    status, host, headers = reply.answer.status, reply.answer.host, reply.answer.headers
-    text = headers.get("content-length", "")
-    length = int(text) if re.fullmatch("[0-9]{1,15}", text) and not reply.packed else None
+def _first_byte(reply: Reply, offset: int) -> int:
+    """Which byte of the image comes first; raises where there are no bytes of it."""
+    status, host = reply.answer.status, reply.answer.host
     if status == 206:
-        form = r"\s*bytes\s+([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)\s*"
-        found = re.fullmatch(form, headers.get("content-range", ""))
+        found = re.match(r"\s*bytes\s+([0-9]{1,15})-", reply.answer.headers.get("content-range", ""))
         began = int(found[1]) if found else 0
         if began not in (0, offset) or (offset and (found is None or reply.packed)):
             raise BadImage(f"{host} did not resume the download where it was asked to")
-        return began, int(found[2]) if found and found[2] != "*" else length
+        return began
     if status in (200, 203):
-        return 0, length
+        return 0
     if status in (401, 403, 404, 410):
         raise OutputGone(f"{host} does not have the image ({status})")
     if status in (408, 425, 429) or status >= 500:

@@ -39,8 +39,8 @@ CONNECT_SECONDS, PIECE = 10.0, 65536
 #: Seconds after which an idle connection is not used again. Servers close theirs at any time after 5 s (Node's default;
 #: nginx 75, AWS 60), and a POST that meets the close cannot be told from one that was accepted.
 IDLE_SECONDS = 4.0
-#: Bytes of an ordinary answer, and of one with images inline. [CONTRACT: limits]
-ANSWER_LIMIT, INLINE_LIMIT = 1024 * 1024, 50_000_000
+#: Bytes of an answer with images inline. [CONTRACT: limits]
+INLINE_LIMIT = 50_000_000
 
 #: Everything that the layers below raise.
 FOREIGN = (requests.RequestException, u.HTTPError, HTTPException, OSError, ValueError, zlib.error)
@@ -201,7 +201,7 @@ class Reply:
             raise translate(error, self.answer.host) from None
         self._ended = True
 
-    def read(self, limit: int = ANSWER_LIMIT) -> Answer:
+    def read(self, limit: int) -> Answer:
         """The answer with its body: up to ``limit`` bytes, or INLINE_LIMIT where it reads like base64.
 
         Raises:
