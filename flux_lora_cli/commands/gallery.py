@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -42,29 +41,28 @@ def gallery(
             "--compare takes two folders, BEFORE and AFTER, and a place for the page or sheet",
             "Write: flux-lora gallery BEFORE AFTER --compare -o review",
         )
+    from flux_lora_cli.gallery.compare import build_review, count_changes, pair_folders
+    from flux_lora_cli.gallery.page import build_gallery
+    from flux_lora_cli.gallery.pictures import read_pictures
+    from flux_lora_cli.gallery.sheet import make_pair_sheet, make_sheet
+
     written: list[Path] = []
-    if sheet is not None:
-        from flux_lora_cli.gallery.sheet import make_pair_sheet, make_sheet
-
-        make = partial(make_pair_sheet, folders[0], folders[1]) if compare else partial(make_sheet, folders)
-        written += make(sheet)
     if compare:
-        from flux_lora_cli.gallery.compare import build_review, count_changes, pair_folders
-
-        if output is None:
-            changes = count_changes(pair_folders(folders[0], folders[1]))
-        else:
-            page, changes = build_review(folders[0], folders[1], output)
-            written.append(page)
-        counts = {change.lower().replace(" ", "_"): number for change, number in changes.items()}
+        before, after = folders
+        pairs = pair_folders(before, after)
+        if sheet is not None:
+            written += make_pair_sheet(before, after, pairs, sheet)
+        if output is not None:
+            written.append(build_review(before, after, pairs, output))
+        counts = {change.lower().replace(" ", "_"): number for change, number in count_changes(pairs).items()}
     else:
-        from flux_lora_cli.gallery.page import build_gallery
-        from flux_lora_cli.gallery.pictures import read_pictures
-
+        pictures = read_pictures(*folders)
+        if sheet is not None:
+            written += make_sheet(folders, pictures, sheet)
         if sheet is None or output is not None:
-            written.append(build_gallery(folders, output))
-        there = [picture.file is not None for folder in folders for picture in read_pictures(folder)]
-        counts = {"images": sum(there), "missing": len(there) - sum(there)}
+            written.append(build_gallery(folders, pictures, output or folders[0]))
+        saved = sum(picture.file is not None for picture in pictures)
+        counts = {"images": saved, "missing": len(pictures) - saved}
     told = {"image" if (name, number) == ("images", 1) else name: number for name, number in counts.items()}
     console.info(counts_text(told, "no images"))
     for path in written:

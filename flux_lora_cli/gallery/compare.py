@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import filecmp
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,41 +10,19 @@ from pathlib import Path
 
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.files import explained, make_folders, read_pieces, write_atomically
-from flux_lora_cli.gallery.page import PAGE, Entry, check_place, url, write_page
-from flux_lora_cli.gallery.pictures import OTHER_FOLDER, Picture, check_apart, name_of, place_for, read_pictures
+from flux_lora_cli.gallery.page import MARK, PAGE, Entry, url, write_page
+from flux_lora_cli.gallery.pictures import (
+    OTHER_FOLDER,
+    Picture,
+    check_apart,
+    check_ours,
+    name_of,
+    place_for,
+    read_pictures,
+)
 
 #: Where the images of either side lie in the review folder.
 SIDES = ("before", "after")
-
-
-def build_review(before: Path, after: Path, output: Path) -> tuple[Path, dict[str, int]]:
-    """Write ``index.html`` and the images it shows into ``output``.
-
-    Returns:
-        the page, and how many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``.
-
-    Raises:
-        NotFoundError, FolderError: a folder cannot be read, or ``output`` not be written.
-        UsageError: ``output`` is one of the two, or lies in one of them, or holds a page of another program.
-    """
-    check_apart(output, before)
-    check_apart(output, after)
-    check_place(output)
-    if not (output / PAGE).exists() and any((output / name).exists() for name in SIDES):
-        raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", OTHER_FOLDER)
-    pairs = pair_folders(before, after)
-    with explained(output):
-        entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
-    counts = count_changes(pairs)
-    summary = " · ".join(f"{number:,} {change.lower()}" for change, number in counts.items()) or "no images"
-    old, new = name_of(before), name_of(after)
-    page = write_page(output, f"{old} → {new}", summary, entries, [f"Before: {old}", f"After: {new}"])
-    return page, counts
-
-
-def count_changes(pairs: Sequence[Entry]) -> dict[str, int]:
-    """How many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``."""
-    return dict(sorted(Counter(pair.change for pair in pairs).items()))
 
 
 def pair_folders(before: Path, after: Path) -> list[Entry]:
@@ -52,32 +30,53 @@ def pair_folders(before: Path, after: Path) -> list[Entry]:
 
     Replaced jobs are left out: each job is what its preset said last. A job's ID pairs; where a folder has one ID
     in several presets, with the preset.
+
+    Raises:
+        NotFoundError, FolderError: a folder cannot be read.
     """
     folders = [[p for p in read_pictures(folder) if not p.replaced] for folder in (before, after)]
     several = {key for pictures in folders for key, number in Counter(map(_key, pictures)).items() if number > 1}
     old, new = ({(_key(p), p.record.preset if _key(p) in several else ""): p for p in pictures} for pictures in folders)
-    return [_pair(old.get(key), new.get(key)) for key in {**new, **old}]
+    pairs = [(old.get(key), new.get(key)) for key in {**new, **old}]
+    return [Entry(pair, change=_change(*pair)) for pair in pairs]
 
 
 def _key(picture: Picture) -> tuple[str, int]:
-    return picture.record.name, picture.output.index if picture.output else 0
+    return picture.record.name, picture.output.index
 
 
-def _pair(before: Picture | None, after: Picture | None) -> Entry:
-    old, new = _digest(before), _digest(after)
-    change = "Unchanged" if old == new else "Only after" if old is None else "Only before" if new is None else "Changed"
-    return Entry((before, after), change=change)
+def _change(before: Picture | None, after: Picture | None) -> str:
+    """How the very bytes compare, whatever a manifest says of them."""
+    old, new = (side.path if side else None for side in (before, after))
+    if old and new:
+        with explained(new):
+            return "Unchanged" if filecmp.cmp(old, new, shallow=False) else "Changed"
+    return "Only before" if old else "Only after" if new else "Unchanged"
 
 
-def _digest(picture: Picture | None) -> str | None:
-    """The hash of the very bytes, whatever a manifest says of them; None where there is no image."""
-    if picture is None or picture.path is None:
-        return None
-    digest = hashlib.sha256()
-    with explained(picture.folder):
-        for piece in read_pieces(picture.path):
-            digest.update(piece)
-    return digest.hexdigest()
+def count_changes(pairs: Sequence[Entry]) -> dict[str, int]:
+    """How many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``."""
+    return dict(sorted(Counter(pair.change for pair in pairs).items()))
+
+
+def build_review(before: Path, after: Path, pairs: Sequence[Entry], output: Path) -> Path:
+    """Write ``index.html`` with the pairs of two folders, and the images that it shows, into ``output``.
+
+    Raises:
+        FolderError: a folder cannot be read, or ``output`` not be written.
+        UsageError: ``output`` is one of the two, or lies in one of them, or holds files of another program.
+    """
+    check_apart(output, before)
+    check_apart(output, after)
+    check_ours(output / PAGE, MARK)
+    if not (output / PAGE).exists() and any((output / name).exists() for name in SIDES):
+        raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", OTHER_FOLDER)
+    with explained(output):
+        entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
+    counts = count_changes(pairs)
+    summary = " · ".join(f"{number:,} {change.lower()}" for change, number in counts.items()) or "no images"
+    old, new = name_of(before), name_of(after)
+    return write_page(output, f"{old} → {new}", summary, entries, [f"Before: {old}", f"After: {new}"])
 
 
 def _links(pair: Entry, output: Path) -> tuple[str | None, ...]:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -24,18 +24,17 @@ from urllib.parse import quote
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.entries import decimal_text
-from flux_lora_cli.folder.files import explained, make_folders, open_regular, write_atomically
+from flux_lora_cli.folder.files import explained, make_folders, write_atomically
 from flux_lora_cli.folder.records import PastTask
 from flux_lora_cli.gallery.pictures import (
-    OTHER_FOLDER,
-    PARAMETERS,
+    LABELS,
     Picture,
     caption_of,
+    check_ours,
     choose_axes,
     facet,
     facets_of,
     name_of,
-    read_pictures,
     shape_of,
     shown,
 )
@@ -44,7 +43,7 @@ from flux_lora_cli.text import counted, json_line, printable
 
 PAGE = "index.html"
 #: By this the program knows a page of its own, which it may replace.
-_MARK = '<meta name="generator" content="flux-lora gallery'
+MARK = '<meta name="generator" content="flux-lora gallery'
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +74,25 @@ class Entry:
         return self.change == "Unchanged"
 
 
-def build_gallery(folders: Sequence[Path], output: Path | None = None) -> Path:
-    """Write ``index.html`` into ``output``, else into the first folder, replacing an earlier one of ours.
+def build_gallery(folders: Sequence[Path], pictures: Sequence[Picture], target: Path) -> Path:
+    """Write ``index.html`` with the folders' pictures into ``target``, replacing an earlier one of ours.
 
     Raises:
-        NotFoundError, FolderError: a folder cannot be read, or the page not be written.
+        FolderError: the page cannot be written.
         UsageError: an ``index.html`` stands there that this program did not write.
     """
-    pictures = [picture for folder in folders for picture in read_pictures(folder)]
-    target = output or folders[0]
-    title = ", ".join(map(name_of, folders[:4])) + (" …" if len(folders) > 4 else "")
-    entries = [Entry((p,), (url(_relative(target, p)) if p.file else None,)) for p in pictures]
-    return write_page(target, title, _summary(pictures), entries)
-
-
-def _summary(pictures: Sequence[Picture]) -> str:
+    check_ours(target / PAGE, MARK)
     states = Counter(picture.status for picture in pictures)
-    costs = [record.cost for record in {id(p.record): p.record for p in pictures}.values()]
+    saved, costs = states.pop("Saved", 0), [p.record.cost for p in {id(p.record): p for p in pictures}.values()]
+    gaps = [f"{number} {status.lower()}" for status, number in states.items()]
     total = _usd(sum((cost for cost in costs if cost is not None), Decimal(0)))
-    gaps = [f"{number} {status.lower()}" for status, number in states.items() if status != "Saved"]
-    return " · ".join([counted(states["Saved"], "image"), *gaps, f"{'at least ' if None in costs else ''}{total}"])
+    summary = " · ".join([counted(saved, "image"), *gaps, f"{'at least ' if None in costs else ''}{total}"])
+    entries = [Entry((p,), (url(_place(target, p)) if p.file else None,)) for p in pictures]
+    return write_page(target, ", ".join(map(name_of, folders)), summary, entries)
 
 
 def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry], labels: Sequence[str] = ()) -> Path:
-    """Write the page of these entries. ``labels``: names of the two sides of pairs. Raises as ``build_gallery``."""
+    """Write the page of these entries. ``labels``: names of the two sides of pairs. Raises FolderError."""
     pictures = [entry.picture for entry in entries]
     facets = facets_of(pictures)
     axes = [None, None] if labels else [axis and axis.key for axis in choose_axes(facets)]
@@ -109,13 +103,16 @@ def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry],
         states = ["Replaced" if p.replaced else "Flagged" if p.flagged else p.status for p in pictures]
         facets.append(facet("status", "State", states))
     data = {
-        "items": [_item(folder, entry, name) for entry, name in zip(entries, _anchors(pictures), strict=True)],
+        "items": [_item(folder, entry, anchor) for entry, anchor in zip(entries, _anchors(pictures), strict=True)],
         "facets": [asdict(each) for each in facets if len(each.values) > 1],
         "axes": axes,
         "labels": labels or None,
         "store": hashlib.sha256(f"{title}\n{folder.resolve()}".encode("utf-8", "replace")).hexdigest()[:16],
     }
-    style, script = _resource("page.css"), _resource("page.js")
+    style, script, template = (
+        (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
+        for name in ("page.css", "page.js", "page.html")
+    )
     policy = (
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
         "img-src 'self' file: data:; "  # 'self' does not cover file: pages in every browser
@@ -133,44 +130,23 @@ def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry],
         "data": json_line(data).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"}),
     }  # fmt: skip
     # One pass over the template: what a field holds is never looked at again.
-    pieces = _resource("page.html").split("@@")
-    text = "".join(fields[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-    check_place(folder)
+    text = "".join(fields[piece] if i % 2 else piece for i, piece in enumerate(template.split("@@")))
     with explained(folder):
         make_folders(folder)
         write_atomically(folder / PAGE, text.encode("utf-8", "replace"), mode=0o644)
     return folder / PAGE
 
 
-def check_place(folder: Path) -> None:
-    """Raise UsageError where another program's page stands, or something that is not a file."""
-    target = folder / PAGE
-    with explained(target):
-        if not os.path.lexists(target):
-            return
-        if not target.is_symlink() and target.is_file():
-            with open_regular(target) as file:
-                if _MARK.encode() in file.read(4096):
-                    return
-    raise UsageError(f"{target} was not written by flux-lora, and is left alone", OTHER_FOLDER)
-
-
-def _resource(name: str) -> str:
-    return (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
-
-
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _anchors(pictures: Sequence[Picture]) -> list[str]:
+def _anchors(pictures: Sequence[Picture]) -> Iterator[str]:
     """A name for each image in links and picks: the job's ID, and ``#2`` for its second image."""
     seen: Counter[str] = Counter()
-    anchors = []
-    for picture in pictures:
-        seen[picture.name] += 1
-        anchors.append(picture.name + (f"#{seen[picture.name]}" if seen[picture.name] > 1 else ""))
-    return anchors
+    for name in (picture.name for picture in pictures):
+        seen[name] += 1
+        yield f"{name}#{seen[name]}" if seen[name] > 1 else name
 
 
 def url(path: str) -> str:
@@ -178,14 +154,14 @@ def url(path: str) -> str:
     return quote(path, errors="surrogatepass")
 
 
-def _relative(page_folder: Path, picture: Picture) -> str:
+def _place(page_folder: Path, picture: Picture) -> str:
     """The picture's file, or for a gap its folder, as a path from the page's folder."""
     try:
         base = os.path.relpath(picture.folder.resolve(), page_folder.resolve()).replace(os.sep, "/")
     except ValueError as error:
         hint = "Write the page on the same drive as the images."
         raise UsageError(f"no relative link leads from {page_folder} to {picture.folder}", hint) from error
-    return f"{base}/{picture.file or ''}" if base != "." or not picture.file else picture.file
+    return picture.file if picture.file and base == "." else f"{base}/{picture.file or ''}"
 
 
 # ---- a card: what it says without the script ----------------------------------------------
@@ -213,7 +189,7 @@ def _card(i: int, entry: Entry, caption: Sequence[tuple[str, str]]) -> str:
 
 def _image(link: str, entry: Entry) -> str:
     output = entry.picture.output
-    size = f' width="{output.width}" height="{output.height}"' if output and output.width and output.height else ""
+    size = f' width="{output.width}" height="{output.height}"' if output.width and output.height else ""
     alt = "Flagged image, hidden" if entry.flagged else escape(entry.picture.prompt[:200])
     return f'<img src="{escape(link)}" alt="{alt}" loading="lazy" decoding="async" draggable="false"{size}>'
 
@@ -231,14 +207,14 @@ def _gap(entry: Entry) -> str:
 
 def _item(page_folder: Path, entry: Entry, anchor: str) -> dict[str, Any]:
     picture = entry.picture
-    place = _relative(page_folder, picture)
+    place = _place(page_folder, picture)
     return {
         "id": picture.name,
         "anchor": anchor,
         "yaml": _yaml(picture),
         "replay": [place] if picture.file else [place, picture.record.name],
         "sandbox": picture.manifest.sandbox,
-        "saved": (picture.output.saved_at if picture.output else None) or "",
+        "saved": picture.output.saved_at or "",
         "problem": picture.why,
         "flagged": entry.flagged,
         "same": entry.same,
@@ -260,36 +236,26 @@ def _yaml(picture: Picture) -> str:
 def _facts(picture: Picture) -> list[tuple[str, str]]:
     """What is known of an image, as (name, value) to show."""
     record, output, request = picture.record, picture.output, picture.input
-    names = {**PARAMETERS, "enable_safety_checker": "Safety checker", "num_images": "Images"}
-    parameters = [*names, *sorted(request.keys() - {*names, "prompt", "loras"})]
+    parameters = [key for key in {**dict.fromkeys(LABELS), **request} if key not in ("prompt", "loras")]
     facts: list[tuple[str, Any]] = [
         ("State", picture.status + (", replaced by a later job of this ID" if picture.replaced else "")),
-        ("Reason", picture.why),
         *((shown(name), value) for name, value in record.axes.items() if name not in request),
         ("Model", record.model),
         *(("LoRA", f"{shown(path)} · {shown(scale)}") for path, scale in picture.loras),
-        *((names.get(key, shown(key)), request.get(key)) for key in parameters),
-    ]
-    if output is not None:
-        flags = {True: "flagged", False: "not flagged", None: "not known"}
-        facts += [
-            ("Image", f"{output.width} × {output.height}" if output.width else ""),
-            ("NSFW", flags[output.nsfw]),
-            ("File", f"{picture.file}, {(output.bytes or 0) / 1000:,.0f} kB" if picture.file else ""),
-            ("SHA-256", output.sha256),
-            ("Saved", output.saved_at),
-        ]
-    facts += [
+        *((LABELS.get(key, shown(key)), request.get(key)) for key in parameters),
+        ("Image", f"{output.width} × {output.height}" if output.width else ""),
+        ("NSFW", {True: "flagged", False: "not flagged", None: ""}[output.nsfw]),
+        ("File", f"{picture.file}, {(output.bytes or 0) / 1000:,.0f} kB" if picture.file else ""),
+        ("SHA-256", output.sha256),
+        ("Saved", output.saved_at),
         ("Cost", _usd(record.cost) + (" (sandbox)" if picture.manifest.sandbox else "")),
         ("Time", f"{record.execution_ms / 1000:.1f} s" if record.execution_ms is not None else ""),
         ("Task", record.task_id),
-        ("Matched by", record.matched_by),
         *(("Earlier task", _past(past)) for past in record.history),
         ("Preset", record.preset),
         ("Also", ", ".join(record.aliases)),
         ("Fingerprint", record.fingerprint),
         ("Folder", name_of(picture.folder)),
-        ("Service", picture.manifest.service),
     ]
     return [(name, shown(value)[:2000]) for name, value in facts if value not in (None, "")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
-from flux_lora_cli.folder.files import inside, on_disk
+from flux_lora_cli.folder.files import explained, inside, on_disk
 from flux_lora_cli.folder.manifest import Manifest, read_manifest
 from flux_lora_cli.folder.names import IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
@@ -21,14 +22,10 @@ from flux_lora_cli.text import mask_secrets, nearest, printable, quoted
 MAX_FACET_VALUES = 60
 NO_VALUE = "–"
 OTHER_FOLDER = "Name another folder with -o."
-#: Request parameters by which pictures may differ, and what people call them.
-PARAMETERS = {
+#: What people call request parameters.
+LABELS = {
     "size": "Size", "num_inference_steps": "Steps", "guidance_scale": "Guidance", "strength": "Strength",
-    "image": "Input image", "seed": "Seed",
-}  # fmt: skip
-_GAPS = {
-    State.PLANNED: "Not made yet", State.SUBMITTING: "Being submitted", State.SUBMITTED: "Being made",
-    State.UNKNOWN: "Outcome unknown", State.COMPLETED: "Missing", State.FAILED: "Failed", State.SKIPPED: "Skipped",
+    "image": "Input image", "seed": "Seed", "num_images": "Images", "enable_safety_checker": "Safety checker",
 }  # fmt: skip
 
 
@@ -37,7 +34,7 @@ class Picture:
     """One image of a job, or the gap where it would be.
 
     Attributes:
-        output: None where the job has no outputs yet.
+        output: an empty one where the job has none yet.
         file: relative to ``folder``, checked to be an image inside it; None for a gap.
         replaced: a later job of the same preset took over this one's ID.
     """
@@ -45,7 +42,7 @@ class Picture:
     folder: Path
     manifest: Manifest
     record: JobRecord
-    output: OutputRecord | None
+    output: OutputRecord
     file: str | None
     replaced: bool
 
@@ -59,7 +56,7 @@ class Picture:
 
     @property
     def flagged(self) -> bool:
-        return self.output is not None and self.output.nsfw is True
+        return self.output.nsfw is True
 
     @property
     def input(self) -> dict[str, Any]:
@@ -78,22 +75,23 @@ class Picture:
 
     @property
     def status(self) -> str:
-        """``Saved``, or what stands in the image's place: ``Failed``, ``Missing``, …"""
-        return "Saved" if self.file is not None else _GAPS[self.record.state]
+        """``Saved``, or what stands in the image's place: ``Missing``, or the job's state (``Failed``)."""
+        if self.file is not None:
+            return "Saved"
+        return "Missing" if self.record.state is State.COMPLETED else self.record.state.value.capitalize()
 
     @property
     def why(self) -> str:
         """The reason for a gap, for people; "" where there is an image, or nothing to say."""
-        record, output = self.record, self.output
         if self.file is not None:
             return ""
-        if output is None or record.state is State.FAILED:
-            return shown(error_parts(record.error)[1]) if record.error else ""
-        if output.file is not None:
+        if self.output.file is not None:
             return "the file is gone"
-        if output.left_out:
+        if self.output.left_out:
             return "not asked for"
-        return shown(error_parts(output.error)[1]) if output.error else "not fetched yet"
+        if error := self.output.error or self.record.error:
+            return shown(error_parts(error)[1])
+        return "not fetched yet" if self.record.state is State.COMPLETED else ""
 
 
 def shown(value: object) -> str:
@@ -110,25 +108,25 @@ def name_of(folder: Path) -> str:
     return shown(folder.resolve().name)
 
 
-def read_pictures(folder: Path) -> list[Picture]:
-    """Every image and gap of an output folder, in the manifest's order.
+def read_pictures(*folders: Path) -> list[Picture]:
+    """Every image and gap of output folders, in their manifests' order.
 
     Raises:
         NotFoundError: there is no such folder.
         FolderError: it holds no manifest, or one that cannot be read.
     """
-    if not folder.is_dir():
-        raise NotFoundError(f"{folder}: no such folder")
-    manifest = read_manifest(folder / "manifest.json")
-    newest = {(record.preset, name): record for record in manifest.records for name in (record.id, *record.aliases)}
     pictures = []
-    for record in manifest.records:
-        names = [name for name in (record.id, *record.aliases) if name is not None]
-        replaced = bool(names) and all(newest[record.preset, name] is not record for name in names)
-        outputs: list[OutputRecord | None] = [*record.outputs] or [None]
-        for output in outputs:
-            file = output.file if output and is_image(folder, output.file) else None
-            pictures.append(Picture(folder, manifest, record, output, file, replaced))
+    for folder in folders:
+        if not folder.is_dir():
+            raise NotFoundError(f"{folder}: no such folder")
+        manifest = read_manifest(folder)
+        newest = {(record.preset, name): record for record in manifest.records for name in (record.id, *record.aliases)}
+        for record in manifest.records:
+            names = [name for name in (record.id, *record.aliases) if name is not None]
+            replaced = bool(names) and all(newest[record.preset, name] is not record for name in names)
+            for output in record.outputs or [OutputRecord(0)]:
+                file = output.file if is_image(folder, output.file) else None
+                pictures.append(Picture(folder, manifest, record, output, file, replaced))
     return pictures
 
 
@@ -147,10 +145,21 @@ def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:
     return NotFoundError(f"{folder} has no job {quoted(name, 200)}{meant}", "Its manifest.json names its jobs.")
 
 
+# ---- what may be written ------------------------------------------------------------------
+
+
 def check_apart(target: Path, folder: Path) -> None:
     """Raise UsageError where ``target`` is the output folder, or lies in it."""
     if target.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{target} lies in {folder}, which is never altered", OTHER_FOLDER)
+
+
+def check_ours(path: Path, mark: str) -> None:
+    """Raise UsageError where something stands that is not a file of this program's: its own hold ``mark``."""
+    with explained(path):
+        is_file = not path.is_symlink() and path.is_file()
+        if os.path.lexists(path) and not (is_file and mark.encode() in path.read_bytes()):
+            raise UsageError(f"{path} was not written by flux-lora, and is left alone", "Name another place.")
 
 
 def place_for(target: Path, relative: str) -> Path:
@@ -161,14 +170,14 @@ def place_for(target: Path, relative: str) -> Path:
     return path
 
 
+# ---- facets and axes ----------------------------------------------------------------------
+
+
 def shape_of(pictures: Sequence[Picture]) -> float:
     """Height by width of most pictures, so that rows line up."""
-    outputs = [p.output for p in pictures if p.output]
+    outputs = [picture.output for picture in pictures]
     shapes = Counter(out.height / out.width for out in outputs if out.width and out.height)
     return max(shapes, key=shapes.__getitem__, default=1.0)
-
-
-# ---- facets and axes ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +203,18 @@ def facet(key: str, label: str, texts: Iterable[Any]) -> Facet:
 def facets_of(pictures: Sequence[Picture]) -> list[Facet]:
     """Every way in which the pictures differ: the preset's own axes first, then parameters that no axis explains."""
     axes = dict.fromkeys(name for p in pictures for name in p.record.axes)
-    others = sorted({key for p in pictures for key in p.input} - {"prompt", "loras", "num_images", *PARAMETERS})
-    parameters = {**PARAMETERS, **{key: shown(key) for key in others}}
+    others = {key for p in pictures for key in p.input} - {"prompt", "loras", *LABELS}
     found = [
         *(facet(f"axis-{shown(name)}", shown(name), [p.record.axes.get(name) for p in pictures]) for name in axes),
         facet("loras", "LoRAs", map(_stack, pictures)),
-        *(facet(key, label, [p.input.get(key) for p in pictures]) for key, label in parameters.items()),
+        *(
+            facet(key, LABELS.get(key, shown(key)), [p.input.get(key) for p in pictures])
+            for key in [*LABELS, *sorted(others)]
+        ),
         facet("model", "Model", [_last_part(p.record.model or "") for p in pictures]),
         facet("job", "Job", [p.record.name.split("/")[0] for p in pictures]),
         facet("prompt", "Prompt", [p.prompt for p in pictures]),
-        facet("output", "Image of job", [p.output.index + 1 if p.output else 1 for p in pictures]),
+        facet("output", "Image of job", [p.output.index + 1 for p in pictures]),
         facet("preset", "Preset", [p.record.preset for p in pictures]),
         facet("folder", "Folder", [name_of(p.folder) for p in pictures]),
     ]
@@ -231,8 +242,7 @@ def caption_of(picture: Picture, facets: Sequence[Facet], i: int) -> list[tuple[
         value = each.values[each.codes[i]]
         if value == NO_VALUE or len(value) > 60 or each.key in ("prompt", "job", "preset", "image", "status"):
             continue
-        is_number = value.replace(".", "").isdigit() and each.key not in ("loras", "model", "folder", "size")
-        said.append((each.key, f"{each.label.lower()} {value}" if is_number else value))
+        said.append((each.key, f"{each.label.lower()} {value}" if value.replace(".", "").isdigit() else value))
     # A caption is cut where it is long: what stands in the prompt above it already comes last.
     said = sorted(said[:5], key=lambda each: len(each[1]) > 20 and each[1] in picture.prompt)
     return said or [("id", picture.name[:80])]

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.files import explained, make_folders, write_atomically
-from flux_lora_cli.gallery.compare import pair_folders
+from flux_lora_cli.gallery.page import Entry
 from flux_lora_cli.gallery.pictures import (
     Picture,
     caption_of,
+    check_ours,
     choose_axes,
     facets_of,
     name_of,
-    read_pictures,
     shape_of,
     shown,
 )
 from flux_lora_cli.text import counted
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_MARK, _SOFTWARE = "flux-lora sheet", 0x0131  # the EXIF tag by which a sheet of ours is known
+#: The EXIF tag by which a sheet of ours is known, and what it says.
+_SOFTWARE, _MARK = 0x0131, "flux-lora sheet"
 #: Pixels: a page fits on a screen at a readable zoom, and into what chats and code hosts show.
 _TILE, _MAX_COLUMNS, _MAX_HEIGHT = 300, 6, 3_200
 _MARGIN, _GAP, _TEXT, _LINE, _TITLE = 32, 14, 17, 23, 26
@@ -43,29 +42,31 @@ _plain_font, _wide_font = lru_cache(ImageFont.load_default), lru_cache(ImageFont
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
 
 
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """One picture with a heading and a detail below; without a picture the detail stands in its place."""
+class _Tile(NamedTuple):
+    """One picture with a heading and a detail below; None where a row has none."""
 
     picture: Picture | None
     heading: str = ""
     detail: str = ""
 
 
-#: A heading, and the tiles that it is for.
-_Row = tuple[str, Sequence[_Tile]]
+class _Row(NamedTuple):
+    """Tiles side by side; ``heading``: what they have in common, "" on a wall."""
+
+    heading: str
+    tiles: Sequence[_Tile]
 
 
-def make_sheet(folders: Sequence[Path], target: Path) -> list[Path]:
-    """Write a contact sheet of folders: ``target``, and ``NAME-2.png`` … where one page does not hold them.
+def make_sheet(folders: Sequence[Path], pictures: Sequence[Picture], target: Path) -> list[Path]:
+    """Write a contact sheet of the folders' pictures: ``target``, and ``NAME-2.png`` … where one page cannot hold them.
 
     Flagged pictures are blurred.
 
     Raises:
-        NotFoundError, FolderError: a folder cannot be read, or the sheet not be written.
+        FolderError: the sheet cannot be written.
         UsageError: another ending than .png, .jpg or .webp; nothing to show; a file there that is not a sheet.
     """
-    pictures = [p for folder in folders for p in read_pictures(folder) if not p.replaced]
+    pictures = [picture for picture in pictures if not picture.replaced]
     if not pictures:
         raise UsageError("there is no job to show on a sheet", "Run the batch first.")
     facets = facets_of(pictures)
@@ -75,7 +76,7 @@ def make_sheet(folders: Sequence[Path], target: Path) -> list[Path]:
     if columns and rows and len(set(zip(columns.codes, rows.codes, strict=True))) == len(pictures):
         cells = dict(zip(zip(rows.codes, columns.codes, strict=True), pictures, strict=True))
         heads, across = columns.values, range(len(columns.values))
-        table: list[_Row] = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
+        table = [_Row(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
         notes.append(f"{columns.label} across, {rows.label} down")
     else:  # several pictures to a cell, or no matrix
         one_prompt = len({picture.prompt for picture in pictures}) == 1 and len(pictures) > 1
@@ -84,17 +85,17 @@ def make_sheet(folders: Sequence[Path], target: Path) -> list[Path]:
             for i, p in enumerate(pictures)
         ]
         wide = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(tiles) * 1.5 * _tall(pictures) / _TILE)))
-        table = [("", row) for row in _chunks(tiles, wide)]
-    return _write(target, ", ".join(map(name_of, folders[:4])), notes, heads, table, pictures)
+        table = [_Row("", tiles[start : start + wide]) for start in range(0, len(tiles), wide)]
+    return _write(target, ", ".join(map(name_of, folders)), notes, heads, table, pictures)
 
 
-def make_pair_sheet(before: Path, after: Path, target: Path) -> list[Path]:
+def make_pair_sheet(before: Path, after: Path, pairs: Sequence[Entry], target: Path) -> list[Path]:
     """Write a contact sheet of what differs between two folders, in pairs. Raises as ``make_sheet``."""
-    pairs = [pair for pair in pair_folders(before, after) if not pair.same]
+    pairs = [pair for pair in pairs if not pair.same]
     heads = (f"Before: {name_of(before)}", f"After: {name_of(after)}")
-    rows: list[_Row] = [(pair.picture.name, [_Tile(side, detail="not here") for side in pair.sides]) for pair in pairs]
+    table = [_Row(pair.picture.name, [_Tile(side) for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
-    return _write(target, "Before and after", notes, heads, rows, [pair.picture for pair in pairs])
+    return _write(target, "Before and after", notes, heads, table, [pair.picture for pair in pairs])
 
 
 def _tall(pictures: Sequence[Picture]) -> int:
@@ -102,121 +103,103 @@ def _tall(pictures: Sequence[Picture]) -> int:
     return round(_TILE * min(2.0, max(0.5, shape_of(pictures))))
 
 
-def _chunks(items: Sequence[Any], size: int) -> list[Any]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
 def _write(
-    target: Path, title: str, notes: list[str], heads: Sequence[str], rows: list[_Row], pictures: Sequence[Picture]
+    target: Path, title: str, notes: list[str], heads: Sequence[str], table: list[_Row], pictures: Sequence[Picture]
 ) -> list[Path]:
     """Draw and save the table, cut into pages of a readable size. ``heads``: of the columns; none on a wall."""
     kind = _FORMATS.get(target.suffix.lower())
     if kind is None:
         raise UsageError(f"{target.name}: the name of a sheet must end in .png, .jpg or .webp")
-    tall = _tall(pictures)
     notes += ["sandbox"] if any(picture.manifest.sandbox for picture in pictures) else []
+    tall = _tall(pictures)
     high = max(1, (_MAX_HEIGHT - 2 * _MARGIN - 110) // (tall + (0 if heads else _CAPTION) + _GAP))
-    spans = [slice(start, start + _MAX_COLUMNS) for start in range(0, len(heads) or 1, _MAX_COLUMNS)]
-    pages = [(part, span) for part in _chunks(rows, high) or [[]] for span in spans]
+    pages = [
+        (heads[left : left + _MAX_COLUMNS], [_Row(text, tiles[left : left + _MAX_COLUMNS]) for text, tiles in part])
+        for part in [table[top : top + high] for top in range(0, len(table), high)] or [[]]
+        for left in range(0, len(heads) or 1, _MAX_COLUMNS)
+    ]
     targets = [target, *(target.with_stem(f"{target.stem}-{n}") for n in range(2, len(pages) + 1))]
-    if foreign := [path for path in targets if os.path.lexists(path) and not _is_ours(path)]:
-        raise UsageError(f"{foreign[0]} was not written by flux-lora, and is left alone", "Name another file.")
+    for path in targets:
+        check_ours(path, _MARK)
     exif = Image.Exif()
     exif[_SOFTWARE] = f"{_MARK} {__version__}"
-    for number, ((part, span), path) in enumerate(zip(pages, targets, strict=True), 1):
+    for number, (page, path) in enumerate(zip(pages, targets, strict=True), 1):
         place = [f"page {number} of {len(pages)}"] if len(pages) > 1 else []
-        painter = _Painter(heads[span], [(head, tiles[span]) for head, tiles in part], tall)
         encoded = io.BytesIO()
-        painter.draw(title, " · ".join([*notes, *place])).save(encoded, kind, exif=exif, quality=90)
+        _draw(title, " · ".join([*notes, *place]), *page, tall).save(encoded, kind, exif=exif, quality=90)
         with explained(path):
             make_folders(path.parent)
             write_atomically(path, encoded.getvalue(), mode=0o644)
     return targets
 
 
-def _is_ours(path: Path) -> bool:
-    if path.is_symlink() or not path.is_file():
-        return False
-    try:
-        with Image.open(path) as image:
-            return str(image.getexif().get(_SOFTWARE, "")).startswith(_MARK)
-    except Exception:  # Pillow's readers raise whatever a damaged file leads them into
-        return False
-
-
 # ---- drawing ------------------------------------------------------------------------------
 
 
-class _Painter:
-    """Draws one page from the top down."""
-
-    def __init__(self, heads: Sequence[str], rows: Sequence[_Row], tall: int) -> None:
-        self.heads, self.rows, self.tall = heads, rows, tall
-        self.step = tall + (0 if heads else _CAPTION) + _GAP
-        self.left = _MARGIN + (_LABEL if heads else 0)
-        self.top = _MARGIN + 74 + (2 * _LINE + 8 if heads else 0)
-        across = max((len(tiles) for _, tiles in rows), default=2)
-        width = max(480, self.left + across * (_TILE + _GAP) - _GAP + _MARGIN)
-        self.canvas = Image.new("RGB", (width, self.top + len(rows) * self.step - _GAP + _MARGIN), _PAPER)
-        self.brush = ImageDraw.Draw(self.canvas)
-
-    def draw(self, title: str, notes: str) -> Image.Image:
-        wide = self.canvas.width - 2 * _MARGIN
-        self.write(_MARGIN, _MARGIN, title, wide, 1, size=_TITLE)
-        self.write(_MARGIN, _MARGIN + 38, notes, wide, 1, _SOFT)
-        lefts = range(self.left, self.canvas.width, _TILE + _GAP)
-        for x, heading in zip(lefts, self.heads, strict=False):
-            self.write(x, self.top - 2 * _LINE - 8, heading, _TILE, 2)
-        for row, (heading, tiles) in enumerate(self.rows):
-            y = self.top + row * self.step
-            self.write(_MARGIN, y, heading, _LABEL - 16, 8)
-            for x, tile in zip(lefts, tiles, strict=False):
-                self.tile(tile, x, y)
-        return self.canvas
-
-    def tile(self, tile: _Tile, x: int, y: int) -> None:
-        self.brush.rectangle((x, y, x + _TILE - 1, y + self.tall - 1), fill=_WELL)
-        picture = tile.picture
-        if picture is None:
-            self.write(x + 12, y + 12, tile.detail, _TILE - 24, 8, _SOFT)
-            return
-        image = thumbnail(picture.path, _TILE, self.tall, blur=picture.flagged) if picture.path else None
-        if image is not None:
-            self.canvas.paste(image, (x + (_TILE - image.width) // 2, y + (self.tall - image.height) // 2))
-            if picture.flagged:
-                self.write(x + _TILE // 2 - 60, y + self.tall // 2 - 10, "Flagged NSFW", 160, 1, (255, 255, 255))
-        else:
-            words = "cannot be shown" if picture.path else f"{picture.status}. {picture.why}"
-            bad = picture.path or picture.status in ("Failed", "Missing")
-            self.write(x + 12, y + 12, words, _TILE - 24, 8, _BAD if bad else _SOFT)
-        below = self.write(x, y + self.tall + 6, tile.heading, _TILE, 2)
-        if not self.heads:
-            self.write(x, below, tile.detail, _TILE, 2 if tile.heading else 4, _SOFT)
-
-    def write(
-        self, x: int, y: int, text: str, width: int, lines: int, color: tuple[int, int, int] = _INK, size: int = _TEXT
-    ) -> int:
-        """Write wrapped text; returns where the next line would begin."""
-        font = font_for(text, size)
-        for line in wrap(text, font, width, lines):
-            self.brush.text((x, y), line, font=font, fill=color)
-            y += round(size * 1.35)
-        return y
+def _draw(title: str, notes: str, heads: Sequence[str], rows: Sequence[_Row], tall: int) -> Image.Image:
+    """One page, from the top down."""
+    step = tall + (0 if heads else _CAPTION) + _GAP
+    left = _MARGIN + (_LABEL if heads else 0)
+    top = _MARGIN + 74 + (2 * _LINE + 8 if heads else 0)
+    across = max((len(row.tiles) for row in rows), default=2)
+    width = max(480, left + across * (_TILE + _GAP) - _GAP + _MARGIN)
+    canvas = Image.new("RGB", (width, top + len(rows) * step - _GAP + _MARGIN), _PAPER)
+    write = partial(_write_text, ImageDraw.Draw(canvas))
+    write(_MARGIN, _MARGIN, title, width - 2 * _MARGIN, 1, size=_TITLE)
+    write(_MARGIN, _MARGIN + 38, notes, width - 2 * _MARGIN, 1, _SOFT)
+    lefts = range(left, width, _TILE + _GAP)
+    for x, heading in zip(lefts, heads, strict=False):
+        write(x, top - 2 * _LINE - 8, heading, _TILE, 2)
+    for y, (heading, tiles) in zip(range(top, canvas.height, step), rows, strict=False):
+        write(_MARGIN, y, heading, _LABEL - 16, 8)
+        for x, (picture, text, detail) in zip(lefts, tiles, strict=False):
+            image = picture and _thumbnail(picture, _TILE, tall)
+            canvas.paste(image or _WELL, (x, y, x + _TILE, y + tall))
+            if image is None:
+                bad = picture is not None and picture.status in ("Saved", "Failed", "Missing")
+                write(x + 12, y + 12, _why_not(picture), _TILE - 24, 8, _BAD if bad else _SOFT)
+            elif picture and picture.flagged:
+                write(x + _TILE // 2 - 60, y + tall // 2 - 10, "Flagged NSFW", 160, 1, _PAPER)
+            below = write(x, y + tall + 6, text, _TILE, 2)
+            write(x, below, detail, _TILE, 2 if text else 4, _SOFT)
+    return canvas
 
 
-def thumbnail(path: Path, width: int, height: int, *, blur: bool = False) -> Image.Image | None:
-    """The image fitted into a box, as RGB, blurred beyond recognition if asked; None where it cannot be read."""
+def _thumbnail(picture: Picture, width: int, height: int) -> Image.Image | None:
+    """The image fitted into a box, blurred beyond recognition if flagged; None where it cannot be read."""
     try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        with Image.open(picture.path or "", formats=("PNG", "JPEG", "WEBP")) as image:
             image.draft("RGB", (width * 2, height * 2))  # a JPEG decodes straight to about that size
-            small: Image.Image = image.convert("RGB")
-        small.thumbnail((width, height), Image.Resampling.LANCZOS)
+            small = ImageOps.pad(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS, color=_WELL)
     except Exception:  # Pillow's readers raise whatever a damaged file leads them into
         return None
-    if blur:
-        tiny = small.resize((6, 6), Image.Resampling.BOX)
-        small = tiny.resize(small.size, Image.Resampling.BICUBIC).point([value * 6 // 10 for value in range(256)] * 3)
+    if picture.flagged:
+        return Image.eval(small.filter(ImageFilter.GaussianBlur(40)), lambda value: value * 6 // 10)
     return small
+
+
+def _why_not(picture: Picture | None) -> str:
+    if picture is None:
+        return "Not here"
+    return "Cannot be shown" if picture.file else f"{picture.status}: {picture.why}".removesuffix(": ")
+
+
+def _write_text(
+    brush: ImageDraw.ImageDraw,
+    x: int,
+    y: int,
+    text: str,
+    width: int,
+    lines: int,
+    color: tuple[int, int, int] = _INK,
+    size: int = _TEXT,
+) -> int:
+    """Write wrapped text; returns where the next line would begin."""
+    font = font_for(text, size)
+    for line in wrap(text, font, width, lines):
+        brush.text((x, y), line, font=font, fill=color)
+        y += round(size * 1.35)
+    return y
 
 
 def font_for(text: str, size: int) -> Any:
@@ -231,9 +214,7 @@ def wrap(text: str, font: Any, width: int, lines: int) -> list[str]:
     """Break text into at most ``lines`` lines of ``width`` pixels; what is left out becomes an ellipsis."""
     rest = " ".join("".join(c if c.isprintable() else " " for c in shown(text)[:600]).split())
     done: list[str] = []
-    while rest:
-        if font.getlength(rest) <= width:
-            return [*done, rest]
+    while font.getlength(rest) > width:
         fits = bisect_right(range(1, len(rest)), width, key=lambda n: font.getlength(rest[:n] + "…"))
         if len(done) == lines - 1:
             return [*done, rest[:fits].rstrip() + "…"]
@@ -241,4 +222,4 @@ def wrap(text: str, font: Any, width: int, lines: int) -> list[str]:
         end = space if space > 0 else after_mark or max(1, fits)
         done.append(rest[:end])
         rest = rest[end:].lstrip()
-    return done
+    return [*done, rest] if rest else done

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flux_lora_cli.gallery.page import build_gallery
+from flux_lora_cli.gallery.pictures import read_pictures
 from tests.conftest import require_module, require_tool
 from tests.gallery.make_run import matrix
 
@@ -60,7 +61,7 @@ def open_file(browser: Any) -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def open_page(open_file: Callable[..., Any]) -> Callable[..., Any]:
     """Build the page of a folder and open it."""
-    return lambda folder, **options: open_file(build_gallery([folder]), **options)
+    return lambda folder, **options: open_file(build_gallery([folder], read_pictures(folder), folder), **options)
 
 
 @pytest.fixture(scope="module")

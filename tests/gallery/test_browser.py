@@ -55,7 +55,7 @@ def copied(page: Any, key: str) -> str:
 def test_the_wall_shows_every_job_and_can_be_narrowed(open_page: Any, posters: Path) -> None:
     page = open_page(posters)
     assert (shown(page), page.title()) == (36, "posters")
-    assert "33 images · 1 failed · 1 being made · 1 missing · $0.54" in page.inner_text(".summary")
+    assert "33 images · 1 failed · 1 submitted · 1 missing · $0.54" in page.inner_text(".summary")
     assert page.locator(".card img").first.evaluate("img => img.decode().then(() => img.naturalWidth)") == 64
     page.select_option("[data-filter=axis-stack]", label="nasa")
     page.select_option("[data-filter=axis-seed]", label="2")

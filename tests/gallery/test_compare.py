@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from flux_lora_cli.errors import FolderError, UsageError
-from flux_lora_cli.gallery.compare import build_review, pair_folders
+from flux_lora_cli.gallery.compare import build_review, count_changes, pair_folders
 from flux_lora_cli.gallery.sheet import make_pair_sheet
 from tests.gallery.make_run import add_image, draw, job, write
 from tests.gallery.test_browser import press, shown, until
@@ -32,6 +32,10 @@ def sides(tmp_path: Path) -> tuple[Path, Path]:
     before = side(tmp_path / "before", {"same": 1, "changed": 2, "gone": 3})
     after = side(tmp_path / "after", {"changed": 22, "same": 1, "new": 4}, prompt="oil painting of a lighthouse")
     return before, after
+
+
+def review_of(before: Path, after: Path, output: Path) -> Path:
+    return build_review(before, after, pair_folders(before, after), output)
 
 
 def changes(before: Path, after: Path) -> list[tuple[str | None, str]]:
@@ -62,8 +66,8 @@ def test_the_newest_of_an_edited_job_counts_and_one_id_in_two_presets_pairs_with
 
 
 def test_the_review_stands_alone(sides: tuple[Path, Path], tmp_path: Path) -> None:
-    _, counts = build_review(*sides, tmp_path / "review")
-    assert counts == {"Changed": 1, "Unchanged": 1, "Only after": 1, "Only before": 1}
+    review_of(*sides, tmp_path / "review")
+    assert count_changes(pair_folders(*sides)) == {"Changed": 1, "Unchanged": 1, "Only after": 1, "Only before": 1}
     shutil.move(tmp_path / "review", tmp_path / "elsewhere")
     for folder in sides:
         shutil.rmtree(folder)
@@ -80,29 +84,31 @@ def test_where_no_review_is_written(sides: tuple[Path, Path], tmp_path: Path, ou
     (tmp_path / "foreign/before").mkdir(parents=True)
     (tmp_path / "link").symlink_to(sides[0])
     with pytest.raises(UsageError):
-        build_review(*sides, tmp_path / output)
+        review_of(*sides, tmp_path / output)
     assert not list((tmp_path / "foreign/before").iterdir())
 
 
 def test_a_link_in_the_review_folder_is_not_written_through(sides: tuple[Path, Path], tmp_path: Path) -> None:
-    build_review(*sides, tmp_path / "review")
+    review_of(*sides, tmp_path / "review")
     shutil.rmtree(tmp_path / "review/after")
     (tmp_path / "outside").mkdir()
     (tmp_path / "review/after").symlink_to(tmp_path / "outside")
     with pytest.raises(FolderError, match="leads out"):
-        build_review(*sides, tmp_path / "review")
+        review_of(*sides, tmp_path / "review")
     assert not list((tmp_path / "outside").iterdir())
 
 
 def test_the_sheet_of_pairs_has_pages(tmp_path: Path) -> None:
     before = side(tmp_path / "before", {f"j{i}": i for i in range(30)})
     after = side(tmp_path / "after", {f"j{i}": i + 100 for i in range(30)})
-    pages = make_pair_sheet(before, after, tmp_path / "pairs.png")
+    pages = make_pair_sheet(before, after, pair_folders(before, after), tmp_path / "pairs.png")
     assert [page.name for page in pages] == ["pairs.png", "pairs-2.png", "pairs-3.png"]
     for page in pages:
         with Image.open(page) as image:
             assert image.width > 480 and image.height <= 3_300
-    assert len(make_pair_sheet(before, before, tmp_path / "none.png")) == 1, "a sheet that says so"
+    assert len(make_pair_sheet(before, before, pair_folders(before, before), tmp_path / "none.png")) == 1, (
+        "a sheet that says so"
+    )
 
 
 # ---- in the browser ----
@@ -110,7 +116,7 @@ def test_the_sheet_of_pairs_has_pages(tmp_path: Path) -> None:
 
 @pytest.fixture
 def review(sides: tuple[Path, Path], tmp_path: Path, open_file: Any) -> Any:
-    return open_file(build_review(*sides, tmp_path / "review")[0])
+    return open_file(review_of(*sides, tmp_path / "review"))
 
 
 def test_what_changed_is_shown_side_by_side_swiped_and_blinking_by_keys(review: Any) -> None:
@@ -158,7 +164,7 @@ def test_blinking_shows_one_then_the_other_and_stops(review: Any) -> None:
 @pytest.mark.slow
 def test_a_pair_is_blurred_when_either_side_is_flagged(tmp_path: Path, open_file: Any) -> None:
     before, after = side(tmp_path / "before", {"x": 1}, nsfw=True), side(tmp_path / "after", {"x": 2})
-    page = open_file(build_review(before, after, tmp_path / "review")[0])
+    page = open_file(review_of(before, after, tmp_path / "review"))
     assert page.locator(".shot.veiled").count() == 1
     press(page, "ArrowRight")
     page.evaluate("location.hash = 'image=x'")

@@ -9,8 +9,13 @@ import pytest
 from PIL import Image, ImageChops
 
 from flux_lora_cli.errors import UsageError
+from flux_lora_cli.gallery.pictures import read_pictures
 from flux_lora_cli.gallery.sheet import font_for, make_sheet, wrap
 from tests.gallery.make_run import PLACES, STACKS, add_image, draw, failed, job, matrix, write
+
+
+def sheet_of(folder: Path, target: Path) -> list[Path]:
+    return make_sheet([folder], read_pictures(folder), target)
 
 
 def listed(folder: Path, count: int = 5, side: int = 64, **flags: Any) -> Path:
@@ -23,8 +28,8 @@ def listed(folder: Path, count: int = 5, side: int = 64, **flags: Any) -> Path:
 
 
 def test_a_matrix_becomes_a_grid_with_labels(tmp_path: Path) -> None:
-    [grid] = make_sheet([matrix(tmp_path / "grid", side=16, seeds=1)], tmp_path / "grid.png")
-    [wall] = make_sheet([matrix(tmp_path / "wall", side=16, seeds=2)], tmp_path / "wall.png")
+    [grid] = sheet_of(matrix(tmp_path / "grid", side=16, seeds=1), tmp_path / "grid.png")
+    [wall] = sheet_of(matrix(tmp_path / "wall", side=16, seeds=2), tmp_path / "wall.png")
     with Image.open(grid) as image:
         assert image.width == 2 * 32 + 190 + len(PLACES) * 314 - 14, "a column for each place, after the labels"
         labels = image.convert("L").crop((32, 150, 210, image.height - 40))
@@ -36,7 +41,7 @@ def test_a_matrix_becomes_a_grid_with_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "pages"), [(1, 1), (42, 1), (100, 3)])
 def test_many_images_take_pages_of_a_readable_size(tmp_path: Path, count: int, pages: int) -> None:
-    paths = make_sheet([listed(tmp_path / "run", count, 16)], tmp_path / "sheet.jpg")
+    paths = sheet_of(listed(tmp_path / "run", count, 16), tmp_path / "sheet.jpg")
     assert [path.name for path in paths] == ["sheet.jpg", *(f"sheet-{n}.jpg" for n in range(2, pages + 1))]
     for path in paths:
         with Image.open(path) as image:
@@ -48,17 +53,17 @@ def test_a_sheet_is_replaced_and_nothing_else(tmp_path: Path, suffix: str, kind:
     run = listed(tmp_path / "run")
     target = tmp_path / f"deep/sheet{suffix}"
     for _ in range(2):
-        assert make_sheet([run], target) == [target]
+        assert sheet_of(run, target) == [target]
         with Image.open(target) as image:
             assert image.format == kind
     target.write_bytes((run / "0.png").read_bytes())
     with pytest.raises(UsageError, match="left alone"):
-        make_sheet([run], target)
+        sheet_of(run, target)
 
 
 def test_flagged_images_are_blurred(tmp_path: Path) -> None:
     def edges(nsfw: bool) -> int:
-        [path] = make_sheet([listed(tmp_path / f"run{nsfw}", 1, 320, nsfw=nsfw)], tmp_path / f"{nsfw}.png")
+        [path] = sheet_of(listed(tmp_path / f"run{nsfw}", 1, 320, nsfw=nsfw), tmp_path / f"{nsfw}.png")
         gray = Image.open(path).convert("L").crop((40, 115, 320, 235))
         return sum(ImageChops.difference(gray, ImageChops.offset(gray, 0, 1)).crop((0, 1, *gray.size)).histogram()[24:])
 
@@ -69,11 +74,11 @@ def test_flagged_images_are_blurred(tmp_path: Path) -> None:
 def test_damaged_images_failures_and_strangers_text_have_their_place(tmp_path: Path) -> None:
     folder = listed(tmp_path / "run", 3)
     (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    make_sheet([folder], tmp_path / "sheet.png")
+    sheet_of(folder, tmp_path / "sheet.png")
     refused = failed("x", "1200: refused", prompt="\x1b[31m\u202e 東京 " * 99)
-    make_sheet([write(tmp_path / "failed", [refused])], tmp_path / "f.png")
+    sheet_of(write(tmp_path / "failed", [refused]), tmp_path / "f.png")
     with pytest.raises(UsageError, match="no job"):
-        make_sheet([write(tmp_path / "empty", [])], tmp_path / "x.png")
+        sheet_of(write(tmp_path / "empty", []), tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("text", ["", "two words", "W" * 500, "many " * 200, "a\u2028b\x00c\x1b", "東京の夜" * 50])
