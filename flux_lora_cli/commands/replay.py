@@ -54,7 +54,7 @@ def replay(
     options = _as_made(found, options, console)
     again = _job(found, options, models)
     if to_preset:
-        return _print_preset(again, found, options, console)
+        return _print_preset(again, options, console)
     if found.sandbox and not options.sandbox and not options.dry_run and not _asked_plainly(console):
         raise UsageError(
             f"{found.where} was made by the sandbox; submitting it to the service costs money",
@@ -86,7 +86,8 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
         UsageError: the model does not take a value; an input image or a secret that is not at hand.
         NotFoundError: an input image is gone.
     """
-    from flux_lora_cli.presets.job import LocalImage
+    from flux_lora_cli.folder.records import is_masked
+    from flux_lora_cli.gallery.replay import renamed
     from flux_lora_cli.presets.sources import Files
     from flux_lora_cli.service.models import check_request, check_value, is_remote_image
 
@@ -95,22 +96,22 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     model = models.find(options.model or named, options.api_version, allow_unknown=options.allow_unknown_model)
     given |= model.named_image(named_overrides(options))
     params: dict[str, Any] = {**found.job.params, **given}
-    images = dict(found.job.images)
-    for name in found.missing:
-        if name in params.values() or name in (params.get("images") or ()):
-            raise NotFoundError(f"the input image {printable(name)} of {found.where} is gone", "Name one with --image.")
-    if secret := next((key for key in found.masked if key not in given), ""):
+    images, files = dict(found.job.images), Files(options.allow_path or ())
+    for key in ("image", "images"):
+        values = params.get(key)
+        for value in values if isinstance(values, list) else [values]:
+            if not isinstance(value, str) or value in images or not value or is_remote_image(value):
+                continue
+            if key not in given:
+                raise NotFoundError(
+                    f"the input image {printable(value)} of {found.where} is gone", "Name one with --image."
+                )
+            image = files.given_image(value)
+            images[image.sha256], params[key] = image, renamed(params[key], value, image.sha256)
+    if secret := next((key for key, value in params.items() if is_masked(value)), ""):
         raise UsageError(
             f"{found.where}: {secret} had a secret in it, which is not kept", f"Give it again: --set {secret}=…"
         )
-    files = Files(options.allow_path or ())
-    for key in ("image", "images"):
-        values = given.get(key, ())
-        for value in [values] if isinstance(values, str) else values:
-            if isinstance(value, str) and not is_remote_image(value):
-                image: LocalImage = files.given_image(value)
-                images[image.sha256] = image
-                params[key] = _renamed(params[key], value, image.sha256)
     seed = params.pop("seed", found.job.seed)
     problems = check_request(model, params)
     if seed is not None and "seed" in model.parameters and (problem := check_value(model.parameters["seed"], seed)[1]):
@@ -120,27 +121,17 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     return replace(found.job, model=model.id, params=params, seed=None if seed == -1 else seed, images=images)
 
 
-def _renamed(value: Any, old: str, new: str) -> Any:
-    return [new if item == old else item for item in value] if isinstance(value, list) else new
-
-
-def _print_preset(job: Job, found: ReplaySource, options: RunOptions, console: Console) -> int:
+def _print_preset(job: Job, options: RunOptions, console: Console) -> int:
+    from flux_lora_cli.gallery.replay import renamed
     from flux_lora_cli.presets.to_yaml import job_as_yaml
     from flux_lora_cli.service.models import Models
 
-    request = {key: _path_of(value, job) for key, value in job.params.items()}
-    if job.seed is not None:
-        request["seed"] = job.seed
+    request = dict(job.params) if job.seed is None else {**job.params, "seed": job.seed}
+    for image in job.images.values():  # a preset names them by their paths
+        request = {key: renamed(value, image.sha256, image.path) for key, value in request.items()}
     own = Models.builtin().find(job.model, allow_unknown=True).version
     version = options.api_version if options.api_version != own else None
-    text = job_as_yaml(job.model, request, job_id=job.id or found.job.id, version=version)
+    text = job_as_yaml(job.model, request, job_id=job.id, version=version)
     console.result(text.rstrip("\n"))
     console.record("job", {"id": job.id, "model": job.model, "input": request, "yaml": text})
     return 0
-
-
-def _path_of(value: Any, job: Job) -> Any:
-    """An input image as a preset names it: by its path."""
-    if isinstance(value, list):
-        return [_path_of(item, job) for item in value]
-    return job.images[value].path if isinstance(value, str) and value in job.images else value

@@ -13,7 +13,7 @@ import json
 import re
 import struct
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadImage, FolderError, ImageError
 from flux_lora_cli.folder.files import explained, make_folders, read_regular_file, write_atomically
+from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.gallery.pictures import (
     OTHER_FOLDER,
     Picture,
@@ -75,7 +76,7 @@ def embed_images(folder: Path, target: Path, *, only: Collection[str] | None = N
     check_apart(target, folder)
     pictures = read_pictures(folder)
     for picture in pictures if only is None else _chosen(pictures, only, folder):
-        file = picture.output.file if picture.output else None
+        file = picture.output.file
         if file is None:
             continue
         try:
@@ -83,7 +84,7 @@ def embed_images(folder: Path, target: Path, *, only: Collection[str] | None = N
         except ImageError as error:
             yield Copy(target / file, file, problem=error.message)
             continue
-        for name in input_names(picture.input):  # so that the copies can be replayed by themselves
+        for name in input_files(picture.record):  # so that the copies can be replayed by themselves
             if is_image(folder, name) and not (target / name).exists():
                 with explained(folder / name):
                     _write_new(target, name, read_regular_file(folder / name, READ_LIMIT, follow=False))
@@ -93,14 +94,13 @@ def embed_images(folder: Path, target: Path, *, only: Collection[str] | None = N
 def _chosen(pictures: list[Picture], only: Collection[str], folder: Path) -> list[Picture]:
     names = [{p.record.name, *p.record.aliases} for p in pictures]
     known = set[str]().union(*names)
-    for name in only:
-        if name not in known:
-            raise no_job(folder, name, known)
+    if unknown := [name for name in only if name not in known]:
+        raise no_job(folder, unknown[0], known)
     return [p for p, own in zip(pictures, names, strict=True) if not own.isdisjoint(only)]
 
 
 def _filled(picture: Picture) -> bytes:
-    if picture.path is None or picture.output is None:
+    if picture.path is None:
         raise ImageError("the file is gone")
     try:
         data = read_regular_file(picture.path, READ_LIMIT, follow=False)
@@ -109,13 +109,6 @@ def _filled(picture: Picture) -> bytes:
     if hashlib.sha256(data).hexdigest() != picture.output.sha256:
         raise ImageError("the file is not the one that the manifest describes")
     return insert(data, request_json(picture), parameters_text(picture))
-
-
-def input_names(request: Mapping[str, Any]) -> list[str]:
-    """The kept input images (``inputs/SHA256.ext``) that a request names."""
-    images = request.get("images")
-    values = [request.get("image"), request.get("mask_image"), *(images if isinstance(images, list) else [])]
-    return [value for value in values if isinstance(value, str) and value.startswith("inputs/")]
 
 
 def _write_new(target: Path, relative: str, data: bytes) -> bool:
@@ -142,7 +135,7 @@ def request_json(picture: Picture) -> str:
         "api_version": record.api_version, "input": masked(record.input),
         "job": {"id": record.id, "preset": record.preset, "fingerprint": record.fingerprint},
         "task": {"id": record.task_id, "created_at": record.task_created_at},
-        "output": {"index": output.index if output else None, "sha256": output.sha256 if output else None},
+        "output": {"index": output.index, "sha256": output.sha256},
         "service": masked(picture.manifest.service), "sandbox": picture.manifest.sandbox,
     }  # fmt: skip
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
