@@ -116,8 +116,8 @@ def _look_up(
     """What the service says of tasks, and the IDs that it does not know. Raises what keeps it from saying."""
     from flux_lora_cli.engine.tasks import look_up
 
-    versions: dict[str, Any] = {task_id: record.api_version for task_id, record in known.items()}
-    asked = [(task_id, api_version or versions.get(task_id) or "v2", task_id in known) for task_id in ids]
+    versions = {task_id: record.api_version for task_id, record in known.items()}
+    asked: list[Any] = [(each, api_version or versions.get(each) or "v2", each in known) for each in ids]
     rows, missing = [], []
     for task_id, answer in zip(ids, look_up(asked, run.client, run.service, run.stop), strict=True):
         if not isinstance(answer, FluxLoraError):
