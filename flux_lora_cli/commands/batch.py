@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, some
-from flux_lora_cli.commands.inputs import check_text, load_options, selection, warn_unchecked
+from flux_lora_cli.commands.inputs import load_options, selection, warn_unchecked
 from flux_lora_cli.commands.options import (
     Files,
     JobsOptions,
@@ -104,7 +104,6 @@ def batch(
     from flux_lora_cli.presets.load import load_presets
 
     check(options, console)
-    check_text("--adopt", *(own.adopt or ()))
     shard, engine = (None, None) if own.shard is None else parse_shard(own.shard)
     settings = run_settings(options, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
     folder = options.output or _default_folder(presets, options)

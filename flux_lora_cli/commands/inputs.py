@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.console import Console, reason, some
 from flux_lora_cli.commands.options import ApiVersion, GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
 from flux_lora_cli.commands.values import decimal_point
 from flux_lora_cli.errors import FluxLoraError, NotFoundError, UsageError
@@ -20,19 +20,8 @@ if TYPE_CHECKING:
     from flux_lora_cli.presets.load import LoadOptions
     from flux_lora_cli.service.models import Models
 
-#: Field of GenerateOptions → parameter.
-_PARAMETERS = {
-    "strength": "strength",
-    "size": "size",
-    "steps": "num_inference_steps",
-    "guidance": "guidance_scale",
-    "num_images": "num_images",
-    "seed": "seed",
-}
-_CHUNK = 65_536
 #: Bytes of a list of IDs: a million of them.
 _MAX_LIST = 64 << 20
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NO_LINE = "The command before the | probably failed: see what it said."
 _YES = ("1", "true", "t", "yes", "y", "on")
 
@@ -72,7 +61,6 @@ def selection(
     files: Sequence[str], options: JobsOptions, only: Sequence[str] | None = None, only_file: str | None = None
 ) -> dict[str, Any]:
     """Fields of ``LoadOptions``: which jobs of these files. Raises UsageError, NotFoundError."""
-    check_text("--only", *(only or ()))
     if files.count("-") + (only_file == "-") > 1:
         raise UsageError("standard input (-) can be read only once")
     return {
@@ -80,7 +68,7 @@ def selection(
         "expand": options.expand,
         "only": tuple(only or ()),
         "only_ids": None if only_file is None else read_only_file(only_file),
-        "stdin": _read_stdin() if "-" in files else None,
+        "stdin": b"".join(_stdin()) if "-" in files else None,
     }
 
 
@@ -107,12 +95,16 @@ def offline_service(api_version: ApiVersion | None = None) -> ServiceOptions:
 
 def named_overrides(options: GenerateOptions) -> dict[str, Any]:
     """Typed values of the named options, by parameter; several images as ``images``. Raises UsageError."""
-    check_text("--model", options.model or "")
+    from flux_lora_cli.service.models import is_remote_image
+
     found: dict[str, Any] = {}
-    for field, name in _PARAMETERS.items():
+    for field in ("strength", "size", "steps", "guidance", "num_images", "seed"):
         if (text := getattr(options, field)) is not None:
+            name = {"steps": "num_inference_steps", "guidance": "guidance_scale"}.get(field, field)
             found[name] = _typed(f"--{field.replace('_', '-')}", name, text)
-    found |= _images(options.image or [])
+    if images := options.image:
+        check_text("--image", *filter(is_remote_image, images))
+        found |= {"images": images} if len(images) > 1 else {"image": images[0]}
     if options.lora:
         found["loras"] = [_lora(text) for text in options.lora]
     if options.safety_checker and options.no_safety_checker:
@@ -126,16 +118,13 @@ def set_overrides(settings: Iterable[str]) -> dict[str, Any]:
     """Typed values of ``--set KEY=VALUE``. Raises UsageError."""
     found: dict[str, Any] = {}
     for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip()
+        key, equals, text = (part.strip() for part in setting.partition("="))
         if not equals or not key:
             raise UsageError(
                 f"--set {printable(setting)}: write KEY=VALUE", "For example: --set num_inference_steps=12"
             )
-        check_text("--set", key, *([] if key == "image" else [text]))
-        found[key] = text.strip() if key in ("stack", "model") else _typed(f"--set {key}", key, text)
-        if not isinstance(found[key], str):
-            check_text(f"--set {key}", str(found[key]))
+        found[key] = text if key in ("stack", "model") else _typed(f"--set {key}", key, text)
+        check_text("--set", key, "" if key == "image" else str(found[key]))
     return found
 
 
@@ -150,15 +139,6 @@ def check_text(option: str, *texts: str) -> None:
                 f"{option}: {quoted(text)} is not text in this locale's encoding ({sys.getfilesystemencoding()})",
                 "Write it in UTF-8, under a UTF-8 locale: LC_ALL=C.UTF-8 flux-lora …",
             )
-
-
-def _images(images: list[str]) -> dict[str, Any]:
-    from flux_lora_cli.service.models import is_remote_image
-
-    check_text("--image", *filter(is_remote_image, images))
-    if len(images) > 1:
-        return {"images": images}
-    return {"image": images[0]} if images else {}
 
 
 def _lora(text: str) -> dict[str, Any]:
@@ -176,7 +156,6 @@ def _lora(text: str) -> dict[str, Any]:
 def _typed(option: str, parameter: str, text: str) -> Any:
     from flux_lora_cli.service.models import unchecked_model, value_of_text
 
-    check_text(option, text)
     if parameter in ("strength", "guidance_scale") and (meant := decimal_point(text)):
         raise UsageError(f"{option}: {quoted(text)} is not a number; did you mean '{meant}'?")
     value, problem = value_of_text(unchecked_model("any", "v2"), parameter, text)
@@ -189,12 +168,8 @@ def _typed(option: str, parameter: str, text: str) -> Any:
 
 
 def read_lines(what: str) -> list[str]:
-    """The lines of standard input that are not empty.
-
-    Raises:
-        NotFoundError: there is none. UsageError: it is not UTF-8.
-    """
-    lines = _lines_of(_read_stdin(), "standard input")
+    """The lines of standard input that are not empty. Raises NotFoundError: there is none; UsageError: UTF-16."""
+    lines = list(_lines(_stdin()))
     if not lines:
         raise NotFoundError(f"no {what} came in on standard input", _NO_LINE)
     return lines
@@ -204,7 +179,7 @@ def read_only_file(path: str) -> list[str]:
     """The job IDs of ``--only-file``, ``-`` for standard input.
 
     Raises:
-        NotFoundError: it does not exist, or is empty. UsageError: it cannot be read as UTF-8.
+        NotFoundError: it does not exist, or is empty. UsageError: it cannot be read.
     """
     from flux_lora_cli.folder.files import read_stream
 
@@ -215,11 +190,11 @@ def read_only_file(path: str) -> list[str]:
         data = read_stream(path, _MAX_LIST)
     except FileNotFoundError:
         raise NotFoundError(f"{place}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{place}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise UsageError(f"{place}: {reason(error)}") from None
     if len(data) > _MAX_LIST:
         raise UsageError(f"{place}: larger than {_MAX_LIST:,} bytes")
-    lines = _lines_of(data, place)
+    lines = list(_lines([data], place))
     if not lines:
         raise NotFoundError(f"{place} is empty")
     return lines
@@ -229,9 +204,7 @@ def check_ids(ids: Sequence[str]) -> list[str]:
     """``ids``, each once. Raises NotFoundError for what cannot be a task ID."""
     from flux_lora_cli.service.wire import is_task_id
 
-    wrong = [text for text in ids if not is_task_id(text)]
-    if wrong:
-        raise _not_ids(wrong)
+    _refuse([text for text in ids if not is_task_id(text)])
     return list(dict.fromkeys(ids))
 
 
@@ -260,56 +233,39 @@ class TaskIds:
 
     def complain(self) -> None:
         """Raise NotFoundError where something so far was not an ID."""
-        if self._wrong:
-            raise _not_ids(self._wrong)
+        _refuse(self._wrong)
 
     def _read(self) -> Iterator[str]:
         from flux_lora_cli.service.wire import is_task_id
 
-        for line in _stdin_by_lines():
-            text = line.decode("utf-8", "replace").partition("\t")[0].strip()
+        for line in _lines(_stdin()):
+            text = line.partition("\t")[0].strip()
+            (self.seen if is_task_id(text) else self._wrong).append(text)
             if is_task_id(text):
-                self.seen.append(text)
                 yield text
-            elif text:
-                self._wrong.append(text)
 
 
-def _not_ids(texts: Sequence[str]) -> NotFoundError:
-    shown = ", ".join(map(quoted, texts[:5]))
-    more = f" and {len(texts) - 5:,} more" if len(texts) > 5 else ""
-    return NotFoundError(f"not a task ID: {shown}{more}", "Task IDs are what submit prints, one per line.")
+def _refuse(wrong: Sequence[str]) -> None:
+    if wrong:
+        shown = some([quoted(text) for text in wrong], 5)
+        raise NotFoundError(f"not a task ID: {shown}", "Task IDs are what submit prints, one per line.")
 
 
-def _read_stdin() -> bytes:
-    return sys.stdin.buffer.read() if sys.stdin is not None else b""
+def _stdin() -> Iterator[bytes]:
+    """Standard input past Python's buffer: a thread that waits inside it at the program's end makes Python abort."""
+    return iter(lambda: os.read(sys.stdin.fileno(), 65_536), b"") if sys.stdin is not None else iter(())
 
 
-def _stdin_by_lines() -> Iterator[bytes]:
-    """Lines past Python's buffer: a thread that waits inside it when the program ends makes the interpreter abort."""
-    if sys.stdin is None:
-        return
-    number, rest, begun = sys.stdin.fileno(), b"", False
-    while chunk := os.read(number, _CHUNK):
-        rest += chunk
-        if not begun and len(rest) >= 3:
-            rest, begun = _without_mark(rest), True
-        *whole, rest = rest.split(b"\n")
-        yield from whole
-    yield rest if begun else _without_mark(rest)
+def _lines(pieces: Iterable[bytes], place: str = "standard input") -> Iterator[str]:
+    """The lines that are not empty, each as soon as it is there, without byte order marks. Raises UsageError: UTF-16.
 
-
-def _without_mark(data: bytes, place: str = "standard input") -> bytes:
-    """Without a byte order mark. Raises UsageError for UTF-16."""
-    if data.startswith(_UTF16) or b"\0" in data[:200]:
-        raise UsageError(f"{place} is UTF-16, not UTF-8", "In PowerShell, write it with: Out-File -Encoding utf8")
-    return data.removeprefix(b"\xef\xbb\xbf")
-
-
-def _lines_of(data: bytes, place: str) -> list[str]:
-    try:
-        text = _without_mark(data, place).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{place} is not UTF-8 (byte {error.start + 1})") from None
-    lines = (line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
-    return [line for line in lines if line]
+    Bytes that are not UTF-8 become halves of surrogate pairs, which nothing is called that a line can name.
+    """
+    rest = b""
+    for piece in chain(pieces, [b"\n"]):
+        if b"\0" in piece or piece.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UsageError(f"{place} is UTF-16, not UTF-8", "In PowerShell, write it with: Out-File -Encoding utf8")
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            if text := line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").strip():
+                yield text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import check_text, model_tables, named_overrides, set_overrides, warn_unchecked
+from flux_lora_cli.commands.inputs import model_tables, named_overrides, set_overrides, warn_unchecked
 from flux_lora_cli.commands.options import RunOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, run_settings
 from flux_lora_cli.commands.submit import dry_run, submit_and_wait
@@ -48,7 +48,6 @@ def replay(
 
     check(options, console)
     run_settings(options, console)
-    check_text("JOB", job or "")
     found = find_request(target, job)
     models = model_tables(options.models, options)
     options = _as_made(found, options, console)

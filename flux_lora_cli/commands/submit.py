@@ -122,15 +122,11 @@ def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
         why = " (the shell splits an unquoted {a|b})" if braces else ""
         shown = " | ".join(printable(word) for word in positional[:4])
         raise UsageError(f"submit takes one prompt, and got {len(positional)}: {shown}; quote the prompt{why}", _QUOTE)
-    check_text("PROMPT", *positional)
-    check_text("--prompt", *named)
-    check_text("--stack", options.stack or "")
-    check_text("--job", options.job or "")
-    if positional != ["-"]:
-        return [*positional, *named]
-    if named:
+    if positional == ["-"] and named:
         raise UsageError("- reads the prompts from standard input; -p cannot be added to it")
-    return read_lines("prompt")
+    prompts = read_lines("prompt") if positional == ["-"] else [*positional, *named]
+    check_text("PROMPT", *prompts)
+    return prompts
 
 
 def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
