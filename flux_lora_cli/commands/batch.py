@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -67,7 +66,6 @@ ENGINES = (
     ("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", 0, "AWS Batch"),
     ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", 0, "Kubernetes"),
 )
-_SHARD = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{1,6})")
 
 
 @dataclass
@@ -107,12 +105,13 @@ def batch(
     shard, engine = (None, None) if own.shard is None else parse_shard(own.shard)
     settings = run_settings(options, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
     folder = options.output or _default_folder(presets, options)
-    with Reports(own.junit, own.format == "github", console) as reports:
+    github = own.format == "github"
+    with Reports(own.junit, github, console) as reports:
         load = load_options(options, options, strict=own.strict, **selection(presets, own, own.only, own.only_file))
         loaded = load_presets(*presets, options=load, allow=options.allow_path or ())
         for note in loaded.notes:
             console.note(note)
-            if own.format == "github":
+            if github:
                 console.annotate(annotation("warning", printable(note.message), note.file, note.line, note.column))
         warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
         how: dict[str, Any] = {
@@ -121,85 +120,85 @@ def batch(
             "retry_failed": own.retry_failed,
             "only_some": bool(own.only) or own.only_file is not None,
             "shard": shard,
-            "adopt": tuple(own.adopt or ()),
+            "adopt": own.adopt or (),
             "skipped": loaded.skipped_jobs,
         }
         if options.dry_run:
             return _dry_run(loaded, folder, options, settings, how, console)
         how |= {"verify": own.verify, "engine": engine, "sources": loaded.sources}
-        run = _Run(loaded, folder, options, console)
-        return run.report(run.make(settings, how, github=own.format == "github"), reports)
+        result = _run(loaded, folder, options, settings, how, console, github=github)
+        code = _tell(result, folder, options.sandbox, reports, console)
+        reports.write(result, folder)
+        return code
 
 
-@dataclass
-class _Run:
-    """A batch that is not only planned."""
+def _run(
+    loaded: Loaded,
+    folder: Path,
+    options: RunOptions,
+    settings: Settings,
+    how: dict[str, Any],
+    console: Console,
+    *,
+    github: bool,
+) -> Result:
+    """Make what is not there."""
+    from flux_lora_cli.commands.reporter import multiplied, plan_lines
+    from flux_lora_cli.engine.batch import run_batch
+    from flux_lora_cli.engine.ending import with_tasks
+    from flux_lora_cli.folder.output import read_records
 
-    loaded: Loaded
-    folder: Path
-    options: RunOptions
-    console: Console
-    anew: bool = False
-
-    def make(self, settings: Settings, how: dict[str, Any], *, github: bool) -> Result:
-        """Make what is not there."""
-        from flux_lora_cli.engine.batch import run_batch
-        from flux_lora_cli.engine.ending import with_tasks
-        from flux_lora_cli.folder.output import read_records
-
-        hint = f"To resume: {this_command()}"
-        try:
-            with running(self.options, self.console, hint=hint, github=github) as run:
-                return run_batch(
-                    self.loaded.jobs, run.client, run.service, self.folder, settings, observer=run.observer,
-                    confirm=self._confirm, confirm_orphans=self._confirm_orphans, stop=run.stop, **how,
-                )  # fmt: skip
-        except MissingKey as error:  # before the folder was opened
-            with suppress(FluxLoraError):
-                with_tasks(error, read_records(self.folder, service_name(self.options)).values())
-            raise
-
-    def _confirm(self, event: Plan, plan: BatchPlan) -> bool:
-        from flux_lora_cli.commands.reporter import multiplied, plan_lines
-
+    def confirm(event: Plan, plan: BatchPlan) -> bool:
         if not event.to_submit:
             return True
-        for line in plan_lines(event, plan, self.loaded, sandbox=self.options.sandbox):
-            self.console.info(line)
+        for line in plan_lines(event, plan, loaded, sandbox=options.sandbox):
+            console.info(line)
         cost = None if event.cost_usd is None else Decimal(event.cost_usd)
-        return confirmed(event.images, cost, self.options, self.console, multiplied(event, self.loaded))
+        return confirmed(event.images, cost, options, console, multiplied(event, loaded))
 
-    def _confirm_orphans(self, names: list[str]) -> bool:
+    anew = False
+
+    def confirm_anew(names: list[str]) -> bool:
         """Whether to buy what images of unknown origin may be of; only somebody at a terminal can say, once."""
-        question = f"{self.folder} holds images that no ledger there knows: {some(names)}. Submit these jobs again?"
-        self.anew = self.anew or (self.console.interactive and self.console.ask(question))
-        return self.anew
+        nonlocal anew
+        question = f"{folder} holds images that no ledger there knows: {some(names)}. Submit these jobs again?"
+        anew = anew or (console.interactive and console.ask(question))
+        return anew
 
-    def report(self, result: Result, reports: Reports) -> int:
-        """Say how the batch ended; the exit code."""
-        from flux_lora_cli.commands.reporter import duplicate_lines, summary_line
-        from flux_lora_cli.engine.budget import plain
-        from flux_lora_cli.folder.manifest import summary
+    try:
+        with running(options, console, hint=f"To resume: {this_command()}", github=github) as run:
+            return run_batch(
+                loaded.jobs, run.client, run.service, folder, settings, observer=run.observer,
+                confirm=confirm, confirm_orphans=confirm_anew, stop=run.stop, **how,
+            )  # fmt: skip
+    except MissingKey as error:  # before the folder was opened
+        with suppress(FluxLoraError):
+            with_tasks(error, read_records(folder, service_name(options)).values())
+        raise
 
-        console, sandbox = self.console, self.options.sandbox
-        line = summary_line(summary(result.records), result, sandbox=sandbox)
-        if result.exit_code is ExitCode.OK and not result.submitted:
-            console.info(f"all there: {line} ({self.folder}/manifest.json)")
-        else:
-            console.info(f"{line}\n  {self.folder}/manifest.json")
-            for each in duplicate_lines(result.plan):
-                console.info(each)
-        code = tell_end(result, console, also=reports.annotate)
-        console.summary.update(
-            duplicates=len(result.plan.duplicates) if result.plan else 0,
-            submitted=result.submitted,
-            resubmitted=result.resubmitted,
-            estimated_usd=None if result.estimated is None else plain(result.estimated),
-            charged_usd=None if result.charged is None or sandbox else plain(result.charged),
-            folder=str(self.folder),
-        )
-        reports.write(result, self.folder)
-        return code
+
+def _tell(result: Result, folder: Path, sandbox: bool, reports: Reports, console: Console) -> int:
+    """Say how the batch ended; the exit code."""
+    from flux_lora_cli.commands.reporter import duplicate_lines, summary_line
+    from flux_lora_cli.engine.budget import plain
+    from flux_lora_cli.folder.manifest import summary
+
+    line = summary_line(summary(result.records), result, sandbox=sandbox)
+    if result.exit_code is ExitCode.OK and not result.submitted:
+        console.info(f"all there: {line} ({folder}/manifest.json)")
+    else:
+        for each in (line, f"  {folder}/manifest.json", *duplicate_lines(result.plan)):
+            console.info(each)
+    code = tell_end(result, console, also=reports.annotate)
+    console.summary.update(
+        duplicates=len(result.plan.duplicates) if result.plan else 0,
+        submitted=result.submitted,
+        resubmitted=result.resubmitted,
+        estimated_usd=None if result.estimated is None else plain(result.estimated),
+        charged_usd=None if result.charged is None or sandbox else plain(result.charged),
+        folder=str(folder),
+    )
+    return code
 
 
 def _dry_run(
@@ -231,26 +230,31 @@ def _default_folder(presets: list[str], service: ServiceOptions) -> Path:
 # ---- shards ----------------------------------------------------------------------------------
 
 
-def parse_shard(text: str, env: Mapping[str, str] = os.environ) -> tuple[tuple[int, int], str | None]:
+def parse_shard(text: str) -> tuple[tuple[int, int], str | None]:
     """((K, N), K counting from 1; the engine that said so, None where the part is named).
 
     Raises:
         UsageError: not of the form, out of range, or ``auto`` where no engine says where we are.
     """
+    engine = None
     if text.strip().lower() == "auto":
-        return _part_of_engine(env)
-    match = _SHARD.fullmatch(text.strip())
-    if not match:
+        part, parts, engine = _part_of_engine()
+    elif match := re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text):
+        part, parts = int(match[1]), int(match[2])
+    else:
         raise UsageError(f"--shard {quoted(text)}: write K/N (the first of four is 1/4), or auto")
-    return _checked(int(match[1]), int(match[2]), f"--shard {text}"), None
+    if not 1 <= part <= parts <= MAX_PARTS:
+        raise UsageError(
+            f"--shard {text}: part {part} of {parts} does not exist; parts count from 1, at most {MAX_PARTS:,}"
+        )
+    return (part, parts), engine
 
 
-def _part_of_engine(env: Mapping[str, str]) -> tuple[tuple[int, int], str]:
+def _part_of_engine() -> tuple[int, int, str]:
     for index_name, count_name, first, engine in ENGINES:
-        if index_name in env:
-            index, count = _number(env, index_name), _number(env, count_name)
-            part = _slurm_part(env, index, count) if first is None else index - first + 1
-            return _checked(part, count, f"--shard auto ({engine})"), engine
+        if index_name in os.environ:
+            index, count = _number(index_name), _number(count_name)
+            return (_slurm_part(index, count) if first is None else index - first + 1), count, engine
     names = ", ".join(name for name, *_ in ENGINES)
     raise UsageError(
         "--shard auto: no engine tells which part this is",
@@ -258,37 +262,29 @@ def _part_of_engine(env: Mapping[str, str]) -> tuple[tuple[int, int], str]:
     )
 
 
-def _slurm_part(env: Mapping[str, str], index: int, count: int) -> int:
+def _slurm_part(index: int, count: int) -> int:
     """The place of an element in its array, counting from 1.
 
     An array with gaps (``--array=1,3,4,6``) tells its elements neither which they are nor of how many they once
     were a part: all of them are refused, or some would make the jobs of others.
     """
-    first = _number(env, "SLURM_ARRAY_TASK_MIN", 0)
-    step = max(1, _number(env, "SLURM_ARRAY_TASK_STEP", 1))
+    first, step = _number("SLURM_ARRAY_TASK_MIN", 0), max(1, _number("SLURM_ARRAY_TASK_STEP", 1))
     expected = first + step * (count - 1)
-    last = _number(env, "SLURM_ARRAY_TASK_MAX", expected)
-    if last != expected or (index - first) % step:
+    if _number("SLURM_ARRAY_TASK_MAX", expected) != expected or (index - first) % step:
         raise UsageError(
-            f"--shard auto (Slurm): an array of {count} from {first} to {last} has gaps, so which part"
-            f" element {index} makes is not known",
+            f"--shard auto (Slurm): an array with gaps does not tell which part element {index} makes",
             "Submit the whole range, like --array=1-4 (finished parts cost nothing), or name the part: --shard K/N.",
         )
     return (index - first) // step + 1
 
 
-def _number(env: Mapping[str, str], name: str, default: int | None = None) -> int:
-    text = env.get(name, "")
+def _number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name, "" if default is None else str(default))
     if text.isascii() and text.isdigit():
         return int(text)
-    if default is not None and not text:
-        return default
-    hint = "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
-    what = f"{name} is {quoted(text)}, not a number" if text else f"{name} is not set"
-    raise UsageError(f"--shard auto: {what}", hint if name == "JOB_COMPLETIONS" else "")
-
-
-def _checked(part: int, parts: int, what: str) -> tuple[int, int]:
-    if not 1 <= parts <= MAX_PARTS or not 1 <= part <= parts:
-        raise UsageError(f"{what}: part {part} of {parts} does not exist; parts count from 1, at most {MAX_PARTS:,}")
-    return part, parts
+    raise UsageError(
+        f"--shard auto: {name} is {quoted(text) if text else 'not set'}; it has to be a number",
+        "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
+        if name == "JOB_COMPLETIONS"
+        else "",
+    )
