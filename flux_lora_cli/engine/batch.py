@@ -39,7 +39,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.folder import month, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
-from flux_lora_cli.folder.records import JobRecord, State, adds_to, error_parts, join
+from flux_lora_cli.folder.records import JobRecord, State, error_parts, join
 from flux_lora_cli.service.models import Models
 from flux_lora_cli.text import counted, printable
 
@@ -315,8 +315,9 @@ def _left_for(path: Path, service: str, jobs: Iterable[Job], known: Mapping[str,
                 record, mine = ledger.find(_left_key(path, key)), known.get(key)
                 if record is None or record.state is State.SKIPPED:
                     continue
-                if mine is None or adds_to(mine, record):
-                    left.append(replace(record, key=key) if mine is None else join(mine, record))
+                joined = replace(record, key=key) if mine is None else join(mine, record)
+                if joined != mine:
+                    left.append(joined)
     return left
 
 

@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherService
 from flux_lora_cli.folder import files, ledgerfile
-from flux_lora_cli.folder.entries import EntryError, add_private, entry, loads, private, record_of
+from flux_lora_cli.folder.entries import EntryError, loads
 from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Row, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import Manifest, tally
-from flux_lora_cli.folder.records import JobRecord, iso
+from flux_lora_cli.folder.records import JobRecord, add_private, entry, iso, private, record_of
 from flux_lora_cli.text import printable
 
 __all__ = ["LEDGER_NAME", "Ledger", "Row"]
@@ -141,7 +141,7 @@ class Ledger:
     def head(self) -> Manifest:
         """What a manifest says besides its jobs."""
         sources = json.loads(self.meta("sources") or "{}")
-        return Manifest(self.service, self.created_at, iso(datetime.now(UTC)), self.service == "sandbox", sources)
+        return Manifest(self.service, self.service == "sandbox", self.created_at, iso(datetime.now(UTC)), sources)
 
     def add_sources(self, earlier: Mapping[str, str], ours: Mapping[str, str]) -> None:
         """Note the preset files of this run, and of earlier ones where they are not known. Raises as ``save``."""

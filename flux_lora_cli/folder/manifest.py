@@ -14,21 +14,8 @@ from typing import Any, BinaryIO
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import ManifestDamaged, NotFoundError
 from flux_lora_cli.folder import files
-from flux_lora_cli.folder.entries import (
-    FLAG,
-    REQUIRED_TEXT,
-    EntryError,
-    Kind,
-    Table,
-    decimal_text,
-    dumps,
-    loads,
-    many,
-    read_fields,
-    record_of,
-    write_fields,
-)
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.entries import KINDS, EntryError, decimal_text, dumps, loads, many, read_fields, write_fields
+from flux_lora_cli.folder.records import JobRecord, State, record_of
 from flux_lora_cli.text import printable
 
 MANIFEST_NAME = "manifest.json"
@@ -73,6 +60,15 @@ class Cadence:
         return self._dirty and now >= self._next
 
 
+@dataclass(frozen=True)
+class _Source:
+    path: str
+    sha256: str
+
+
+KINDS["dict[str, str]"] = many(_Source, lambda sources: {source.path: source.sha256 for source in sources})
+
+
 @dataclass(slots=True)
 class Manifest:
     """A manifest as it was read; ``records`` in their order, keyed and numbered like the ledger's.
@@ -82,25 +78,12 @@ class Manifest:
     """
 
     service: str
+    sandbox: bool
     created_at: str
     updated_at: str
-    sandbox: bool = False
     sources: dict[str, str] = field(default_factory=dict)
     records: list[JobRecord] = field(default_factory=list)
 
-
-_SOURCE: Table = {"path": ("path", REQUIRED_TEXT), "sha256": ("sha256", REQUIRED_TEXT)}
-_SOURCES = Kind(
-    lambda value: {source["path"]: source["sha256"] for source in many(dict, _SOURCE).read(value)},
-    lambda sources: [{"path": path, "sha256": digest} for path, digest in sources.items()],
-)
-_HEAD: Table = {
-    "service": ("service", REQUIRED_TEXT),
-    "sandbox": ("sandbox", FLAG),
-    "created_at": ("created_at", REQUIRED_TEXT),
-    "updated_at": ("updated_at", REQUIRED_TEXT),
-    "sources": ("sources", _SOURCES),
-}
 
 # ---- the summary ----------------------------------------------------------------------------
 
@@ -153,7 +136,8 @@ def write_manifest(folder: Path, head: Manifest, rows: Iterable[tuple[str, str]]
 
 
 def _stream(file: BinaryIO, head: Manifest, rows: Iterable[tuple[str, str]]) -> None:
-    document = {"version": VERSION, "tool": {"name": "flux-lora", "version": __version__}, **write_fields(_HEAD, head)}
+    document = {"version": VERSION, "tool": {"name": "flux-lora", "version": __version__}, **write_fields(head)}
+    document["sources"] = [_Source(*source) for source in head.sources.items()]
     lines = ",\n ".join(f"{dumps(name)}: {dumps(value)}" for name, value in document.items())
     file.write(f'{{{lines},\n "summary": '.encode())
     place = file.tell()
@@ -253,4 +237,4 @@ def _head(path: Path, document: dict[str, Any]) -> Manifest:
         raise files.newer(path, version, VERSION)
     if version != VERSION:
         raise EntryError("it has no version")
-    return Manifest(**read_fields(_HEAD, document, "manifest"))
+    return Manifest(**read_fields(Manifest, document, "manifest"))

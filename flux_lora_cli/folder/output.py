@@ -12,12 +12,12 @@ from pathlib import Path
 
 from flux_lora_cli.errors import FolderBusy, FolderError, ManifestDamaged, NotFoundError, OtherFolder
 from flux_lora_cli.folder.files import explained, held
-from flux_lora_cli.folder.images import ImageStore, forget_file
+from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger, of_another_service
 from flux_lora_cli.folder.ledgerfile import on_read_only_mount
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest, scan, write_manifest
 from flux_lora_cli.folder.names import FINGERPRINT_DIGITS, IMAGE_ENDINGS
-from flux_lora_cli.folder.records import JobRecord, adds_to, join
+from flux_lora_cli.folder.records import JobRecord, join
 from flux_lora_cli.text import counted, printable
 
 #: Seconds that a batch tries before it calls the folder busy; it has to say so within 2 s.
@@ -155,25 +155,17 @@ class OutputFolder:
         with suppress(ManifestDamaged):  # the ledger knows of the jobs that cannot be read
             for shown in entries:
                 mine = self.records.get(shown.key)
-                if mine is None or adds_to(mine, shown):
-                    self._confirm_files(shown)
-                    record = shown if mine is None else join(mine, shown)
-                    record.order = self.next_order() if mine is None else mine.order
-                    self.records[record.key] = record
-                    taken.append(record)
+                joined = shown if mine is None else join(mine, shown)
+                if joined != mine:
+                    if joined.outputs is shown.outputs:  # a file counts where every byte of it matches
+                        self.images.recover(joined, every_byte=True)
+                        for output in joined.outputs:
+                            output.writing = None  # what does not match may be somebody else's
+                    joined.order = self.next_order() if mine is None else mine.order
+                    self.records[joined.key] = joined
+                    taken.append(joined)
         if taken and not self.read_only:
             self.save(map(self.row, taken))
-
-    def _confirm_files(self, record: JobRecord) -> None:
-        """A file that a manifest calls saved counts only where every byte of it matches."""
-        for output in record.outputs:
-            if output.file is None:
-                continue
-            found = self.images.stat(output.file)
-            if found is not None and self.images.sha256(output.file) == output.sha256:
-                output.bytes, output.mtime_ns = found
-            else:
-                forget_file(output)
 
 
 def read_records(path: Path, service: str) -> dict[str, JobRecord]:

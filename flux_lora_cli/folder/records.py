@@ -1,14 +1,33 @@
-"""What a folder knows of its jobs and their images: the rows of the ledger, the entries of the manifest."""
+"""What a folder knows of its jobs and their images: the rows of the ledger, the entries of the manifest.
+
+The dataclasses tell how each field is kept as JSON: ``entries`` reads that from their annotations.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
+
+from flux_lora_cli.folder.entries import (
+    KINDS,
+    EntryError,
+    ImageName,
+    Sha256,
+    TaskId,
+    Whole,
+    dumps,
+    kept,
+    many,
+    read_fields,
+    word_of,
+    write_fields,
+    write_private,
+)
 
 _MASKED = re.compile(r":(?:\\?/){2}\*\*\*@|(?:=|%3[Dd])\*\*\*")
 
@@ -32,27 +51,27 @@ class OutputRecord:
     Attributes:
         index: 0-based, in the order of the service's ``outputs``.
         file: path relative to the folder, with ``/``; None until the image is surely on disk.
-        writing: the final name that the image is about to get; its bytes are complete in ``temp``.
-        mtime_ns: modification time that the ledger saw when it saved the file.
         error: why there is no file: an error code of ``errors`` (``output_expired``), then ``: message``.
+        mtime_ns: modification time that the ledger saw when it saved the file.
+        writing: the final name that the image is about to get; its bytes are complete in ``temp``.
         left_out: not asked for (``--no-download``, ``--nsfw skip``).
     """
 
-    index: int
-    url: str | None = None
+    index: Whole
+    url: str | None = kept("url", private=True)
     nsfw: bool | None = None
-    file: str | None = None
-    sha256: str | None = None
-    bytes: int | None = None
-    width: int | None = None
-    height: int | None = None
+    file: ImageName | None = None
+    sha256: Sha256 | None = None
+    bytes: Whole | None = None
+    width: Whole | None = None
+    height: Whole | None = None
     media_type: str | None = None
     saved_at: str | None = None
     error: str | None = None
-    mtime_ns: int | None = None
-    writing: str | None = None
-    temp: str | None = None
-    left_out: bool = False
+    mtime_ns: int | None = kept("")
+    writing: ImageName | None = kept("")
+    temp: str | None = kept("")
+    left_out: bool = kept("", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +79,23 @@ class PastTask:
     """An earlier task of a job: what the service charged for it, and why the job was submitted anew.
 
     Attributes:
+        error: as the record had it: an error code, then ``: message``.
         cost: USD it was charged; None where no price is known.
         refunded: USD of it that the bill shows as given back.
-        error: as the record had it: an error code, then ``: message``.
     """
 
-    task_id: str | None = None
+    task_id: TaskId | None = None
     error: str | None = None
-    cost: Decimal | None = None
-    refunded: Decimal = Decimal(0)
-    intent_at: str | None = None
+    cost: Decimal | None = kept("cost_usd")
+    refunded: Decimal = kept("refunded_usd", Decimal(0))
+    intent_at: str | None = kept("submitted_at")
+
+
+KINDS |= {
+    "State": word_of(State),
+    "list[OutputRecord]": many(OutputRecord),
+    "tuple[PastTask, ...]": many(PastTask, tuple),
+}
 
 
 @dataclass(slots=True)
@@ -82,45 +108,46 @@ class JobRecord:
         order: position in the manifest; later runs append.
         input: the request as sent, every documented default explicit, ``seed`` the drawn number, a local image as
             ``inputs/SHA256.ext``.
-        api_version: ``v2`` or ``v3``: where the request was, or will be, sent.
+        attempts: POSTs whose intent was recorded.
+        price: USD reserved for, and once submitted charged to, the present task; None where no price is known. The
+            entry shows ``cost``.
+        error: why it failed: an error code of ``errors`` or of the service, then ``: message``.
+        history: earlier tasks of this job, oldest first.
         axes: the job's choices by the names that the preset gave its axes.
+        refunded: USD of ``price`` that the bill shows as given back.
         intent_at: UTC ISO time of the last intent to submit, by this machine's clock.
+        api_version: ``v2`` or ``v3``: where the request was, or will be, sent.
         service_clock: seconds by which the service's clock was ahead of this machine's at that time; None: unknown.
         seed_drawn: whether the tool drew the seed; None where that is not known (each plan tells it; it is not stored).
-        price: USD reserved for, and once submitted charged to, the present task; None where no price is known.
-        refunded: USD of ``price`` that the bill shows as given back.
-        attempts: POSTs whose intent was recorded.
-        history: earlier tasks of this job, oldest first.
-        error: why it failed: an error code of ``errors`` or of the service, then ``: message``.
     """
 
-    key: str
+    key: str = kept(None, MISSING)
+    order: int = kept(None, 0)
     id: str | None = None
-    order: int = 0
     aliases: tuple[str, ...] = ()
     preset: str | None = None
-    fingerprint: str | None = None
+    fingerprint: Sha256 | None = None
     state: State = State.PLANNED
-    model: str | None = None
-    input: Mapping[str, Any] | None = None
-    api_version: str | None = None
-    axes: Mapping[str, str] = field(default_factory=dict)
-    task_id: str | None = None
-    task_model: str | None = None
-    task_status: str | None = None
-    task_created_at: str | None = None
-    task_error: str = ""
-    execution_ms: int | None = None
-    matched_by: str | None = None
-    intent_at: str | None = None
-    service_clock: float | None = None
-    seed_drawn: bool | None = None
-    attempts: int = 0
-    price: Decimal | None = None
-    refunded: Decimal = Decimal(0)
-    history: tuple[PastTask, ...] = ()
-    error: str | None = None
+    model: str | None = kept("request.model")
+    input: Mapping[str, Any] | None = kept("request.input", private=True)
+    task_id: TaskId | None = kept("task.id")
+    task_model: str | None = kept("task.model")
+    task_status: str | None = kept("task.status")
+    task_created_at: str | None = kept("task.created_at")
+    execution_ms: Whole | None = kept("task.execution_ms")
+    task_error: str = kept("task.error", "")
+    matched_by: str | None = kept("task.matched_by")
     outputs: list[OutputRecord] = field(default_factory=list)
+    attempts: Whole = 0
+    price: Decimal | None = kept("cost_usd", private=True)
+    error: str | None = None
+    history: tuple[PastTask, ...] = ()
+    axes: Mapping[str, str] = kept("axes", dict, rare=True)
+    refunded: Decimal = kept("refunded_usd", Decimal(0), rare=True)
+    intent_at: str | None = kept("submitted_at", rare=True)
+    api_version: str | None = kept("")
+    service_clock: float | None = kept("")
+    seed_drawn: bool | None = kept(None)
 
     @property
     def name(self) -> str:
@@ -190,6 +217,58 @@ def is_masked(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(map(is_masked, value))
 
 
+# ---- the manifest's entry, and the ledger's row ----
+
+
+def entry(record: JobRecord) -> str:
+    """The manifest's entry of a job, as JSON."""
+    return dumps({**write_fields(record), "cost_usd": record.cost})
+
+
+def private(record: JobRecord) -> str:
+    """What the ledger keeps beside it, as JSON: of the job (price, real request, …), then of each output."""
+    job = {**write_private(record), "price": record.price}
+    return dumps([job, *map(write_private, record.outputs)])
+
+
+def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> JobRecord:
+    """The record of an entry.
+
+    The key is the fingerprint, or ``task:ID`` without one. Paths lie inside the folder as far as their text tells;
+    links are for ``files.inside`` to check, and hashes for whoever uses the file.
+
+    Args:
+        at: its place, for messages: ``jobs[3]``.
+        key: where the ledger has one of its own for it.
+
+    Raises EntryError: something is not as the format says. Nothing is left out, for such a job would be paid again.
+    """
+    found = read_fields(JobRecord, value, at)
+    for name in ("state", "outputs"):
+        if name not in found:
+            raise EntryError(f"{at}.{name} is missing")
+    cost, task_id, fingerprint = found.pop("price", None), found.get("task_id"), found.get("fingerprint")
+    if key is None and fingerprint is None and task_id is None:
+        raise EntryError(f"{at} has neither a fingerprint nor a task")
+    record = JobRecord(key or fingerprint or f"task:{task_id}", order, **found)
+    if len({output.index for output in record.outputs}) != len(record.outputs):
+        raise EntryError(f"{at}.outputs has one index twice")
+    if cost is not None and (record.attempts or task_id):
+        earlier = sum((past.cost - past.refunded for past in record.history if past.cost is not None), Decimal(0))
+        record.price = max(cost - earlier, Decimal(0)) + record.refunded
+    return record
+
+
+def add_private(record: JobRecord, value: Any, at: str) -> None:
+    """Add to a record what the ledger kept beside its entry. Raises EntryError."""
+    if not isinstance(value, list):
+        raise EntryError(f"{at} is not a list")
+    record.price = None  # of earlier tasks without a price, the entry does not tell the present one's
+    for target, beside in zip((record, *record.outputs), value, strict=False):
+        for name, item in read_fields(type(target), beside, at, private=True).items():
+            setattr(target, name, item)
+
+
 # ---- two records of one job become one: the better result stays, and every charge counts ----
 
 #: How far a submission has come; and, of two different ones, which result is worth more. What may still turn out paid
@@ -202,23 +281,23 @@ _WORTH = (
 )  # fmt: skip
 
 
-def join(kept: JobRecord, other: JobRecord) -> JobRecord:
-    """The one record of a job that two folders (or a ledger and a manifest) have; ``kept`` keeps its place and name.
+def join(mine: JobRecord, other: JobRecord) -> JobRecord:
+    """The one record of a job that two folders (or a ledger and a manifest) have; ``mine`` keeps its place and name.
 
-    Charges of either that are not the present one of the result become history. Equal to ``kept`` where ``other`` has
+    Charges of either that are not the present one of the result become history. Equal to ``mine`` where ``other`` has
     nothing new.
     """
-    better, lesser = (other, kept) if is_better(other, kept) else (kept, other)
+    better, lesser = (other, mine) if is_better(other, mine) else (mine, other)
     past = [charge for charge in purchases(lesser) if not _in(charge, purchases(better))]
     same = _in(_present(lesser), [_present(better)])
-    names = [*dict.fromkeys(name for name in (kept.id, *kept.aliases, other.id, *other.aliases) if name)]
+    names = [*dict.fromkeys(name for name in (mine.id, *mine.aliases, other.id, *other.aliases) if name)]
     return replace(
         better,
-        key=kept.key,
-        order=kept.order,
+        key=mine.key,
+        order=mine.order,
         id=names[0] if names else None,
         aliases=tuple(names[1:]),
-        attempts=max(kept.attempts, other.attempts, len(better.history) + len(past) + bool(better.attempts)),
+        attempts=max(mine.attempts, other.attempts, len(better.history) + len(past) + bool(better.attempts)),
         history=(*better.history, *past),
         price=lesser.price if same and better.price is None else better.price,
         refunded=max(better.refunded, lesser.refunded) if same else better.refunded,
@@ -228,25 +307,19 @@ def join(kept: JobRecord, other: JobRecord) -> JobRecord:
     )
 
 
-def is_better(other: JobRecord, kept: JobRecord) -> bool:
-    """Whether ``other`` is a later state of the job than ``kept``, or a better result of another submission."""
-    theirs, ours = _present(other), _present(kept)
-    if _in(theirs, kept.history) or _in(ours, other.history):
+def is_better(other: JobRecord, mine: JobRecord) -> bool:
+    """Whether ``other`` is a later state of the job than ``mine``, or a better result of another submission."""
+    theirs, ours = _present(other), _present(mine)
+    if _in(theirs, mine.history) or _in(ours, other.history):
         return _in(ours, other.history)
     if theirs is None:
         return False
     order = _PROGRESS if _in(theirs, [ours]) else _WORTH
     worth = [
         (order.index(record.state), sum(output.file is not None for output in record.outputs))
-        for record in (other, kept)
+        for record in (other, mine)
     ]
     return worth[0] > worth[1]
-
-
-def adds_to(kept: JobRecord, other: JobRecord) -> bool:
-    """Whether ``other`` knows of a purchase, or of a result of one, that ``kept`` does not."""
-    ours = purchases(kept)
-    return is_better(other, kept) or not all(_in(charge, ours) for charge in purchases(other))
 
 
 def _in(charge: PastTask | None, charges: Iterable[PastTask | None]) -> bool:

@@ -13,9 +13,8 @@ import jsonschema
 import pytest
 
 from flux_lora_cli import errors
-from flux_lora_cli.folder.entries import entry
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Cadence, Manifest, read_manifest, tally, write_manifest
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, is_masked
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, entry, is_masked
 from tests.folder.samples import NOW, SERVICE, completed, everything, planned, submitted
 
 _SCHEMA = Path(__file__).parents[2] / "flux_lora_cli" / "resources" / "manifest.schema.json"
@@ -27,7 +26,7 @@ def validator() -> Any:
 
 
 def write(folder: Path, *records: JobRecord, sources: dict[str, str] | None = None) -> dict[str, Any]:
-    head = Manifest(SERVICE, NOW, NOW, sources=sources or {})
+    head = Manifest(SERVICE, False, NOW, NOW, sources=sources or {})
     write_manifest(folder, head, ((tally(record), entry(record)) for record in records))
     document: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     validator().validate(document)
@@ -149,7 +148,8 @@ for _ in range(200):
         (("jobs", 0), [], r"jobs\[0\] "),
         (("jobs", 0, "state"), "paid", r"jobs\[0\]\.state"),
         (("jobs", 0, "state"), [], r"jobs\[0\]\.state"),
-        (("jobs", 0, "id"), "x" * 70_000, r"jobs\[0\]\.id"),
+        (("jobs", 0, "id"), 7, r"jobs\[0\]\.id"),
+        (("jobs", 0, "aliases"), [7], r"jobs\[0\]\.aliases"),
         (("jobs", 0, "fingerprint"), "../x", r"jobs\[0\]\.fingerprint"),
         (("jobs", 0, "task", "id"), "a b", r"jobs\[0\]\.task\.id"),
         (("jobs", 0, "attempts"), -1, r"jobs\[0\]\.attempts"),
