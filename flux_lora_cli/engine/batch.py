@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from flux_lora_cli.engine.budget import Budget, check_budget, dollars, price_doc
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
-from flux_lora_cli.engine.plan import BatchPlan, lacks_images, make_plan, parse_adoptions, plan_event
+from flux_lora_cli.engine.plan import BatchPlan, lacks_images, make_plan, plan_event
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import (
     BudgetError,
@@ -102,7 +103,7 @@ def run_batch(
     )  # fmt: skip
     plan_jobs = partial(
         make_plan, jobs, models=models or Models.builtin(), api_version=api_version,
-        retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
+        retry_failed=retry_failed, shard=shard, only_some=only_some, adopt=adopt, skipped=skipped,
     )  # fmt: skip
 
     async def main() -> Result:
@@ -116,8 +117,6 @@ def run_batch(
             await in_thread(_write, opened, changed)
             await in_thread(_take_over_left, opened, jobs, observer)
             plan = await in_thread(plan_jobs, opened.records)
-            for work, task_id in parse_adoptions(adopt, plan, opened.ledger.task_ids() if adopt else ()):
-                work.adopt = task_id
             changed = await in_thread(_check_images, plan, opened, settings, verify)
             buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
             late, total = None, None
@@ -134,7 +133,7 @@ def run_batch(
             if plan.to_submit and late is None:
                 fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
                 await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
-                await _before_buying(session, opened, plan, event)
+                await _before_buying(session, opened, plan, total)
                 require_confirmation(await in_thread(confirm, event, plan))
             # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
             await session.keep_inputs(plan.to_submit, opened.images)
@@ -182,9 +181,8 @@ def plan_batch(
     known |= {record.key: record for record in _left_for(folder.absolute(), service, jobs, known)}
     plan = make_plan(
         jobs, known, models or Models.builtin(), api_version,
-        retry_failed=retry_failed, shard=shard, collect_others=not (only_some or shard), skipped=skipped,
+        retry_failed=retry_failed, shard=shard, only_some=only_some, adopt=adopt, skipped=skipped,
     )  # fmt: skip
-    parse_adoptions(adopt, plan)
     total = price_documented(plan, settings.price)
     charged = spent(known.values())
     event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=True)
@@ -231,7 +229,7 @@ def _check_images(plan: BatchPlan, opened: OutputFolder, settings: Settings, eve
     return changed
 
 
-async def _before_buying(session: Session, opened: OutputFolder, plan: BatchPlan, event: events.Plan) -> None:
+async def _before_buying(session: Session, opened: OutputFolder, plan: BatchPlan, total: Decimal | None) -> None:
     """What is found before the first submission rather than after it: a folder that cannot be written, no credit."""
     if opened.read_only:
         raise FolderError(
@@ -244,8 +242,8 @@ async def _before_buying(session: Session, opened: OutputFolder, plan: BatchPlan
         session.observer(events.Warned("disk_space", message))
     with suppress(FluxLoraError):  # it only serves a warning
         balance = await in_thread(session.client.balance)
-        if balance is not None and event.cost_usd is not None and balance < plan.total_price:
-            message = f"the account has {dollars(balance)}, and the plan costs {dollars(plan.total_price)}"
+        if balance is not None and total is not None and balance < total:
+            message = f"the account has {dollars(balance)}, and the plan costs {dollars(total)}"
             session.observer(events.Warned("balance", message))
 
 

@@ -7,13 +7,12 @@ import random
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from flux_lora_cli.engine.budget import plain
 from flux_lora_cli.engine.events import Plan
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
-from flux_lora_cli.folder.records import JobRecord, State, present_task
+from flux_lora_cli.folder.records import JobRecord, State, present_task, purchases
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.service.models import Models, Version
 from flux_lora_cli.service.wire import is_task_id
@@ -93,11 +92,6 @@ class BatchPlan:
     def images_to_submit(self) -> int:
         return sum(work.record.images_asked for work in self.to_submit)
 
-    @property
-    def total_price(self) -> Decimal:
-        """USD of all submissions whose price is known."""
-        return sum((work.unit_price or Decimal(0) for work in self.to_submit), Decimal(0))
-
     def priced_works(self, *, resubmit: bool) -> list[Work]:
         """What this run may pay for; ``resubmit``: also what is of unknown outcome (``--on-unknown resubmit``)."""
         return self.to_submit + (self.those(*UNKNOWN) if resubmit else [])
@@ -116,7 +110,8 @@ def make_plan(
     *,
     retry_failed: bool = False,
     shard: tuple[int, int] | None = None,
-    collect_others: bool = True,
+    only_some: bool = False,
+    adopt: Collection[str] = (),
     skipped: Iterable[Job] = (),
     draw_seed: Callable[[], int] = draw_seed,
 ) -> BatchPlan:
@@ -125,64 +120,62 @@ def make_plan(
     Args:
         known: the folder's records by key; those of jobs asked for are brought up to date in place.
         api_version: where requests are sent; None for each model's own.
-        shard: (K, N): only the K-th of N parts by fingerprint.
-        collect_others: also pick up what jobs no longer asked for have in flight.
+        shard: (K, N): only the K-th of N parts by fingerprint: its first 64 bits, modulo N.
+        only_some: the jobs are a part of the preset's, so what others have in flight is left alone.
+        adopt: ``JOB=ID`` texts.
         skipped: jobs that are left out (``skip: true``): recorded, and not submitted.
+
+    Raises:
+        UsageError, NotFoundError: as of ``_adopt``.
     """
     plan = BatchPlan()
     order = itertools.count(max((record.order for record in known.values()), default=-1) + 1)
-    by_key: dict[str, Work] = {}
-    before: dict[str, tuple[object, ...]] = {}
 
-    def record_of(job: Job) -> JobRecord:
-        key = job.fingerprint
-        return known.get(key) or JobRecord(key, order=next(order), fingerprint=key, model=job.model)
+    def record_of(key: str) -> JobRecord:
+        return known.get(key) or JobRecord(key, order=next(order), fingerprint=key)
 
-    def make_request(record: JobRecord, job: Job) -> None:
+    def planned(record: JobRecord, job: Job) -> Work:
         kept = (record.input or {}).get("seed")
         drawn = kept if isinstance(kept, int) and kept >= 0 else draw_seed() if job.seed is None else 0
-        record.state = State.PLANNED
-        record.model, record.api_version, record.input = request_of(job, models, api_version, drawn)
+        return plan_work(record, job, models, api_version, drawn)
 
+    alike: dict[str, list[Job]] = {}
     for job in jobs:
         key = job.fingerprint
-        if shard is not None and not in_shard(key, shard):
-            continue
-        if (first := by_key.get(key)) is not None:
-            plan.duplicates.append((job.id, first.record.id or key))
-            first.record.aliases = (*first.record.aliases, job.id)
-            continue
-        record = record_of(job)
-        before[key] = _described(record)
-        _describe(record, job)
+        if shard is None or int(key[:16], 16) % shard[1] == shard[0] - 1:
+            alike.setdefault(key, []).append(job)
+    for key, (job, *twins) in alike.items():
+        plan.duplicates += [(twin.id, job.id) for twin in twins]
+        record = record_of(key)
+        before = _described(record)
+        describe(record, job, tuple(twin.id for twin in twins))
         if record.state is State.FAILED and retry_failed:
             _retire(record)
-        work = Work(record, images=job.images)
-        if record.state in (State.PLANNED, State.SKIPPED):
-            make_request(record, job)
-            model = models.find(job.model, api_version, allow_unknown=True)
-            work.documented_price, work.price_is_floor = model.price_of(record.input or {}), model.price_is_floor
-        by_key[key] = work
-        plan.works.append(work)
+        new = record.state in (State.PLANNED, State.SKIPPED)
+        plan.works.append(planned(record, job) if new else Work(record, images=job.images))
+        if new or before != _described(record):
+            plan.changed.append(record)
     for job in skipped:
-        record = record_of(job)
-        if record.key not in by_key and record.state in (State.PLANNED, State.SKIPPED):
-            _describe(record, job)
-            make_request(record, job)
+        record = record_of(job.fingerprint)
+        if record.key not in alike and record.state in (State.PLANNED, State.SKIPPED):
+            describe(record, job)
+            planned(record, job)
             record.state = State.SKIPPED
             plan.skipped.append(record)
-    records = [work.record for work in plan.works]
-    plan.changed = [r for r in records if r.state is State.PLANNED or before[r.key] != _described(r)]
-    if collect_others:
-        others = [record for key, record in known.items() if key not in by_key]
+    if not (only_some or shard):
+        others = [record for key, record in known.items() if key not in alike]
         plan.collected = [
             Work(record, counts=False) for record in others if record.state is State.SUBMITTED or lacks_images(record)
         ]
+    if adopt:
+        claimed = {task.task_id for record in known.values() for task in purchases(record)}
+        _adopt(plan, adopt, claimed)
     return plan
 
 
-def _describe(record: JobRecord, job: Job) -> None:
-    record.id, record.preset, record.aliases, record.axes = job.id, job.preset, (), job.axes
+def describe(record: JobRecord, job: Job, aliases: tuple[str, ...] = ()) -> None:
+    """Put into a record what a preset says of its job, besides the request."""
+    record.id, record.preset, record.aliases, record.axes = job.id, job.preset, aliases, job.axes
     record.seed_drawn = job.seed is None
 
 
@@ -201,31 +194,23 @@ def _retire(record: JobRecord) -> None:
     record.execution_ms = record.matched_by = record.intent_at = record.service_clock = None
 
 
-def request_of(
-    job: Job, models: Models, api_version: Version | None, drawn: int
-) -> tuple[str, Version, dict[str, Any]]:
-    """A job's request as it is recorded: model ID, API version, input; a local image as ``inputs/SHA256.ext``.
+def plan_work(record: JobRecord, job: Job, models: Models, api_version: Version | None, drawn: int) -> Work:
+    """The work of making a job. Its record gets the request as it is kept: a local image as ``inputs/SHA256.ext``.
 
     Args:
         drawn: the seed of a job without one, within what its model takes.
     """
 
-    def shown(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [shown(each) for each in value]
-        image = job.images.get(value) if isinstance(value, str) else None
-        return value if image is None else f"inputs/{image.sha256}.{image.extension}"
+    def name(image: LocalImage) -> str:
+        return f"inputs/{image.sha256}.{image.extension}"
 
     model = models.find(job.model, api_version, allow_unknown=True)
-    params = {key: shown(value) for key, value in job.params.items()}
     seed = drawn % (model.max_seed + 1) if job.seed is None else job.seed
-    return model.id, model.version, model.request(params, seed)
-
-
-def in_shard(key: str, shard: tuple[int, int]) -> bool:
-    """Whether a fingerprint belongs to part K of N (1-based): its first 64 bits, modulo N."""
-    part, parts = shard
-    return int(key[:16], 16) % parts == part - 1
+    request = model.request({key: job.with_images(value, name) for key, value in job.params.items()}, seed)
+    record.state, record.model, record.api_version, record.input = State.PLANNED, model.id, model.version, request
+    return Work(
+        record, images=job.images, documented_price=model.price_of(request), price_is_floor=model.price_is_floor
+    )
 
 
 def lacks_images(record: JobRecord) -> bool:
@@ -233,8 +218,8 @@ def lacks_images(record: JobRecord) -> bool:
     return any(not (output.error or "").startswith(GONE) for output in record.missing)
 
 
-def parse_adoptions(texts: Collection[str], plan: BatchPlan, claimed: Collection[str] = ()) -> list[tuple[Work, str]]:
-    """``JOB=ID`` texts (``--adopt``) as works and the task that each is to take.
+def _adopt(plan: BatchPlan, texts: Collection[str], claimed: Collection[str | None]) -> None:
+    """Take ``JOB=ID`` texts (``--adopt``): the work of each job learns which task it is to take.
 
     Args:
         claimed: IDs of tasks that belong to other jobs.
@@ -243,22 +228,24 @@ def parse_adoptions(texts: Collection[str], plan: BatchPlan, claimed: Collection
         UsageError: not of that form, the job's outcome is not unknown, or the task is another job's.
         NotFoundError: no such job.
     """
-    by_name = {name: work for work in plan.works for name in (work.record.id, *work.record.aliases)} if texts else {}
+    by_name = {name: work for work in plan.works for name in (work.record.id, *work.record.aliases)}
     adopted: dict[str, Work] = {}  # by the task
     for text in texts:
+        said = f"--adopt {quoted(text, 200)}"
         name, _, task_id = text.rpartition("=")
         if not name or not is_task_id(task_id):
-            raise UsageError(f"--adopt {quoted(text, 200)}: not of the form JOB=ID", "Give a job's ID and a task's ID.")
+            raise UsageError(f"{said}: not of the form JOB=ID", "Give a job's ID and a task's ID.")
         if (work := by_name.get(name)) is None:
-            raise NotFoundError(f"--adopt {quoted(text, 200)}: there is no job {quoted(name, 200)} in this batch")
+            raise NotFoundError(f"{said}: there is no job {quoted(name, 200)} in this batch")
         if work.record.task_id == task_id:
             continue  # the command that adopted it, run again
         if work.record.state not in UNKNOWN:
-            message = f"--adopt {quoted(text, 200)}: {name} is {work.record.state.value}"
-            raise UsageError(message, "Only a job of unknown outcome takes a task.")
+            raise UsageError(
+                f"{said}: {name} is {work.record.state.value}", "Only a job of unknown outcome takes a task."
+            )
         if task_id in claimed or adopted.setdefault(task_id, work) is not work:
-            raise UsageError(f"--adopt {quoted(text, 200)}: task {task_id} belongs to another job already")
-    return [(work, task_id) for task_id, work in adopted.items()]
+            raise UsageError(f"{said}: task {task_id} belongs to another job already")
+        work.adopt = task_id
 
 
 def plan_event(

@@ -17,7 +17,7 @@ from flux_lora_cli.engine.budget import Budget, check_budget
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
-from flux_lora_cli.engine.plan import Work, draw_seed, request_of
+from flux_lora_cli.engine.plan import Work, describe, draw_seed, plan_work
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import FluxLoraError, TaskNotFound
 from flux_lora_cli.folder import state
@@ -183,10 +183,9 @@ def look_up(
 
 
 def _planned(job: Job, models: Models, api_version: Version | None) -> Work:
-    record = JobRecord(f"submit:{uuid.uuid4()}", id=job.id, preset=job.preset, fingerprint=job.fingerprint)
-    record.model, record.api_version, record.input = request_of(job, models, api_version, draw_seed())
-    record.axes, record.seed_drawn = job.axes, job.seed is None
-    return Work(record, images=job.images)
+    record = JobRecord(f"submit:{uuid.uuid4()}", fingerprint=job.fingerprint)
+    describe(record, job)
+    return plan_work(record, job, models, api_version, draw_seed())
 
 
 async def _asked_for(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_lora_cli.engine.budget import price_documented, spent
-from flux_lora_cli.engine.plan import BatchPlan, lacks_images, make_plan, parse_adoptions, plan_event, request_of
+from flux_lora_cli.engine.plan import BatchPlan, Work, lacks_images, make_plan, plan_event, plan_work
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
@@ -58,7 +58,8 @@ def test_new_jobs_get_records_with_a_seed_in_order() -> None:
 def test_a_seed_is_drawn_within_what_the_model_takes() -> None:
     seed = Parameter("seed", "integer", -1, -1, 99)
     short = Models([replace(MODELS.find(DEFAULT_MODEL), parameters={"seed": seed})])
-    seeds = [request_of(job("a", seed=fixed), short, None, 1234)[2]["seed"] for fixed in (None, 70)]
+    works = [plan_work(JobRecord("k"), job("a", seed=fixed), short, None, 1234) for fixed in (None, 70)]
+    seeds = [(work.record.input or {})["seed"] for work in works]
     assert seeds == [34, 70]
 
 
@@ -138,7 +139,7 @@ def test_paid_tasks_of_jobs_no_longer_asked_for_are_collected(errors: list[str |
     assert not any(work.counts for work in plan.collected)
     assert lacks_images(old) is lacks
     assert not lacks_images(replace(old, outputs=[OutputRecord(0, left_out=True)]))
-    assert plan_of([job("a")], [old, running], collect_others=False).collected == []
+    assert plan_of([job("a")], [old, running], only_some=True).collected == []
     assert not plan_of([job("old")], [old]).to_submit  # what is missing for good is not bought again, either
 
 
@@ -164,37 +165,41 @@ def test_the_request_names_local_images_by_their_hash() -> None:
     digest = "ab" * 32
     image = LocalImage("/x/a.png", digest, 10, "image/png", "png")
     wanted = replace(job("a", image=digest), images={digest: image})
-    model, version, body = request_of(wanted, MODELS, None, 5)
-    assert (model, version) == (DEFAULT_MODEL, "v2")
+    record = plan_work(JobRecord("k"), wanted, MODELS, None, 5).record
+    assert (record.model, record.api_version) == (DEFAULT_MODEL, "v2")
+    body = record.input or {}
     assert body["image"] == f"inputs/{digest}.png"
     assert body["strength"] == 0.6
     several = replace(job("a", images=[digest, "https://e.org/b.png"]), model="x/any-edit", images={digest: image})
-    model, version, body = request_of(several, MODELS, None, 5)
-    assert body["images"] == [f"inputs/{digest}.png", "https://e.org/b.png"]
-    assert version == "v3"
+    record = plan_work(JobRecord("k"), several, MODELS, None, 5).record
+    assert (record.input or {})["images"] == [f"inputs/{digest}.png", "https://e.org/b.png"]
+    assert record.api_version == "v3"
 
 
 # ---- --adopt ----
 
 
-def adopting() -> BatchPlan:
+def adopting(texts: list[str]) -> list[Work]:
+    """The works of a plan, once it was told which tasks they are to take."""
     lost = known(job("a"), State.UNKNOWN)
     done = known(job("b"), State.COMPLETED, task_id="t-b", aliases=())
     cut = known(job("c=d"), State.SUBMITTING)
-    return plan_of([job("a"), replace(job("a"), id="alias"), job("b"), job("c=d")], [lost, done, cut])
+    other = JobRecord("other", state=State.COMPLETED, task_id="t-9")
+    jobs = [job("a"), replace(job("a"), id="alias"), job("b"), job("c=d")]
+    return plan_of(jobs, [lost, done, cut, other], adopt=texts).works
 
 
 @pytest.mark.parametrize(
     ("texts", "taken"),
     [
         (["alias=t-1"], [("a", "t-1")]),
-        (["c=d=t_2", "a=t-1"], [("c=d", "t_2"), ("a", "t-1")]),
+        (["c=d=t_2", "a=t-1"], [("a", "t-1"), ("c=d", "t_2")]),
         (["b=t-b"], []),  # the command that adopted it, run again
         (["a=t-1", "alias=t-1"], [("a", "t-1")]),
     ],
 )
 def test_adoptions(texts: list[str], taken: list[tuple[str, str]]) -> None:
-    assert [(work.record.id, task) for work, task in parse_adoptions(texts, adopting(), {"t-9"})] == taken
+    assert [(work.record.id, work.adopt) for work in adopting(texts) if work.adopt] == taken
 
 
 @pytest.mark.parametrize(
@@ -202,7 +207,7 @@ def test_adoptions(texts: list[str], taken: list[tuple[str, str]]) -> None:
 )
 def test_an_adoption_that_cannot_be_meant(texts: list[str]) -> None:
     with pytest.raises(NotFoundError if texts == ["x=t-1"] else UsageError):
-        parse_adoptions(texts, adopting(), {"t-9"})
+        adopting(texts)
 
 
 # ---- the plan as an event ----
@@ -218,7 +223,6 @@ def test_the_plan_told_without_asking_anybody(price: Decimal | None, cost: str, 
     assert (event.jobs, event.done, event.failed, event.in_flight, event.unknown) == (6, 1, 1, 1, 1)
     assert (event.to_submit, event.images, event.cost_usd, event.price_source) == (2, 3, cost, source)
     assert (event.charged_usd, event.expected_seconds, event.dry_run) == ("0.03", 8.0, True)
-    assert plan.total_price == D(cost)
     assert len(plan.priced_works(resubmit=True)) == 3
 
 
