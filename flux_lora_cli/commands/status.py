@@ -133,18 +133,18 @@ def _look_up(
 
 def _recent(run: Running, known: dict[str, JobRecord]) -> list[Row]:
     """The account's recent tasks, and those that this user submitted and never saw again; the oldest first."""
-    from flux_lora_cli.engine.assemble import Session, drive
+    from flux_lora_cli.engine.assemble import Session
     from flux_lora_cli.engine.settings import Settings
     from flux_lora_cli.folder.records import State
 
-    session = Session(run.client, run.service, Settings(), run.observer)
+    session = Session(run.client, run.service, Settings(), run.observer, run.stop)
 
     async def main() -> list[Task]:
         return await session.read(run.client.predictions, 1, MAX_RECENT)
 
     listed: list[Task] = []
     with suppress(Rejected):  # not every account has the list; the ledger still knows what was submitted from here
-        listed = drive(session, main, run.stop)
+        listed = session.drive(main)
     ids = {task.id for task in listed}
     known |= _in_folders(run.service, ids - known.keys())
     young = [record for record in known.values() if _age(record.intent_at) < _KEPT_SECONDS]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
 from flux_lora_cli.commands import completion
@@ -132,7 +130,7 @@ def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
 def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
     """Submit the jobs; with ``wait`` also save their images. Shared with ``replay``."""
     from flux_lora_cli.commands.reporter import money_words
-    from flux_lora_cli.engine.budget import plain
+    from flux_lora_cli.engine.budget import plain, sum_prices
 
     unused = ", ".join(f"--{name.replace('_', '-')}" for name in _OF_IMAGES if name in console.given)
     if unused and not wait:
@@ -144,7 +142,7 @@ def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console
 
     def ask(works: list[Work]) -> bool:
         images = sum(work.record.images_asked for work in works)
-        return confirmed(images, _total(work.unit_price for work in works), options, console)
+        return confirmed(images, sum_prices(work.unit_price for work in works), options, console)
 
     hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *service_words(options)])}"
     with running(options, console, hint=hint, what="task", end="done" if wait else "submitted") as run:
@@ -176,7 +174,7 @@ def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console
 def dry_run(loaded: Loaded, models: Models, options: RunOptions, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
     from flux_lora_cli.engine.assemble import check_month
-    from flux_lora_cli.engine.budget import check_budget, dollars, plain
+    from flux_lora_cli.engine.budget import check_budget, dollars, plain, sum_prices
     from flux_lora_cli.engine.settings import Settings
 
     counts, prices, floor = [], [], ""
@@ -186,7 +184,7 @@ def dry_run(loaded: Loaded, models: Models, options: RunOptions, console: Consol
         counts.append(int(request.get("num_images", 1)))
         prices.append(options.price * counts[-1] if options.price is not None else model.price_of(request))
         floor = floor or ("from " if model.price_is_floor and options.price is None else "")
-    total = _total(prices)
+    total = sum_prices(prices)
     source = "at --price" if options.price is not None else "at the documented price; the service may charge another"
     cost = f"{floor}{dollars(total)} ({source})" if total is not None else "price not known (name it with --price)"
     console.result(f"{counted(len(counts), 'task')} to submit, {counted(sum(counts), 'image')}, {cost}")
@@ -197,9 +195,3 @@ def dry_run(loaded: Loaded, models: Models, options: RunOptions, console: Consol
     if error is not None:
         raise error
     return 0
-
-
-def _total(prices: Iterable[Decimal | None]) -> Decimal | None:
-    """The sum; None where one is not known."""
-    known = list(prices)
-    return None if None in known else sum(filter(None, known), Decimal(0))

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.engine import events
-from flux_lora_cli.engine.assemble import (
-    SANDBOX,
-    Observer,
-    Result,
-    Session,
-    check_month,
-    drive,
-    listed,
-    require_confirmation,
-)
-from flux_lora_cli.engine.budget import Budget, check_budget, dollars, price_documented, spent
-from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
+from flux_lora_cli.engine.assemble import SANDBOX, Observer, Result, Session, check_month
+from flux_lora_cli.engine.budget import check_budget, dollars, price_documented, spent
+from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import BatchPlan, lacks_images, make_plan, plan_event
@@ -96,65 +87,54 @@ def run_batch(
             submission. Afterwards such errors are ``reasons`` of the result.
     """
     settings, jobs = settings or Settings(), list(jobs)
-    session = Session(client, service, settings, observer)
-    open_folder = partial(
-        OutputFolder.open, folder, service, exclusive=True, sources=sources,
-        fingerprints=_fingerprints(jobs, folder), confirm_orphans=confirm_orphans,
-    )  # fmt: skip
+    session = Session(client, service, settings, observer, stop, folder=folder)
     plan_jobs = partial(
-        make_plan, jobs, models=models or Models.builtin(), api_version=api_version,
-        retry_failed=retry_failed, shard=shard, only_some=only_some, adopt=adopt, skipped=skipped,
+        make_plan, jobs, models=models or Models.builtin(), api_version=api_version, retry_failed=retry_failed,
+        shard=shard, only_some=only_some, adopt=adopt, skipped=skipped,
     )  # fmt: skip
 
     async def main() -> Result:
-        with ExitStack() as stack:
-            opened = await opened_folder(open_folder)
-            stack.callback(opened.close)
-            session.known = opened.records
-            check_part(opened, shard, engine)
-            state.remember_folder(opened.path)
-            changed = [] if opened.read_only else await session.refunds(opened.records.values())
-            await in_thread(_write, opened, changed)
-            await in_thread(_take_over_left, opened, jobs, observer)
-            plan = await in_thread(plan_jobs, opened.records)
-            changed = await in_thread(_check_images, plan, opened, settings, verify)
-            buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
-            late, total = None, None
-            try:
-                total = await session.price(buying)
-                if settings.max_cost is not None:
-                    changed += await session.price_earlier(opened.records.values())
-            except DeadlineError as come_back_later:  # what is in flight is still collected
-                late, buying = come_back_later, []
-            charged = spent(opened.records.values())
-            event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=False)
-            observer(event)
-            stack.callback(await session.reserve_month(buying, total, opened.path))
-            if plan.to_submit and late is None:
-                fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
-                await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
-                await _before_buying(session, opened, plan, total)
-                require_confirmation(await in_thread(confirm, event, plan))
-            # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
-            await session.keep_inputs(plan.to_submit, opened.images)
-            await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
-            _tell_earlier(plan, observer, str(folder))
-            done = sum(work.record.state is State.COMPLETED and not lacks_images(work.record) for work in plan.works)
-            works, budget = plan.unfinished, Budget(settings.max_cost, charged)
-            run = await session.run_works(
-                listed(works), Store(opened), opened.images, budget, str(folder),
-                (len(plan.works), done, len(plan.to_submit)), late,
-            )  # fmt: skip
-            left = set[str]()
-            if (error := run.reasons.get(ExitCode.FOLDER)) is not None:
-                left = await in_thread(_leave, error, opened, [work.record for work in plan.works])
-            if works and service != SANDBOX:  # submitted now, or by a run that was killed
-                kept = [record for key, record in opened.records.items() if key not in left]
-                await in_thread(month.note_charges, service, opened.ledger, kept)
-            records = [*(work.record for work in plan.works), *plan.skipped]
-            return session.result(run, records, plan=plan, estimated=total, before=charged)
+        opened = await session.open_folder(
+            folder, exclusive=True, sources=sources,
+            fingerprints=_fingerprints(jobs, folder), confirm_orphans=confirm_orphans,
+        )  # fmt: skip
+        session.known = opened.records
+        check_part(opened, shard, engine)
+        changed = [] if opened.read_only else await session.refunds(opened.records.values())
+        await in_thread(_write, opened, changed)
+        await in_thread(_take_over_left, opened, observer)
+        plan = await in_thread(plan_jobs, opened.records)
+        changed = await in_thread(_check_images, plan, opened, settings, verify)
+        buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
+        late, total = None, None
+        try:
+            total = await session.price(buying)
+            if settings.max_cost is not None:
+                changed += await session.price_earlier(opened.records.values())
+        except DeadlineError as come_back_later:  # what is in flight is still collected
+            late, buying = come_back_later, []
+        charged = spent(opened.records.values())
+        event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=False)
+        observer(event)
+        await session.reserve_month(buying, total, opened.path)
+        if plan.to_submit and late is None:
+            fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
+            await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
+            await _before_buying(session, opened, plan, total)
+            await session.ask(lambda: confirm(event, plan))
+        # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
+        await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
+        _tell_earlier(plan, observer, str(folder))
+        run = await session.work_off(plan, Store(opened), opened.images, charged, late=late)
+        left = set[str]()
+        if (error := run.reasons.get(ExitCode.FOLDER)) is not None:
+            left = await in_thread(_leave, error, opened, [work.record for work in plan.works])
+        if service != SANDBOX:  # submitted now, or by a run that was killed
+            kept = [record for key, record in opened.records.items() if key not in left]
+            await in_thread(month.note_charges, service, opened.ledger, kept)
+        return session.result(run, plan, total, charged)
 
-    return drive(session, main, stop)
+    return session.drive(main)
 
 
 def plan_batch(
@@ -165,24 +145,20 @@ def plan_batch(
     *,
     models: Models | None = None,
     api_version: Version | None = None,
-    retry_failed: bool = False,
-    only_some: bool = False,
-    shard: tuple[int, int] | None = None,
-    adopt: Sequence[str] = (),
-    skipped: Iterable[Job] = (),
+    **how: Any,
 ) -> tuple[events.Plan, BatchPlan, BudgetError | None]:
     """What ``run_batch`` would do: no connection, no lock, nothing written.
 
     The cost comes from ``settings.price`` or, marked as such, from the documented price. The error says why a limit
     does not allow the plan.
+
+    Args:
+        how: as of ``make_plan``.
     """
-    settings, jobs = settings or Settings(), list(jobs)
+    settings = settings or Settings()
     known = read_records(folder, service)
-    known |= {record.key: record for record in _left_for(folder.absolute(), service, jobs, known)}
-    plan = make_plan(
-        jobs, known, models or Models.builtin(), api_version,
-        retry_failed=retry_failed, shard=shard, only_some=only_some, adopt=adopt, skipped=skipped,
-    )  # fmt: skip
+    known |= {record.key: record for record in _left_for(folder.absolute(), service, known)}
+    plan = make_plan(jobs, known, models or Models.builtin(), api_version, **how)
     total = price_documented(plan, settings.price)
     charged = spent(known.values())
     event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=True)
@@ -285,49 +261,44 @@ def _leave(error: FluxLoraError, opened: OutputFolder, records: Iterable[JobReco
         return set()
     except FolderMoved:
         left = [record for record in records if record.state in _ON_ITS_WAY or lacks_images(record)]
+    mark = _mark(opened.path)
     try:
         with state.open_user_ledger(opened.ledger.service) as ledger:
-            ledger.save([ledger.row(_left_by(opened.path, record)) for record in left])
-            ledger.set_meta(_left_key(opened.path), "left")
+            for record in left:
+                stage = record.state if record.task_id is None else State.SUBMITTED
+                kept = replace(record, key=mark + record.key, state=stage, outputs=[], error=None)
+                ledger.save([ledger.row(kept)])
+            ledger.set_meta(mark, "left")
     except FluxLoraError:
         return set()
     error.hint = "Put it back, or run the same command again as it is: it collects the paid tasks into a new folder."
     return {record.key for record in left}
 
 
-def _left_by(path: Path, record: JobRecord) -> JobRecord:
-    stage = record.state if record.task_id is None else State.SUBMITTED
-    return replace(record, key=_left_key(path, record.key), state=stage, outputs=[], error=None)
+def _mark(path: Path) -> str:
+    """What the keys of tasks begin with that were left when the folder at ``path`` went away."""
+    return f"left:{printable(str(path))}:"
 
 
-def _left_key(path: Path, fingerprint: str = "") -> str:
-    return f"left:{printable(str(path))}:{fingerprint}"
-
-
-def _left_for(path: Path, service: str, jobs: Iterable[Job], known: Mapping[str, JobRecord]) -> list[JobRecord]:
-    """What ``_leave`` kept of jobs and the folder at ``path`` does not know, joined with what it does."""
-    left: list[JobRecord] = []
+def _left_for(path: Path, service: str, known: Mapping[str, JobRecord]) -> list[JobRecord]:
+    """What ``_leave`` kept and the folder at ``path`` does not know, joined with what it does."""
+    mark, left = _mark(path), list[JobRecord]()
     with suppress(FluxLoraError), state.open_user_ledger(service, create=False) as ledger:
-        if ledger.meta(_left_key(path)) is not None:
-            for key in dict.fromkeys(job.fingerprint for job in jobs):
-                record, mine = ledger.find(_left_key(path, key)), known.get(key)
-                if record is None or record.state is State.SKIPPED:
-                    continue
-                joined = replace(record, key=key) if mine is None else join(mine, record)
-                if joined != mine:
-                    left.append(joined)
-    return left
+        if ledger.meta(mark) is not None:
+            left = [record for record in ledger.records() if record.key.startswith(mark)]
+    left = [replace(record, key=record.key.removeprefix(mark)) for record in left if record.state is not State.SKIPPED]
+    pairs = [(join(known[each.key], each) if each.key in known else each, known.get(each.key)) for each in left]
+    return [joined for joined, mine in pairs if joined != mine]
 
 
-def _take_over_left(opened: OutputFolder, jobs: Iterable[Job], observer: Observer) -> None:
+def _take_over_left(opened: OutputFolder, observer: Observer) -> None:
     """Make tasks that were left when this folder went away its own again: to be collected, not bought again."""
-    service, records = opened.ledger.service, opened.records
-    left = [] if opened.read_only else _left_for(opened.path, service, jobs, records)
+    service, records, mark = opened.ledger.service, opened.records, _mark(opened.path)
+    left = [] if opened.read_only else _left_for(opened.path, service, records)
     if not left:
         return
     _write(opened, [each if each.key in records else replace(each, order=opened.next_order()) for each in left])
     with suppress(FluxLoraError), state.open_user_ledger(service) as ledger:
-        taken = [replace(each, key=_left_key(opened.path, each.key), state=State.SKIPPED) for each in left]
-        ledger.save(map(ledger.row, taken))
+        ledger.save([ledger.row(replace(each, key=mark + each.key, state=State.SKIPPED)) for each in left])
     message = f"taken over from an earlier run whose folder went away: {counted(len(left), 'paid task')}"
     observer(events.Warned("taken_over", message))

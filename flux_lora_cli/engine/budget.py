@@ -110,14 +110,18 @@ def note_refunds(record: JobRecord, refunds: dict[str, Decimal]) -> bool:
 
 def price_documented(plan: BatchPlan, per_image: Decimal | None) -> Decimal | None:
     """USD of the plan's submissions without asking anybody: at ``--price``, else as documented; None: not known."""
-    total: Decimal | None = ZERO
     for work in plan.to_submit:
         if per_image is not None:
             work.unit_price, work.price_source = per_image * work.record.images_asked, "--price"
         else:
             work.unit_price, work.price_source = work.documented_price, "documented"
-        total = None if total is None or work.unit_price is None else total + work.unit_price
-    return total
+    return sum_prices(work.unit_price for work in plan.to_submit)
+
+
+def sum_prices(prices: Iterable[Decimal | None]) -> Decimal | None:
+    """USD in all; None where a price is not known."""
+    known = list(prices)
+    return None if None in known else sum(filter(None, known), ZERO)
 
 
 def price_kind(record: JobRecord) -> str:

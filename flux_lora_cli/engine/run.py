@@ -77,7 +77,7 @@ class Run:
         submitted: submissions that were accepted; ``resubmitted``: those sent once more, as asked.
         absent: keys of held jobs whose task the account's list surely does not have.
         task_ids: that jobs have already, in this run or an earlier one; no answer can name one for another job.
-        expected: jobs asked for; ``done_before``: those that earlier runs completed.
+        done: jobs asked for that are brought as far as they should be, those of earlier runs too.
     """
 
     def __init__(self, session: Session, store: Store, budget: Budget, fetcher: Fetcher) -> None:
@@ -101,7 +101,7 @@ class Run:
         self._aborted = asyncio.Event()
         self._grace = 0.0
         self._bug: Exception | None = None
-        self.expected = self.done_before = self.done = self.failed = 0
+        self.done = self.failed = 0
         self.time = asyncio.get_running_loop().time  # monotonic seconds
         self.began = self.time()
 
