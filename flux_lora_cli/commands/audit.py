@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +71,8 @@ def audit(
     unknown submission has a candidate, and 5 where the bill cannot be read. Changes nothing but records refunds,
     which then no longer count against --max-cost.
     """
-    from flux_lora_cli.engine.audit import Auditor, first_submission, record_refunds
+    from flux_lora_cli.engine.audit import compare, first_submission, record_refunds
+    from flux_lora_cli.engine.bill import Bill
 
     if not folders and not everything:
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
@@ -81,8 +82,9 @@ def audit(
         books = list(_read_all(folders or [], name, everything, console))
         since = since or (first_submission(books) if everything else None)
         with connected(service, console) as (client, _):
-            auditor = Auditor(client, lambda done: progress(f"{counted(done, 'task')} looked up"))
-            report = auditor.audit(books, name, since=since)
+            bill = Bill(client, lambda done: progress(f"{counted(done, 'task')} looked up"))
+            now = datetime.now(UTC) + timedelta(seconds=client.clock_ahead or 0.0)
+            report = compare(bill, books, name, now, since)
         recorded = 0
         for each in books:
             try:
@@ -115,8 +117,8 @@ def _read_all(folders: Sequence[Path], service: str, everything: bool, console: 
                 hint = "Audit the folders of one service at a time: with --sandbox, or --base-url URL."
                 raise OtherService(error.message, hint) if other else error from None
             (console.explain if other else console.warn)(f"left out: {error.message}")
-    if everything and (own := own_books(service)) is not None:
-        yield own
+    if everything:
+        yield own_books(service)
 
 
 def _tell(report: Report, recorded: int, console: Console) -> None:

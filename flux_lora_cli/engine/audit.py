@@ -6,33 +6,29 @@ Nothing is concluded before the whole bill was read, and nothing is changed but 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.engine.bill import Books, Finding, PaidTask, amount, judge, refund_of, sum_of
+from flux_lora_cli.engine.bill import Bill, Books, Claim, Finding, amount, claims_of, judge, refund_of, sum_of
 from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds
-from flux_lora_cli.engine.calls import ask
-from flux_lora_cli.engine.limits import Retry
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
 from flux_lora_cli.errors import FluxLoraError, NotFoundError, ServiceError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
-from flux_lora_cli.folder.records import JobRecord, State, purchases
-from flux_lora_cli.service.wire import MAX_BILL_IDS, BillItem, parse_time
+from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.service.wire import BillItem, parse_time
 from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.service.client import Client
-
-_PAGE, _MAX_PAGES = 100, 1_000
-_RETRY = Retry(tries=4, cap=8.0)
 
 
 @dataclass
@@ -59,133 +55,101 @@ class Report(Sums):
     refunds: dict[str, Decimal] = field(default_factory=dict)
     unread: int = 0
 
-
-class Auditor:
-    """Reads the bill. ``progress`` is told how many tasks were looked up."""
-
-    def __init__(self, client: Client, progress: Callable[[int], None] = lambda tasks: None) -> None:
-        self._client, self._progress = client, progress
-        self.report = Report()
-
-    def audit(self, all_books: Sequence[Books], service: str, *, since: datetime | None = None) -> Report:
-        """Compare the books with the bill.
-
-        Args:
-            since: also look for charges since then that no ledger at hand knows.
-
-        Raises:
-            ServiceError: the bill cannot be read, or has no record of any task; nothing is concluded.
-            KeyRefused, …
-        """
-        report, copies = self.report, dict[str, list[PaidTask]]()
-        for task in (task for books in all_books for task in books.tasks()):
-            copies.setdefault(task.id, []).append(task)
-        report.tasks = len(copies)
-        findings, found = list[Finding](), False
-        for task, items in self.by_task(copies):
-            findings += judge(task, items, datetime.now(UTC) + timedelta(seconds=self._client.clock_ahead or 0.0))
-            found |= bool(items)
-            for item in items:
-                self._add(task, item)
-        if copies and not found:
-            raise ServiceError(
-                f"the bill has no record of any of {counted(len(copies), 'task')}; nothing can be concluded",
-                "Check that the key is of the account that submitted them (flux-lora doctor).",
-            )
-        report.findings = [*findings, *self._without_task(all_books, {*claimed_tasks(service), *copies}, since)]
-        return report
-
-    def _add(self, task: PaidTask, item: BillItem) -> None:
-        """Count one entry of the bill."""
-        at = item.created or task.at
+    def count(self, claim: Claim, item: BillItem) -> None:
+        """Add one entry of the bill to the sums."""
+        at = item.created or claim.at
         month = f"{at.astimezone(UTC):%Y-%m}" if at is not None else "unknown"
-        key = task.books.name, item.model or task.record.model or "unknown", month
-        for sums in (self.report, self.report.totals.setdefault(key, Sums())):
-            sums.charged += sum_of([item], task.quoted, "deduct")
-            sums.refunded += sum_of([item], task.quoted, "refund")
-
-    def by_task(self, copies: Mapping[str, list[PaidTask]]) -> Iterator[tuple[PaidTask, list[BillItem]]]:
-        """Each task with the entries of the bill for it; of copies that which knows the price. Notes refunds."""
-        ids = list(copies)
-        for start in range(0, len(ids), MAX_BILL_IDS):
-            entries: dict[str, list[BillItem]] = {task_id: [] for task_id in ids[start : start + MAX_BILL_IDS]}
-            for item in self._search(task_ids=list(entries)):
-                if item.task_id in entries:
-                    entries[item.task_id].append(item)
-            for task_id, items in entries.items():
-                task = max(copies[task_id], key=lambda copy: copy.quoted is not None)
-                if refund := refund_of(task.quoted, items):
-                    self.report.refunds[task_id] = refund
-                yield task, items
-            self._progress(start + len(entries))
-
-    def _without_task(
-        self, all_books: Sequence[Books], known: Collection[str], since: datetime | None
-    ) -> Iterator[Finding]:
-        """Submissions of unknown outcome, and charges that nobody knows."""
-        records = [(books, record) for books in all_books for record in books.records]
-        unknown = [(b, r, False) for b, r in records if r.state in (State.UNKNOWN, State.SUBMITTING)]
-        unknown += [
-            (b, replace(r, intent_at=p.intent_at), True) for b, r in records for p in r.history if not p.task_id
-        ]
-        spans = [span for _, record, _ in unknown if (span := _span(record)) is not None]
-        if since is not None:
-            spans.append((since, datetime.now(UTC) + UNSURE_SLACK))
-        strangers: dict[str, BillItem] = {}
-        searched = datetime.min.replace(tzinfo=UTC)
-        for start, end in sorted(spans):
-            if end > searched:
-                for item in self._search(start=max(start, searched), end=end):
-                    if item.kind == "deduct" and item.task_id not in known:
-                        strangers.setdefault(item.id, item)
-                searched = end
-        named: set[str] = set()
-        for books, record, sent_again in unknown:
-            candidates = bill_candidates(record, strangers.values())
-            named.update(candidates)
-            charges = tuple(item.id for item in strangers.values() if item.task_id in candidates)
-            either = " or ".join(candidates)
-            if candidates and sent_again:
-                message = f"submitted again after an unknown outcome; the first may have been charged as {either}"
-                yield Finding("unknown_charge", message, candidates[0], record, books, charges)
-            elif candidates:
-                message = f"its outcome is unknown, and it may be {either}"
-                yield Finding("candidate", message, candidates[0], record, books, charges)
-            elif not sent_again:
-                message = "its outcome is unknown, and no charge of that time is unaccounted for"
-                yield Finding("unknown_submission", message, None, record, books)
-        for item in strangers.values():
-            if item.task_id not in named and since is not None and (item.created is None or item.created >= since):
-                model, at = item.model or "an unknown model", item.created_at or "an unknown time"
-                usd = amount(item, None)
-                price = item.shown if usd is None else dollars(usd)
-                yield Finding("unknown_charge", f"{price} for {model} at {at}", item.task_id, charges=(item.id,))
-
-    def _search(
-        self, task_ids: Sequence[str] = (), start: datetime | None = None, end: datetime | None = None
-    ) -> Iterator[BillItem]:
-        """The entries of a search, each once, though new ones move the pages."""
-        seen: set[str] = set()
-        number, more = 0, True
-        while more:
-            if number == _MAX_PAGES:
-                message = f"the bill has more than {number * _PAGE:,} entries for that time; nothing can be concluded"
-                raise ServiceError(message, "Name a later day with --since.")
-            page = ask(self._client.bill, number + 1, _PAGE, task_ids, start, end, retry=_RETRY)
-            new = {item.id: item for item in page.items if item.id not in seen}
-            number, more = number + 1, page.has_more and bool(new)
-            self.report.unread += page.unread
-            seen.update(new)
-            yield from new.values()
+        key = claim.books.name, item.model or claim.record.model or "unknown", month
+        for sums in (self, self.totals.setdefault(key, Sums())):
+            sums.charged += sum_of([item], claim.task.cost, "deduct")
+            sums.refunded += sum_of([item], claim.task.cost, "refund")
 
 
-def _span(record: JobRecord) -> tuple[datetime, datetime] | None:
+def compare(
+    bill: Bill, all_books: Sequence[Books], service: str, now: datetime, since: datetime | None = None
+) -> Report:
+    """Compare the books with the bill.
+
+    Args:
+        now: by the service's clock.
+        since: also look for charges since then that no ledger at hand knows.
+
+    Raises:
+        ServiceError, KeyRefused: the bill cannot be read, or has no record of any task; nothing is concluded.
+    """
+    claims = claims_of(all_books)
+    tasks = bill.by_task(claims)
+    if tasks and not any(items for _, items in tasks):
+        raise ServiceError(
+            f"the bill has no record of any of {counted(len(tasks), 'task')}; nothing can be concluded",
+            "Check that the key is of the account that submitted them (flux-lora doctor).",
+        )
+    report = Report(tasks=len(tasks))
+    known = claimed_tasks(service)
+    for claim, items in tasks:
+        task_id = claim.task.task_id or ""
+        known.add(task_id)
+        report.findings += judge(claim, items, now)
+        report.refunds[task_id] = refund_of(claim.task.cost, items)
+        for item in items:
+            report.count(claim, item)
+    report.findings += _without_task(bill, claims, known, since)
+    report.unread = bill.unread
+    return report
+
+
+# ---- submissions and charges without a task -----------------------------------------------------
+
+
+def _without_task(
+    bill: Bill, claims: Iterable[Claim], known: Collection[str], since: datetime | None
+) -> Iterator[Finding]:
+    """Submissions of unknown outcome, and charges that nobody knows."""
+    unknown = [
+        (claim, replace(claim.record, intent_at=claim.task.intent_at))
+        for claim in claims
+        if claim.task.task_id is None and (claim.earlier or claim.record.state in (State.UNKNOWN, State.SUBMITTING))
+    ]
+    spans = [span for _, submission in unknown if (span := _span(submission)) is not None]
+    if since is not None:
+        spans.append((since, datetime.now(UTC) + UNSURE_SLACK))
+    strangers: dict[str, BillItem] = {}
+    searched = datetime.min.replace(tzinfo=UTC)
+    for start, end in sorted(spans):
+        if end > searched:
+            for item in bill.search(start=max(start, searched), end=end):
+                if item.kind == "deduct" and item.task_id not in known:
+                    strangers.setdefault(item.id, item)
+            searched = end
+    named: set[str] = set()
+    for claim, submission in unknown:
+        candidates = bill_candidates(submission, strangers.values())
+        named.update(candidates)
+        charges = tuple(item.id for item in strangers.values() if item.task_id in candidates)
+        task_id, either = candidates[0] if candidates else None, " or ".join(candidates)
+        found = partial(Finding, task=task_id, record=claim.record, books=claim.books, charges=charges)
+        if candidates and claim.earlier:
+            message = f"submitted again after an unknown outcome; the first may have been charged as {either}"
+            yield found("unknown_charge", message)
+        elif candidates:
+            yield found("candidate", f"its outcome is unknown, and it may be {either}")
+        elif not claim.earlier:
+            yield found("unknown_submission", "its outcome is unknown, and no charge of that time is unaccounted for")
+    for item in strangers.values():
+        if item.task_id not in named and since is not None and (item.created is None or item.created >= since):
+            model, at = item.model or "an unknown model", item.created_at or "an unknown time"
+            usd = amount(item, None)
+            price = item.shown if usd is None else dollars(usd)
+            yield Finding("unknown_charge", f"{price} for {model} at {at}", item.task_id, charges=(item.id,))
+
+
+def _span(submission: JobRecord) -> tuple[datetime, datetime] | None:
     """When a submission of unknown outcome may have been charged; None where that is not known."""
-    at = parse_time(record.intent_at)
+    at = parse_time(submission.intent_at)
     if at is None:
         return None
-    at += timedelta(seconds=record.service_clock or 0.0)
-    slack = UNSURE_SLACK if record.service_clock is None else CLOCK_SLACK
+    at += timedelta(seconds=submission.service_clock or 0.0)
+    slack = UNSURE_SLACK if submission.service_clock is None else CLOCK_SLACK
     return at - slack, at + timedelta(seconds=SUBMIT_TIMEOUT) + slack
 
 
@@ -193,29 +157,23 @@ def _span(record: JobRecord) -> tuple[datetime, datetime] | None:
 
 
 def read_books(folder: Path, service: str) -> Books:
-    """The records of a folder; nothing in it is changed.
-
-    Raises:
-        NotFoundError: it is not a folder of results.
-        FolderError and its leaves: it cannot be read, or belongs to another service.
-    """
+    """The records of a folder, without any change. Raises NotFoundError: it is not one of results; FolderError."""
     if not any(os.path.lexists(folder / name) for name in (LEDGER_NAME, MANIFEST_NAME)):
         what = "no ledger or manifest" if os.path.lexists(folder) else "no such folder"
         raise NotFoundError(f"{printable(str(folder))}: {what}", "Name the folders that batch or wait wrote.")
     return Books(folder, list(read_records(folder, service).values()))
 
 
-def own_books(service: str) -> Books | None:
-    """The records of the user's own ledger (of ``submit``); None where there are none. Raises FolderError."""
+def own_books(service: str) -> Books:
+    """The records of the user's own ledger (of ``submit``). Raises FolderError."""
     with suppress(NotFoundError), state.open_user_ledger(service, create=False) as ledger:
         return Books(None, list(ledger.records()))
-    return None
+    return Books(None, [])
 
 
 def first_submission(all_books: Iterable[Books]) -> datetime:
     """When the first submission was made; now where there is none."""
-    bought = (task for books in all_books for record in books.records for task in purchases(record))
-    times = [parse_time(task.intent_at) for task in bought]
+    times = [parse_time(claim.task.intent_at) for claim in claims_of(all_books)]
     return min((at for at in times if at is not None), default=datetime.now(UTC))
 
 
@@ -235,10 +193,7 @@ def claimed_tasks(service: str, *, besides: Path | None = None) -> set[str]:
 
 
 def record_refunds(books: Books, refunds: dict[str, Decimal], service: str) -> int:
-    """Write refunds (task → USD) into a folder, or the user's own ledger; how many records changed.
-
-    Raises FolderError and its leaves: it cannot be written.
-    """
+    """Write refunds (task → USD) into a folder, or the user's own ledger; how many records changed."""
     changed = sum(note_refunds(record, refunds) for record in books.records)
     if changed and books.path is not None:
         with OutputFolder.open(books.path, service, exclusive=False) as folder:
@@ -251,12 +206,7 @@ def record_refunds(books: Books, refunds: dict[str, Decimal], service: str) -> i
 
 
 def look_up_refunds(client: Client, records: Sequence[JobRecord]) -> list[JobRecord]:
-    """Note on records what the bill shows as refunded; those that changed. Once, when a run with a limit starts.
-
-    Raises:
-        ServiceError, KeyRefused: the bill cannot be read; then failed tasks count in full.
-    """
-    auditor = Auditor(client)
-    for _ in auditor.by_task({task.id: [task] for task in Books(None, list(records)).tasks()}):
-        pass
-    return [record for record in records if note_refunds(record, auditor.report.refunds)]
+    """Note on records what the bill shows as refunded; those that changed. Raises as ``compare``."""
+    tasks = Bill(client).by_task(claims_of([Books(None, list(records))]))
+    refunds = {claim.task.task_id or "": refund_of(claim.task.cost, items) for claim, items in tasks}
+    return [record for record in records if note_refunds(record, refunds)]

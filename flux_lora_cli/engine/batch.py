@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from flux_lora_cli.service.client import Client
     from flux_lora_cli.service.models import Version
 
-#: Bytes that an image takes, for the check of free space: a 1024×1024 PNG has 1 to 2 MB.
-TYPICAL_BYTES = 2_000_000
 #: Submitted, or perhaps so, and not seen to end.
 _ON_ITS_WAY = (State.SUBMITTING, State.UNKNOWN, State.SUBMITTED)
 
@@ -120,7 +118,7 @@ def run_batch(
         if plan.to_submit and late is None:
             fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
             await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
-            await _before_buying(session, opened, plan, total)
+            await _before_buying(session, opened, total)
             await session.ask(lambda: confirm(event, plan))
         # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
         await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
@@ -205,17 +203,11 @@ def _check_images(plan: BatchPlan, opened: OutputFolder, settings: Settings, eve
     return changed
 
 
-async def _before_buying(session: Session, opened: OutputFolder, plan: BatchPlan, total: Decimal | None) -> None:
+async def _before_buying(session: Session, opened: OutputFolder, total: Decimal | None) -> None:
     """What is found before the first submission rather than after it: a folder that cannot be written, no credit."""
     if opened.read_only:
-        raise FolderError(
-            f"{opened.path} cannot be written, and the plan has images to make", "Choose another with -o."
-        )
-    await in_thread(opened.images.check_writable)
-    free = opened.images.free_bytes()
-    if free is not None and free < plan.images_to_submit * TYPICAL_BYTES:
-        message = f"{opened.path} has {free // 1_000_000} MB free; {plan.images_to_submit} images may need more"
-        session.observer(events.Warned("disk_space", message))
+        message = f"{opened.path} cannot be written, and the plan has images to make"
+        raise FolderError(message, "Choose another with -o.")
     with suppress(FluxLoraError):  # it only serves a warning
         balance = await in_thread(session.client.balance)
         if balance is not None and total is not None and balance < total:

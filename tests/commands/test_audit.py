@@ -121,7 +121,7 @@ def twice(items: Entries) -> Entries:
         pytest.param(good_only(currency="EUR"), 6, "unclear_price", "good", id="another currency"),
         pytest.param(good_only(price="many"), 6, "unclear_price", "good", id="not a number"),
         pytest.param(good_only(price=None), 6, "unclear_price", "good", id="no price"),
-        pytest.param(good_only(billing_type="adjust"), 0, "other_entry", "good", id="an entry of another kind"),
+        pytest.param(good_only(billing_type="adjust"), 0, "not_charged", "good", id="an entry of another kind"),
         pytest.param(without_good, 0, "not_charged", "good", id="completed and not charged"),
     ],
 )
