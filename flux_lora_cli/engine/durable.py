@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.folder.ledger import Ledger
-from flux_lora_cli.folder.manifest import Cadence
+from flux_lora_cli.folder.manifest import pause_after_write
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord
 
@@ -21,57 +21,47 @@ T = TypeVar("T")
 
 #: Threads at most. They grow only as calls pile up: 5,000 images a minute at 0.3 s a call need about 50.
 MAX_THREADS = 80
-#: Seconds between two looks at whether the manifest is due.
-MANIFEST_CHECK = 0.25
 #: Seconds that an end waits for a folder that is being opened.
 _OPENED_WITHIN = 1.2
 
 
-class Pool:
-    """Runs the blocking calls of one event loop in at most MAX_THREADS threads, which grow as calls pile up.
+class _Threads:
+    """The threads of one event loop: daemons, which grow as calls pile up.
 
     Not ``concurrent.futures``: its threads are waited for when the interpreter exits, so that one hung request would
-    hold the exit. These are daemons; what they bring after the loop has ended is dropped.
+    hold the exit.
     """
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = self.busy = 0
+        self.calls = queue.SimpleQueue[Callable[[], None] | None]()
+        self.number = self.busy = 0
 
-    def put(self, call: Callable[[], None]) -> None:
-        """Have a call made, one that raises nothing. ``busy`` counts it until the loop has its result."""
-        self.busy += 1
-        if self.busy > self._threads < MAX_THREADS:
-            self._threads += 1
-            threading.Thread(target=_make_calls, args=(self._calls,), daemon=True).start()
-        self._calls.put(call)
+    def work(self) -> None:
+        """Make one call after the other, until None comes."""
+        while (call := self.calls.get()) is not None:
+            call()
+            del call  # or what it refers to would live until the next one
 
     def end(self) -> None:
         """Let the threads end that are not in a call."""
-        for _ in range(self._threads):
-            self._calls.put(None)
-
-
-def _make_calls(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-    while (call := calls.get()) is not None:
-        call()
-        del call  # or what it refers to would live until the next one
+        for _ in range(self.number):
+            self.calls.put(None)
 
 
 #: Of each loop that runs, so that neither a fork nor a second run meets threads of another.
-_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = weakref.WeakKeyDictionary()
+_threads: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Threads] = weakref.WeakKeyDictionary()
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """The result of a blocking call. If the caller is cancelled, the call goes on and its result is dropped."""
     loop = asyncio.get_running_loop()
-    if (pool := _pools.get(loop)) is None:
-        pool = _pools[loop] = Pool()
-        weakref.finalize(loop, pool.end)
+    if (threads := _threads.get(loop)) is None:
+        threads = _threads[loop] = _Threads()
+        weakref.finalize(loop, threads.end)
     future: asyncio.Future[T] = loop.create_future()
 
     def settle(result: Any, error: BaseException | None) -> None:
-        pool.busy -= 1
+        threads.busy -= 1
         if future.cancelled():
             return
         if error is None:
@@ -89,7 +79,11 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, result, error)
 
-    pool.put(call)
+    threads.busy += 1
+    if threads.busy > threads.number < MAX_THREADS:
+        threads.number += 1
+        threading.Thread(target=threads.work, daemon=True).start()
+    threads.calls.put(call)
     return await future
 
 
@@ -107,42 +101,47 @@ async def opened_folder(opening: Callable[[], OutputFolder]) -> OutputFolder:
 class Flusher(Generic[T]):
     """Makes items durable, one blocking flush for all that came meanwhile.
 
-    ``add`` returns when its own item is durable. Flushes follow one another, so an item that was added later is
-    never overtaken by an earlier one; they begin at least SPACING seconds apart, so that under load many items share
-    one, while a single item never waits.
+    Flushes follow one another, so a later item is never overtaken by an earlier one; they begin at least SPACING
+    seconds apart, so that under load many items share one, while a single item never waits.
     """
 
     SPACING = 0.025
 
     def __init__(self, flush: Callable[[list[T]], object]) -> None:
         self._flush = flush
-        self._waiting: list[T] = []
-        self._last: asyncio.Task[None] | None = None
-        self._next: asyncio.Task[None] | None = None  # takes what is waiting
-        self._not_before = 0.0
+        self._waiting: list[tuple[T, asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
 
     async def add(self, item: T) -> None:
         """Wait until ``item`` is durable. Raises what the flush raised."""
-        self._waiting.append(item)
-        if self._next is None:
-            self._next = asyncio.create_task(self._run(self._last))
-            self._next.add_done_callback(lambda flush: flush.cancelled() or flush.exception())  # all may have gone
-        await asyncio.shield(self._next)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, durable))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._run())
+        await durable
 
     async def drain(self) -> None:
         """Wait until nothing is on its way any more."""
-        if (flush := self._next or self._last) is not None:
-            await asyncio.wait((flush,))
+        if self._flushing is not None:
+            await asyncio.wait((self._flushing,))
 
-    async def _run(self, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait((before,))
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._not_before - loop.time()))
-        self._not_before = loop.time() + self.SPACING
-        items, self._waiting = self._waiting, []
-        self._last, self._next = self._next, None
-        await in_thread(self._flush, items)
+    async def _run(self) -> None:
+        time = asyncio.get_running_loop().time
+        while self._waiting:
+            began, error = time(), None
+            waiting, self._waiting = self._waiting, []
+            try:
+                await in_thread(self._flush, [item for item, _ in waiting])
+            except Exception as caught:  # it is raised again by ``add``
+                error = caught
+            for _, durable in waiting:
+                if durable.cancelled():
+                    continue
+                if error is None:
+                    durable.set_result(None)
+                else:
+                    durable.set_exception(error)
+            await asyncio.sleep(began + self.SPACING - time())
 
 
 class Store:
@@ -156,7 +155,7 @@ class Store:
 
     def __init__(self, folder: OutputFolder | None, ledger: Ledger | None = None) -> None:
         self.folder, self.ledger = folder, ledger
-        self._cadence = Cadence()
+        self._changed = asyncio.Event()  # since the manifest was written
         self._flusher: Flusher[tuple[Any, Any]] = Flusher(self._write)
         self.drain = self._flusher.drain
 
@@ -170,7 +169,7 @@ class Store:
         own = None if self.ledger is None else self.ledger.row(record)
         theirs = None
         if self.folder is not None and (copy := self._in_folder(record)) is not None:
-            self._cadence.touch()
+            self._changed.set()
             self.folder.records[copy.key] = copy
             theirs = self.folder.row(copy)
         await self._flusher.add((own, theirs))
@@ -194,18 +193,16 @@ class Store:
             self.folder.save(theirs)
 
     async def keep_manifest(self) -> None:
-        """Write the manifest whenever it is due. Raises FolderError."""
+        """Write the manifest after each change, with a pause in between. Raises FolderError."""
+        time = asyncio.get_running_loop().time
         while True:
-            if self._cadence.due(asyncio.get_running_loop().time()):
-                await self.write_manifest()
-            await asyncio.sleep(MANIFEST_CHECK)
+            await self._changed.wait()
+            self._changed.clear()  # what changes from now on needs another
+            began = time()
+            await self.write_manifest()
+            await asyncio.sleep(pause_after_write(time() - began))
 
     async def write_manifest(self) -> None:
         """Write the manifest now. Raises FolderError."""
-        if self.folder is None:
-            return
-        time = asyncio.get_running_loop().time
-        began = time()
-        self._cadence.writing()
-        await in_thread(self.folder.write_manifest)
-        self._cadence.wrote(began, time())
+        if self.folder is not None:
+            await in_thread(self.folder.write_manifest)

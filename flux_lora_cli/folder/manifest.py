@@ -34,30 +34,10 @@ _SUMMARY_WIDTH, _MAX_HEAD_LINES = 512, 12
 _COUNTS = ("completed", "failed", "unknown", "pending", "skipped", "images", "missing", "nsfw", "nsfw_unknown")
 
 
-class Cadence:
-    """When to write the manifest again. All times are seconds of one monotonic clock, handed in."""
-
-    def __init__(self) -> None:
-        self._dirty = False
-        self._next = 0.0
-
-    def touch(self) -> None:
-        """Something changed."""
-        self._dirty = True
-
-    def writing(self) -> None:
-        """A write begins: what changes from now on needs another."""
-        self._dirty = False
-
-    def wrote(self, began: float, ended: float) -> None:
-        """A write has ended."""
-        took = ended - began
-        # A little early: what changed right after the write began is that much older.
-        self._next = ended + max(SECONDS_BETWEEN_WRITES - 2 * took, TIMES_THE_LAST_WRITE * took)
-
-    def due(self, now: float) -> bool:
-        """Whether to write now; at once before the first write."""
-        return self._dirty and now >= self._next
+def pause_after_write(took: float) -> float:
+    """Seconds until the manifest is written again, after a write that took so many."""
+    # A little early: what changed right after the write began is that much older.
+    return max(SECONDS_BETWEEN_WRITES - 2 * took, TIMES_THE_LAST_WRITE * took)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ import jsonschema
 import pytest
 
 from flux_lora_cli import errors
-from flux_lora_cli.folder.manifest import MANIFEST_NAME, Cadence, Manifest, read_manifest, tally, write_manifest
+from flux_lora_cli.folder.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    pause_after_write,
+    read_manifest,
+    tally,
+    write_manifest,
+)
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, entry, is_masked
 from tests.folder.samples import NOW, SERVICE, completed, everything, planned, submitted
 
@@ -244,16 +251,6 @@ def test_a_manifest_beyond_reason_is_refused_unread(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("took", "after", "due"), [(0.1, 4.7, False), (0.1, 4.9, True), (2.0, 39, False), (2.0, 41, True), (0.0, 5.0, True)]
-)
-def test_the_cadence(took: float, after: float, due: bool) -> None:
-    cadence = Cadence()
-    assert not cadence.due(0)
-    cadence.touch()
-    assert cadence.due(0)
-    cadence.writing()
-    cadence.wrote(10, 10 + took)
-    assert not cadence.due(10_000)
-    cadence.touch()
-    assert cadence.due(10 + took + after) is due
+@pytest.mark.parametrize(("took", "pause"), [(0.0, 5.0), (0.1, 4.8), (2.0, 40.0)])
+def test_the_pause_between_two_writes(took: float, pause: float) -> None:
+    assert pause_after_write(took) == pytest.approx(pause)
