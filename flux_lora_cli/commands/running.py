@@ -175,7 +175,6 @@ def run_settings(options: SaveOptions, console: Console, parts: int = 1, several
         **{name: value for name, value in vars(options).items() if name in names},
         download=not options.no_download,
         progress_every=_LIVE if console.live else _PLAIN,
-        explain=console.verbose,
     )
     return replace(
         settings,

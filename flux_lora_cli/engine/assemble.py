@@ -265,7 +265,7 @@ class Session:
         run.task_ids, run.turns.to_submit = claimed, len(plan.to_submit)
         run.done = sum(w.record.state is State.COMPLETED and not lacks_images(w.record) for w in plan.works)
         if late is not None:
-            run.stop_submissions(late)
+            self.calls.close(late)
         if self.ended_by is not None:
             raise asyncio.CancelledError
         self.run = run

@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from flux_lora_cli.engine.calls import CallsStopped, check_wait
+from flux_lora_cli.engine.calls import Stopped
 from flux_lora_cli.engine.durable import Flusher, in_thread
-from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
+from flux_lora_cli.engine.events import Completed, Explained, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD
 from flux_lora_cli.engine.plan import GONE
@@ -146,11 +146,12 @@ class Fetcher:
         except FluxLoraError as error:
             output.error = f"{error.code}: {error.message}"
             if isinstance(error, DeadlineError):  # the host asks to come back later
-                run.note(error)
+                run.calls.note(error)
             await run.save(record)
             run.emit(Missing(record.id, record.task_id, output.index, error.code, error.message))
         else:
-            await run.unbroken(self._keep(run, work, output, received))
+            with run.unbroken():
+                await self._keep(run, work, output, received)
         finally:
             self.fetching -= 1
 
@@ -186,12 +187,9 @@ class Fetcher:
                     failures += 1
                 else:
                     failures = 0 if partial.size - size >= PROGRESS else failures + 1
-                    check_wait(failure.retry_after or 0.0)
-                    if not DOWNLOAD.more(failures):
-                        raise failure
-                    delay = DOWNLOAD.delay(max(0, failures - 1), random.random, failure.retry_after)
+                    delay = DOWNLOAD.pause(failure, failures)
                 which = f"{record.name}: image {output.index}"
-                run.explain(f"{which}: {failure.message}; fetching again in {delay:.1f} s")
+                run.emit(Explained(f"{which}: {failure.message}; fetching again in {delay:.1f} s"))
                 await asyncio.sleep(delay)
             raise BadImage(f"not whole after {MAX_TRIES} downloads")
         except FluxLoraError:
@@ -290,7 +288,7 @@ async def _fresh(run: Run, record: JobRecord) -> Task | None:
         return None
     try:
         task = await poll(run, record)
-    except (CallsStopped, FluxLoraError):
+    except (Stopped, FluxLoraError):
         return None
     return task if task.completed and task.outputs else None
 

@@ -6,12 +6,18 @@ Times are monotonic seconds and come in as arguments; so do random draws (callab
 from __future__ import annotations
 
 import math
+import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flux_lora_cli.errors import DeadlineError, FluxLoraError, RateLimited
+
 Draw = Callable[[], float]
 
+#: Seconds of Retry-After that are waited for; and of the pause after a 429 that does not say how long.
+#: [FAULTS: retry policy]
+LONGEST_WAIT, PAUSE = 300.0, 5.0
 #: Seconds over which clients that were told the same Retry-After spread out after it. Of 200 clients that come back
 #: once each, 2.5 fall on average into a slot of 100 ms, and hardly ever more than 10.
 HERD_SPREAD = 8.0
@@ -30,9 +36,19 @@ class Retry:
     cap: float = 20.0
     patient: bool = True
 
-    def more(self, failures: int) -> bool:
-        """Whether another try is allowed after so many failures in a row."""
-        return failures < self.tries
+    def pause(self, error: FluxLoraError, failures: int, draw: Draw = random.random) -> float:
+        """Seconds until a request is sent again that has failed so often in a row, with ``error`` at last.
+
+        Raises:
+            DeadlineError: the service asks for more patience than a run has.
+            FluxLoraError: ``error``, where no further try is allowed.
+        """
+        if (late := too_long(error)) is not None:
+            raise late
+        if failures >= self.tries:
+            raise error
+        unsaid = PAUSE if isinstance(error, RateLimited) else None
+        return self.delay(max(0, failures - 1), draw, error.retry_after or unsaid)
 
     def delay(self, attempt: int, draw: Draw, retry_after: float | None = None) -> float:
         """Seconds to wait after failure number ``attempt`` (from 0); a Retry-After is never undercut.
@@ -42,6 +58,15 @@ class Retry:
         """
         backoff = draw() * min(self.cap, self.base * 2.0 ** min(attempt, 62))
         return backoff if retry_after is None else max(backoff, max(0.0, retry_after) + draw() * HERD_SPREAD)
+
+
+def too_long(error: FluxLoraError) -> DeadlineError | None:
+    """Why the run ends where the service asks for more patience than one has; None where it does not."""
+    seconds = error.retry_after or 0.0
+    if seconds <= LONGEST_WAIT:
+        return None
+    message = f"the service asks to come back in {seconds / 60:.0f} minutes (Retry-After)"
+    return DeadlineError(message, "Run the same command again then.")
 
 
 #: A submission of which no byte left. Three tries and 20 s are the AWS SDKs' "standard" retry mode.

@@ -13,33 +13,28 @@ ledger, which the next run takes for unknown.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.engine.budget import Budget
-from flux_lora_cli.engine.calls import CallsStopped, SubmissionsStopped, Turns
+from flux_lora_cli.engine.calls import FATAL, Stopped, Turns
 from flux_lora_cli.engine.durable import Store
-from flux_lora_cli.engine.events import Adopted, Explained, Held, Submitted, Unknown, Warned
-from flux_lora_cli.engine.follow import fail, follow
+from flux_lora_cli.engine.events import Adopted, Explained, Failed, Held, Submitted, Unknown, Warned
+from flux_lora_cli.engine.follow import follow
 from flux_lora_cli.engine.limits import NEVER_SENT, PollPlanner
 from flux_lora_cli.engine.search import Search
 from flux_lora_cli.errors import (
     BadAnswer,
+    BudgetError,
     DeadlineError,
-    ExitCode,
     FluxLoraError,
     FolderBusy,
     FolderError,
-    InsecureConnection,
-    KeyRefused,
     NeverSent,
     OutOfCredit,
-    ProxyFailed,
     RateLimited,
-    Redirected,
     Rejected,
     ServiceError,
 )
@@ -51,22 +46,16 @@ if TYPE_CHECKING:
     from flux_lora_cli.engine.plan import Work
     from flux_lora_cli.service.wire import Task
 
-T = TypeVar("T")
-
 #: So many submissions refused alike and none accepted end the run. [CONTRACT: waiting]
 MAX_REFUSED_ALIKE = 10
 #: Seconds that the end of a run waits for answers, unless it is asked for: their tasks can then at least be named.
 ANSWERS_WITHIN = 5.0
 #: Coroutines of jobs that wait for their turn, beyond those in flight.
 AHEAD = 32
-#: Answers to a submission that prove that the service has not taken it.
-NOT_TAKEN = (
-    InsecureConnection, KeyRefused, NeverSent, OutOfCredit, ProxyFailed, RateLimited, Redirected, Rejected,
-    SubmissionsStopped,
-)  # fmt: skip
-
 #: The folder or its ledger cannot be used any more; with FolderBusy another batch took it over.
 NOT_KEPT = (FolderBusy, FolderError)
+#: What proves that the service has not taken a submission: such answers, and that it was not sent.
+NOT_TAKEN = (*FATAL, NeverSent, OutOfCredit, RateLimited, Rejected, Stopped, *NOT_KEPT)
 
 
 class Run:
@@ -84,26 +73,21 @@ class Run:
         self.client, self.settings = session.client, session.settings
         self.calls, self.emit, self.now = session.calls, session.observer, session.now
         self.store, self.save, self.fetcher = store, store.save, fetcher
-        self.reasons: dict[ExitCode, FluxLoraError] = {}
-        self.submitted = self.resubmitted = 0
-        self.absent: set[str] = set()
-        self.turns = Turns(
-            self.settings.concurrency, self.settings.rate, budget, self.calls, self.emit, self.client.balance,
-            self.stop_submissions,
-        )  # fmt: skip
+        self.reasons = self.calls.reasons
+        self.turns = Turns(self.calls, self.settings, budget, self.client.balance)
         self.planner = PollPlanner(self.settings.poll_interval)
         self.search = Search(session, store)
-        self.calls.on_fatal = self.stop_calls
+        self.submitted = self.resubmitted = 0
+        self.absent: set[str] = set()
         self.task_ids = set[str]()
-        self._refusals: list[str] = []
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._unbroken: set[asyncio.Task[Any]] = set()
-        self._aborted = asyncio.Event()
-        self._grace = 0.0
-        self._bug: Exception | None = None
         self.done = self.failed = 0
         self.time = asyncio.get_running_loop().time  # monotonic seconds
         self.began = self.time()
+        self._refusals: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unbroken: set[asyncio.Task[Any] | None] = set()
+        self._ending = False
+        self._bug: Exception | None = None
 
     # ---- a job's life ----
 
@@ -129,48 +113,37 @@ class Run:
         record, state, never_sent = work.record, work.record.state, 0
         while record.state is state:
             try:
-                self.turns.check_open()
+                self.calls.check_open()
                 body = await self.fetcher.body(self, work)
                 await self.turns.wait(record, work.unit_price)
-                return await self.unbroken(self._post(work, body))
+                with self.unbroken():
+                    return await self._post(work, body)
+            except RateLimited:
+                pass  # its next turn comes later
             except NeverSent as error:
-                never_sent += 1
-                self.calls.failed(error)
-                if not NEVER_SENT.more(never_sent) and not self.calls.outage.probing:
-                    raise
-                delay = NEVER_SENT.delay(never_sent - 1, random.random)
-                self.explain(f"{record.name}: {error.message}; submitting again in {delay:.1f} s")
+                never_sent = 0 if self.calls.outage.probing else never_sent + 1
+                delay = NEVER_SENT.pause(error, never_sent)
+                self.emit(Explained(f"{record.name}: {error.message}; submitting again in {delay:.1f} s"))
                 await asyncio.sleep(delay)
-            except RateLimited as error:
-                self.calls.succeeded()
-                self.turns.throttled(error)
-            except (KeyRefused, InsecureConnection, ProxyFailed, Redirected) as error:
-                self.stop_calls(error)
+            except (BudgetError, DeadlineError) as error:
+                self.calls.close(error)
                 break
-            except (DeadlineError, OutOfCredit) as error:
-                self.stop_submissions(error)
+            except FATAL:
                 break
             except Rejected as error:
-                if state is State.UNKNOWN:
-                    self.calls.succeeded()
-                    await self._hold(record, f"its second submission was refused: {error}", ())
-                    break
-                await self._refused(work, error)
+                if state is State.PLANNED:
+                    await self._refused(work, error)
+                else:
+                    await self.hold(record, f"its second submission was refused: {error}")
+                break
         return None
-
-    async def unbroken(self, step: Coroutine[Any, Any, T]) -> T:
-        """Do a step of a job. An abort does not tear it apart at once, but waits a moment for its end."""
-        task = asyncio.create_task(step)
-        self._unbroken.add(task)
-        task.add_done_callback(self._step_ended)
-        return await asyncio.shield(task)
 
     async def _post(self, work: Work, body: dict[str, Any]) -> Task | None:
         """Intent saved, POST, ID saved; None where the outcome is unknown.
 
         Raises:
-            NOT_TAKEN, NOT_KEPT: the service has certainly not taken it; the record is as it was before. After the ID
-                has come, NOT_KEPT means that it could not be saved.
+            NOT_TAKEN: the service has certainly not taken it; the record is as it was before. After the ID has come,
+                NOT_KEPT means that it could not be saved.
         """
         record = work.record
         before = (record.state, record.price, record.refunded, record.intent_at, record.error, record.history)
@@ -181,33 +154,29 @@ class Run:
             record.intent_at, record.service_clock = iso(self.now()), self.client.clock_ahead
             record.price, record.refunded = work.unit_price, Decimal(0)
             await self.save(record)
-            self.turns.check_open()
+            self.calls.check_open()
             task = await self.calls.send(self.client.submit, record.model, body, record.api_version)
             if task.id in self.task_ids:
                 raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
-        except (*NOT_TAKEN, *NOT_KEPT) as error:
-            self.turns.refused(record, work.unit_price)
+        except NOT_TAKEN as error:
+            self.turns.refused(record, work.unit_price, error)
             record.state, record.price, record.refunded, record.intent_at, record.error, record.history = before
             record.attempts -= 1
             if not isinstance(error, NOT_KEPT):  # else the intent was not kept, and nothing was sent
                 await self.save(record)
             raise
         except FluxLoraError as error:
-            self.calls.failed(error)
-            self.turns.uncertain(error)
+            self.turns.lost(error)
             record.state, record.error = State.UNKNOWN, f"{error.code}: {error.message}"
             await self.save(record)
             message = f"{record.name}: whether the service took it is not known: {error.message}"
             self.emit(Unknown(record.id, message))
             return None
-        finally:
-            self.turns.answered()
         self.turns.accepted(record)
         self.task_ids.add(task.id)
         record.state, record.task_id, record.task_model = State.SUBMITTED, task.id, task.model
         record.task_status, record.task_created_at = task.status, task.created_at
         await self.save(record)
-        self.calls.succeeded()
         self.submitted += 1
         self.emit(Submitted(record.id, task.id, record.model, (record.input or {}).get("seed")))
         return task
@@ -232,13 +201,8 @@ class Run:
             task = await self.submit(work)
             self.resubmitted += record.attempts > attempts
             return task or (await self.find_out(work) if record.attempts > attempts else None)
-        await self._hold(record, verdict.why, verdict.candidates)
+        await self.hold(record, verdict.why, verdict.candidates)
         return None
-
-    async def _hold(self, record: JobRecord, why: str, candidates: tuple[str, ...]) -> None:
-        record.error = f"held: {why}"
-        await self.save(record)
-        self.emit(Held(record.id, f"{record.name}: held: {why}", candidates[:20]))
 
     async def adopt(self, record: JobRecord, task_id: str, by: str) -> None:
         """Take a task of the account for this job's."""
@@ -248,58 +212,62 @@ class Run:
         await self.save(record)
         self.emit(Adopted(record.id, task_id, by))
 
+    async def hold(self, record: JobRecord, why: str, candidates: tuple[str, ...] = ()) -> None:
+        """Leave a submission of unknown outcome to the user."""
+        record.error = f"held: {why}"
+        await self.save(record)
+        self.emit(Held(record.id, f"{record.name}: held: {why}", candidates[:20]))
+
+    async def fail(self, record: JobRecord, code: str, message: str) -> None:
+        """The job failed; a rerun does not submit it again unless asked (``--retry-failed``)."""
+        record.state, record.error = State.FAILED, f"{code}: {message}"
+        await self.save(record)
+        self.emit(Failed(record.id, record.task_id, code, message))
+
     async def _refused(self, work: Work, error: Rejected) -> None:
         """The service refused this job alone; ten of the first refused alike end the run."""
-        self.calls.succeeded()
         self._refusals.append(error.message)
-        await fail(self, work, error.code, error.message)
+        await self.fail(work.record, error.code, error.message)
         if self.submitted == 0 and len(self._refusals) >= MAX_REFUSED_ALIKE and len(set(self._refusals)) == 1:
             message = f"the first {MAX_REFUSED_ALIKE} submissions were all refused alike: {error.message}"
             hint = "Nothing was charged. Correct the preset, then run it again with --retry-failed."
-            self.stop_submissions(Rejected(message, hint))
+            self.calls.close(Rejected(message, hint))
 
     # ---- all jobs ----
 
     async def work_off(self, works: AsyncIterator[Work]) -> None:
         """Bring all works as far as this run can; at most a few times ``concurrency`` of them exist at once."""
-        feeding = asyncio.create_task(self._feed(works))
-        aborted = asyncio.create_task(self._aborted.wait())
-        try:
-            await asyncio.wait((feeding, aborted), return_when=asyncio.FIRST_COMPLETED)
-            while self._jobs and not self._aborted.is_set():
-                await asyncio.wait((*self._jobs, aborted), return_when=asyncio.FIRST_COMPLETED)
-            for job in (feeding, *self._jobs):
-                job.cancel()
-            if self._unbroken:
-                await asyncio.wait(self._unbroken, timeout=self._grace)
-            with contextlib.suppress(*NOT_KEPT):
-                await self.store.drain()
-        finally:
-            for task in (aborted, feeding, *self._jobs, *self._unbroken):
-                task.cancel()
-        if feeding.done() and not feeding.cancelled():
-            feeding.result()
+        feeding = self._start(self._feed(works))
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        with suppress(*NOT_KEPT):
+            await self.store.drain()
         if self._bug is not None:
             raise self._bug
+        if not feeding.cancelled():
+            feeding.result()
 
     async def _feed(self, works: AsyncIterator[Work]) -> None:
         places = asyncio.Semaphore(2 * self.settings.concurrency + AHEAD)
         async for work in works:
             await places.acquire()
-            job = asyncio.create_task(self._guarded(work))
-            self._jobs.add(job)
-            job.add_done_callback(self._jobs.discard)
-            job.add_done_callback(lambda _: places.release())
+            self._start(self._guarded(work)).add_done_callback(lambda _: places.release())
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _guarded(self, work: Work) -> None:
         try:
             await self.job(work)
-        except (SubmissionsStopped, CallsStopped):
+        except Stopped:
             pass  # the job stays as its record says; the reason is noted
         except NOT_KEPT as error:
             self.abort(error)
         except FluxLoraError as error:
-            self.note(error)
+            self.calls.note(error)
         except Exception as error:
             self._bug = error
             self.abort(None)
@@ -309,38 +277,32 @@ class Run:
                 self.done += work.record.state is (State.COMPLETED if self.settings.follow else State.SUBMITTED)
                 self.failed += work.record.state is State.FAILED
 
-    def note(self, reason: FluxLoraError) -> None:
-        """Remember why the run does not end well; the first error of a kind is the one that is told."""
-        self.reasons.setdefault(reason.exit_code, reason)
+    @contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """A step that an abort does not tear apart at once: a moment is left for its end, and the job ends behind it.
 
-    def stop_submissions(self, reason: FluxLoraError) -> None:
-        """No new submission leaves; what is in flight is followed and saved."""
-        self.note(reason)
-        self.turns.close(reason)
-
-    def stop_calls(self, reason: FluxLoraError) -> None:
-        """No new request goes to the API; images whose URLs are known are still fetched."""
-        self.stop_submissions(reason)
-        self.calls.stop()
-        self.search.stop()
+        Raises Stopped: the run was aborted meanwhile.
+        """
+        job = asyncio.current_task()
+        self._unbroken.add(job)
+        try:
+            yield
+        finally:
+            self._unbroken.discard(job)
+        if self._ending:
+            raise Stopped
 
     def abort(self, reason: FluxLoraError | None, grace: float = ANSWERS_WITHIN) -> None:
         """End the run: no new submission, ``grace`` seconds for the answers of those in flight."""
-        self.turns.close(reason or ServiceError("the run was ended"))
-        if reason is not None:
-            self.note(reason)
+        self.calls.close(reason)
         if isinstance(reason, DeadlineError) and (failing := self.calls.failing) is not None:
-            self.note(ServiceError(f"the service did not answer as it should until the end: {failing.message}"))
-        if not self._aborted.is_set():
-            self._grace = grace
-            self._aborted.set()
+            self.calls.note(ServiceError(f"the service did not answer as it should until the end: {failing.message}"))
+        if not self._ending:
+            self._ending = True
+            _cancel(self._tasks - self._unbroken)
+            asyncio.get_running_loop().call_later(grace, _cancel, self._tasks)
 
-    def _step_ended(self, task: asyncio.Task[Any]) -> None:
-        self._unbroken.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), NOT_KEPT):
-            self.abort(error)  # whose job may have been cancelled meanwhile
 
-    def explain(self, message: str) -> None:
-        """Tell a decision, under ``-v``."""
-        if self.settings.explain:
-            self.emit(Explained(message))
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in list(tasks):
+        task.cancel()

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.audit import claimed_tasks
-from flux_lora_cli.engine.calls import CallsStopped
+from flux_lora_cli.engine.calls import Stopped
 from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Waiting
 from flux_lora_cli.engine.follow import age
@@ -73,12 +73,12 @@ class Search:
         """Look for the record's task until it is found or its time is up.
 
         Raises:
-            CallsStopped: the search was cut short, which says nothing about the task.
+            Stopped: the search was cut short, which says nothing about the task.
         """
         if on_unknown == "hold":
             return Verdict("not looked for, as asked (--on-unknown hold)")
         if self._session.calls.stopped:
-            raise CallsStopped
+            raise Stopped
         loop = asyncio.get_running_loop()
         seconds = max(0.0, SUBMIT_TIMEOUT + SEARCH_FOR - age(record, self._session.now()))
         wanted = _Wanted(record, loop.time() + seconds, loop.create_future())
@@ -92,13 +92,6 @@ class Search:
                 self._wanted.remove(wanted)
         return replace(verdict, resubmit=on_unknown == "resubmit" and verdict.resubmit)
 
-    def stop(self) -> None:
-        """Nothing is asked any more: every search ends without a verdict."""
-        for wanted in self._wanted:
-            if not wanted.verdict.done():
-                wanted.verdict.set_exception(CallsStopped())
-        self._wanted = []
-
     async def _read(self) -> None:
         """Read the list again and again, for as long as somebody waits."""
         passes = 0
@@ -108,7 +101,10 @@ class Search:
             try:
                 whole = await self._read_pages(list(self._wanted))
                 await self._judge(began, whole)
-            except CallsStopped:
+            except Stopped:
+                for each in self._wanted:
+                    if not each.verdict.done():
+                        each.verdict.set_exception(Stopped())
                 return
             except NoSuchList as error:
                 why = f"the account's predictions cannot be listed ({error.message}), so nothing could be checked"

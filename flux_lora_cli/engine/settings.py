@@ -27,7 +27,6 @@ class Settings:
         filename: template of image names; None for the default.
         follow: wait for the tasks and save their images.
         progress_every: seconds between two ``Progress`` events.
-        explain: also tell each wait and retry (``Explained`` events).
     """
 
     concurrency: int = 16
@@ -45,7 +44,6 @@ class Settings:
     filename: str | None = None
     follow: bool = True
     progress_every: float = 30.0
-    explain: bool = False
 
     def leaves_out(self, output: OutputRecord) -> bool:
         """Whether an image is not asked for."""

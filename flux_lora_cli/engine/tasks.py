@@ -16,10 +16,10 @@ from flux_lora_cli.engine.budget import check_budget
 from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Event
 from flux_lora_cli.engine.fetch import image_event
-from flux_lora_cli.engine.follow import LOST_AFTER, NO_SUCH_TASK_AFTER
+from flux_lora_cli.engine.follow import insist
 from flux_lora_cli.engine.plan import BatchPlan, Work, describe, draw_seed, plan_work
 from flux_lora_cli.engine.settings import Settings, Stop
-from flux_lora_cli.errors import FluxLoraError, TaskNotFound
+from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.records import JobRecord, State
@@ -192,17 +192,10 @@ def look_up(
     session = Session(client, service, Settings(), stop=stop)
 
     async def one(task_id: str, version: Version, known: bool) -> Task | FluxLoraError:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (LOST_AFTER if known else NO_SUCH_TASK_AFTER)
-        while True:
-            try:
-                return await session.read(client.result, task_id, version)
-            except TaskNotFound as error:
-                if loop.time() >= until:
-                    return error
-            except FluxLoraError as error:
-                return error
-            await asyncio.sleep(5.0 if known else 1.0)
+        try:
+            return await insist(lambda: session.read(client.result, task_id, version), known)
+        except FluxLoraError as error:
+            return error
 
     async def main() -> list[Task | FluxLoraError]:
         return await asyncio.gather(*(one(*task) for task in tasks))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flux_lora_cli.engine.limits import DOWNLOAD, NEVER_SENT, POLL, Outage, PollPlanner, RateGate, Retry
+from flux_lora_cli.errors import DeadlineError, RateLimited, Uncertain
 
 
 def half() -> float:
@@ -29,8 +30,18 @@ def worst_slot(times: Sequence[float]) -> float:
 
 @pytest.mark.parametrize(("retry", "tries"), [(NEVER_SENT, 3), (POLL, 10), (DOWNLOAD, 5)])
 def test_every_policy_ends(retry: Retry, tries: int) -> None:
-    assert [retry.more(n) for n in (1, tries - 1, tries)] == [True, True, False]
-    assert retry.delay(100, lambda: 0.9999) < 20
+    error = Uncertain("reset")
+    assert retry.pause(error, 1, half) == 0.5
+    assert retry.pause(error, tries - 1, lambda: 0.9999) < 20
+    with pytest.raises(Uncertain):
+        retry.pause(error, tries)
+
+
+def test_a_pause_is_as_long_as_was_asked_and_no_longer_than_a_run_waits() -> None:
+    assert POLL.pause(Uncertain("busy", retry_after=300.0), 1) >= 300.0
+    assert POLL.pause(RateLimited("slower"), 0) >= 5.0
+    with pytest.raises(DeadlineError, match="5 minutes"):
+        POLL.pause(Uncertain("busy", retry_after=301.0), 1)
 
 
 @given(st.integers(0, 200), st.floats(-10, 1e6), st.floats(0, 0.999))
