@@ -121,8 +121,8 @@ def _guarded(arguments: Sequence[str], console: Console) -> int:
     except Ended as ended:
         console.error(ended.error)
         return ended.error.exit_code
-    except SystemExit:  # completion ends so
-        return ExitCode.OK
+    except SystemExit as ended:  # completion ends so; fish reads from the code whether to offer files
+        return ended.code if isinstance(ended.code, int) else ExitCode.OK
     except BrokenPipeError:
         console.close_out()
         return ExitCode.OK

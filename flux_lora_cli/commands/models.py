@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console, plain, print_table, some
 from flux_lora_cli.commands.inputs import model_tables
-from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag
+from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag, model_names
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.errors import FolderError, NotFoundError
@@ -31,7 +30,7 @@ flux-lora models --update models.json && flux-lora preset check --models models.
 def models(
     *,
     model: Annotated[
-        str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.", complete=completion.models)
+        str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.", complete=model_names)
     ] = None,
     update: Annotated[
         bool,

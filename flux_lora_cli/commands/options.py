@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.values import count, duration, money, price, rate, word
 
@@ -64,6 +63,13 @@ def argument(
 ) -> Any:
     """An argument."""
     return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False, autocompletion=complete)
+
+
+def model_names() -> list[str]:
+    """What the shell offers for a model."""
+    from flux_lora_cli.service.models import Models
+
+    return [model.short for model in Models.builtin()]
 
 
 #: For options that few users need.
@@ -283,7 +289,7 @@ class GenerateOptions(ModelsOptions):
         option(
             "--model", "MODEL", "flux-dev-lora (default), flux-dev-lora-ultra-fast, flux-schnell-lora, "
             "flux-krea-dev-lora, flux-kontext-dev-lora, flux-kontext-dev-lora-ultra-fast; all: flux-lora models.",
-            complete=completion.models,
+            complete=model_names,
         ),
     ] = None  # fmt: skip
     strength: Annotated[str | None, advanced("--strength", "X", "How far to depart from the input image, 0 to 1.")] = (
@@ -338,12 +344,8 @@ class ExpandOptions(JobsOptions):
 
 Folder = Annotated[Path, argument("DIR", "The output folder.", Path)]
 Folders = Annotated[list[Path], argument("DIR", "Output folders.", Path)]
-Files = Annotated[
-    list[str], argument("FILE", "Presets, .txt, .csv, .jsonl, or - (JSON Lines).", complete=completion.preset_files)
-]
-Only = Annotated[
-    list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.", complete=completion.job_ids)
-]
+Files = Annotated[list[str], argument("FILE", "Presets, .txt, .csv, .jsonl, or - (JSON Lines).")]
+Only = Annotated[list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.")]
 OnlyFile = Annotated[str | None, option("--only-file", "FILE", "Only the job IDs in FILE, one per line; - for stdin.")]
 Strict = Annotated[bool, flag("--strict", "Treat notes as problems.")]
 Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.", Path)]

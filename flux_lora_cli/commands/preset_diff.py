@@ -11,7 +11,6 @@ from itertools import accumulate, groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.ci import Reports, annotation
 from flux_lora_cli.commands.console import Console, plain, some, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
@@ -41,9 +40,7 @@ _MARKS = {"changed": "~", "added": "+", "removed": "-", "renamed": ">"}
 
 @command
 def preset_diff(
-    paths: Annotated[
-        list[Path], argument("PATH", "Presets, or folders of presets.", Path, complete=completion.preset_files)
-    ],
+    paths: Annotated[list[Path], argument("PATH", "Presets, or folders of presets.", Path)],
     models: ModelsOptions,
     options: ExpandOptions,
     console: Console,

@@ -6,7 +6,6 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import check_text, load_options, read_lines, warn_unchecked
 from flux_lora_cli.commands.options import (
@@ -61,13 +60,10 @@ class PromptOptions:
             "--preset",
             "FILE",
             "Use the defaults of a preset, or with --job its jobs.",
-            complete=completion.preset_files,
         ),
     ] = None
     stack: Annotated[str | None, advanced("--stack", "NAME", "LoRA stack of the preset to use.")] = None
-    job: Annotated[
-        str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).", complete=completion.job_ids)
-    ] = None
+    job: Annotated[str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).")] = None
     expand: Annotated[
         bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in prompts (default: literal).")
     ] = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -14,26 +13,13 @@ import pytest
 
 from tests.conftest import PROGRAM, require_tool
 
-_PRESET = """\
-version: 1
-stacks: {nasa: [{path: a/b, scale: 1}], plain: []}
-matrix: {seed: [1, 2]}
-jobs:
-  - {id: dawn, prompt: a cat}
-  - {id: dusk, prompt: a dog, stack: nasa}
-"""
 Ask = Callable[[str], list[str]]
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with presets, and the program on a path of its own."""
-    (tmp_path / "presets" / "deep").mkdir(parents=True)
-    (tmp_path / "presets" / "posters.yaml").write_text(_PRESET)
-    (tmp_path / "presets" / "deep" / "ideas.txt").write_text("a cat\n")
-    (tmp_path / "presets" / "notes.md").write_text("")
-    (tmp_path / "presets" / "bad.yaml").write_text("version: [")
-    (tmp_path / "presets" / "$(touch evil).yaml").write_text(_PRESET)
+    """A folder with a preset, and the program on a path of its own."""
+    (tmp_path / "posters.yaml").write_text("")
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "flux-lora"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flux_lora_cli "$@"\n')
@@ -69,27 +55,11 @@ def complete(place: Path) -> Ask:
         ("flux-lora submit --nsfw ", ["keep", "quarantine", "skip"]),
         ("flux-lora submit --api-version v", ["v2", "v3"]),
         ("flux-lora submit --model flux-dev-lora-ul", ["flux-dev-lora-ultra-fast"]),
-        ("flux-lora batch presets/", ["presets/bad.yaml", "presets/deep/ideas.txt", "presets/posters.yaml"]),
-        ("flux-lora batch presets/posters.yaml --only da", ["dawn/1", "dawn/2"]),
-        ("flux-lora batch presets/bad.yaml --only ", []),
+        ("flux-lora models flux-kr", ["flux-krea-dev-lora"]),
     ],
 )
-def test_what_bash_is_offered(complete: Ask, place: Path, line: str, offered: list[str]) -> None:
+def test_what_bash_is_offered(complete: Ask, line: str, offered: list[str]) -> None:
     assert complete(line) == offered
-    assert not (place / "evil").exists()
-
-
-def test_models_come_from_the_tables_at_hand(complete: Ask, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loras = {"type": "array", "maxItems": 3}
-    schemas = [{"request_schema": {"properties": {"loras": loras, "tiles": {"type": "integer"}}}}]
-    (place / "m.json").write_text(json.dumps([{"model_id": "acme/new", "api_schema": {"api_schemas": schemas}}]))
-    (place / "presets" / "new.yaml").write_text("model: acme/new\njobs: [{id: dawn, tiles: 2}]\n")
-    assert complete("flux-lora models --models m.json ne") == ["new"]
-    (place / "none.json").write_text("{")
-    assert complete("flux-lora submit --models none.json --model flux-kr") == ["flux-krea-dev-lora"]
-    monkeypatch.setenv("FLUX_LORA_MODELS", "m.json")
-    assert complete("flux-lora submit --model acme/") == ["acme/new"]
-    assert complete("flux-lora batch presets/new.yaml --only ") == ["dawn"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -103,9 +73,13 @@ def test_the_script_is_one_of_the_shell(place: Path, shell: str) -> None:
     assert subprocess.run([path, "-n"], input=source.stdout, text=True, check=False).returncode == 0
 
 
-def test_fish_completes_through_the_script(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("flux-lora submit --nsfw ", {"keep", "quarantine", "skip"}), ("flux-lora batch po", {"posters.yaml"})],
+)
+def test_fish_completes_through_the_script(place: Path, line: str, offered: set[str]) -> None:
     fish = require_tool("fish")
     env = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "SHELL": fish}
-    script = "flux-lora --show-completion | source; complete -C 'flux-lora submit --nsfw '"
+    script = f"flux-lora --show-completion | source; complete -C '{line}'"
     done = subprocess.run([fish, "-c", script], env=env, cwd=place, capture_output=True, text=True, check=True)
-    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == {"keep", "quarantine", "skip"}
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == offered
