@@ -23,7 +23,6 @@ from flux_lora_cli.commands.options import (
     Strict,
     advanced,
     advanced_flag,
-    advanced_words,
     command,
     flag,
 )
@@ -83,7 +82,7 @@ class BatchOptions(JobsOptions):
         advanced("--adopt", "JOB=ID", "Take task ID as this job's; repeatable."),
     ] = None
     junit: Junit = None
-    format: Annotated[Format, advanced_words("--format", Format, "github: print errors as annotations, too.")] = "text"
+    format: Annotated[Format, advanced("--format", "text|github", "github: print errors as annotations, too.")] = "text"
 
 
 @command

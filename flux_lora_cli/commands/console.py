@@ -50,7 +50,8 @@ class Console:
     def __init__(self) -> None:
         self._out: TextIO | None = sys.stdout
         self._err: TextIO | None = sys.stderr
-        self.quiet = self.verbose = self.json = self.color = False
+        self.quiet = self.verbose = self.json = False
+        self.plain = bool(os.environ.get("NO_COLOR"))
         self.closed = sys.stdout is None
         self.log_file: str | None = None
         self.summary: dict[str, Any] = {}
@@ -61,11 +62,14 @@ class Console:
         self.asking = False
 
     def configure(self, general: GeneralOptions) -> None:
-        """Take the options that all commands have."""
-        self.quiet, self.verbose, self.json = general.quiet, general.verbose, general.json
-        plain = general.no_color or bool(os.environ.get("NO_COLOR"))
-        self.color = self.err_is_terminal and not plain and takes_codes()
-        self.log_file = general.log_file
+        """Take the options that all commands have, and that may stand before a command, too."""
+        self.quiet, self.verbose = self.quiet or general.quiet, self.verbose or general.verbose
+        self.log_file = general.log_file or self.log_file
+
+    @property
+    def color(self) -> bool:
+        """Whether messages may have colors."""
+        return self.err_is_terminal and not self.plain and takes_codes()
 
     @property
     def err_is_terminal(self) -> bool:
@@ -110,6 +114,11 @@ class Console:
     def record(self, kind: str, data: Mapping[str, Any]) -> None:
         """The same result as ``result``, or one that has no line, under ``--json`` only."""
         self._json_event("Record", kind, data)
+
+    def tell(self, text: str) -> None:
+        """A text that was asked for: help, the version."""
+        self.result(text.rstrip("\n"))
+        self.record("help", {"text": text})
 
     def finish(self, exit_code: int) -> None:
         """The last line under ``--json``."""

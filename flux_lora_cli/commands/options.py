@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import gc
 import inspect
+import io
+import os
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -16,19 +19,21 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.values import count, duration, money, price, rate, word
+from flux_lora_cli.commands.console import Console, takes_codes
+from flux_lora_cli.commands.values import count, duration, money, price, rate
 
 OnUnknown = Literal["reconcile", "hold", "resubmit"]
 Nsfw = Literal["keep", "quarantine", "skip"]
 ApiVersion = Literal["v2", "v3"]
+#: Reads the text of an option; without one, the type of its parameter says how (``values.parser_of``).
+Parser = Callable[[Any], Any]
 
 
 def option(
     names: str,
     metavar: str,
     text: str,
-    parser: Callable[[Any], Any] = str,
+    parser: Parser | None = None,
     *,
     panel: str | None = None,
     env: str | None = None,
@@ -50,16 +55,11 @@ def option(
 
 def flag(names: str, text: str, *, panel: str | None = None, **more: Any) -> Any:
     """An option without a value."""
-    return typer.Option(*names.split(), metavar="", help=text, rich_help_panel=panel, **more)
-
-
-def words(names: str, choices: Any, text: str, *, panel: str | None = None) -> Any:
-    """An option that takes one word of a ``Literal``."""
-    return option(names, "|".join(typing.get_args(choices)), text, word(choices), panel=panel)
+    return typer.Option(*names.split(), help=text, rich_help_panel=panel, **more)
 
 
 def argument(
-    metavar: str, text: str, parser: Callable[[Any], Any] = str, complete: Callable[..., list[str]] | None = None
+    metavar: str, text: str, parser: Parser | None = None, complete: Callable[..., list[str]] | None = None
 ) -> Any:
     """An argument."""
     return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False, autocompletion=complete)
@@ -75,7 +75,6 @@ def model_names() -> list[str]:
 #: For options that few users need.
 advanced = partial(option, panel="Advanced")
 advanced_flag = partial(flag, panel="Advanced")
-advanced_words = partial(words, panel="Advanced")
 general_flag = partial(flag, panel="General")
 
 
@@ -86,21 +85,16 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
     """Make a function a command: parameters annotated with a group of options become the options of that group.
 
     A group is a dataclass whose fields are annotated as Typer's parameters. The general options are added to every
-    command; a parameter annotated ``Console`` gets the console, configured by them.
+    command; the parameter ``console`` gets the console, configured by them.
     """
-    hints = typing.get_type_hints(function, include_extras=True)
-    groups: dict[str, type[Any]] = {}
-    console_name = ""
+    groups: dict[str, Any] = {}
     spread = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    for parameter in inspect.signature(function).parameters.values():
-        hint = hints[parameter.name]
-        if hint is Console:
-            console_name = parameter.name
-        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            groups[parameter.name] = hint
-            spread += _parameters(hint)
-        else:
-            spread.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if dataclasses.is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            spread += _parameters(parameter.annotation)
+        elif parameter.annotation is not Console:
+            spread.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     spread += _parameters(GeneralOptions)
 
     def run(context: typer.Context, **values: Any) -> int:
@@ -108,25 +102,22 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
         console.given = frozenset(name for name in values if _is_given(context, name))
         console.configure(_gather(GeneralOptions, values))
         arguments = {name: _gather(group, values) for name, group in groups.items()}
-        if console_name:
-            arguments[console_name] = console
         gc.enable()  # see __main__
-        return function(**values, **arguments)
+        return function(**values, **arguments, console=console)
 
     run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]  # what Typer reads
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in spread}
-    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__doc__ = function.__doc__
     return run
 
 
-def _parameters(group: type[Any]) -> Iterator[inspect.Parameter]:
+def _parameters(group: Any) -> Iterator[inspect.Parameter]:
     hints = typing.get_type_hints(group, include_extras=True)
     for field in dataclasses.fields(group):
         hint = hints[field.name]
         yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hint)
 
 
-def _gather(group: type[Any], values: dict[str, Any]) -> Any:
+def _gather(group: Any, values: dict[str, Any]) -> Any:
     return group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
 
 
@@ -138,15 +129,27 @@ def _is_given(context: typer.Context, name: str) -> bool:
 # ---- the groups ------------------------------------------------------------------------------
 
 
-def _print_version(value: bool) -> None:
-    if value:
-        typer.echo(f"flux-lora {__version__}")
-        raise typer.Exit
+def help_text(context: typer.Context) -> str:
+    """The help of a command, without colors."""
+    os.environ["TERM"] = "dumb"  # or Typer colors it all the same where GITHUB_ACTIONS or FORCE_COLOR is set
+    with redirect_stdout(io.StringIO()) as text:
+        context.get_help()
+    return text.getvalue().rstrip("\n")
 
 
 def _print_help(context: typer.Context, value: bool) -> None:
-    if value:
-        typer.echo(context.get_help())
+    if value and not context.resilient_parsing:
+        console: Console = context.obj
+        if console.out_is_terminal and takes_codes() and not (console.plain or console.json):
+            context.get_help()
+        else:
+            console.tell(help_text(context))
+        raise typer.Exit
+
+
+def _print_version(context: typer.Context, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        context.obj.tell(f"flux-lora {__version__}")
         raise typer.Exit
 
 
@@ -181,11 +184,10 @@ class ServiceOptions:
         str | None, advanced("--base-url", "URL", "Address of the service.", env="WAVESPEED_BASE_URL")
     ] = None
     api_version: Annotated[
-        ApiVersion | None,
-        advanced_words("--api-version", ApiVersion, "API version to use (default: the model's own)."),
+        ApiVersion | None, advanced("--api-version", "v2|v3", "API version to use (default: the model's own).")
     ] = None
     api_key_file: Annotated[
-        Path | None, advanced("--api-key-file", "FILE", "Read the key from FILE instead of WAVESPEED_API_KEY.", Path)
+        Path | None, advanced("--api-key-file", "FILE", "Read the key from FILE instead of WAVESPEED_API_KEY.")
     ] = None
     allow_custom_host: Annotated[
         bool, advanced_flag("--allow-custom-host", "Send the key to a base URL that is not WaveSpeed's.")
@@ -211,8 +213,7 @@ class SpendOptions:
     on_unknown: Annotated[
         OnUnknown,
         advanced(
-            "--on-unknown", "MODE", "reconcile (default), hold or resubmit a submission that may not have arrived.",
-            word(OnUnknown),
+            "--on-unknown", "MODE", "reconcile (default), hold or resubmit a submission that may not have arrived."
         ),
     ] = "reconcile"  # fmt: skip
 
@@ -221,7 +222,7 @@ class SpendOptions:
 class SaveOptions:
     """Waiting and saving, on wait and batch, and with --wait on submit and replay."""
 
-    output: Annotated[Path | None, option("--output -o", "DIR", "Folder for the images.", Path)] = None
+    output: Annotated[Path | None, option("--output -o", "DIR", "Folder for the images.")] = None
     concurrency: Annotated[
         int,
         advanced(
@@ -249,7 +250,7 @@ class SaveOptions:
     ] = None  # fmt: skip
     nsfw: Annotated[
         Nsfw,
-        advanced("--nsfw", "MODE", "keep (default), quarantine or skip images that the service flags.", word(Nsfw)),
+        advanced("--nsfw", "MODE", "keep (default), quarantine or skip images that the service flags."),
     ] = "keep"
     fail_on_nsfw: Annotated[bool, advanced_flag("--fail-on-nsfw", "Exit with 12 if an image is flagged.")] = False
     no_download: Annotated[bool, advanced_flag("--no-download", "Wait for the tasks, but save no images.")] = False
@@ -263,10 +264,10 @@ class ModelsOptions:
         bool, advanced_flag("--allow-unknown-model", "Take a model without a parameter table; nothing is checked.")
     ] = False
     models: Annotated[
-        Path | None, advanced("--models", "FILE", "Read model tables from FILE.", Path, env="FLUX_LORA_MODELS")
+        Path | None, advanced("--models", "FILE", "Read model tables from FILE.", env="FLUX_LORA_MODELS")
     ] = None
     allow_path: Annotated[
-        list[Path] | None, advanced("--allow-path", "DIR", "Let presets read files under DIR; repeatable.", Path)
+        list[Path] | None, advanced("--allow-path", "DIR", "Let presets read files under DIR; repeatable.")
     ] = None
 
 
@@ -336,19 +337,17 @@ class ExpandOptions(JobsOptions):
 
     api_version: Annotated[
         ApiVersion | None,
-        advanced_words("--api-version", ApiVersion, "API version to check against (default: the model's own)."),
+        advanced("--api-version", "v2|v3", "API version to check against (default: the model's own)."),
     ] = None
 
 
 # ---- arguments and single options of several commands ----------------------------------------
 
-Folder = Annotated[Path, argument("DIR", "The output folder.", Path)]
-Folders = Annotated[list[Path], argument("DIR", "Output folders.", Path)]
+Folder = Annotated[Path, argument("DIR", "The output folder.")]
+Folders = Annotated[list[Path], argument("DIR", "Output folders.")]
 Files = Annotated[list[str], argument("FILE", "Presets, .txt, .csv, .jsonl, or - (JSON Lines).")]
 Only = Annotated[list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.")]
 OnlyFile = Annotated[str | None, option("--only-file", "FILE", "Only the job IDs in FILE, one per line; - for stdin.")]
 Strict = Annotated[bool, flag("--strict", "Treat notes as problems.")]
-Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.", Path)]
-ModelTables = Annotated[
-    Path | None, option("--models", "FILE", "Read model tables from FILE.", Path, env="FLUX_LORA_MODELS")
-]
+Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.")]
+ModelTables = Annotated[Path | None, option("--models", "FILE", "Read model tables from FILE.", env="FLUX_LORA_MODELS")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, plain
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
-from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, Strict, command, words
+from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, Strict, command, option
 from flux_lora_cli.errors import FluxLoraError, PresetError
 from flux_lora_cli.text import counted
 
@@ -26,7 +26,7 @@ def preset_check(
     console: Console,
     strict: Strict = False,
     format: Annotated[  # noqa: A002 - the option's name
-        Format, words("--format", Format, "Print text (default) or GitHub annotations.")
+        Format, option("--format", "text|github", "Print text (default) or GitHub annotations.")
     ] = "text",
 ) -> int:
     """Find every problem of presets. Nothing is sent or spent.

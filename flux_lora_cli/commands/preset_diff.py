@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from flux_lora_cli.commands.ci import Reports, annotation
 from flux_lora_cli.commands.console import Console, plain, some, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
-from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argument, command, option, words
+from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argument, command, option
 from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.engine.budget import plain as decimal
@@ -51,7 +51,10 @@ def preset_diff(
         Path | None, option("--output -o", "DIR", "Do not count what this output folder has.", Path)
     ] = None,
     format: Annotated[  # noqa: A002 - the option's name
-        Format, words("--format", Format, "Print text (default), Markdown for a comment, or GitHub annotations.")
+        Format,
+        option(
+            "--format", "text|markdown|github", "Print text (default), Markdown for a comment, or GitHub annotations."
+        ),
     ] = "text",
     fail_over: Annotated[Decimal | None, option("--fail-over", "USD", "Exit with 8 above this cost.", money)] = None,
     per_image: Annotated[Decimal | None, option("--price", "USD", "Instead of the documented price.", price)] = None,

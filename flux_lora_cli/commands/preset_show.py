@@ -18,7 +18,7 @@ from flux_lora_cli.commands.options import (
     Strict,
     command,
     flag,
-    words,
+    option,
 )
 from flux_lora_cli.text import counted, masked, printable, quoted
 
@@ -40,7 +40,7 @@ def preset_show(
     files: Files,
     *,
     why: Annotated[bool, flag("--why", "Print file and line of each value.")] = False,
-    as_: Annotated[As, words("--as", As, "Form (default: table).")] = "table",
+    as_: Annotated[As, option("--as", "table|yaml", "Form (default: table).")] = "table",
     only: Only = None,
     only_file: OnlyFile = None,
     strict: Strict = False,

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import model_tables, offline_service
 from flux_lora_cli.commands.options import ModelTables, argument, command
-from flux_lora_cli.commands.values import word
 
 EXAMPLES = """
 flux-lora schema preset > preset.schema.json
@@ -21,7 +20,7 @@ Name = Literal["preset", "manifest", "event"]
 
 @command
 def schema(
-    name: Annotated[Name, argument("preset|manifest|event", "Which schema.", word(Name))],
+    name: Annotated[Name, argument("preset|manifest|event", "Which schema.")],
     console: Console,
     models: ModelTables = None,
 ) -> int:

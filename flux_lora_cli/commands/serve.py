@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli.commands.console import Console, reason
-from flux_lora_cli.commands.options import advanced, advanced_words, command, option
+from flux_lora_cli.commands.options import advanced, command, option
 from flux_lora_cli.commands.values import bad, count, duration, money, rate, share
 from flux_lora_cli.errors import FolderError, Interrupted, OutputClosed, Terminated, UsageError
 from flux_lora_cli.sandbox import ENDPOINTS, KINDS, Request, Sandbox, StateError
@@ -63,7 +63,7 @@ class SandboxOptions:
         float, advanced("--nsfw-rate", "SHARE", "Share of images that are flagged, 0 (default) to 1.", share)
     ] = 0.0
     undeclared: Annotated[
-        Undeclared, advanced_words("--undeclared", Undeclared, "What to do with undeclared keys (default: drop).")
+        Undeclared, advanced("--undeclared", "drop|refuse", "What to do with undeclared keys (default: drop).")
     ] = "drop"
     seed: Annotated[
         int, advanced("--seed", "N", "Seed of the sandbox's own randomness (default: 0).", count(2**63 - 1, 0))

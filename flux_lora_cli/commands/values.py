@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 
@@ -20,6 +20,7 @@ _COMMA = re.compile(r"([^,]*[0-9]),([0-9][^,]*)")
 #: Hours: a year. Longer is taken for a slip.
 MAX_HOURS = 8784
 MAX_MONEY = Decimal(10) ** 9
+YES, NO = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
 
 
 def bad(text: object, what: str, how: str) -> typer.BadParameter:
@@ -95,9 +96,21 @@ def share(text: Any) -> float:
     return float(match[1])
 
 
-def word(choices: Any) -> Callable[[Any], Any]:
-    """One of the words of a ``Literal``."""
-    words = get_args(choices)
+def yes_or_no(text: Any) -> bool:
+    """What a variable says that stands in for a flag."""
+    word = str(text).strip().lower()
+    if word in YES or word in NO:
+        return word in YES
+    raise bad(text, "a yes or no", "write 1 or 0")
+
+
+def parser_of(annotation: Any) -> Callable[[Any], Any]:
+    """How the text of a parameter of this type is read: text, a path, a flag, a word of a ``Literal``, or many."""
+    if get_origin(annotation) is list:
+        return parser_of(get_args(annotation)[0])
+    if get_origin(annotation) is not Literal:
+        return yes_or_no if annotation is bool else annotation
+    words = get_args(annotation)
 
     def parse(text: Any) -> Any:
         if text in words:

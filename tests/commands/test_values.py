@@ -9,9 +9,9 @@ from typing import Any, Literal
 import pytest
 import typer
 
-from flux_lora_cli.commands.values import count, duration, money, price, rate, share, word
+from flux_lora_cli.commands.values import count, duration, money, parser_of, price, rate, share, yes_or_no
 
-_MODE = word(Literal["keep", "skip"])
+_MODE = parser_of(Literal["keep", "skip"])
 Parse = Callable[[Any], Any]
 
 MEANT: list[tuple[Parse, Any, Any]] = [
@@ -21,6 +21,7 @@ MEANT: list[tuple[Parse, Any, Any]] = [
     (money, "1.50", Decimal("1.50")), (money, "$3", Decimal(3)), (money, "0", Decimal(0)),
     (price, "0.015", Decimal("0.015")), (count(16), "16", 16), (count(16), 1, 1), (count(16, least=0), "0", 0),
     *((share, text, float(text)) for text in ("0", "1", "0.25", ".5")), (_MODE, "skip", "skip"),
+    (yes_or_no, "TRUE", True), (yes_or_no, "off", False),
 ]  # fmt: skip
 #: And what the message must have.
 WRONG: list[tuple[Parse, str, str]] = [
