@@ -128,6 +128,12 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 # ---- the groups ------------------------------------------------------------------------------
 
+Version = Annotated[ApiVersion | None, advanced("--api-version", "v2|v3", "API version (default: the model's own).")]
+ModelTables = Annotated[
+    Path | None, advanced("--models", "FILE", "Read model tables from FILE.", env="FLUX_LORA_MODELS")
+]
+_TASKS, _JOBS = count(10_000), count(10_000_000)
+
 
 def help_text(context: typer.Context) -> str:
     """The help of a command, without colors."""
@@ -162,8 +168,7 @@ class GeneralOptions:
     no_color: Annotated[bool, general_flag("--no-color", "Print without colors (like NO_COLOR).")] = False
     json: Annotated[bool, general_flag("--json", "Print NDJSON: one event per line, the summary last.")] = False
     log_file: Annotated[
-        str | None,
-        option("--log-file", "FILE", "Append each HTTP request to FILE; holds no secrets.", panel="General"),
+        str | None, option("--log-file", "FILE", "Append each HTTP request to FILE, without secrets.", panel="General")
     ] = None
     version: Annotated[
         bool, general_flag("--version", "Print the version and exit.", callback=_print_version, is_eager=True)
@@ -180,12 +185,10 @@ class ServiceOptions:
     sandbox: Annotated[
         bool, flag("--sandbox", "Use the offline sandbox: no key, no cost, sample images.", envvar="FLUX_LORA_SANDBOX")
     ] = False
-    base_url: Annotated[
-        str | None, advanced("--base-url", "URL", "Address of the service.", env="WAVESPEED_BASE_URL")
-    ] = None
-    api_version: Annotated[
-        ApiVersion | None, advanced("--api-version", "v2|v3", "API version to use (default: the model's own).")
-    ] = None
+    base_url: Annotated[str | None, advanced("--base-url", "URL", "The service's URL.", env="WAVESPEED_BASE_URL")] = (
+        None
+    )
+    api_version: Version = None
     api_key_file: Annotated[
         Path | None, advanced("--api-key-file", "FILE", "Read the key from FILE instead of WAVESPEED_API_KEY.")
     ] = None
@@ -198,24 +201,18 @@ class ServiceOptions:
 class SpendOptions:
     """Money, on submit, replay and batch."""
 
-    max_cost: Annotated[Decimal | None, option("--max-cost", "USD", "Never spend more than USD in total.", money)] = (
-        None
-    )
+    max_cost: Annotated[Decimal | None, option("--max-cost", "USD", "Spend at most USD in total.", money)] = None
     dry_run: Annotated[bool, flag("--dry-run", "Print the plan and its cost; connect to nothing.")] = False
     max_month: Annotated[
-        Decimal | None, advanced("--max-month", "USD", "Refuse to spend more than USD in this calendar month.", money)
+        Decimal | None, advanced("--max-month", "USD", "Spend at most USD per calendar month.", money)
     ] = None
-    price: Annotated[
-        Decimal | None, advanced("--price", "USD", "Price per image, if the service does not report one.", price)
-    ] = None
+    price: Annotated[Decimal | None, advanced("--price", "USD", "Price per image, if none is reported.", price)] = None
     rate: Annotated[float | None, advanced("--rate", "N/min|N/s", "Maximum rate of images.", rate)] = None
     yes: Annotated[bool, advanced_flag("--yes", "Do not ask before a large or unpriced run.")] = False
     on_unknown: Annotated[
         OnUnknown,
-        advanced(
-            "--on-unknown", "MODE", "reconcile (default), hold or resubmit a submission that may not have arrived."
-        ),
-    ] = "reconcile"  # fmt: skip
+        advanced("--on-unknown", "MODE", "reconcile (default), hold or resubmit what may not have arrived."),
+    ] = "reconcile"
 
 
 @dataclass
@@ -224,22 +221,15 @@ class SaveOptions:
 
     output: Annotated[Path | None, option("--output -o", "DIR", "Folder for the images.")] = None
     concurrency: Annotated[
-        int,
-        advanced(
-            "--concurrency", "N", "Maximum tasks in flight, queued ones included (default: 16).", count(10_000)
-        ),
-    ] = 16  # fmt: skip
-    timeout: Annotated[float | None, advanced("--timeout", "DURATION", "End the run after DURATION.", duration)] = None
+        int, advanced("--concurrency", "N", "Maximum tasks in flight, queued ones included (default: 16).", _TASKS)
+    ] = 16
+    timeout: Annotated[float | None, advanced("--timeout", "DURATION", "Stop waiting after DURATION.", duration)] = None
     task_timeout: Annotated[
         float,
-        advanced(
-            "--task-timeout", "DURATION", "Stop waiting for a task DURATION after its submission (default: 30m).",
-            duration,
-        ),
-    ] = 1800.0  # fmt: skip
+        advanced("--task-timeout", "DURATION", "The same for a task, from its submission (default: 30m).", duration),
+    ] = 1800.0
     poll_interval: Annotated[
-        float,
-        advanced("--poll-interval", "SECONDS", "Minimum time between two polls of a task (default: 2).", duration),
+        float, advanced("--poll-interval", "SECONDS", "Minimum time between polls of a task (default: 2).", duration)
     ] = 2.0
     filename: Annotated[
         str | None,
@@ -249,8 +239,7 @@ class SaveOptions:
         ),
     ] = None  # fmt: skip
     nsfw: Annotated[
-        Nsfw,
-        advanced("--nsfw", "MODE", "keep (default), quarantine or skip images that the service flags."),
+        Nsfw, advanced("--nsfw", "MODE", "keep (default), quarantine or skip images that the service flags.")
     ] = "keep"
     fail_on_nsfw: Annotated[bool, advanced_flag("--fail-on-nsfw", "Exit with 12 if an image is flagged.")] = False
     no_download: Annotated[bool, advanced_flag("--no-download", "Wait for the tasks, but save no images.")] = False
@@ -263,9 +252,7 @@ class ModelsOptions:
     allow_unknown_model: Annotated[
         bool, advanced_flag("--allow-unknown-model", "Take a model without a parameter table; nothing is checked.")
     ] = False
-    models: Annotated[
-        Path | None, advanced("--models", "FILE", "Read model tables from FILE.", env="FLUX_LORA_MODELS")
-    ] = None
+    models: ModelTables = None
     allow_path: Annotated[
         list[Path] | None, advanced("--allow-path", "DIR", "Let presets read files under DIR; repeatable.")
     ] = None
@@ -275,16 +262,12 @@ class ModelsOptions:
 class GenerateOptions(ModelsOptions):
     """Request parameters, on submit, batch, preset show and replay. None: not given."""
 
-    lora: Annotated[list[str] | None, option("--lora", "PATH[:SCALE]", "A LoRA: owner/name or a URL; repeatable.")] = (
-        None
-    )
+    lora: Annotated[list[str] | None, option("--lora", "PATH[:SCALE]", "owner/name or a URL; repeatable.")] = None
     num_images: Annotated[str | None, option("--num-images -n", "N", "Images per task, 1 to 4.")] = None
     size: Annotated[str | None, option("--size", "W*H", "Size in pixels.")] = None
     steps: Annotated[str | None, option("--steps", "N", "Denoising steps.")] = None
     seed: Annotated[str | None, option("--seed", "N", "Seed (default: drawn and recorded).")] = None
-    image: Annotated[
-        list[str] | None, option("--image -i", "FILE|URL", "Input image; repeatable on models with several.")
-    ] = None
+    image: Annotated[list[str] | None, option("--image -i", "FILE|URL", "Input image; some models take many.")] = None
     model: Annotated[
         str | None,
         option(
@@ -293,19 +276,12 @@ class GenerateOptions(ModelsOptions):
             complete=model_names,
         ),
     ] = None  # fmt: skip
-    strength: Annotated[str | None, advanced("--strength", "X", "How far to depart from the input image, 0 to 1.")] = (
-        None
-    )
+    strength: Annotated[str | None, advanced("--strength", "X", "How far to depart from the image, 0 to 1.")] = None
     guidance: Annotated[str | None, advanced("--guidance", "X", "How closely to follow the prompt.")] = None
-    safety_checker: Annotated[
-        bool, advanced_flag("--safety-checker", "Let the service check content (its default).")
-    ] = False
-    no_safety_checker: Annotated[
-        bool, advanced_flag("--no-safety-checker", "Do not let the service check content.")
-    ] = False
+    safety_checker: Annotated[bool, advanced_flag("--safety-checker", "Let the service check content.")] = False
+    no_safety_checker: Annotated[bool, advanced_flag("--no-safety-checker", "Keep it from checking content.")] = False
     set_: Annotated[
-        list[str] | None,
-        advanced("--set", "KEY=VALUE", "Set any parameter by its API name; repeatable."),
+        list[str] | None, advanced("--set", "KEY=VALUE", "Set a parameter by its API name; repeatable.")
     ] = None
 
 
@@ -323,9 +299,7 @@ class RunOptions(GenerateOptions, ServiceOptions, SpendOptions, SaveOptions):
 class JobsOptions:
     """How presets become jobs, on batch."""
 
-    max_jobs: Annotated[
-        int, advanced("--max-jobs", "N", "Maximum number of jobs in all files (default: 1,000).", count(10_000_000))
-    ] = 1000
+    max_jobs: Annotated[int, advanced("--max-jobs", "N", "Maximum jobs in all files (default: 1,000).", _JOBS)] = 1000
     expand: Annotated[
         bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in the prompts of .txt, .csv and .jsonl.")
     ] = False
@@ -335,10 +309,7 @@ class JobsOptions:
 class ExpandOptions(JobsOptions):
     """The same without a service, on preset check, show and diff."""
 
-    api_version: Annotated[
-        ApiVersion | None,
-        advanced("--api-version", "v2|v3", "API version to check against (default: the model's own)."),
-    ] = None
+    api_version: Version = None
 
 
 # ---- arguments and single options of several commands ----------------------------------------
@@ -350,4 +321,3 @@ Only = Annotated[list[str] | None, option("--only", "GLOB", "Only these job IDs;
 OnlyFile = Annotated[str | None, option("--only-file", "FILE", "Only the job IDs in FILE, one per line; - for stdin.")]
 Strict = Annotated[bool, flag("--strict", "Treat notes as problems.")]
 Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.")]
-ModelTables = Annotated[Path | None, option("--models", "FILE", "Read model tables from FILE.", env="FLUX_LORA_MODELS")]
