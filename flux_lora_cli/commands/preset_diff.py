@@ -65,16 +65,14 @@ def preset_diff(
     A job is bought where neither the old side nor DIR has the same request. Nothing is sent or spent.
     """
     from flux_lora_cli.presets.diff import compare
-    from flux_lora_cli.presets.oldside import old_side
 
     service = offline_service(options.api_version)
     settings = load_options(models, service, require_jobs=False, **selection([], options))
     bought = set() if output is None else _bought(output, console)
     gc.disable()  # jobs are many objects without cycles; looking for some takes a third of the time [measured]
     try:
-        with old_side(paths, from_) as old:
-            label = old.label
-            found = compare(paths, old, settings, allow=models.allow_path or (), bought=bought, price=per_image)
+        allow = models.allow_path or ()
+        found = compare(paths, from_, settings, allow=allow, bought=bought, price=per_image)
     except FluxLoraError as error:
         Reports(None, format == "github", console).annotate(error)
         raise
@@ -89,10 +87,10 @@ def preset_diff(
     floor = any(change.is_floor for change in found.changes)
     cost = "price not known" if found.cost is None else f"{'from ' if floor else ''}{dollars(found.cost)}"
     to_buy = f"{counted(found.images, 'image')} to buy, {cost}" if found.images else "nothing to buy"
-    summary = f"{counts} since {plain(label)}; {to_buy}"
+    summary = f"{counts} since {plain(from_)}; {to_buy}"
     lines = _github(found, summary) if format == "github" else _text(found)
     if format == "markdown":
-        lines = _markdown(found, f"**{counts}** since {_code(label)}: {to_buy}")
+        lines = _markdown(found, f"**{counts}** since {_code(from_)}: {to_buy}")
     for line in lines:
         console.result(line)
     usd = None if found.cost is None else decimal(found.cost)

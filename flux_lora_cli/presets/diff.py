@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import islice
@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 from flux_lora_cli.errors import NotFoundError, PresetError
 from flux_lora_cli.presets.job import Job, LocalImage, Where
 from flux_lora_cli.presets.load import Loaded, LoadOptions, load_presets
-from flux_lora_cli.presets.oldside import OldSide, is_preset
+from flux_lora_cli.presets.oldside import OldFolder, is_preset, old_side
+from flux_lora_cli.presets.sources import shown
 from flux_lora_cli.text import counted, printable
 
 Kind = Literal["added", "removed", "renamed", "changed"]
@@ -98,14 +99,14 @@ class _Sided(NamedTuple):
 
 def compare(
     paths: Sequence[Path],
-    old: OldSide,
+    origin: str,
     options: LoadOptions,
     *,
     allow: Sequence[Path] = (),
     bought: Collection[str] = frozenset(),
     price: Decimal | None = None,
 ) -> Difference:
-    """Compare the presets of the work tree with those of the old side.
+    """Compare the presets of the work tree with those of the old side, a revision or folder.
 
     Args:
         paths: files, or folders: then the presets right in them, on both sides.
@@ -116,9 +117,11 @@ def compare(
         NotFoundError: a path is on neither side.
         PresetError: the new side is invalid.
     """
-    pairs, found = _pairs(paths, old), Difference()
-    then = replace(options, max_jobs=_MAX_OLD_JOBS, lfs_pointers=True)
-    before = dict(_old_jobs(pairs, old, then, old.allowed(allow), found.notes))
+    found = Difference()
+    with old_side(paths, origin, allow) as old:
+        pairs = _pairs(paths, old, origin)
+        then = replace(options, max_jobs=_MAX_OLD_JOBS)
+        before = dict(_old_jobs(pairs, old, origin, then, found.notes))
     after = dict(_new_jobs({name: path for name, path in pairs.items() if path is not None}, options, allow))
     paid = {*bought, *(each.fingerprint for each in before.values())}
     gone: dict[str, list[_Sided]] = {}
@@ -131,7 +134,7 @@ def compare(
             found.unchanged += 1
             continue
         if earlier is not None:
-            values = dict(_changed(earlier, each, old))
+            values = dict(_changed(earlier, each))
             change = each.change("changed", each.job.id, each.job.where, parameters=values)
         elif renamed:
             change = each.change("renamed", renamed.pop(0).job.id, each.job.where)
@@ -155,7 +158,7 @@ def _purchase(job: Job, options: LoadOptions, price: Decimal | None) -> tuple[in
     return (images, model.price_of(request), model.price_is_floor) if price is None else (images, price * images, False)
 
 
-def _changed(earlier: _Sided, now: _Sided, old: OldSide) -> Iterator[tuple[str, Value]]:
+def _changed(earlier: _Sided, now: _Sided) -> Iterator[tuple[str, Value]]:
     """What differs, with the place of the new value, or of the part of it that is new; else that of the old value."""
     before, after = earlier.values, now.values
     ours = now.loaded.provenance(now.job)
@@ -165,7 +168,7 @@ def _changed(earlier: _Sided, now: _Sided, old: OldSide) -> Iterator[tuple[str, 
         where = ours.get(name)
         if where is None:
             theirs = earlier.loaded.provenance(earlier.job).get(name)
-            where = replace(theirs, file=old.shown(theirs.file)) if theirs else now.job.where
+            where = theirs or now.job.where
         else:
             then = {part for part, _ in earlier.loaded.parts(earlier.job, name)}
             where = next((place for part, place in now.loaded.parts(now.job, name) if part not in then), where)
@@ -181,39 +184,38 @@ def _called(image: LocalImage) -> str:
 _Jobs = Iterator[tuple[tuple[str, str], _Sided]]
 
 
-def _pairs(paths: Sequence[Path], old: OldSide) -> dict[str, Path | None]:
-    """Each preset by its name on the old side, and its file on the new one, if it is there."""
+def _pairs(paths: Sequence[Path], old: OldFolder, origin: str) -> dict[str, Path | None]:
+    """Where each preset is, or would be, on the old side, and its file on the new one, if it is there."""
     pairs: dict[str, Path | None] = {}
     for path in paths:
-        relative = old.relative(path)
-        found: dict[str, Path | None] = dict.fromkeys(old.presets(relative))
+        place = old.place(path)
+        found: dict[str, Path | None] = dict.fromkeys(old.presets(place))
         if path.is_dir():
-            start = "" if relative == "." else f"{relative}/"
-            found |= {f"{start}{p.name}": p for p in path.iterdir() if is_preset(p.name) and not p.is_dir()}
+            found |= {str(Path(place, p.name)): p for p in path.iterdir() if is_preset(p.name) and not p.is_dir()}
         elif path.exists():
-            found = {relative: path}
+            found = {place: path}
         if not found:
             what = "no presets in it" if path.is_dir() else "no such file"
-            raise NotFoundError(f"{printable(str(path))}: {what}, neither now nor in {old.label}")
+            raise NotFoundError(f"{printable(str(path))}: {what}, neither now nor in {printable(origin)}")
         pairs.update(sorted(found.items()))
     return pairs
 
 
-def _old_jobs(
-    names: Collection[str], old: OldSide, options: LoadOptions, allow: Sequence[Path], notes: list[str]
-) -> _Jobs:
+def _old_jobs(places: Iterable[str], old: OldFolder, origin: str, options: LoadOptions, notes: list[str]) -> _Jobs:
     """By preset and ID; those of an invalid preset count as none."""
-    for name in filter(old.has, names):
-        path = old.folder / name
+    for place in places:
+        if not old.presets(place):
+            continue
         try:
-            loaded = load_presets(path, options=options, allow=allow)
+            loaded = load_presets(place, options=options, files=old)
         except PresetError as error:
-            first = f": {old.shown(str(error.problems[0]))}" if error.problems else ""
+            first = f": {error.problems[0]}" if error.problems else ""
             problems = counted(len(error.problems), "problem")
-            notes.append(f"{name} in {old.label} is invalid, and its jobs count as none ({problems}{first})")
+            name, side = shown(place), printable(origin)
+            notes.append(f"{name} in {side} is invalid, and its jobs count as none ({problems}{first})")
             continue
         for job in loaded.jobs:
-            yield (name, job.id), _Sided(job, loaded, old.shown(str(path)), job.fingerprint)
+            yield (place, job.id), _Sided(job, loaded, shown(place), job.fingerprint)
 
 
 def _new_jobs(files: Mapping[str, Path], options: LoadOptions, allow: Sequence[Path]) -> _Jobs:
@@ -221,6 +223,6 @@ def _new_jobs(files: Mapping[str, Path], options: LoadOptions, allow: Sequence[P
         return
     loaded = load_presets(*files.values(), options=options, allow=allow)
     jobs = iter(loaded.jobs)
-    for (name, path), preset in zip(files.items(), loaded.presets, strict=True):
+    for (place, path), preset in zip(files.items(), loaded.presets, strict=True):
         for job in islice(jobs, preset.jobs):
-            yield (name, job.id), _Sided(job, loaded, str(path), job.fingerprint)
+            yield (place, job.id), _Sided(job, loaded, str(path), job.fingerprint)

@@ -150,12 +150,18 @@ def _info(preset: Preset) -> PresetInfo:
     )
 
 
-def load_presets(*paths: str | Path, options: LoadOptions | None = None, allow: Sequence[str | Path] = ()) -> Loaded:
+def load_presets(
+    *paths: str | Path,
+    options: LoadOptions | None = None,
+    allow: Sequence[str | Path] = (),
+    files: Files | None = None,
+) -> Loaded:
     """Read, check and expand presets (.yaml) and lists of jobs (.txt, .csv, .jsonl, ``-``).
 
     Args:
         options: overrides, limits and filters.
         allow: folders besides a preset's own that it may read from.
+        files: what reads them, where that is not the file system.
 
     Raises:
         NotFoundError: a path does not exist, ``-`` is empty, ``only`` matches nothing.
@@ -163,7 +169,7 @@ def load_presets(*paths: str | Path, options: LoadOptions | None = None, allow: 
         PresetError: with every problem of every file, or more than ``max_jobs`` jobs.
     """
     options = options or LoadOptions()
-    loader = Loader(options, Files(allow, options.lfs_pointers))
+    loader = Loader(options, files or Files(allow))
     return loader.finish([loader.load(str(path)) for path in paths])
 
 

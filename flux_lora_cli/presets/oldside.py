@@ -1,110 +1,166 @@
-"""Presets as they were: at a revision, read from git alone, or in another folder.
+"""Presets as they were: in another folder, or at a revision, read from git alone.
 
-What a revision needs is written out into a folder of its own and read from there like any preset. Nothing is fetched,
-no hook runs, no file of the work tree is looked at (but for a text in Git LFS, which must have the hash that git says).
+Of a revision nothing is written out: what a preset names is looked up in the commit's list of files, links included,
+and its content asked of ``git cat-file``. Nothing is fetched, no hook or filter runs, no file of the work tree is
+looked at (but for one in Git LFS, which must have the hash that git says).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
-import re
-import shlex
 import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from itertools import accumulate, groupby
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
 
-from flux_lora_cli.errors import FolderError, NotFoundError
+from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.folder.files import read_regular_file
-from flux_lora_cli.presets.sources import lfs_digest
+from flux_lora_cli.presets.nodes import Source
+from flux_lora_cli.presets.sources import MAX_IMAGE, MAX_SOURCE, Files, lfs_digest, shown
 from flux_lora_cli.text import printable, quoted
 
-SUFFIXES = (".yaml", ".yml")
-_TEXTS = (*SUFFIXES, ".json", ".txt", ".text", ".md", ".prompt", ".prompts", ".csv", ".tsv", ".jsonl", ".ndjson")
-#: Bytes: as presets and images are limited; and of all that is written out.
-_MAX_TEXT, _MAX_IMAGE, _MAX_ALL = 32 << 20, 100_000_000, 512 << 20
-_MAX_LINK = 4_096  # of Linux, a final NUL included
-_AT_ONCE = 16 << 20  # held in memory
 _SECONDS = 60
+_LINK, _MAX_LINKS = "120000", 40  # on the way to one file, as Linux has it
 #: Variables of a hook or a caller that would make git look elsewhere.
 _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
             "GIT_COMMON_DIR", "GIT_ALTERNATE_OBJECT_DIRECTORIES")  # fmt: skip
 _QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0",
           "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}  # fmt: skip
-#: Names of files in presets and lists are made of these; and what stands for something else there.
-_WORD = re.compile(rb"""[^\s/\\"'\[\]{},;:]+""")
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U000([0-9a-fA-F]{5}))")
-_QUOTE = re.compile(r"""\\(["\\/])|(["'])\2""")
-_LINK = "120000"
+_SETTINGS = ("protocol.allow=never", "core.fsmonitor=false", "safe.bareRepository=explicit")  # none among the files
 _WHOLE = "Clone the whole repository, without --filter."
 _OR_FOLDER = "To compare with a folder instead: --from DIR."
 
 
-@dataclass
-class OldSide:
-    """A folder with the presets as they were. Its paths are relative to it, with ``/``.
+def is_preset(name: str) -> bool:
+    """Whether a file of this name is a preset."""
+    return name.lower().endswith((".yaml", ".yml")) and not name.startswith(".")
 
-    Attributes:
-        label: what messages call it.
-        top: the repository that it is a picture of; None for a folder that the user named.
-    """
 
-    folder: Path
-    label: str
-    top: Path | None = None
+class OldFolder(Files):
+    """A folder with the presets as they were."""
 
-    def relative(self, path: Path) -> str:
-        """A path of the new side as one of this side. Raises NotFoundError where it lies outside the repository."""
-        if self.top is not None:
-            return _inside(self.top, path)
-        inner = os.path.relpath(path).replace(os.sep, "/")
-        if not inner.startswith("..") and (self.folder / inner).exists():
-            return inner
-        return "." if path.is_dir() else path.name
+    takes_pointers = True
 
-    def presets(self, relative: str) -> list[str]:
-        """The preset of this path, or those right in this folder; none where this side does not have it."""
-        place = self.folder / relative
-        names = sorted(p.name for p in place.iterdir() if is_preset(p.name)) if place.is_dir() else [""]
-        return [name for name in (str(PurePosixPath(relative, name)) for name in names) if self.has(name)]
+    def __init__(self, folder: Path, allow: Sequence[Path]) -> None:
+        super().__init__(allow)
+        self._folder = folder
 
-    def has(self, name: str) -> bool:
-        """Whether a file is on this side; a folder that is a link out of the repository holds none."""
-        place = self.folder / name
-        there = self.top is None or Path(os.path.realpath(place.parent)).is_relative_to(self.folder)
-        return there and place.is_file()
+    def place(self, path: Path) -> str:
+        """Where a path of the new side is, or would be, on this one. Raises NotFoundError: outside the repository."""
+        inner = Path(os.path.relpath(path))
+        if ".." in inner.parts or not (self._folder / inner).exists():
+            inner = Path() if path.is_dir() else Path(path.name)
+        return str(self._folder / inner)
 
-    def shown(self, text: str) -> str:
-        """The name of a file, or a message with such names, as the user knows them."""
-        if self.top is None:
-            return text
-        prefix = os.path.relpath(self.top)
-        return text.replace(f"{self.folder}{os.sep}", "" if prefix == "." else f"{prefix}{os.sep}")
+    def presets(self, place: str) -> list[str]:
+        """The preset at a place, or those right in this folder; none where this side does not have it."""
+        if Path(place).is_dir():
+            return [str(path) for path in Path(place).iterdir() if is_preset(path.name) and path.is_file()]
+        return [place] if Path(place).is_file() else []
 
-    def allowed(self, folders: Sequence[Path]) -> list[Path]:
-        """What ``--allow-path`` means here: of a revision nothing outside the repository is read."""
-        if self.top is None:
-            return list(folders)
-        real = [Path(os.path.realpath(folder)) for folder in folders]
-        if any(self.top.is_relative_to(folder) for folder in real):
-            return [self.folder]
-        places = [self.folder / folder.relative_to(self.top) for folder in real if folder.is_relative_to(self.top)]
-        return [place for place in places if place.exists()]
+
+class Revision(OldFolder):
+    """The files of a commit, under the paths that they have, or would have, in the work tree."""
+
+    def __init__(self, top: Path, commit: str, allow: Sequence[Path], objects: subprocess.Popen[bytes]) -> None:
+        super().__init__(top, allow)
+        self._objects = objects
+        self._hashes: dict[Path, str] = {}
+        self._links: set[Path] = set()
+        for line in filter(None, _git(top, "ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")):
+            head, _, name = line.partition(b"\t")
+            mode, kind, digest = head.decode().split()
+            if kind == "blob":
+                self._hashes[top / os.fsdecode(name)] = digest
+            if mode == _LINK:
+                self._links.add(top / os.fsdecode(name))
+
+    def real(self, path: str | Path) -> str:
+        """An absolute path, links resolved as the commit has them."""
+        left, found, links = list(reversed(Path(path).parts)), Path(), 0
+        while left:
+            part = left.pop()
+            found = found.parent if part == ".." else found / part
+            if found in self._links and links < _MAX_LINKS:
+                links += 1
+                left += reversed(Path(os.fsdecode(self._content(found))).parts)
+                found = found.parent
+        return str(found)
+
+    def open(self, real: str) -> BinaryIO:
+        """A file as it was; of a Git LFS pointer the whole, where Git LFS or the work tree has it. Raises OSError."""
+        path = Path(real)
+        if path not in self._hashes or path in self._links:
+            raise FileNotFoundError(errno.ENOENT, "no such file", real)
+        data = self._content(path)
+        if digest := lfs_digest(data):
+            common = _git(self._folder, "rev-parse", "--git-common-dir").removesuffix(b"\n")
+            kept = self._folder / os.fsdecode(common) / "lfs/objects" / digest[:2] / digest[2:4] / digest
+            for place in (os.path.realpath(kept), real):
+                with suppress(OSError):
+                    whole = read_regular_file(place, MAX_SOURCE) if os.path.realpath(place) == place else b""
+                    if hashlib.sha256(whole).hexdigest() == digest:
+                        return io.BytesIO(whole)
+        return io.BytesIO(data)
+
+    def _content(self, path: Path) -> bytes:
+        """Raises NotFoundError: it is not in this clone; OSError: it is larger than any file that presets name."""
+        ask, answer = self._objects.stdin, self._objects.stdout
+        assert ask is not None and answer is not None
+        with suppress(BrokenPipeError):  # then it says nothing
+            ask.write(f"{self._hashes[path]}\n".encode())
+            ask.flush()
+        words = answer.readline().split()
+        if len(words) != 3:
+            raise NotFoundError(f"git: {printable(shown(str(path)))} as it was is not in this clone", _WHOLE)
+        size = int(words[2])
+        data = answer.read(min(size, MAX_IMAGE + 1))
+        for left in range(size - len(data) + 1, 0, -MAX_IMAGE):  # with its line end
+            answer.read(min(left, MAX_IMAGE))
+        if size > MAX_IMAGE:
+            raise OSError(errno.EFBIG, f"larger than {MAX_IMAGE:,} bytes")
+        return data
+
+    def given(self, path: str) -> tuple[Source, bytes]:
+        """A preset of the commit. Raises PresetError."""
+        return self.main(path, shown(path))
+
+    def place(self, path: Path) -> str:
+        real = Path(os.path.realpath(path)) if path.is_dir() else Path(os.path.realpath(path.parent), path.name)
+        if not real.is_relative_to(self._folder):
+            raise NotFoundError(f"{printable(str(path))} is not in the repository {printable(str(self._folder))}")
+        return str(real)
+
+    def presets(self, place: str) -> list[str]:
+        path = Path(place)
+        itself = Path(self.real(path.parent), path.name)
+        if itself in self._hashes:
+            return [place]
+        folder = Path(self.real(path))
+        here = (each.name for each in self._hashes if each.parent == folder)
+        return [str(path / name) for name in here if is_preset(name)]
+
+    def wildcard_names(self, source: Source) -> list[str]:
+        """None: they are for hints."""
+        return []
+
+    def is_extended(self, source: Source) -> bool:
+        """No: it is for notes."""
+        return False
 
 
 @contextmanager
-def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
-    """The side that ``--from`` names, a revision or else a folder, with what ``paths`` were there.
+def old_side(paths: Sequence[Path], origin: str, allow: Sequence[Path]) -> Iterator[OldFolder]:
+    """The side that ``--from`` names, a revision or else a folder.
 
     Raises:
         NotFoundError: neither; no git, or no repository.
-        FolderError: nothing can be written into the temporary folder.
     """
-    folder, top, commit = Path(origin), Path(), ""
+    folder, commit = Path(origin), ""
     if not (folder.is_dir() and (origin.startswith((".", os.sep)) or origin.endswith(("/", os.sep)))):
         try:
             top = _top(paths[0])
@@ -113,56 +169,36 @@ def old_side(paths: Sequence[Path], origin: str) -> Iterator[OldSide]:
             if not origin or not folder.is_dir():
                 raise
     if not commit:
-        yield OldSide(folder, printable(origin))
+        yield OldFolder(folder, allow)
         return
-    with ExitStack() as stack:
-        try:
-            temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="flux-lora-diff-"))
-            picture = Path(os.path.realpath(temporary))
-            _write_out(top, commit, [_inside(top, path) for path in paths], picture)
-        except OSError as error:
-            why = printable(str(error.strerror or error))
-            message = f"the old side cannot be written into the temporary folder: {why}"
-            raise FolderError(message, "Make room, or name another folder with TMPDIR.") from error
-        yield OldSide(picture, printable(origin), top)
-
-
-def is_preset(name: str) -> bool:
-    """Whether a file of this name is a preset."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
-
-
-def _is_text(name: str) -> bool:
-    return name.lower().endswith(_TEXTS)
+    command, env = _command(top, "cat-file", "--batch")
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=nothing) as objects:  # noqa: S603
+        yield Revision(top, commit, allow, objects)
 
 
 # ---- git ---------------------------------------------------------------------------------------
 
-#: Mode, hash and size of a file of a commit.
-_Entry = tuple[str, str, int]
 
-
-def _git(folder: Path, *words: str, data: bytes = b"") -> bytes:
-    """What a command of git prints. Raises NotFoundError with what it says."""
+def _command(folder: Path, *words: str) -> tuple[list[str], dict[str, str]]:
+    """A command of git, and its environment."""
     env = {name: value for name, value in os.environ.items() if name not in _DROPPED} | _QUIET
-    settings = ("protocol.allow=never", "core.fsmonitor=false", "safe.bareRepository=explicit")  # none among the files
-    options = ("--no-pager", "--literal-pathspecs", *(word for each in settings for word in ("-c", each)))
+    settings = (word for each in _SETTINGS for word in ("-c", each))
+    return ["git", "--no-pager", "--literal-pathspecs", *settings, "-C", str(folder), *words], env
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    """What a command of git prints. Raises NotFoundError with what it says."""
+    command, env = _command(folder, *words)
     try:
-        command = ["git", *options, "-C", str(folder), *words]
-        done = subprocess.run(command, input=data, capture_output=True, env=env, timeout=_SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, env=env, timeout=_SECONDS, check=False)  # noqa: S603
     except FileNotFoundError:
         raise NotFoundError("git is not installed", "Install it, or compare with a folder: --from DIR.") from None
     except subprocess.TimeoutExpired:
         raise NotFoundError(f"git did not answer within {_SECONDS} s", _OR_FOLDER) from None
     if done.returncode:
-        all_said = done.stderr.decode("utf-8", "replace").strip()
-        said = all_said.rpartition("fatal: ")[2].partition("\n")[0]
-        hint = _OR_FOLDER
-        if owned := re.search("dubious ownership in repository at '(.+)'", said):
-            hint = f"If you trust it: git config --global --add safe.directory {shlex.quote(owned[1])}"
-        elif "promisor remote" in said:
-            said, hint = "this partial clone does not have all files of that revision", _WHOLE
-        raise NotFoundError(f"git: {printable(said[:300])}", hint)
+        said, _, more = done.stderr.decode("utf-8", "replace").strip().rpartition("fatal: ")[2].partition("\n")
+        raise NotFoundError(f"git: {printable(said[:300])}", " ".join(more.split()) or _OR_FOLDER)
     return done.stdout
 
 
@@ -170,14 +206,6 @@ def _top(place: Path) -> Path:
     """The repository that holds a path, whether that exists or not."""
     there = next(p for p in (place.absolute(), *place.absolute().parents) if p.is_dir())
     return Path(os.path.realpath(os.fsdecode(_git(there, "rev-parse", "--show-toplevel").removesuffix(b"\n"))))
-
-
-def _inside(top: Path, path: Path) -> str:
-    """A path relative to its repository; a preset that is a link is called as the link is."""
-    real = Path(os.path.realpath(path)) if path.is_dir() else Path(os.path.realpath(path.parent), path.name)
-    if not real.is_relative_to(top):
-        raise NotFoundError(f"{printable(str(path))} is not in the repository {printable(str(top))}")
-    return real.relative_to(top).as_posix()
 
 
 def _commit(top: Path, revision: str) -> str:
@@ -193,102 +221,3 @@ def _commit(top: Path, revision: str) -> str:
         if _git(top, "rev-parse", "--is-shallow-repository").strip() == b"true":
             hint = "This clone is shallow: run git fetch --unshallow (actions/checkout: fetch-depth: 0)."
         raise NotFoundError(f"--from {quoted(revision)} {what}", hint) from None
-
-
-def _listing(top: Path, commit: str) -> Iterator[tuple[str, _Entry]]:
-    """Every file of a commit that is small enough for a preset, or for what one names."""
-    for line in _git(top, "ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0"):
-        head, _, path = line.partition(b"\t")
-        mode, kind, digest, size = head.decode().split() if head else [""] * 4
-        name = os.fsdecode(path)
-        largest = _MAX_TEXT if _is_text(name) else _MAX_IMAGE
-        length = int(size) if size.isdigit() else 0  # BAD: it is not in this clone
-        if kind == "blob" and length <= largest:
-            yield name, (mode, digest, length)
-
-
-def _read(top: Path, entries: Mapping[str, _Entry]) -> Iterator[tuple[str, bytes]]:
-    """The content of files. Raises NotFoundError where one is missing, as in a partial clone."""
-    ends = accumulate(length for _, _, length in entries.values())
-    for _, group in groupby(zip(entries, ends, strict=True), key=lambda entry: entry[1] // _AT_ONCE):
-        names = [name for name, _ in group]
-        hashes = "".join(f"{entries[name][1]}\n" for name in names)
-        data, at = _git(top, "cat-file", "--batch", data=hashes.encode()), 0
-        for name in names:
-            end = data.index(b"\n", at)
-            head = data[at:end].split()
-            at = end + 1
-            if len(head) != 3:
-                raise NotFoundError(f"git: {printable(name)} as it was is not in this clone", _WHOLE)
-            size = int(head[2])
-            yield name, data[at : at + size]
-            at += size + 1
-
-
-def _write_out(top: Path, commit: str, paths: Sequence[str], picture: Path) -> None:
-    """Write out presets, whatever file their texts mention, and what these mention."""
-    (picture / ".git").mkdir()  # the mark by which links are confined to the repository
-    entries = dict(_listing(top, commit))
-    by_name: dict[bytes, set[str]] = {}
-    waiting, done = set[str](), set[str]()
-    for name in entries:
-        folder, _, last = name.rpartition("/")
-        by_name.setdefault(os.fsencode(last), set()).add(name)
-        if name in paths or ((folder or ".") in paths and is_preset(last)) or "/wildcards/" in f"/{folder}/":
-            waiting.add(name)
-    left = _MAX_ALL
-    while waiting:
-        texts = b""
-        for name, data in _read(top, {name: entries[name] for name in sorted(waiting)}):
-            left -= len(data)
-            if left < 0:
-                return
-            place, is_link = _place(picture, name), entries[name][0] == _LINK
-            if place is None:
-                continue
-            if is_link and 0 < len(data) < _MAX_LINK and b"\0" not in data:
-                place.symlink_to(os.fsdecode(data))
-            elif not is_link and _is_text(name):
-                data = _lfs_text(top, name, data)
-            if is_link or _is_text(name):
-                texts += b"\n" + data
-            if not is_link:
-                place.write_bytes(data)
-        done |= waiting
-        texts += _spelled_out(texts)
-        words = set(_WORD.findall(texts))  # looked at first: many names times a long text are slow
-        named = (last for last in by_name if words.issuperset(_WORD.findall(last)) and last in texts)
-        waiting = {name for last in named for name in by_name[last]} - done
-
-
-def _place(picture: Path, name: str) -> Path | None:
-    """Where a file is written; None where a tree that git would not have made leads elsewhere, or there twice."""
-    place = picture / name
-    if not Path(os.path.realpath(place.parent)).is_relative_to(picture) or os.path.lexists(place):
-        return None
-    with suppress(FileExistsError, NotADirectoryError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return place
-    return None
-
-
-def _lfs_text(top: Path, name: str, data: bytes) -> bytes:
-    """A text; of a Git LFS pointer the text that it stands for, where Git LFS or the work tree has that."""
-    pointer = lfs_digest(data)
-    if not pointer:
-        return data
-    common = os.path.realpath(Path(top, os.fsdecode(_git(top, "rev-parse", "--git-common-dir").removesuffix(b"\n"))))
-    for path in (Path(common, "lfs/objects", pointer[:2], pointer[2:4], pointer), top / name):
-        with suppress(OSError):
-            if Path(os.path.realpath(path)) == path:  # reached through no link
-                whole = read_regular_file(path, _MAX_TEXT, follow=False)
-                if hashlib.sha256(whole).hexdigest() == pointer:
-                    return whole
-    return data
-
-
-def _spelled_out(texts: bytes) -> bytes:
-    """Texts once more with what YAML, JSON and CSV write in other ways: escapes, doubled quotes, folded lines."""
-    text = _ESCAPE.sub(lambda match: chr(int(match[1] or match[2] or match[3], 16)), texts.decode("utf-8", "replace"))
-    text = _QUOTE.sub(r"\1\2", text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return b"\n" + " ".join(text.split()).encode()

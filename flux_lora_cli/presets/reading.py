@@ -63,7 +63,6 @@ class LoadOptions:
         strict: notes are problems.
         require_jobs: a preset without jobs is an error.
         inspect: check and count only; ``jobs`` stays empty.
-        lfs_pointers: an image that is a Git LFS pointer counts as the file that it stands for.
         keep_ids: overrides replace values in the expanded jobs, and leave axes, and so IDs, as the preset has them.
     """
 
@@ -83,7 +82,6 @@ class LoadOptions:
     require_jobs: bool = True
     inspect: bool = False
     keep_ids: bool = False
-    lfs_pointers: bool = False
 
 
 def select(jobs: list[Job], options: LoadOptions, skipped: Sequence[Job] = ()) -> list[Job]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file, read_stream
@@ -46,24 +47,34 @@ class Refused(Exception):
 
 
 class Files:
-    """Reads what presets name. Each file is read once.
+    """Reads what presets name.
 
     Args:
         allow: folders below which presets may name files besides their own (``--allow-path``).
-        lfs_pointers: an image that is a Git LFS pointer counts as the file that it stands for.
+
+    Attributes:
+        takes_pointers: an image that is a Git LFS pointer counts as the file that it stands for.
 
     Raises:
         NotFoundError: one of those folders does not exist.
     """
 
-    def __init__(self, allow: Sequence[str | Path] = (), lfs_pointers: bool = False) -> None:
+    takes_pointers = False
+
+    def __init__(self, allow: Sequence[str | Path] = ()) -> None:
         for folder in allow:
             if not Path(folder).exists():
                 raise NotFoundError(f"--allow-path: {folder}: no such folder")
         self._allowed = [os.path.realpath(folder) for folder in allow]
-        self._lfs_pointers = lfs_pointers
-        self._read: dict[str, tuple[Source, bytes]] = {}
         self._images: dict[str, LocalImage] = {}
+
+    def real(self, path: str | Path) -> str:
+        """An absolute path, links resolved."""
+        return os.path.realpath(path)
+
+    def open(self, real: str) -> BinaryIO:
+        """A regular file. Raises OSError."""
+        return open_regular(real)
 
     # ---- named on the command line -------------------------------------------------------------
 
@@ -79,30 +90,27 @@ class Files:
             raise NotFoundError(f"{path}: no such file{_near(path)}") from None
         if stat.S_ISDIR(kind):
             raise UsageError(f"{path} is a folder, not a preset", f"Name its files: {Path(path, '*.yaml')}")
-        real = os.path.realpath(path) if stat.S_ISREG(kind) else ""
+        return self.main(path, path, stat.S_ISREG(kind))
+
+    def main(self, path: str, name: str, is_file: bool = True) -> tuple[Source, bytes]:
+        """A preset by its path, and how messages call it. Raises PresetError."""
+        real = self.real(path) if is_file else ""
         try:
             self._refuse_link(path)
-            data = read_regular_file(real, MAX_SOURCE) if real else read_stream(path, MAX_SOURCE)
-            if len(data) > MAX_SOURCE:
-                raise Refused(f"is larger than {MAX_SOURCE:,} bytes")
-            _refuse_pointer(data)
+            data = self._read(real) if real else _whole(read_stream(path, MAX_SOURCE))
         except (Refused, OSError) as error:
             why = _reason(error)
-            raise PresetError(f"{path}: {why}", problems=(Finding(path, 1, 1, "", why),)) from None
+            raise PresetError(f"{name}: {why}", problems=(Finding(name, 1, 1, "", why),)) from None
         folder = str(Path(real).parent) if real else os.path.realpath(os.curdir)
-        return Source(path, folder, folder, real, hashlib.sha256(data).hexdigest()), data
+        return Source(name, folder, folder, real, hashlib.sha256(data).hexdigest()), data
 
     def _refuse_link(self, path: str) -> None:
         """A preset that is itself a link is confined like a file that it would name. Raises Refused."""
-        folder, real = Path(os.path.realpath(Path(path).parent)), os.path.realpath(path)
+        folder, real = Path(self.real(Path(path).parent)), self.real(path)
         if real == str(folder / Path(path).name) or str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
             return
         root = next((str(parent) for parent in (folder, *folder.parents) if (parent / ".git").exists()), str(folder))
-        inner = _inside(real, (str(folder), root, *self._allowed))
-        if inner is None:
-            raise Refused("is a link that leads out of its repository or folder; --allow-path DIR allows more")
-        if any(part.startswith(".") for part in Path(inner).parts):
-            raise Refused("is a link to a name that begins with a dot, which is never read")
+        self._confine(real, (str(folder), root), "is a link that leads out of its repository or folder")
 
     def given_image(self, path: str) -> LocalImage:
         """An input image named on the command line. Raises NotFoundError, UsageError."""
@@ -121,15 +129,8 @@ class Files:
         ends = tuple(f".{end}" for end in FILE_ENDS[kind])
         if not real.lower().endswith(ends):
             raise Refused(f"is not a {kind} file; allowed: {', '.join(ends)}")
-        if real not in self._read:
-            try:
-                data = read_regular_file(real, MAX_SOURCE)
-            except OSError as error:
-                raise Refused(_reason(error)) from None
-            _refuse_pointer(data)
-            digest = hashlib.sha256(data).hexdigest()
-            self._read[real] = Source(_shown(real), str(Path(real).parent), source.root, real, digest), data
-        return self._read[real]
+        data = self._read(real)
+        return Source(shown(real), str(Path(real).parent), source.root, real, hashlib.sha256(data).hexdigest()), data
 
     def image(self, path: str, source: Source) -> LocalImage:
         """An input image that ``source`` names. Raises Refused."""
@@ -162,26 +163,57 @@ class Files:
         return False
 
     def _confined(self, path: str, source: Source) -> str:
+        """The real path of what a file names. Raises Refused."""
         if "\0" in path or not path.strip():
             raise Refused("not a path")
         path = on_disk(path)
         root = source.root or os.path.realpath(os.curdir)
-        real = os.path.realpath(Path(source.folder or root, path))
-        inner = _inside(real, (root, *self._allowed))
+        real = self.real(Path(source.folder or root, path))
+        self._confine(real, (root,), "lies outside the preset's own folder (links resolved)", path)
+        return real
+
+    def _confine(self, real: str, folders: Sequence[str], why: str, written: str = "") -> None:
+        """Raises Refused where a path leaves these folders and the allowed ones, or has a name with a dot before it."""
+        inner = _inside(real, (*folders, *self._allowed))
         if inner is None:
-            raise Refused("lies outside the preset's own folder (links resolved); --allow-path DIR allows more")
-        named = [part for part in Path(path).parts if part not in (".", "..")]
+            raise Refused(f"{why}; --allow-path DIR allows more")
+        named = [part for part in Path(written).parts if part not in (".", "..")]
         if any(part.startswith(".") for part in (*named, *Path(inner).parts)):
             raise Refused("a name that begins with a dot is never read")
-        return real
+
+    def _read(self, real: str) -> bytes:
+        """A text, whole. Raises Refused."""
+        try:
+            with self.open(real) as file:
+                return _whole(file.read(MAX_SOURCE + 1))
+        except OSError as error:
+            raise Refused(_reason(error)) from None
 
     def _image(self, real: str) -> LocalImage:
         if real not in self._images:
             try:
-                self._images[real] = _read_image(real, self._lfs_pointers)
+                with self.open(real) as file:
+                    self._images[real] = self._described(real, file)
             except OSError as error:
                 raise Refused(_reason(error)) from None
         return self._images[real]
+
+    def _described(self, real: str, file: BinaryIO) -> LocalImage:
+        """Raises Refused, OSError."""
+        head = file.read(1024)
+        if self.takes_pointers and (digest := lfs_digest(head)):
+            return LocalImage(real, digest, 0, "", "")
+        kind = next((kind for form, kind in _IMAGES if form.match(_whole(head))), None)
+        if kind is None:
+            raise Refused("is not an image; allowed: PNG, JPEG, WebP")
+        size = file.seek(0, os.SEEK_END)
+        if size > MAX_IMAGE:
+            raise Refused(f"is too large for an input image: {size:,} bytes; allowed: {MAX_IMAGE:,}")
+        file.seek(0)
+        sha256 = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            sha256.update(piece)
+        return LocalImage(real, sha256.hexdigest(), size, *kind)
 
 
 def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
@@ -192,37 +224,31 @@ def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -
     found: list[Node] = []
     seen: set[str] = set()
 
-    def visit(source: Source, data: bytes, chain: tuple[str, ...]) -> None:
-        identity = source.real or source.name
-        if identity in seen:
+    def visit(source: Source, data: bytes, above: tuple[str, ...]) -> None:
+        chain = (*above, source.real or source.name)
+        if chain[-1] in seen:
             return
-        seen.add(identity)
+        seen.add(chain[-1])
         root = _root(source, data, problems)
         if root is None:
             return
         extends = root.get("extends")
         for node in extends.items if extends is not None else ():
-            if isinstance(node.value, str) and re.fullmatch(PRESET_FILE, node.value):  # else the checker says so
-                why = follow(node, (*chain, identity))
-                if why:
-                    problems.add(node, "extends", why)
+            if not (isinstance(node.value, str) and re.fullmatch(PRESET_FILE, node.value)):
+                continue  # the checker says so
+            try:
+                base, data = files.beside(node.value, source, "preset")
+                if base.real in chain:
+                    circle = (*chain[chain.index(base.real) :], base.real)
+                    names = " → ".join(Path(real).name for real in circle)
+                    raise Refused(f"presets that extend each other in a circle: {names}")
+                if len(chain) >= MAX_EXTENDS or len(seen) >= MAX_FILES:
+                    raise Refused(f"more than {MAX_EXTENDS} levels or {MAX_FILES} files that extend each other")
+            except Refused as error:
+                problems.add(node, "extends", f"{quoted(node.value)}: {error}")
+            else:
+                visit(base, data, chain)
         found.append(root)
-
-    def follow(node: Node, chain: tuple[str, ...]) -> str:
-        """Read what a file extends; why that cannot be, or ""."""
-        try:
-            base, data = files.beside(node.value, node.source, "preset")
-        except Refused as error:
-            return f"{quoted(node.value)}: {error}"
-        if base.real in chain:
-            names = [
-                real.replace("\\", "/").rpartition("/")[2] for real in (*chain[chain.index(base.real) :], base.real)
-            ]
-            return f"{quoted(node.value)}: presets that extend each other in a circle: {' → '.join(names)}"
-        if len(chain) >= MAX_EXTENDS or len(seen) >= MAX_FILES:
-            return f"more than {MAX_EXTENDS} levels or {MAX_FILES} files that extend each other"
-        visit(base, data, chain)
-        return ""
 
     visit(source, data, ())
     return found
@@ -242,6 +268,18 @@ def _root(source: Source, data: bytes, problems: Problems) -> Node | None:
     return root
 
 
+def lfs_digest(data: bytes) -> str:
+    """The SHA-256 of the file that a Git LFS pointer stands for; "" where the data is none."""
+    pointer = _LFS_DIGEST.match(data[:1024])
+    return pointer[1].decode() if pointer else ""
+
+
+def shown(real: str) -> str:
+    """A path as short as it can be named from here."""
+    here = os.path.relpath(real)
+    return real if here.startswith("..") else here.replace(os.sep, "/")
+
+
 def _inside(real: str, folders: Sequence[str]) -> str | None:
     """The path within the first of the folders that holds it; None where none does."""
     for folder in folders:
@@ -250,9 +288,13 @@ def _inside(real: str, folders: Sequence[str]) -> str | None:
     return None
 
 
-def _refuse_pointer(data: bytes) -> None:
+def _whole(data: bytes) -> bytes:
+    """The content of a file, if it is that. Raises Refused."""
+    if len(data) > MAX_SOURCE:
+        raise Refused(f"is larger than {MAX_SOURCE:,} bytes")
     if data.startswith(_LFS):
         raise Refused("is a Git LFS pointer, not the file itself; run `git lfs pull`")
+    return data
 
 
 def _reason(error: Exception) -> str:
@@ -265,45 +307,9 @@ def _reason(error: Exception) -> str:
     return "is not a file" if "not a regular file" in reason or isinstance(error, IsADirectoryError) else reason.lower()
 
 
-def lfs_digest(data: bytes) -> str:
-    """The SHA-256 of the file that a Git LFS pointer stands for; "" where the data is none."""
-    pointer = _LFS_DIGEST.match(data[:1024])
-    return pointer[1].decode() if pointer else ""
-
-
-def _read_image(real: str, lfs_pointers: bool) -> LocalImage:
-    """Raises Refused, OSError."""
-    with open_regular(real) as file:
-        head = file.read(1024)
-        if lfs_pointers and (digest_of_file := lfs_digest(head)):
-            return LocalImage(real, digest_of_file, 0, "", "")
-        _refuse_pointer(head)
-        kind = next((kind for form, kind in _IMAGES if form.match(head)), None)
-        if kind is None:
-            raise Refused("is not an image; allowed: PNG, JPEG, WebP")
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_IMAGE:
-            raise Refused(f"is too large for an input image: {size:,} bytes; allowed: {MAX_IMAGE:,}")
-        digest = hashlib.sha256(head)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return LocalImage(real, digest.hexdigest(), size, *kind)
-
-
-def _shown(real: str) -> str:
-    """A path as short as it can be named from here."""
-    try:
-        here = os.path.relpath(real)
-    except ValueError:  # another drive
-        return real
-    return real if here.startswith("..") else here.replace(os.sep, "/")
-
-
 def _near(path: str) -> str:
     place = Path(path)
-    try:
-        names = [entry.name for entry in os.scandir(place.parent)]
-    except (OSError, ValueError):
-        return f"; the folder {place.parent} does not exist"
-    found = nearest(place.name, names)
-    return f"; did you mean '{place.parent / found}'?" if found else ""
+    with suppress(OSError, ValueError):
+        if found := nearest(place.name, (other.name for other in place.parent.iterdir())):
+            return f"; did you mean '{place.parent / found}'?"
+    return ""
