@@ -154,11 +154,11 @@ def _lora(text: str) -> dict[str, Any]:
 
 
 def _typed(option: str, parameter: str, text: str) -> Any:
-    from flux_lora_cli.service.models import unchecked_model, value_of_text
+    from flux_lora_cli.service.models import value_of_text
 
     if parameter in ("strength", "guidance_scale") and (meant := decimal_point(text)):
         raise UsageError(f"{option}: {quoted(text)} is not a number; did you mean '{meant}'?")
-    value, problem = value_of_text(unchecked_model("any", "v2"), parameter, text)
+    value, problem = value_of_text(parameter, text)
     if problem is not None:
         raise UsageError(f"{option}: {problem.message}")
     return value

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
@@ -135,15 +135,23 @@ class Models:
         if found is not None:
             return found
         if allow_unknown and MODEL_ID.fullmatch(known or name):
-            return unchecked_model(known or name, version or "v3")
+            rows = usual_parameters().items()  # of which the types alone are taken to be known
+            loose = {name: Parameter(name, row.type, description=row.description) for name, row in rows}
+            return Model(known or name, version or "v3", loose, source="not checked", checked=False)
         if known is not None:
             raise UnknownModel(
                 f"what {known} takes on API {version} is not known",
                 f"Leave out --api-version (it runs on {own}), or send it unchecked with --allow-unknown-model.",
             )
-        near = next((each for model in self for each in (model.short, model.id) if _is_slip(name, each)), "")
+        alike = [
+            each
+            for model in self
+            for each in (model.short, model.id)
+            if re.findall(r"\d", each) == re.findall(r"\d", name)
+        ]
+        near = get_close_matches(name[:200].casefold().replace("_", "-"), alike, n=1, cutoff=0.9)
         raise UnknownModel(
-            f"unknown model {quoted(name)}" + (f"; did you mean '{near}'?" if near else ""),
+            f"unknown model {quoted(name)}" + (f"; did you mean '{near[0]}'?" if near else ""),
             "To list those known: flux-lora models; to read the service's catalogue: flux-lora models --update; "
             "--allow-unknown-model sends a request unchecked.",
         )
@@ -155,22 +163,6 @@ class Models:
             if preferred in ids:
                 return preferred
         return next(iter(ids)) if len(ids) == 1 else None
-
-
-def unchecked_model(model_id: str, version: Version) -> Model:
-    """A model of which nothing is known but the usual parameters' types."""
-    loose = {name: Parameter(name, row.type, description=row.description) for name, row in usual_parameters().items()}
-    return Model(model_id, version, loose, source="not checked", checked=False)
-
-
-def _is_slip(name: str, known: str) -> bool:
-    """Whether ``name`` is ``known`` with a slip of the finger: no word more or less, and every digit the same."""
-    ours, theirs = (re.split(r"[-/_. ]+", text.strip().casefold()) for text in (name[:200], known))
-    if "".join(ours) == "".join(theirs):
-        return True
-    if len(ours) != len(theirs) or re.findall(r"\d", name) != re.findall(r"\d", known):
-        return False
-    return all(SequenceMatcher(None, *words).ratio() > 0.6 for words in zip(ours, theirs, strict=True))
 
 
 # ---- whole requests -----------------------------------------------------------------------------
@@ -216,20 +208,18 @@ def check_request(model: Model, params: Mapping[str, Any]) -> list[ValueProblem]
     return [problem for problem in found if problem is not None]
 
 
-def value_of_text(model: Model, name: str, text: str) -> Checked:
-    """The typed value that the text of an option, of ``--set`` or of a CSV cell means, and its problem.
+def value_of_text(name: str, text: str) -> Checked:
+    """The value that the text of an option or of ``--set`` means, and its problem; ranges depend on the model.
 
     ``loras`` is ``PATH[:SCALE]`` and ``images`` a path, several separated by spaces or semicolons; text that begins
-    with ``[`` or ``{`` is JSON for both. A key that the model does not declare is a problem of a checked model.
+    with ``[`` or ``{`` is JSON for both.
     """
-    parameter = model.parameters.get(name)
-    if parameter is None and model.checked:
-        return text, unknown_key(model, name)
+    usual = usual_parameters()
+    kind = usual[name].type if name in usual else "any"
     try:
-        value = typed(parameter.type if parameter else "any", text)
+        return check_value(Parameter(name, kind), typed(kind, text))
     except (ValueError, RecursionError) as error:
         return text, ValueProblem(name, f"begins like JSON and is not: {str(error)[:100]}")
-    return check_value(parameter, value) if parameter else (value, None)
 
 
 # ---- the built-in tables ------------------------------------------------------------------------

@@ -99,7 +99,8 @@ def _proxy_failed(proxy: Proxy, why: str) -> ProxyFailed:
     why = "it wants a user name and a password, or other ones (407)" if why == "407" else why
     return ProxyFailed(
         f"the proxy that {proxy.variable} names cannot reach the service: {why}",
-        f"Nothing reached the service. Correct or unset {proxy.variable}, or add the host to NO_PROXY.",
+        f"Nothing reached the service. Correct or unset {proxy.variable} (http://HOST:PORT; special characters of a "
+        "password as %40), or add the host to NO_PROXY.",
     )
 
 

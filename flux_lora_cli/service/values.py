@@ -164,16 +164,16 @@ def _check_list(p: Parameter, value: Any) -> Checked:
         return value, ValueProblem(p.name, f"{len(value)} are too many; allowed: {p.allowed}")
     items = []
     for number, item in enumerate(value):
-        checked, place, why = check_lora(item) if p.type == "loras" else _checked_image(item)
-        if why:
-            return value, ValueProblem(f"{p.name}[{number}]{place}", why)
+        place = f"{p.name}[{number}]"
+        if p.type == "loras":
+            checked, where, why = check_lora(item)
+            problem = ValueProblem(place + where, why) if why else None
+        else:
+            checked, problem = check_value(Parameter(place, "image"), item or None)
+        if problem:
+            return value, problem
         items.append(checked)
     return items, None
-
-
-def _checked_image(item: Any) -> tuple[Any, str, str]:
-    problem = check_value(Parameter("", "image"), item or None)[1]
-    return item, "", problem.message if problem else ""
 
 
 # ---- values as text -----------------------------------------------------------------------------
@@ -225,7 +225,6 @@ _NEVER_LOAD = [
     (re.compile(pattern, re.IGNORECASE), better)
     for pattern, better in (
         (r"(?:urn:air:[^@]*:)?civitai:[0-9]+@([0-9]+)", _FILE + r"\1"),
-        (_CIVITAI + r"/models/[^?#]*\?(?:\S*&)?modelVersionId=([0-9]+)\S*", _FILE + r"\1"),
         (_CIVITAI + r"(?:/(?!api/download/)\S*)?|(?:urn:air:[^@]*:)?civitai:[0-9]+", _FILE + "VERSION_ID"),
         (_HUGGING_FACE + r"/(?:blob|raw)/(\S+)", r"https://huggingface.co/\1/resolve/\2"),
         (_HUGGING_FACE + r"(?:[/?#](?!resolve/)\S*)?", r"\1"),
@@ -250,19 +249,14 @@ def check_lora(item: Any) -> tuple[dict[str, Any], str, str]:
     if isinstance(item, str):
         lora = parse_lora(item)
         return {}, "", f"{quoted(item)} is text; write {{path: {quoted(lora['path'])}, scale: {lora['scale']}}}"
-    if not isinstance(item, Mapping) or "path" not in item:
-        return {}, "", f"{quoted(item)} without a 'path' is not a LoRA; allowed: {{path: owner/name, scale: 1}}"
-    if unknown := [str(key) for key in item if key not in ("path", "scale")]:
-        near = {"weight": "scale"}.get(unknown[0]) or nearest(unknown[0], ("path", "scale"))
-        hint = f"did you mean '{near}'?" if near else "known: path, scale"
-        return {}, "", f"unknown key {quoted(unknown[0])}; {hint}"
+    if not isinstance(item, Mapping) or "path" not in item or not item.keys() <= {"path", "scale"}:
+        return {}, "", f"{quoted(item)} is not a LoRA; allowed: {{path: owner/name, scale: 1}}"
     path, scale = item["path"], item.get("scale", 1)
     problem = lora_path_problem(path)
     if problem and not (isinstance(path, str) and _LORA_URL.fullmatch(path)):  # a URL is sent as it is, with a note
         return {}, ".path", problem
     if not is_number(scale) or not MIN_SCALE <= scale <= MAX_SCALE:
-        why = "out of range" if is_number(scale) else "not a number"
-        return {}, ".scale", f"{quoted(scale)} is {why}; allowed: a number from {MIN_SCALE} to {MAX_SCALE}"
+        return {}, ".scale", f"{quoted(scale)} is not a number from {MIN_SCALE} to {MAX_SCALE}"
     return {"path": path, "scale": by_value(scale)}, "", ""
 
 

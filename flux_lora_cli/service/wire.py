@@ -164,6 +164,7 @@ def _output(answer: Answer, output: object) -> str:
     """One output; "" for one that names nothing, so that the others keep their numbers."""
     url = output.get("url") if isinstance(output, dict) else output
     text = url.strip().encode("utf-8", "replace").decode() if isinstance(url, str) else ""
+    text = re.sub("^https?:", lambda scheme: scheme[0].lower(), text, flags=re.IGNORECASE)
     return answer.clean(text) if len(text) < 10_000 else text  # longer: base64
 
 

@@ -171,7 +171,7 @@ def test_the_whole_answer_of_v2() -> None:
         ("execution_ms", 100, {"timings": {"inference": 99.6}}),
         *(("execution_ms", None, {"executionTime": odd}) for odd in ("soon", True, -1, 1e308)),
         ("outputs", (), {"outputs": None}),
-        *(("outputs", (URL,), {"outputs": o}) for o in (URL, [{"url": URL}], [" https://x/1\n"])),
+        *(("outputs", (URL,), {"outputs": o}) for o in (URL, [{"url": URL}], [" HTTPS://x/1\n"])),
         ("outputs", (URL, "https://x/2"), {"outputs": [{"url": URL}, "https://x/2"]}),
         ("outputs", ("", URL, "", ""), {"outputs": [None, URL, {}, 7]}),
         *(("outputs", (same,), {"outputs": [same]}) for same in ("iVBORw0KGgo=", "data:image/png;base64,AA/+")),
