@@ -225,6 +225,7 @@ _NEVER_LOAD = [
     (re.compile(pattern, re.IGNORECASE), better)
     for pattern, better in (
         (r"(?:urn:air:[^@]*:)?civitai:[0-9]+@([0-9]+)", _FILE + r"\1"),
+        (_CIVITAI + r"/models/[^?#]*\?(?:\S*&)?modelVersionId=([0-9]+)\S*", _FILE + r"\1"),
         (_CIVITAI + r"(?:/(?!api/download/)\S*)?|(?:urn:air:[^@]*:)?civitai:[0-9]+", _FILE + "VERSION_ID"),
         (_HUGGING_FACE + r"/(?:blob|raw)/(\S+)", r"https://huggingface.co/\1/resolve/\2"),
         (_HUGGING_FACE + r"(?:[/?#](?!resolve/)\S*)?", r"\1"),
@@ -256,7 +257,8 @@ def check_lora(item: Any) -> tuple[dict[str, Any], str, str]:
     if problem and not (isinstance(path, str) and _LORA_URL.fullmatch(path)):  # a URL is sent as it is, with a note
         return {}, ".path", problem
     if not is_number(scale) or not MIN_SCALE <= scale <= MAX_SCALE:
-        return {}, ".scale", f"{quoted(scale)} is not a number from {MIN_SCALE} to {MAX_SCALE}"
+        why = "out of range" if is_number(scale) else "not a number"
+        return {}, ".scale", f"{quoted(scale)} is {why}; allowed: a number from {MIN_SCALE} to {MAX_SCALE}"
     return {"path": path, "scale": by_value(scale)}, "", ""
 
 

@@ -72,7 +72,8 @@ def test_values_that_are_allowed(name: str, value: Any, expected: Any) -> None:
             ("loras", "not a LoRA; allowed: {path: ", [lora])
             for lora in ({"path": "a/b", "weight": 1}, {"scale": 1}, 7)
         ),
-        *(("loras", "not a number from 0 to 4", [{"path": "a/b", "scale": scale}]) for scale in (5, float("inf"), "1")),
+        ("loras", "a number from 0 to 4", [{"path": "a/b", "scale": 5}]),
+        *(("loras", "not a number", [{"path": "a/b", "scale": scale}]) for scale in (float("inf"), "1")),
         ("loras", "at most 5", [{"path": "a/b"}] * 6),
     ],
 )
@@ -142,6 +143,7 @@ DOWNLOAD, HUGGING_FACE = "https://civitai.com/api/download/models", "https://hug
             (path, f"{DOWNLOAD}/VERSION_ID")
             for path in ("civitai.com/models/12345", "https://civitai.com/models/1/ink")
         ),
+        ("https://civitai.com/models/1/ink?modelVersionId=22", f"{DOWNLOAD}/22"),
         *((path, f"{DOWNLOAD}/678") for path in ("civitai:12345@678", "urn:air:flux1:lora:civitai:12345@678")),
         ("host.example.com/x.safetensors", "write https://host.example.com/x.safetensors"),
     ],
