@@ -34,14 +34,14 @@ _STAY = "The tables at hand stay as they are."
 class Catalogue:
     """What was read of a catalogue."""
 
-    models: tuple[Model, ...]  # those that were asked for, in the service's order
+    models: tuple[Model, ...]  # in the service's order
+    entries: tuple[dict[str, Any], ...]  # what has to be kept of each of them, to read it again
     skipped: tuple[str, ...]  # one line per entry that could not be read
-    entries: tuple[dict[str, Any], ...]  # what has to be kept of each model, to read it again
-    origin: str = ""  # the service that it is from; "" where a file does not say
+    origin: str  # the service that it is from; "" where a file does not say
 
 
-def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", everything: bool = False) -> Catalogue:
-    """The tables of a catalogue: of the models that take LoRAs, or of all.
+def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", loras_only: bool = False) -> Catalogue:
+    """The tables of a catalogue.
 
     Args:
         document: as ``Client.models`` or a saved file has it.
@@ -49,45 +49,40 @@ def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", eve
     Raises:
         BadAnswer: it is not a catalogue, or has no model that takes LoRAs.
     """
+    listed = document
     if isinstance(document, dict):
         origin, fetched_at = origin or _text(document.get("origin")), fetched_at or _text(document.get("fetched_at"))
+    for _ in range(2):  # {code, data: {models: [...]}} at most
+        if isinstance(listed, dict):
+            listed = next((listed[name] for name in ("models", "data", "items") if name in listed), None)
+    if not isinstance(listed, list) or len(listed) > MAX_MODELS:
+        raise BadAnswer("this is not a catalogue of models", _STAY)
     source = f"catalogue of {origin or 'the service'}" + (f", {fetched_at[:10]}" if fetched_at else "")
     models, entries, skipped = [], [], []
-    for number, entry in enumerate(_entries(document), 1):
+    for number, entry in enumerate(listed, 1):
         try:
             model = _model(entry, source)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
             name = f" ({_text(entry.get('model_id'))})" if isinstance(entry, dict) and entry.get("model_id") else ""
             why = error if type(error) is ValueError else "a field is missing or has an unexpected type"
             skipped.append(f"entry {number}{name}: {why}")
             continue
-        if everything or model.max_loras:
+        if model.max_loras or not loras_only:
             models.append(model)
             entries.append({name: entry[name] for name in _KEPT if name in entry})
     if not any(model.max_loras for model in models):
         why = f"; {counted(len(skipped), 'entry', 'entries')} could not be read: {skipped[0]}" if skipped else ""
         raise BadAnswer(f"the catalogue has no model that takes LoRAs{why}", _STAY)
-    return Catalogue(tuple(models), tuple(skipped), tuple(entries), origin)
-
-
-def _entries(document: Any) -> list[Any]:
-    for _ in range(2):  # {code, data: {models: [...]}} at most
-        if isinstance(document, dict):
-            document = next((document[name] for name in ("models", "data", "items") if name in document), None)
-    if not isinstance(document, list) or len(document) > MAX_MODELS:
-        raise BadAnswer("this is not a catalogue of models", _STAY)
-    return document
+    return Catalogue(tuple(models), tuple(entries), tuple(skipped), origin)
 
 
 def _model(entry: dict[str, Any], source: str) -> Model:
     """One entry as a table. Raises what Python raises where the entry has another shape."""
-    schemas = [each for each in entry["api_schema"]["api_schemas"] if "properties" in each.get("request_schema", ())]
-    schemas.sort(key=lambda each: each.get("type") != "model_run")
-    schema = schemas[0]
-    name = entry["model_id"]
+    schemas = entry["api_schema"]["api_schemas"]
+    schema = next(each for each in schemas if "properties" in each.get("request_schema", ()))
+    name, value = entry["model_id"], entry.get("base_price")
     if not MODEL_ID.fullmatch(name) or "/" not in name or len(name) > 200:
         raise ValueError("not a valid model_id")
-    value = entry.get("base_price")
     price = money(Decimal(repr(value)) if isinstance(value, float) else value)
     price = price if price is not None and price > 0 else None
     version: Version = "v2" if str(schema.get("api_path")).startswith("/api/v2/") else "v3"
@@ -95,12 +90,11 @@ def _model(entry: dict[str, Any], source: str) -> Model:
 
 
 def _parameters(schema: dict[str, Any]) -> dict[str, Parameter]:
-    properties, required, order = schema["properties"], schema.get("required"), schema.get("x-order-properties")
+    properties, required = schema["properties"], schema.get("required")
     if len(properties) > MAX_PARAMETERS or not all(map(_NAME.fullmatch, properties)):
         raise ValueError("too many parameters, or one with an odd name")
-    first = [name for name in order if isinstance(name, str) and name in properties] if isinstance(order, list) else []
     needed = required if isinstance(required, list) else []
-    rows = {name: _parameter(name, properties[name], name in needed) for name in dict.fromkeys([*first, *properties])}
+    rows = {name: _parameter(name, description, name in needed) for name, description in properties.items()}
     if "loras" in rows and rows["loras"].type != "loras":
         raise ValueError("its loras are not a list of {path, scale}")
     return rows
@@ -133,16 +127,13 @@ def _type(name: str, schema: Mapping[str, Any]) -> str:
     if not plain or len(choices) > 1000 or schema.keys() & {"anyOf", "oneOf", "allOf", "$ref", "not", "const"}:
         return "any"
     if kind == "array" and isinstance(items, dict):
-        if name == "images" and items.get("type", "string") == "string":
-            return "images"
-        fields = items.get("properties") or {"path": {}}
-        loras = name == "loras" and items.get("type", "object") == "object" and "path" in fields
-        return "loras" if loras else "any"
-    if kind != "string":
-        return kind if kind in ("integer", "number", "boolean") else "any"
-    if choices or name not in ("size", "image", "mask_image"):
-        return "string"
-    return "url" if name == "mask_image" else name
+        of, fields = items.get("type"), items.get("properties") or ("path",)
+        fits = {"images": of in (None, "string"), "loras": of in (None, "object") and "path" in fields}
+        return name if fits.get(name) else "any"
+    if kind == "string":
+        special = {"size": "size", "image": "image", "mask_image": "url"}
+        return "string" if choices else special.get(name, "string")
+    return kind if kind in ("integer", "number", "boolean") else "any"
 
 
 def _text(value: Any) -> str:
@@ -162,7 +153,7 @@ def save_catalogue(
         FolderError: the file cannot be written.
     """
     at = fetched_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    catalogue = read_catalogue(document, origin=origin, fetched_at=at, everything=everything)
+    catalogue = read_catalogue(document, origin=origin, fetched_at=at, loras_only=not everything)
     text = json.dumps({"origin": origin, "fetched_at": at, "models": catalogue.entries}, indent=1)
     real = Path(os.path.realpath(path))  # a link stays one
     try:
@@ -220,13 +211,12 @@ def _load_catalogue(path: Path) -> Catalogue:
     except OSError as error:
         raise PresetError(f"{path}: {error.strerror}", _REREAD) from None
     try:
-        catalogue = read_catalogue(json.loads(data.decode("utf-8-sig")), everything=True)
+        catalogue = read_catalogue(json.loads(data.decode("utf-8-sig")))
     except (ValueError, RecursionError, MemoryError) as error:
         where = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         raise PresetError(f"{path}{where}: not valid JSON: {str(error)[:100]}", _REREAD) from None
     except BadAnswer as error:
         raise PresetError(f"{path}:1: {error.message}", _REREAD) from None
     if catalogue.skipped and catalogue.origin:  # we wrote it, so somebody broke it since
-        lines = [f"{path}: {line}" for line in catalogue.skipped]
-        raise PresetError(f"{path} has {counted(len(lines), 'broken entry', 'broken entries')}", _REREAD, lines)
+        raise PresetError(f"{path}: {'; '.join(catalogue.skipped)}"[:500], _REREAD)
     return catalogue

@@ -58,10 +58,9 @@ def load_key(env: Mapping[str, str], key_file: Path | None = None) -> str:
 _MASK = "[key]"
 #: Shorter keys are not looked for: masking every "a" would hide the message and no secret.
 _SHORTEST = 4
-#: Shorter ones are words that an address or a catalogue may have for itself ("test").
-_SHORTEST_FOUND = 12
-#: Letters and digits in a row, whatever stands between them and in whatever case, that give a key away.
-_TELLING = 8
+#: Letters and digits in a row, whatever stands between them and in whatever case, that give a key away: in words; in an
+#: address, whose own may be the same eight by chance.
+_IN_WORDS, _IN_URLS = 8, 12
 #: What a key may share with an ordinary message.
 _ORDINARY = "httpsapiwavespeedai wavespeedaifluxdevlora wavespeedapikey apiwavespeedaiapiv2wavespeedai"
 
@@ -70,7 +69,8 @@ class Redactor:
     """Finds one key in text, also when a server encoded it, broke it up or changed its case."""
 
     def __init__(self, key: str) -> None:
-        forms = {key, quote(key), quote(key, safe="")}
+        self.key = key
+        forms = {key, quote(key, safe="")}
         for encode in (b64encode, urlsafe_b64encode):
             for before in range(3):  # bytes; the characters that depend on the key alone, whatever stands around it
                 encoded = encode(b"\0" * before + key.encode()).decode()
@@ -78,22 +78,25 @@ class Redactor:
         # Character by character: %77%73, \x77\x73, &#x77;&#x73;, \u0077\u0073, &#119;&#115;
         for mark, code in (("", "02x"), ("x", "02x"), ("u", "04x"), ("", "d")):
             forms.add("".join(f"{mark}{ord(c):{code}}" for c in key))
-        self._forms = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
-        self._parts = {part for form in self._forms for part in _parts(form)[0] if part not in _ORDINARY}
+        self._telltales = {
+            length: {part for form in forms for part in _parts(form, length)[0] if part not in _ORDINARY}
+            for length in (_IN_WORDS, _IN_URLS)
+        }
 
-    def found_in(self, text: str) -> bool:
-        """Whether the whole key, in any encoding, is part of the text, and hardly by chance."""
-        return any(form in text for form in self._forms if len(form) >= _SHORTEST_FOUND)
+    def found_in(self, url: str) -> bool:
+        """Whether the key, or a part of it that tells, is in an address."""
+        return not self._telltales[_IN_URLS].isdisjoint(_parts(url, _IN_URLS)[0])
 
     def clean(self, text: str) -> str:
         """The text with the key masked, and with each part of it that is long enough to tell."""
-        for form in self._forms:
-            text = text.replace(form, _MASK)
-        parts, places = _parts(text)
+        if len(self.key) >= _SHORTEST:
+            text = text.replace(self.key, _MASK)
+        length = _IN_URLS if text.startswith("http") else _IN_WORDS
+        parts, places = _parts(text, length)
         shown = list(text)
         for number, part in enumerate(parts):
-            if part in self._parts:
-                first, last = places[number], places[number + _TELLING - 1] + 1
+            if part in self._telltales[length]:
+                first, last = places[number], places[number + length - 1] + 1
                 shown[first:last] = "\0" * (last - first)
         return re.sub("\0+", _MASK, "".join(shown))
 
@@ -108,11 +111,11 @@ class Redactor:
             raise
 
 
-def _parts(text: str) -> tuple[list[str], list[int]]:
-    """Every _TELLING letters and digits in a row, in lower case; and where each letter or digit stands."""
+def _parts(text: str, length: int) -> tuple[list[str], list[int]]:
+    """So many letters and digits in a row, in lower case, from each on; and where each letter or digit stands."""
     places = [at for at, c in enumerate(text) if c.isascii() and c.isalnum()]
     letters = "".join(text[at] for at in places).lower()
-    return [letters[at : at + _TELLING] for at in range(len(letters) - _TELLING + 1)], places
+    return [letters[at : at + length] for at in range(len(letters) - length + 1)], places
 
 
 # ---- origins ------------------------------------------------------------------------------------

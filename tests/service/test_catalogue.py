@@ -31,7 +31,7 @@ PROMPT = {"type": "string", "description": "What to draw."}
 
 def entry(model_id: Any = "acme/new-lora", properties: Any = None, **more: Any) -> dict[str, Any]:
     request = {"properties": {"prompt": PROMPT, "loras": LORAS} if properties is None else properties}
-    request |= {name: more.pop(name) for name in ("required", "x-order-properties") if name in more}
+    request |= {name: more.pop(name) for name in ("required",) if name in more}
     schemas = [{"api_path": more.pop("api_path", f"/api/v3/{model_id}"), "request_schema": request}]
     return {"model_id": model_id, "base_price": 0.02, **more, "api_schema": {"api_schemas": schemas}}
 
@@ -83,11 +83,8 @@ def test_a_schema_is_mapped_and_never_guessed(schema: Any, expected: Parameter) 
     assert model.parameters[expected.name] == expected
 
 
-def test_order_and_what_is_required_follow_the_schema() -> None:
-    properties = {"b": PROMPT, "loras": LORAS, "a": PROMPT}
-    one = entry(properties=properties, required=["a", 7, "zz"], **{"x-order-properties": ["a", "zz", "loras", 7]})
-    (model,) = read_catalogue([one]).models
-    assert list(model.parameters) == ["a", "loras", "b"]
+def test_what_is_required_follows_the_schema() -> None:
+    (model,) = read_catalogue([entry(properties={"b": PROMPT, "loras": LORAS, "a": PROMPT}, required=["a", 7])]).models
     assert [problem.key for problem in check_request(model, {"steps": 1})] == ["steps", "a"]
 
 
@@ -112,9 +109,6 @@ def test_a_list_of_loras_is_known_by_its_name(items: dict[str, Any]) -> None:
     other = {"type": "upload", "api_path": "/x"}
     one = entry(properties={"prompt": PROMPT, "loras": {"type": "array", **items}})
     one["api_schema"]["api_schemas"].insert(0, other)
-    one["api_schema"]["api_schemas"].append({"type": "model_run", **entry()["api_schema"]["api_schemas"][0]})
-    assert read_catalogue([one]).models[0].max_loras == 3, "the schema of the run itself counts"
-    del one["api_schema"]["api_schemas"][-1]
     (model,) = read_catalogue([one]).models
     assert model.parameters["loras"] == Parameter("loras", "loras")
     assert not check_request(model, {"loras": [{"path": "a/b", "scale": 1}] * 9})
