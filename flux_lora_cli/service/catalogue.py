@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +79,9 @@ def _model(entry: dict[str, Any], source: str) -> Model:
     """One entry as a table. Raises what Python raises where the entry has another shape."""
     schemas = entry["api_schema"]["api_schemas"]
     schema = next(each for each in schemas if "properties" in each.get("request_schema", ()))
-    name, value = entry["model_id"], entry.get("base_price")
+    name, price = entry["model_id"], money(entry.get("base_price"))
     if not MODEL_ID.fullmatch(name) or "/" not in name or len(name) > 200:
         raise ValueError("not a valid model_id")
-    price = money(Decimal(repr(value)) if isinstance(value, float) else value)
     price = price if price is not None and price > 0 else None
     version: Version = "v2" if str(schema.get("api_path")).startswith("/api/v2/") else "v3"
     return Model(name, version, _parameters(schema["request_schema"]), price, price is not None, source)

@@ -79,11 +79,8 @@ class Answer:
         return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def open_envelope(answer: Answer, kind: Kind, *, exact: bool = False) -> Any:
+def open_envelope(answer: Answer, kind: Kind) -> Any:
     """The answer's ``data``, or the bare answer where there is no envelope.
-
-    Args:
-        exact: read numbers with a point as Decimal, for money.
 
     Raises:
         FluxLoraError: what the status (the envelope's own, where it has one) means for a call of this kind; BadAnswer
@@ -91,7 +88,7 @@ def open_envelope(answer: Answer, kind: Kind, *, exact: bool = False) -> Any:
     """
     if not 200 <= answer.status < 300:
         raise_status(answer, answer.status, kind, _said(answer))
-    value = _read_json(answer, exact=exact)
+    value = _read_json(answer)
     if isinstance(value, list) and kind in ("list", "models", "bill"):
         return value
     if not isinstance(value, dict):
@@ -157,22 +154,20 @@ def unreadable(answer: Answer, what: str) -> BadAnswer:
     return BadAnswer(f"{answer.host} sent an answer that cannot be read: {what}", _CHECK_URL)
 
 
-def _read_json(answer: Answer, *, exact: bool = False) -> Any:
+def _read_json(answer: Answer) -> Any:
     """The body as JSON, in bounded time and memory; BadAnswer where it is not JSON, or built to hurt."""
     body = answer.body
     if body.lstrip()[:1] in (b"", b"<"):
         raise unreadable(answer, "a web page, or nothing, instead of JSON")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_PIECES:
         raise AnswerTooLong(f"{answer.host} sent too long an answer (over {MAX_PIECES:,} values)", _CHECK_URL)
-    fraction: Callable[[str], object] = Decimal if exact else float
     try:
         return json.loads(
             body,
             parse_int=_whole_number,
-            parse_float=lambda text: fraction(text[:400]),
             parse_constant=lambda _name: None,  # NaN and the infinities are not JSON: they stand for "not said"
         )
-    except (ValueError, ArithmeticError, MemoryError, RecursionError):
+    except (ValueError, MemoryError, RecursionError):
         raise unreadable(answer, "broken JSON") from None
 
 
@@ -206,11 +201,11 @@ def items_of(answer: Answer, data: Any) -> list[Any]:
 
 def money(value: object) -> Decimal | None:
     """An amount, of either sign; None where it is not one, or beyond belief."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
         return None
     if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]{1,12})?", value):
         return None
-    amount = Decimal(value)
+    amount = Decimal(str(value))  # of a float the digits that it was read from
     if not amount.is_finite() or not -MAX_MONEY <= amount <= MAX_MONEY:
         return None
     # More than 12 places is not a price, and an exponent of -999999 is an attack on whoever prints it.
