@@ -6,6 +6,7 @@ words, ``advice`` the same as a value that programs (and a test of every combina
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import ClassVar
@@ -60,7 +61,7 @@ class Advice(str, Enum):
 
 
 class FluxLoraError(Exception):
-    """Base of every deliberate error. A leaf names its code, exit code and advice, or inherits them.
+    """Base of every deliberate error. A leaf names its exit code and advice, or inherits them; its code is its name.
 
     Args:
         message: what happened, and to which file, line, job or task.
@@ -83,7 +84,7 @@ class FluxLoraError(Exception):
     def __init_subclass__(
         cls, code: str | None = None, exit_code: ExitCode | None = None, advice: Advice | None = None
     ) -> None:
-        cls.code = code or cls.code
+        cls.code = code or re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
         cls.exit_code = exit_code or cls.exit_code
         cls.default_advice = advice or cls.default_advice
 
@@ -107,13 +108,13 @@ class FluxLoraError(Exception):
 # ---- what the user said -------------------------------------------------------------------
 
 
-class UsageError(FluxLoraError, code="usage", exit_code=ExitCode.USAGE, advice=Advice.FIX):
+class UsageError(FluxLoraError, exit_code=ExitCode.USAGE, advice=Advice.FIX):
     """An option or argument cannot be meant."""
 
     default_hint = "Add --help to see what the command takes."
 
 
-class NotFoundError(FluxLoraError, code="not_found", exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
+class NotFoundError(FluxLoraError, exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
     """A file, folder, job or task named on the command line does not exist."""
 
     default_hint = "Check the spelling and, for a file, the path."
@@ -135,7 +136,7 @@ class PresetError(FluxLoraError, code="preset_invalid", exit_code=ExitCode.PRESE
 # ---- key, budget --------------------------------------------------------------------------
 
 
-class AuthError(FluxLoraError, code="auth", exit_code=ExitCode.AUTH, advice=Advice.FIX):
+class AuthError(FluxLoraError, exit_code=ExitCode.AUTH, advice=Advice.FIX):
     """The key is missing or was refused."""
 
 
@@ -143,26 +144,26 @@ class MissingKey(AuthError, code="key_missing"):
     """There is no key to send."""
 
 
-class KeyRefused(AuthError, code="key_refused"):
+class KeyRefused(AuthError):
     """401, or 403 in the service's own words (a firewall's page for one request is ``Rejected``)."""
 
 
-class BudgetError(FluxLoraError, code="budget", exit_code=ExitCode.BUDGET, advice=Advice.FIX):
+class BudgetError(FluxLoraError, exit_code=ExitCode.BUDGET, advice=Advice.FIX):
     """A limit does not allow it, or the price is not known."""
 
 
-class OutOfCredit(BudgetError, code="out_of_credit", advice=Advice.RERUN):
+class OutOfCredit(BudgetError, advice=Advice.RERUN):
     """The account has no credit left (402, or 400 with the words)."""
 
 
 # ---- the service --------------------------------------------------------------------------
 
 
-class ServiceError(FluxLoraError, code="service", exit_code=ExitCode.SERVICE, advice=Advice.RERUN):
+class ServiceError(FluxLoraError, exit_code=ExitCode.SERVICE, advice=Advice.RERUN):
     """The service could not be reached, or its answer is of no use."""
 
 
-class NeverSent(ServiceError, code="never_sent"):
+class NeverSent(ServiceError):
     """No byte of the request left: name look-up, refused connection, connect time-out. Safe to repeat."""
 
 
@@ -174,11 +175,11 @@ class ProxyFailed(ServiceError, code="proxy", advice=Advice.FIX):
     """The proxy named in the environment is malformed, cannot be reached or refused; nothing was sent."""
 
 
-class Uncertain(ServiceError, code="uncertain"):
+class Uncertain(ServiceError):
     """The request may have arrived: reset, time-out, 408, 5xx. A GET is repeated; a submission is unknown."""
 
 
-class BadAnswer(ServiceError, code="bad_answer"):
+class BadAnswer(ServiceError):
     """The answer cannot be read as what the API documents. A submission that got it is unknown."""
 
 
@@ -186,30 +187,30 @@ class AnswerTooLong(BadAnswer):
     """It is longer than any that the API documents: a list may do better in smaller pages."""
 
 
-class Redirected(ServiceError, code="redirected", advice=Advice.FIX):
+class Redirected(ServiceError, advice=Advice.FIX):
     """An API call was redirected. Never followed, for the key and the money go with it."""
 
 
-class RateLimited(ServiceError, code="rate_limited"):
+class RateLimited(ServiceError):
     """429 or 425: refused, nothing was charged."""
 
 
-class Rejected(ServiceError, code="rejected", exit_code=ExitCode.INCOMPLETE, advice=Advice.FIX):
+class Rejected(ServiceError, exit_code=ExitCode.INCOMPLETE, advice=Advice.FIX):
     """The service (or a firewall before it) refused this one request: this job fails, nothing was charged."""
 
 
-class TaskNotFound(ServiceError, code="task_not_found", exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
+class TaskNotFound(ServiceError, exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
     """The service does not know a task ID (404 on a poll)."""
 
 
 # ---- images -------------------------------------------------------------------------------
 
 
-class ImageError(FluxLoraError, code="image", exit_code=ExitCode.INCOMPLETE, advice=Advice.RERUN):
+class ImageError(FluxLoraError, exit_code=ExitCode.INCOMPLETE, advice=Advice.RERUN):
     """An output could not be saved as an image."""
 
 
-class BadImage(ImageError, code="bad_image"):
+class BadImage(ImageError):
     """The bytes are not a whole image: cut, text in its place, too large. Worth another try."""
 
 
@@ -224,54 +225,54 @@ class RefusedUrl(ImageError, code="url_refused"):
 # ---- the folder ---------------------------------------------------------------------------
 
 
-class FolderError(FluxLoraError, code="folder", exit_code=ExitCode.FOLDER, advice=Advice.FIX):
+class FolderError(FluxLoraError, exit_code=ExitCode.FOLDER, advice=Advice.FIX):
     """The output folder or its ledger cannot be used."""
 
 
-class DiskFull(FolderError, code="disk_full"):
+class DiskFull(FolderError):
     """No space is left."""
 
 
-class FolderMoved(FolderError, code="folder_moved"):
+class FolderMoved(FolderError):
     """The folder was renamed, deleted or unmounted while it was in use."""
 
 
-class LedgerDamaged(FolderError, code="ledger_damaged"):
+class LedgerDamaged(FolderError):
     """The ledger cannot be read, contradicts itself, or holds what this program did not write."""
 
 
-class LedgerNewer(FolderError, code="ledger_newer"):
+class LedgerNewer(FolderError):
     """The ledger was written by a later version of the tool."""
 
 
-class ManifestDamaged(FolderError, code="manifest_damaged"):
+class ManifestDamaged(FolderError):
     """The manifest cannot be read, where it is needed."""
 
 
-class OtherService(FolderError, code="other_service"):
+class OtherService(FolderError):
     """The folder belongs to another service than the one asked for."""
 
 
-class OtherFolder(FolderError, code="other_folder"):
+class OtherFolder(FolderError):
     """Ledger and manifest belong to different folders, or the images to none of them."""
 
 
-class FolderBusy(FluxLoraError, code="folder_busy", exit_code=ExitCode.BUSY, advice=Advice.RERUN):
+class FolderBusy(FluxLoraError, exit_code=ExitCode.BUSY, advice=Advice.RERUN):
     """Another batch is using the folder."""
 
 
 # ---- how a run ends -----------------------------------------------------------------------
 
 
-class Incomplete(FluxLoraError, code="incomplete", exit_code=ExitCode.INCOMPLETE, advice=Advice.RERUN):
+class Incomplete(FluxLoraError, exit_code=ExitCode.INCOMPLETE, advice=Advice.RERUN):
     """Jobs failed or were lost, or images are missing."""
 
 
-class DeadlineError(FluxLoraError, code="deadline", exit_code=ExitCode.DEADLINE, advice=Advice.RERUN):
+class DeadlineError(FluxLoraError, exit_code=ExitCode.DEADLINE, advice=Advice.RERUN):
     """A deadline passed while tasks were still running."""
 
 
-class HeldError(FluxLoraError, code="held", exit_code=ExitCode.UNKNOWN, advice=Advice.DECIDE):
+class HeldError(FluxLoraError, exit_code=ExitCode.UNKNOWN, advice=Advice.DECIDE):
     """Submissions of unknown outcome were held."""
 
 
@@ -279,13 +280,13 @@ class NsfwFlagged(FluxLoraError, code="nsfw", exit_code=ExitCode.NSFW, advice=Ad
     """``--fail-on-nsfw``, and the service flagged an image."""
 
 
-class Interrupted(FluxLoraError, code="interrupted", exit_code=ExitCode.INTERRUPTED, advice=Advice.RERUN):
+class Interrupted(FluxLoraError, exit_code=ExitCode.INTERRUPTED, advice=Advice.RERUN):
     """Ctrl-C."""
 
 
-class Terminated(FluxLoraError, code="terminated", exit_code=ExitCode.TERMINATED, advice=Advice.RERUN):
+class Terminated(FluxLoraError, exit_code=ExitCode.TERMINATED, advice=Advice.RERUN):
     """SIGTERM, SIGHUP or the like."""
 
 
-class OutputClosed(FluxLoraError, code="output_closed", exit_code=ExitCode.CLOSED_OUTPUT, advice=Advice.RERUN):
+class OutputClosed(FluxLoraError, exit_code=ExitCode.CLOSED_OUTPUT, advice=Advice.RERUN):
     """Whoever read standard output went away."""

@@ -55,8 +55,6 @@ _CHECK_URL = "If a base URL is set, check that it is WaveSpeed's API; otherwise 
 class NoSuchList(Rejected):
     """The service, or this key, has no list of recent predictions."""
 
-    code = "no_such_list"
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -7,7 +7,6 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
@@ -121,7 +120,6 @@ def _parts(text: str, length: int) -> tuple[list[str], list[int]]:
 # ---- origins ------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own, by its spelling alone; no name is looked up."""
     name = host.strip("[]").rstrip(".").lower()
@@ -133,7 +131,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=256)
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port, as browsers compare them. ValueError where it is not an http(s) URL."""
     parts = urlsplit(url)
@@ -171,9 +168,9 @@ def checked_base_url(base_url: str, *, allow_custom_host: bool = False) -> str:
     """
     text = base_url.strip().rstrip("/")
     try:
-        scheme, host, _ = origin(text)
+        host = origin(text)[1]
     except ValueError:
-        scheme = host = ""
+        host = ""
     if not host or not re.fullmatch(r"[\x21-\x7e]+", text) or re.search(r"[@?#]", text):
         raise UsageError(
             f"not a valid base URL: '{show_url(text.rpartition('@')[2]).removeprefix('://')[:100]}'",
@@ -181,11 +178,10 @@ def checked_base_url(base_url: str, *, allow_custom_host: bool = False) -> str:
         )
     if allow_custom_host or is_loopback(host) or origin(text) == origin(DEFAULT_BASE_URL):
         return text
-    if scheme != "https":
-        why = f"{text} is plain http: everybody on the way could read the API key"
-    else:
-        why = f"{host} is not WaveSpeed's API, and would get the API key"
-    raise UsageError(why, "Add --allow-custom-host if that is meant.")
+    raise UsageError(
+        f"the API key would go to {text}, which is not WaveSpeed's API over https",
+        "Add --allow-custom-host if that is meant.",
+    )
 
 
 # ---- URLs of outputs ----------------------------------------------------------------------------

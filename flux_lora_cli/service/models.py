@@ -46,8 +46,6 @@ MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*
 class UnknownModel(UsageError):
     """No table says what a model takes on that API version."""
 
-    code = "unknown_model"
-
 
 @dataclass(frozen=True)
 class Model:
