@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flux_lora_cli.service.models import Model, Models, Parameter, lora_path_problem
-from flux_lora_cli.service.values import MAX_SCALE, MIN_SCALE
+from flux_lora_cli.service.values import SCALE
 
 #: Sections of which a preset has at least one: what makes jobs, or what others extend.
 SECTIONS = ("extends", "model", "defaults", "stacks", "vars", "matrix", "zip", "jobs")
@@ -158,7 +158,7 @@ def _whole(name: str, doc: str, low: int, high: int, default: int | None = None)
     return Value(row=Parameter(name, "integer", default, low, high), doc=doc)
 
 
-_SCALE = Value(row=Parameter("scale", "number", 1, MIN_SCALE, MAX_SCALE), doc="Weight of the LoRA.")
+_SCALE = Value(row=SCALE, doc="Weight of the LoRA.")
 _SCALES = Listed(item=_SCALE, doc="Scales of the last LoRA, or, by path, of a named one.")
 _LORA_FORM = "owner/name (as on Hugging Face) or a URL"
 LORA = Fields(

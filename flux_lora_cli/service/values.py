@@ -99,9 +99,8 @@ def check_value(parameter: Parameter, value: Any) -> Checked:
     why, meant = _wrong(parameter, value)
     if not why:
         return value, None
-    shown = quoted(value)
     allowed = f"did you mean '{meant}'?" if meant else f"allowed: {parameter.allowed}"
-    return value, ValueProblem(parameter.name, f"{shown} is {why}; {allowed}", meant)
+    return value, ValueProblem(parameter.name, f"{quoted(value)} is {why}; {allowed}", meant)
 
 
 def _wrong(p: Parameter, value: Any) -> tuple[str, str]:
@@ -206,8 +205,8 @@ def typed(kind: str, text: str) -> Any:
 
 # ---- LoRAs --------------------------------------------------------------------------------------
 
-#: Limits of ``loras[].scale`` on every model. [API page]
-MIN_SCALE, MAX_SCALE = 0, 4
+#: ``loras[].scale`` of every model. [API page]
+SCALE = Parameter("scale", "number", 1, 0, 4)
 
 _LORA_URL = re.compile(r"https?://[^\s/?#@]+(?:@[^\s/?#@]+)?(?:[/?#]\S*)?", re.IGNORECASE)
 _ADDRESS = r"(?:[a-z0-9-]+\.)+(?:ai|app|cloud|co|com|dev|io|net|org)(?::[0-9]+)?/"
@@ -246,20 +245,17 @@ def parse_lora(text: str) -> dict[str, Any]:
 
 
 def check_lora(item: Any) -> tuple[dict[str, Any], str, str]:
-    """One entry with its scale filled in (1); and where in it (``.path``) something is wrong, and what, or "", ""."""
+    """One entry with its scale filled in (1); and where in it (``.path``) something is wrong, and what, or ""."""
     if isinstance(item, str):
         lora = parse_lora(item)
         return {}, "", f"{quoted(item)} is text; write {{path: {quoted(lora['path'])}, scale: {lora['scale']}}}"
     if not isinstance(item, Mapping) or "path" not in item or not item.keys() <= {"path", "scale"}:
         return {}, "", f"{quoted(item)} is not a LoRA; allowed: {{path: owner/name, scale: 1}}"
-    path, scale = item["path"], item.get("scale", 1)
-    problem = lora_path_problem(path)
-    if problem and not (isinstance(path, str) and _LORA_URL.fullmatch(path)):  # a URL is sent as it is, with a note
-        return {}, ".path", problem
-    if not is_number(scale) or not MIN_SCALE <= scale <= MAX_SCALE:
-        why = "out of range" if is_number(scale) else "not a number"
-        return {}, ".scale", f"{quoted(scale)} is {why}; allowed: a number from {MIN_SCALE} to {MAX_SCALE}"
-    return {"path": path, "scale": by_value(scale)}, "", ""
+    path, why = item["path"], lora_path_problem(item["path"])
+    if why and not (isinstance(path, str) and _LORA_URL.fullmatch(path)):  # a URL is sent as it is, with a note
+        return {}, ".path", why
+    scale, problem = check_value(SCALE, item.get("scale", 1))
+    return {"path": path, "scale": scale}, ".scale", problem.message if problem else ""
 
 
 def lora_path_problem(path: Any) -> str | None:
