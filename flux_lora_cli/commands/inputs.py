@@ -95,7 +95,7 @@ def offline_service(api_version: ApiVersion | None = None) -> ServiceOptions:
 
 def named_overrides(options: GenerateOptions) -> dict[str, Any]:
     """Typed values of the named options, by parameter; several images as ``images``. Raises UsageError."""
-    from flux_lora_cli.service.models import is_remote_image
+    from flux_lora_cli.service.values import is_remote_image
 
     found: dict[str, Any] = {}
     for field in ("strength", "size", "steps", "guidance", "num_images", "seed"):
@@ -142,7 +142,7 @@ def check_text(option: str, *texts: str) -> None:
 
 
 def _lora(text: str) -> dict[str, Any]:
-    from flux_lora_cli.service.models import lora_path_problem, parse_lora
+    from flux_lora_cli.service.values import lora_path_problem, parse_lora
 
     check_text("--lora", text)
     lora = parse_lora(text)
@@ -154,7 +154,7 @@ def _lora(text: str) -> dict[str, Any]:
 
 
 def _typed(option: str, parameter: str, text: str) -> Any:
-    from flux_lora_cli.service.models import value_of_text
+    from flux_lora_cli.service.values import value_of_text
 
     if parameter in ("strength", "guidance_scale") and (meant := decimal_point(text)):
         raise UsageError(f"{option}: {quoted(text)} is not a number; did you mean '{meant}'?")

@@ -16,7 +16,8 @@ from flux_lora_cli.errors import FolderError, NotFoundError
 from flux_lora_cli.text import counted, quoted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.service.models import Model, Parameter
+    from flux_lora_cli.service.models import Model
+    from flux_lora_cli.service.values import Parameter
 
 EXAMPLES = """
 flux-lora models

@@ -88,7 +88,8 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     from flux_lora_cli.folder.records import is_masked
     from flux_lora_cli.gallery.replay import renamed
     from flux_lora_cli.presets.sources import Files
-    from flux_lora_cli.service.models import check_request, check_value, is_remote_image
+    from flux_lora_cli.service.models import check_request
+    from flux_lora_cli.service.values import check_value, is_remote_image
 
     given = set_overrides(options.set_ or ())
     named = given.pop("model", found.job.model)

@@ -19,8 +19,8 @@ from flux_lora_cli.presets.language import (
     Value,
 )
 from flux_lora_cli.presets.nodes import Node, Problems
-from flux_lora_cli.service.models import Model, Parameter, check_value, unknown_key
-from flux_lora_cli.service.values import check_lora, typed
+from flux_lora_cli.service.models import Model, unknown_key
+from flux_lora_cli.service.values import Parameter, check_lora, check_value, typed
 from flux_lora_cli.text import nearest, quoted
 
 #: What stands for a value that is refused.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from flux_lora_cli.service.models import Model, Models, Parameter, lora_path_problem
-from flux_lora_cli.service.values import SCALE
+from flux_lora_cli.service.models import Model, Models
+from flux_lora_cli.service.values import SCALE, Parameter, lora_path_problem
 
 #: Sections of which a preset has at least one: what makes jobs, or what others extend.
 SECTIONS = ("extends", "model", "defaults", "stacks", "vars", "matrix", "zip", "jobs")

@@ -14,7 +14,8 @@ from flux_lora_cli.presets.job import Job
 from flux_lora_cli.presets.lists import looks_like_table
 from flux_lora_cli.presets.nodes import Node, Problems, repeated
 from flux_lora_cli.presets.prompts import has_marks
-from flux_lora_cli.service.models import Model, lora_path_problem
+from flux_lora_cli.service.models import Model
+from flux_lora_cli.service.values import lora_path_problem
 from flux_lora_cli.text import counted, mask_secrets, quoted
 
 

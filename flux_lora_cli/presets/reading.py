@@ -20,16 +20,8 @@ from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
 from flux_lora_cli.presets.sources import Files, read_layers
 from flux_lora_cli.presets.spec import Loras, Spec
-from flux_lora_cli.service.models import (
-    DEFAULT_MODEL,
-    Model,
-    Models,
-    UnknownModel,
-    Version,
-    check_value,
-    is_remote_image,
-    unknown_key,
-)
+from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, unknown_key
+from flux_lora_cli.service.values import check_value, is_remote_image
 from flux_lora_cli.text import nearest, quoted
 
 #: Without ``--max-jobs``. [CONTRACT: command line]

@@ -22,7 +22,8 @@ from flux_lora_cli.presets.language import (
     any_model,
     preset_language,
 )
-from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, Parameter
+from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models
+from flux_lora_cli.service.values import Parameter
 
 Schema = dict[str, Any]
 

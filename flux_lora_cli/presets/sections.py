@@ -12,7 +12,8 @@ from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.presets.spec import Axis, Loras, Prompt, Spec, VarDef, axis_label, distinct, shown, tie
-from flux_lora_cli.service.models import Model, Models, is_remote_image
+from flux_lora_cli.service.models import Model, Models
+from flux_lora_cli.service.values import is_remote_image
 from flux_lora_cli.text import nearest, quoted
 
 

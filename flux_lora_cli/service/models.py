@@ -18,18 +18,9 @@ from flux_lora_cli.service.values import (
     ValueProblem,
     by_value,
     check_value,
-    is_remote_image,
-    lora_path_problem,
-    parse_lora,
     typed,
 )
 from flux_lora_cli.text import nearest, quoted
-
-__all__ = [
-    "DEFAULT_MODEL", "MAX_DRAWN_SEED", "Model", "Models", "Parameter", "UnknownModel", "ValueProblem", "Version",
-    "check_request", "check_value", "is_remote_image", "lora_path_problem", "parse_lora", "unknown_key",
-    "value_of_text",
-]  # fmt: skip
 
 Version = Literal["v2", "v3"]
 

@@ -18,7 +18,8 @@ from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
 from flux_lora_cli.presets.job import Job, LocalImage
-from flux_lora_cli.service.models import DEFAULT_MODEL, Models, Parameter
+from flux_lora_cli.service.models import DEFAULT_MODEL, Models
+from flux_lora_cli.service.values import Parameter
 
 MODELS = Models.builtin()
 D = Decimal

@@ -15,7 +15,8 @@ import pytest
 
 from flux_lora_cli import errors
 from flux_lora_cli.service.catalogue import Catalogue, cache_path, load_models, read_catalogue, save_catalogue
-from flux_lora_cli.service.models import Parameter, check_request
+from flux_lora_cli.service.models import check_request
+from flux_lora_cli.service.values import Parameter
 from tests.conftest import ROOT
 
 NOW = datetime(2026, 11, 28, 4, 5, 6, tzinfo=UTC)

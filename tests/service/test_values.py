@@ -8,18 +8,8 @@ from typing import Any
 import pytest
 
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.service.models import (
-    MAX_DRAWN_SEED,
-    Model,
-    Models,
-    Parameter,
-    UnknownModel,
-    check_request,
-    check_value,
-    lora_path_problem,
-    parse_lora,
-    value_of_text,
-)
+from flux_lora_cli.service.models import MAX_DRAWN_SEED, Model, Models, UnknownModel, check_request, value_of_text
+from flux_lora_cli.service.values import Parameter, check_value, lora_path_problem, parse_lora
 
 MODELS = Models.builtin()
 V2 = MODELS.find("flux-dev-lora")
