@@ -188,6 +188,12 @@ def _words(answer: Answer, value: dict[str, Any]) -> str:
     return next(filter(None, (answer.plain(value.get(name)) for name in _WORDS)), "")
 
 
+def part(data: Any, name: str) -> dict[str, Any]:
+    """An object inside an answer; {} where there is none of that name."""
+    found = data.get(name) if isinstance(data, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def items_of(answer: Answer, data: Any) -> list[Any]:
     """The entries of a page."""
     if isinstance(data, dict) and "items" in data:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flux_lora_cli.errors import Rejected, UsageError
-from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, raise_status, unreadable
+from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, part, raise_status, unreadable
 from flux_lora_cli.service.models import MODEL_ID, Version
 from flux_lora_cli.service.values import is_number
 from flux_lora_cli.text import quoted
@@ -24,9 +24,9 @@ MAX_OUTPUTS, MAX_MS = 64, 86_400_000
 
 #: Spellings of statuses that mean the documented one. [seen in third-party captures]
 _SPELLINGS = {
-    **dict.fromkeys(("succeeded", "success", "complete", "succeeded(completed)", "completed(succeeded)"), "completed"),
+    **dict.fromkeys(("succeeded", "success", "complete"), "completed"),
     **dict.fromkeys(("canceled", "aborted"), "cancelled"),
-    **dict.fromkeys(("timed_out", "timed-out", "timedout"), "timeout"),
+    **dict.fromkeys(("timed_out", "timedout"), "timeout"),
     **dict.fromkeys(("errored", "failure"), "failed"),
 }
 #: Statuses after which a task does not change. [API page; official SDK source; the last three: captures]
@@ -137,8 +137,7 @@ def decode_predictions(answer: Answer) -> list[Task]:
 def _task(answer: Answer, data: dict[str, Any], task_id: str) -> Task:
     outputs = data.get("outputs") or []
     found = tuple(_output(answer, each) for each in (outputs if isinstance(outputs, list) else [outputs])[:MAX_OUTPUTS])
-    timings = data["timings"] if isinstance(data.get("timings"), dict) else {}
-    times: tuple[Any, ...] = (data.get("executionTime"), timings.get("inference"))
+    times: tuple[Any, ...] = (data.get("executionTime"), part(data, "timings").get("inference"))
     code = data["code"] if isinstance(data.get("code"), int) else 0
     return Task(
         id=task_id,
@@ -149,15 +148,15 @@ def _task(answer: Answer, data: dict[str, Any], task_id: str) -> Task:
         created_at=answer.plain(data.get("created_at"), 64) or None,
         execution_ms=next((round(each) for each in times if is_number(each) and 0 <= each <= MAX_MS), None),
         error=": ".join(filter(None, (_CODES.get(code), answer.plain(data.get("error"))))),
-        inputs=next((data[name] for name in ("inputs", "input") if isinstance(data.get(name), dict)), None),
+        inputs=part(data, "inputs") or part(data, "input") or None,
     )
 
 
 def _status(status: object) -> str:
     """A plain lower-case word. Anything else is not known, and so "not finished yet"."""
-    text = re.sub(r"\s+", "_", status.strip().lower()) if isinstance(status, str) else ""
-    plain = re.fullmatch(r"[a-z][a-z_-]{0,39}(\([a-z_-]{1,39}\))?", text)
-    return _SPELLINGS.get(text, text) if plain else "unknown"
+    text = re.sub(r"[\s-]+", "_", status.strip().lower()) if isinstance(status, str) else ""
+    word = re.match("[a-z][a-z_]{0,39}", text)  # the first of "succeeded(completed)"
+    return _SPELLINGS.get(word[0], word[0]) if word else "unknown"
 
 
 def _output(answer: Answer, output: object) -> str:
@@ -260,7 +259,7 @@ def _bill_item(answer: Answer, item: object) -> BillItem | None:
     if not isinstance(item, dict):
         return None
     kind, uuid = answer.plain(item.get("billing_type"), 40).lower(), answer.plain(item.get("uuid"), 128)
-    task = item["prediction"] if isinstance(item.get("prediction"), dict) else {}
+    task = part(item, "prediction")
     price, unit = item.get("price"), answer.plain(item.get("currency") or item.get("unit"), 20)
     if not kind or not uuid:
         return None
@@ -291,12 +290,11 @@ def decode_upload(answer: Answer) -> tuple[str, dict[str, str], str]:
     The older upload, which takes the file at once, has the last of them only.
     """
     data = open_envelope(answer, "upload")
-    data = data if isinstance(data, dict) else {}
-    upload = data["upload"] if isinstance(data.get("upload"), dict) else {}
-    url, download_url = upload.get("url", ""), data.get("download_url")
+    upload = part(data, "upload")
+    url, download_url = upload.get("url", ""), data.get("download_url") if isinstance(data, dict) else ""
     if not isinstance(url, str) or not isinstance(download_url, str) or not download_url:
         raise unreadable(answer, "no URL for the upload")
-    given = upload["headers"] if isinstance(upload.get("headers"), dict) else {}
+    given = part(upload, "headers")
     return url, {name: str(given[name]) for name in given if name.lower() not in _OWN_HEADERS}, download_url
 
 
