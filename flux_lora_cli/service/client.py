@@ -151,12 +151,7 @@ class Client:
         return self._ask("bill", "/api/v3/billings/search", wire.decode_bill, body)
 
     def upload(self, path: str, media_type: str) -> str:
-        """A local image as the API takes it: a data URI up to 1 MB, else the URL of an upload, made once for all.
-
-        Raises:
-            NotFoundError: the file cannot be read.
-            RefusedUrl: the service wants it put somewhere that nothing is ever sent to.
-        """
+        """A local image as the API takes it: a data URI up to 1 MB, else the URL of an upload, made once for all."""
         try:
             data = Path(path).read_bytes()
         except OSError as error:

@@ -161,10 +161,8 @@ def show_host(url: str) -> str:
 
 
 def checked_base_url(base_url: str, *, allow_custom_host: bool = False) -> str:
-    """The base URL without a trailing slash, where the key may go there.
-
-    Raises:
-        UsageError: it may not, or it is not a plain http(s) URL. A user part is never shown: it may hold the key.
+    """The base URL without a trailing slash, where the key may go there; its user part, which may be the key, is never
+    shown. Raises UsageError.
     """
     text = base_url.strip().rstrip("/")
     try:
@@ -193,11 +191,7 @@ _CANNOT_BE_SENT = re.compile(rb"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7
 def fetchable_url(url: str, *, allow_loopback: bool) -> str:
     """The URL as it can be sent: no fragment, odd characters encoded, every other byte as it was.
 
-    Args:
-        allow_loopback: plain http to this machine is fine, because the API itself is there.
-
-    Raises:
-        RefusedUrl: neither https nor such http, or broken.
+    Raises RefusedUrl unless it is https, or http to this machine where the API itself is there (``allow_loopback``).
     """
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\\]+)([^#]*)(?:#.*)?", url.strip(), re.DOTALL)
     scheme, netloc, target = (match[1].lower(), match[2], match[3]) if match else ("", "", "")

@@ -7,19 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Literal
 
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.service.values import (
-    Checked,
-    Parameter,
-    ValueProblem,
-    by_value,
-    check_value,
-    typed,
-)
+from flux_lora_cli.service.values import Checked, Parameter, ValueProblem, by_value, check_value, typed
 from flux_lora_cli.text import nearest, quoted
 
 Version = Literal["v2", "v3"]
@@ -74,7 +65,8 @@ class Model:
         user wrote, and the seed.
         """
         body = {name: params.get(name, row.default) for name, row in self.parameters.items()}
-        body |= {} if self.checked else params
+        if not self.checked:
+            body |= params
         if "seed" in self.parameters:
             body["seed"] = seed
         if not body.get("image") and not body.get("images"):
@@ -104,7 +96,7 @@ class Models:
     @classmethod
     def builtin(cls) -> Models:
         """The tables that ship with the tool."""
-        return cls(_builtin_tables())
+        return cls(_BUILTIN)
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._tables.values())
@@ -124,8 +116,8 @@ class Models:
         if found is not None:
             return found
         if allow_unknown and MODEL_ID.fullmatch(known or name):
-            rows = usual_parameters().items()  # of which the types alone are taken to be known
-            loose = {name: Parameter(name, row.type, description=row.description) for name, row in rows}
+            # The types of the usual parameters alone are taken to be known.
+            loose = {name: Parameter(name, row.type, description=row.description) for name, row in _USUAL.items()}
             return Model(known or name, version or "v3", loose, source="not checked", checked=False)
         if known is not None:
             raise UnknownModel(
@@ -179,7 +171,7 @@ def unknown_key(model: Model, key: str, others: Iterable[str] = ()) -> ValueProb
     """
     known = [*model.parameters, *others]
     alias = _ALIASES.get(key.casefold().replace("-", "_"))
-    near = alias if alias in known else "" if key in usual_parameters() else nearest(key, known)
+    near = alias if alias in known else "" if key in _USUAL else nearest(key, known)
     hint = f"did you mean '{near}'?" if near else "known: " + ", ".join(model.parameters)
     return ValueProblem(key, f"not a parameter of {model.short} on API {model.version}; {hint}", near or "")
 
@@ -203,8 +195,7 @@ def value_of_text(name: str, text: str) -> Checked:
     ``loras`` is ``PATH[:SCALE]`` and ``images`` a path, several separated by spaces or semicolons; text that begins
     with ``[`` or ``{`` is JSON for both.
     """
-    usual = usual_parameters()
-    kind = usual[name].type if name in usual else "any"
+    kind = _USUAL[name].type if name in _USUAL else "any"
     try:
         return check_value(Parameter(name, kind), typed(kind, text))
     except (ValueError, RecursionError) as error:
@@ -273,25 +264,23 @@ _TABLES: tuple[tuple[str, tuple[Parameter, ...], str, _Changes, str], ...] = (
 )
 
 
-@lru_cache(maxsize=1)
-def _builtin_tables() -> tuple[Model, ...]:
-    """One table per model and API version that its documentation describes."""
-    tables = []
-    for short, rows, undeclared, changes, price in _TABLES:
-        declared = {
-            row.name: replace(row, description=_DESCRIPTIONS[row.name], **changes.get(row.name, {}))
-            for row in rows
-            if row.name not in undeclared.split()
-        }
-        source = "built in, from the documentation of October 2025"
-        source += "; price from third-party captures" if price and short != "flux-dev-lora" else ""
-        version: Version = "v2" if rows is _V2_ROWS else "v3"
-        usd = Decimal(price) if price else None
-        tables.append(Model(f"wavespeed-ai/{short}", version, MappingProxyType(declared), usd, source=source))
-    return tuple(tables)
+def _table(short: str, rows: tuple[Parameter, ...], undeclared: str, changes: _Changes, price: str) -> Model:
+    declared = {
+        row.name: replace(row, description=_DESCRIPTIONS[row.name], **changes.get(row.name, {}))
+        for row in rows
+        if row.name not in undeclared.split()
+    }
+    source = "built in, from the documentation of October 2025"
+    source += "; price from third-party captures" if price and short != "flux-dev-lora" else ""
+    usd = Decimal(price) if price else None
+    return Model(f"wavespeed-ai/{short}", "v2" if rows is _V2_ROWS else "v3", declared, usd, source=source)
 
 
-def usual_parameters() -> Mapping[str, Parameter]:
-    """The parameters that models of this kind have, for their types."""
-    v2, v3 = _builtin_tables()[:2]
-    return {**v3.parameters, **v2.parameters, "images": Parameter("images", "images", description="Input images.")}
+#: One table per model and API version that its documentation describes.
+_BUILTIN = [_table(*each) for each in _TABLES]
+#: The parameters that models of this kind have, for their types.
+_USUAL = {
+    **_BUILTIN[1].parameters,
+    **_BUILTIN[0].parameters,
+    "images": Parameter("images", "images", description="Input images."),
+}

@@ -179,11 +179,7 @@ _PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
 class Reply:
-    """An answer whose head has come (``answer``); the body is read by ``pieces`` or ``read``.
-
-    Attributes:
-        size: bytes of the body that were read.
-    """
+    """An answer whose head has come (``answer``); of the body, ``size`` bytes were read by ``pieces`` or ``read``."""
 
     def __init__(self, response: requests.Response, url: str, clean: Callable[[str], str]) -> None:
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -203,11 +199,7 @@ class Reply:
         self._ended = True
 
     def read(self, limit: int) -> Answer:
-        """The answer with its body: up to ``limit`` bytes, or INLINE_LIMIT where it reads like base64.
-
-        Raises:
-            AnswerTooLong: it is longer.
-        """
+        """The answer with its body; AnswerTooLong over ``limit`` bytes, or INLINE_LIMIT where it reads like base64."""
         body = bytearray()
         for piece in self.pieces():
             body += piece
@@ -243,7 +235,6 @@ class Transport(HTTPAdapter):
     Args:
         env: names proxies and certificates.
         clean: masks the API key in texts.
-        log: gets one line per request.
     """
 
     def __init__(
@@ -263,12 +254,7 @@ class Transport(HTTPAdapter):
         total: float = 30.0,
         silence: float = 120.0,
     ) -> Iterator[Reply]:
-        """Send once; the reply is there when the head of the answer has come.
-
-        Args:
-            url: with a path, and without a fragment.
-            total: seconds for everything; ``silence``: for each piece.
-        """
+        """Send once to a URL with a path, in ``total`` seconds and at most ``silence`` between two pieces."""
         proxy, silence, started = proxy_for(url, self._env), min(silence, total), time.monotonic()
         _call.url, _call.connecting, _call.deadline, _call.silence = url, False, started + total, silence
         reply, outcome = None, ""

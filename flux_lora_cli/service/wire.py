@@ -67,7 +67,6 @@ class Task:
 
     @property
     def completed(self) -> bool:
-        """Whether the task ended well."""
         return self.status == "completed"
 
     @property
@@ -77,7 +76,7 @@ class Task:
 
 
 def is_task_id(text: object) -> bool:
-    """Whether this is a plain token, safe in a URL, a path and a terminal."""
+    """Whether this is safe in a URL, a path and a terminal."""
     return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,128}", text) is not None
 
 
