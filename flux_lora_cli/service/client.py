@@ -19,14 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.errors import (
-    BadAnswer,
-    BadImage,
-    NotFoundError,
-    OutputGone,
-    RefusedUrl,
-    Rejected,
-)
+from flux_lora_cli.errors import BadAnswer, BadImage, NotFoundError, OutputGone, RefusedUrl, Rejected
 from flux_lora_cli.service import envelope, hosts, wire
 from flux_lora_cli.service.envelope import Answer, Kind
 from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, Redactor
@@ -270,8 +263,6 @@ def _first_byte(reply: Reply, offset: int) -> int:
         raise OutputGone(f"{host} does not have the image ({status})")
     if status in (408, 425, 429) or status >= 500:
         envelope.raise_status(reply.answer, status, "poll", "")
-    if 300 <= status < 400:
-        raise RefusedUrl(f"{host} redirects the image without saying where to ({status})")
     raise BadImage(f"{host} answered {status} instead of the image")
 
 

@@ -53,10 +53,9 @@ def test_where_the_bytes_begin(
         *((status, 0, errors.OutputGone) for status in ("404 Not Found", "403 Forbidden", "410 Gone")),
         *((status, 0, errors.RateLimited) for status in ("429 Slow\r\nRetry-After: 7", "425 Early")),
         *((s, 0, errors.Uncertain) for s in ("500 Oops\r\nRetry-After: 7", "503 Busy", "408 Timeout")),
-        *((status, 0, errors.BadImage) for status in ("400 Bad", "204 Nothing")),
+        *((status, 0, errors.BadImage) for status in ("400 Bad", "204 Nothing", "302 Found", "304 Same")),
         *((status, 9, errors.BadImage) for status in ("416 Range", "206 Partial")),
         *(("206 Partial\r\nContent-Range: bytes 5-6/7", offset, errors.BadImage) for offset in (0, 9)),
-        *((status, 0, errors.RefusedUrl) for status in ("302 Found", "304 Same")),
     ],
 )
 def test_a_status_in_place_of_an_image(status: str, offset: int, expected: type[Exception], start: Start) -> None:
