@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,10 +70,9 @@ class Redactor:
     def __init__(self, key: str) -> None:
         self.key = key
         forms = {key, quote(key, safe="")}
-        for encode in (b64encode, urlsafe_b64encode):
-            for before in range(3):  # bytes; the characters that depend on the key alone, whatever stands around it
-                encoded = encode(b"\0" * before + key.encode()).decode()
-                forms.add(encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6])
+        for before in range(3):  # bytes; the characters that depend on the key alone, whatever stands around it
+            encoded = b64encode(b"\0" * before + key.encode()).decode()
+            forms.add(encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6])
         # Character by character: %77%73, \x77\x73, &#x77;&#x73;, \u0077\u0073, &#119;&#115;
         for mark, code in (("", "02x"), ("x", "02x"), ("u", "04x"), ("", "d")):
             forms.add("".join(f"{mark}{ord(c):{code}}" for c in key))
