@@ -24,7 +24,6 @@ MAX_FILE, MAX_MODELS, MAX_PARAMETERS, MAX_TEXT = 64 * 1024 * 1024, 20_000, 200, 
 VARIABLE = "FLUX_LORA_MODELS"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-_KEPT = ("model_id", "type", "base_price", "api_schema")
 _REREAD = "Read it anew with `flux-lora models --update`."
 _STAY = "The tables at hand stay as they are."
 
@@ -34,7 +33,7 @@ class Catalogue:
     """What was read of a catalogue."""
 
     models: tuple[Model, ...]  # in the service's order
-    entries: tuple[dict[str, Any], ...]  # what has to be kept of each of them, to read it again
+    entries: tuple[dict[str, Any], ...]  # of the document, one for each of them
     skipped: tuple[str, ...]  # one line per entry that could not be read
     origin: str  # the service that it is from; "" where a file does not say
 
@@ -68,7 +67,7 @@ def read_catalogue(document: Any, *, origin: str = "", fetched_at: str = "", lor
             continue
         if model.max_loras or not loras_only:
             models.append(model)
-            entries.append({name: entry[name] for name in _KEPT if name in entry})
+            entries.append(entry)
     if not any(model.max_loras for model in models):
         why = f"; {counted(len(skipped), 'entry', 'entries')} could not be read: {skipped[0]}" if skipped else ""
         raise BadAnswer(f"the catalogue has no model that takes LoRAs{why}", _STAY)
