@@ -154,7 +154,7 @@ def _lora(text: str) -> dict[str, Any]:
 
 
 def _typed(option: str, parameter: str, text: str) -> Any:
-    from flux_lora_cli.service.values import value_of_text
+    from flux_lora_cli.service.models import value_of_text
 
     if parameter in ("strength", "guidance_scale") and (meant := decimal_point(text)):
         raise UsageError(f"{option}: {quoted(text)} is not a number; did you mean '{meant}'?")

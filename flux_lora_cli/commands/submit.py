@@ -88,18 +88,16 @@ def submit(
     run_settings(options, console)  # refuse a wrong template before anything is read
     from flux_lora_cli.presets.load import MAX_JOBS, build_prompt_jobs
 
-    most = max(MAX_JOBS, len(texts))  # prompts that were written out one by one are meant
     load = load_options(
-        options, options, expand=prompts.expand, max_jobs=most, raise_with="a preset can make them: batch --max-jobs"
-    )
-    allow = options.allow_path or ()
-    loaded = build_prompt_jobs(
-        texts, load, preset=prompts.preset, stack=prompts.stack, job=prompts.job, allow=allow
+        options, options, expand=prompts.expand, raise_with="a preset can make them: batch --max-jobs",
+        max_jobs=max(MAX_JOBS, len(texts)),  # prompts that were written out one by one are meant
     )  # fmt: skip
+    allow = options.allow_path or ()
+    loaded = build_prompt_jobs(texts, load, preset=prompts.preset, stack=prompts.stack, job=prompts.job, allow=allow)
     for params in (job.params for job in loaded.jobs):
         if not str(params.get("prompt") or "").strip() and not params.get("image") and not params.get("images"):
             raise UsageError("the prompt is empty, and there is no image", "Is a shell variable in it not set?")
-    if any(text.count("{") != text.count("}") for text in texts) and not prompts.expand:
+    if any(map(_is_split, texts)) and not prompts.expand:
         console.warn("a prompt has an unmatched brace; the shell splits an unquoted {a|b}", "quoting")
     for note in loaded.notes:
         console.note(note)
@@ -112,15 +110,18 @@ def submit(
 def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
     named = options.prompts or []
     if len(positional) > 1:
-        braces = any(word.count("{") != word.count("}") for word in positional)
-        why = " (the shell splits an unquoted {a|b})" if braces else ""
-        shown = " | ".join(printable(word) for word in positional[:4])
+        why = " (the shell splits an unquoted {a|b})" if any(map(_is_split, positional)) else ""
+        shown = " | ".join(map(printable, positional[:4]))
         raise UsageError(f"submit takes one prompt, and got {len(positional)}: {shown}; quote the prompt{why}", _QUOTE)
     if positional == ["-"] and named:
         raise UsageError("- reads the prompts from standard input; -p cannot be added to it")
-    prompts = read_lines("prompt") if positional == ["-"] else [*positional, *named]
-    check_text("PROMPT", *prompts)
-    return prompts
+    texts = read_lines("prompt") if positional == ["-"] else [*positional, *named]
+    check_text("PROMPT", *texts)
+    return texts
+
+
+def _is_split(text: str) -> bool:
+    return text.count("{") != text.count("}")
 
 
 def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
