@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from flux_lora_cli.commands.console import Console, plain, print_table, some
 from flux_lora_cli.commands.inputs import model_tables
@@ -13,11 +13,9 @@ from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.errors import FolderError, NotFoundError
+from flux_lora_cli.service.models import Model, UnknownModel
+from flux_lora_cli.service.values import MAX_ITEMS
 from flux_lora_cli.text import counted, quoted
-
-if TYPE_CHECKING:
-    from flux_lora_cli.service.models import Model
-    from flux_lora_cli.service.values import Parameter
 
 EXAMPLES = """
 flux-lora models
@@ -50,8 +48,6 @@ def models(
     check(service, console)
     if update:
         return _update(service, console, Path(model) if model else file, everything)
-    from flux_lora_cli.service.models import UnknownModel
-
     known = model_tables(file, service)
     if model is not None:
         try:
@@ -62,9 +58,8 @@ def models(
             raise NotFoundError(error.message, error.hint.partition("; --allow")[0]) from None
     rows = [["MODEL", "API", "LORAS", "PRICE", "PARAMETERS", "TABLE"]]
     for each in (each for each in known if everything or each.max_loras):
-        console.record("model", _data(each))
-        loras = _loras(each).removeprefix("at most ")
-        rows.append([each.id, each.version, loras, _price(each), str(len(each.parameters)), each.source])
+        _record(each, console)
+        rows.append([each.id, each.version, _loras(each), _price(each), str(len(each.parameters)), each.source])
     print_table(rows, console)
     console.summary.update(models=len(rows) - 1)
     console.info(f"{counted(len(rows) - 1, 'model')}; flux-lora models MODEL shows one with its parameters")
@@ -72,37 +67,21 @@ def models(
 
 
 def _show(model: Model, console: Console) -> int:
-    console.record("model", _data(model))
-    costs = f"price per image: {_price(model)}"
-    for fact in (model.id, f"API {model.version}; LoRAs: {_loras(model)}; {costs}", model.source, ""):
+    _record(model, console)
+    facts = f"API {model.version}; LoRAs: {_loras(model)}; price per image: {_price(model)}"
+    for fact in (model.id, facts, model.source, ""):
         console.result(plain(fact))
     rows = [["PARAMETER", "TYPE", "ALLOWED", "DEFAULT", "DESCRIPTION"]]
     for each in model.parameters.values():
+        default = "-" if each.default in (None, "", (), []) else quoted(each.default).strip('"')
         needed = "Required. " if each.required else ""
-        rows.append([each.name, each.type, _allowed(each), _default(each.default), f"{needed}{each.description}"])
+        rows.append([each.name, each.type, each.allowed, default, f"{needed}{each.description}"])
     print_table(rows, console)
     return 0
 
 
-def _allowed(parameter: Parameter) -> str:
-    low, high = parameter.minimum, parameter.maximum
-    if parameter.choices:
-        return ", ".join(map(str, parameter.choices))
-    if low is None and high is None:
-        return f"at most {parameter.max_items}" if parameter.max_items else "-"
-    bounds = f"at most {high}" if low is None else f"at least {low}" if high is None else f"{low} to {high}"
-    return bounds + (" each" if parameter.type == "size" else "")
-
-
-def _default(value: Any) -> str:
-    if value in (None, ""):
-        return "-"
-    return "none" if value in ((), []) else quoted(value).strip('"')
-
-
 def _loras(model: Model) -> str:
-    row = model.parameters.get("loras")
-    return "none" if row is None else f"at most {row.max_items}" if row.max_items else "no limit known"
+    return str(model.max_loras) if model.max_loras < MAX_ITEMS else "no limit known"
 
 
 def _price(model: Model) -> str:
@@ -111,16 +90,16 @@ def _price(model: Model) -> str:
     return f"{'from ' if model.price_is_floor else ''}{dollars(model.price)}"
 
 
-def _data(model: Model) -> dict[str, Any]:
-    return {
-        "id": model.id,
-        "version": model.version,
-        "loras": model.max_loras,
-        "price_usd": None if model.price is None else f"{model.price:f}",
-        "price_is_floor": model.price_is_floor,
-        "source": model.source,
-        "parameters": [asdict(each) for each in model.parameters.values()],
-    }
+def _record(model: Model, console: Console) -> None:
+    price = None if model.price is None else f"{model.price:f}"
+    parameters = [asdict(each) for each in model.parameters.values()]
+    console.record(
+        "model",
+        {
+            "id": model.id, "version": model.version, "loras": model.max_loras, "price_usd": price,
+            "price_is_floor": model.price_is_floor, "source": model.source, "parameters": parameters,
+        },
+    )  # fmt: skip
 
 
 def _update(service: ServiceOptions, console: Console, file: Path | None, everything: bool) -> int:
