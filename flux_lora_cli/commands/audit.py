@@ -33,13 +33,14 @@ from flux_lora_cli.text import counted
 if TYPE_CHECKING:
     from flux_lora_cli.engine.audit import Report, Sums
     from flux_lora_cli.engine.bill import Books, Finding
-    from flux_lora_cli.folder.records import JobRecord
 
 EXAMPLES = """
 flux-lora audit flux-lora-output/posters
 flux-lora audit --all --since 2025-11-01
 flux-lora audit out --junit audit.xml
 """
+
+_ONE_SERVICE = "Audit the folders of one service at a time: with --sandbox, or --base-url URL."
 
 
 def _date(text: Any) -> datetime:
@@ -92,10 +93,17 @@ def audit(
             except (FolderError, FolderBusy) as error:
                 console.warn(f"refunds were not recorded: {error.message}", "refunds")
         _tell(report, recorded, console)
-        wrong = {id(found.record): found for found in report.findings if found.exit_code is not ExitCode.OK}
-        records = [(record, each) for each in books for record in each.records]
-        verdicts = [(_in_suite(record, each, books), _verdict(wrong.get(id(record)))) for record, each in records]
-        reports.write_junit(verdicts, books[0].path or Path() if books else Path())
+        wrong = {
+            id(found.record): Verdict("failure", found.kind, found.message)
+            for found in report.findings
+            if found.exit_code is not ExitCode.OK
+        }
+        verdicts = [  # a folder is a test suite, for two may have jobs of one name
+            (replace(record, preset=each.name, outputs=[]), wrong.get(id(record), Verdict("passed")))
+            for each in books
+            for record in each.records
+        ]
+        reports.write_junit(verdicts, Path())
     return _conclude(report, service_words(service), console)
 
 
@@ -104,9 +112,8 @@ def _read_all(folders: Sequence[Path], service: str, everything: bool, console: 
     from flux_lora_cli.engine.audit import own_books, read_books
     from flux_lora_cli.folder.state import remembered_folders
 
-    remembered = remembered_folders() if everything else []
     distinct: dict[str, Path] = {}  # by their real paths
-    for folder in (*folders, *remembered):
+    for folder in (*folders, *(remembered_folders() if everything else ())):
         distinct.setdefault(os.path.realpath(folder), folder)
     for folder in distinct.values():
         try:
@@ -114,8 +121,8 @@ def _read_all(folders: Sequence[Path], service: str, everything: bool, console: 
         except FluxLoraError as error:
             other = isinstance(error, OtherService)
             if folder in folders:
-                hint = "Audit the folders of one service at a time: with --sandbox, or --base-url URL."
-                raise OtherService(error.message, hint) if other else error from None
+                error.hint = _ONE_SERVICE if other else error.hint
+                raise
             (console.explain if other else console.warn)(f"left out: {error.message}")
     if everything:
         yield own_books(service)
@@ -154,19 +161,10 @@ def _words(sums: Sums) -> str:
 
 def _line(finding: Finding) -> str:
     task = f"task {finding.task}" if finding.task else "no task"
-    job = f"{finding.job} ({task})" if finding.job and finding.task not in (None, finding.job) else finding.job or task
+    job = f"{finding.job} ({task})" if finding.job else task
     where = f" in {finding.books.name}" if finding.books is not None else ""
     ids = f" [bill: {', '.join(finding.charges)}]" if finding.charges else ""
     return plain(f"{finding.kind.replace('_', ' ')}: {job}{where}: {finding.message}{ids}")
-
-
-def _in_suite(record: JobRecord, own: Books, books: Sequence[Books]) -> JobRecord:
-    """Of several folders, each is a test suite, for two may have jobs of one name."""
-    return record if len(books) == 1 else replace(record, preset=own.name, outputs=[])
-
-
-def _verdict(finding: Finding | None) -> Verdict:
-    return Verdict("passed") if finding is None else Verdict("failure", finding.kind, finding.message)
 
 
 def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
@@ -175,10 +173,10 @@ def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
     wrong = [finding.task for finding in report.findings if finding.exit_code is ExitCode.INCOMPLETE and finding.task]
     errors: list[FluxLoraError] = []
     if maybe:
-        jobs = [f"--adopt {each.job}={each.task}" for each in maybe if each.books and each.books.path][:3]
-        tasks = [str(each.task) for each in maybe if each.books and not each.books.path][:3]
-        wait = shlex.join(["flux-lora", "wait", *reach])
-        ways = [" ".join(each) for each in (["flux-lora batch …", *jobs], [wait, *tasks]) if each[1:]]
+        jobs = [f"--adopt {each.job}={each.task}" for each in maybe if each.books and each.books.path]
+        tasks = [str(each.task) for each in maybe if each.books and not each.books.path]
+        ways = [f"flux-lora batch … {' '.join(jobs[:3])}"] if jobs else []
+        ways += [shlex.join(["flux-lora", "wait", *reach, *tasks[:3]])] if tasks else []
         message = f"{counted(len(maybe), 'submission')} of unknown outcome may have been charged"
         errors.append(HeldError(message, f"If the task is the job's, take it: {'; '.join(ways)}"))
     if wrong:
