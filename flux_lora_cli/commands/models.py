@@ -13,8 +13,7 @@ from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.errors import FolderError, NotFoundError
-from flux_lora_cli.service.models import Model, UnknownModel
-from flux_lora_cli.service.values import MAX_ITEMS
+from flux_lora_cli.service.models import MAX_ITEMS, Model, UnknownModel
 from flux_lora_cli.text import counted, quoted
 
 EXAMPLES = """

@@ -247,18 +247,16 @@ def _into_png(data: bytes, xmp: bytes, parameters: str) -> bytes:
 
 def _into_jpeg(data: bytes, xmp: bytes, exif: bytes) -> bytes:
     marks = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
-    head, at = [data[:2]], 2
-    rest: list[bytes] = []
-    while data[at + 1] != 0xDA:  # start of scan: from here on there is nothing but the image
-        segment = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
-        if not (segment[1] == 0xE1 and segment[4:].startswith(marks)):
-            (head if segment[1] == 0xE0 and not rest else rest).append(segment)  # JFIF stays first
-        at += len(segment)
+    segments, at = [], 2
     for body in (marks[0] + exif, marks[1] + xmp):
         if len(body) > 65_533:  # the length field counts itself, and has 16 bits
             raise ImageError("the request is too long for a JPEG file", "No model reads a prompt of that length.")
-        head.append(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
-    return b"".join([*head, *rest, data[at:]])
+        segments.append(b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body)
+    while data[at + 1] != 0xDA:  # start of scan: from here on there is nothing but the image
+        segment = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
+        segments += [] if segment[1] == 0xE1 and segment[4:].startswith(marks) else [segment]
+        at += len(segment)
+    return b"".join([data[:2], *segments, data[at:]])
 
 
 def _into_webp(data: bytes, xmp: bytes, exif: bytes, image: Image.Image) -> bytes:

@@ -7,7 +7,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,11 +33,12 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 #: The EXIF tag by which a sheet of ours is known, and what it says.
 _SOFTWARE, _MARK = 0x0131, "flux-lora sheet"
 #: Pixels: a page fits on a screen at a readable zoom, and into what chats and code hosts show.
-_TILE, _MAX_COLUMNS, _MAX_HEIGHT = 300, 6, 3_200
+_TILE, _MAX_COLUMNS, _WALL_COLUMNS, _MAX_HEIGHT = 300, 10, 6, 3_200
 _MARGIN, _GAP, _TEXT, _LINE, _TITLE = 32, 14, 17, 23, 26
 _LABEL, _CAPTION = 190, 4 * _LINE + 6
 # Neutral colors, so that they do not argue with the pictures.
 _PAPER, _WELL, _INK, _SOFT, _BAD = (250, 250, 248), (232, 231, 226), (28, 28, 26), (92, 91, 86), (168, 38, 28)
+_Color = tuple[int, int, int]
 _plain_font, _wide_font = lru_cache(ImageFont.load_default), lru_cache(ImageFont.truetype)
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
 
@@ -50,11 +51,8 @@ class _Tile(NamedTuple):
     detail: str = ""
 
 
-class _Row(NamedTuple):
-    """Tiles side by side; ``heading``: what they have in common, "" on a wall."""
-
-    heading: str
-    tiles: Sequence[_Tile]
+#: A heading, "" on a wall, and the tiles that it is for.
+_Row = tuple[str, Sequence[_Tile]]
 
 
 def make_sheet(folders: Sequence[Path], pictures: Sequence[Picture], target: Path) -> list[Path]:
@@ -73,19 +71,16 @@ def make_sheet(folders: Sequence[Path], pictures: Sequence[Picture], target: Pat
     columns, rows = choose_axes(facets)
     notes = [counted(sum(p.file is not None for p in pictures), "image")]
     heads: Sequence[str] = ()
-    if columns and rows and len(set(zip(columns.codes, rows.codes, strict=True))) == len(pictures):
-        cells = dict(zip(zip(rows.codes, columns.codes, strict=True), pictures, strict=True))
+    cells = dict(zip(zip(rows.codes, columns.codes, strict=True), pictures, strict=True)) if columns and rows else {}
+    if columns and rows and len(cells) == len(pictures) and len(columns.values) <= _MAX_COLUMNS:
         heads, across = columns.values, range(len(columns.values))
-        table = [_Row(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
+        table: list[_Row] = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
         notes.append(f"{columns.label} across, {rows.label} down")
-    else:  # several pictures to a cell, or no matrix
-        one_prompt = len({picture.prompt for picture in pictures}) == 1 and len(pictures) > 1
-        tiles = [
-            _Tile(p, "" if one_prompt else p.prompt or p.name, " · ".join(text for _, text in caption_of(p, facets, i)))
-            for i, p in enumerate(pictures)
-        ]
-        wide = min(_MAX_COLUMNS, math.ceil(math.sqrt(len(tiles) * 1.5 * _tall(pictures) / _TILE)))
-        table = [_Row("", tiles[start : start + wide]) for start in range(0, len(tiles), wide)]
+    else:  # several pictures to a cell, too many columns to read, or no matrix
+        captions = (" · ".join(text for _, text in caption_of(p, facets, i)) for i, p in enumerate(pictures))
+        tiles = [_Tile(p, p.prompt or p.name, caption) for p, caption in zip(pictures, captions, strict=True)]
+        wide = min(_WALL_COLUMNS, math.ceil(math.sqrt(1.5 * len(tiles))))
+        table = [("", tiles[start : start + wide]) for start in range(0, len(tiles), wide)]
     return _write(target, ", ".join(map(name_of, folders)), notes, heads, table, pictures)
 
 
@@ -93,14 +88,9 @@ def make_pair_sheet(before: Path, after: Path, pairs: Sequence[Entry], target: P
     """Write a contact sheet of what differs between two folders, in pairs. Raises as ``make_sheet``."""
     pairs = [pair for pair in pairs if not pair.same]
     heads = (f"Before: {name_of(before)}", f"After: {name_of(after)}")
-    table = [_Row(pair.picture.name, [_Tile(side) for side in pair.sides]) for pair in pairs]
+    table: list[_Row] = [(pair.picture.name, [_Tile(side) for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
     return _write(target, "Before and after", notes, heads, table, [pair.picture for pair in pairs])
-
-
-def _tall(pictures: Sequence[Picture]) -> int:
-    """Height of the tiles in pixels."""
-    return round(_TILE * min(2.0, max(0.5, shape_of(pictures))))
 
 
 def _write(
@@ -111,22 +101,18 @@ def _write(
     if kind is None:
         raise UsageError(f"{target.name}: the name of a sheet must end in .png, .jpg or .webp")
     notes += ["sandbox"] if any(picture.manifest.sandbox for picture in pictures) else []
-    tall = _tall(pictures)
+    tall = round(_TILE * min(2.0, max(0.5, shape_of(pictures))))
     high = max(1, (_MAX_HEIGHT - 2 * _MARGIN - 110) // (tall + (0 if heads else _CAPTION) + _GAP))
-    pages = [
-        (heads[left : left + _MAX_COLUMNS], [_Row(text, tiles[left : left + _MAX_COLUMNS]) for text, tiles in part])
-        for part in [table[top : top + high] for top in range(0, len(table), high)] or [[]]
-        for left in range(0, len(heads) or 1, _MAX_COLUMNS)
-    ]
+    pages = [table[top : top + high] for top in range(0, len(table), high)] or [[]]
     targets = [target, *(target.with_stem(f"{target.stem}-{n}") for n in range(2, len(pages) + 1))]
     for path in targets:
         check_ours(path, _MARK)
     exif = Image.Exif()
     exif[_SOFTWARE] = f"{_MARK} {__version__}"
-    for number, (page, path) in enumerate(zip(pages, targets, strict=True), 1):
+    for number, (rows, path) in enumerate(zip(pages, targets, strict=True), 1):
         place = [f"page {number} of {len(pages)}"] if len(pages) > 1 else []
         encoded = io.BytesIO()
-        _draw(title, " · ".join([*notes, *place]), *page, tall).save(encoded, kind, exif=exif, quality=90)
+        _draw(title, " · ".join([*notes, *place]), heads, rows, tall).save(encoded, kind, exif=exif, quality=90)
         with explained(path):
             make_folders(path.parent)
             write_atomically(path, encoded.getvalue(), mode=0o644)
@@ -141,10 +127,19 @@ def _draw(title: str, notes: str, heads: Sequence[str], rows: Sequence[_Row], ta
     step = tall + (0 if heads else _CAPTION) + _GAP
     left = _MARGIN + (_LABEL if heads else 0)
     top = _MARGIN + 74 + (2 * _LINE + 8 if heads else 0)
-    across = max((len(row.tiles) for row in rows), default=2)
+    across = max((len(tiles) for _, tiles in rows), default=2)
     width = max(480, left + across * (_TILE + _GAP) - _GAP + _MARGIN)
     canvas = Image.new("RGB", (width, top + len(rows) * step - _GAP + _MARGIN), _PAPER)
-    write = partial(_write_text, ImageDraw.Draw(canvas))
+    brush = ImageDraw.Draw(canvas)
+
+    def write(x: int, y: int, text: str, width: int, lines: int, color: _Color = _INK, size: int = _TEXT) -> int:
+        """Write wrapped text; returns where the next line would begin."""
+        font = font_for(text, size)
+        for line in wrap(text, font, width, lines):
+            brush.text((x, y), line, font=font, fill=color)
+            y += round(size * 1.35)
+        return y
+
     write(_MARGIN, _MARGIN, title, width - 2 * _MARGIN, 1, size=_TITLE)
     write(_MARGIN, _MARGIN + 38, notes, width - 2 * _MARGIN, 1, _SOFT)
     lefts = range(left, width, _TILE + _GAP)
@@ -161,7 +156,7 @@ def _draw(title: str, notes: str, heads: Sequence[str], rows: Sequence[_Row], ta
             elif picture and picture.flagged:
                 write(x + _TILE // 2 - 60, y + tall // 2 - 10, "Flagged NSFW", 160, 1, _PAPER)
             below = write(x, y + tall + 6, text, _TILE, 2)
-            write(x, below, detail, _TILE, 2 if text else 4, _SOFT)
+            write(x, below, detail, _TILE, 2, _SOFT)
     return canvas
 
 
@@ -182,24 +177,6 @@ def _why_not(picture: Picture | None) -> str:
     if picture is None:
         return "Not here"
     return "Cannot be shown" if picture.file else f"{picture.status}: {picture.why}".removesuffix(": ")
-
-
-def _write_text(
-    brush: ImageDraw.ImageDraw,
-    x: int,
-    y: int,
-    text: str,
-    width: int,
-    lines: int,
-    color: tuple[int, int, int] = _INK,
-    size: int = _TEXT,
-) -> int:
-    """Write wrapped text; returns where the next line would begin."""
-    font = font_for(text, size)
-    for line in wrap(text, font, width, lines):
-        brush.text((x, y), line, font=font, fill=color)
-        y += round(size * 1.35)
-    return y
 
 
 def font_for(text: str, size: int) -> Any:
