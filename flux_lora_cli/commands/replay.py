@@ -44,38 +44,25 @@ def replay(
     makes it only where --base-url or --yes says that it may cost money.
     """
     from flux_lora_cli.gallery.replay import find_request
-    from flux_lora_cli.presets.load import Loaded
 
     check(options, console)
     run_settings(options, console)
     found = find_request(target, job)
     models = model_tables(options.models, options)
-    options = _as_made(found, options, console)
+    if options.model is None and options.api_version is None:  # as it was made: ranges differ
+        options.api_version = found.api_version
     again = _job(found, options, models)
     if to_preset:
         return _print_preset(again, options, console)
-    if found.sandbox and not options.sandbox and not options.dry_run and not _asked_plainly(console):
+    if found.sandbox and not (options.sandbox or options.dry_run or {"base_url", "yes"} & console.given):
         raise UsageError(
             f"{found.where} was made by the sandbox; submitting it to the service costs money",
             "Add --sandbox to make it there again; to pay for it, name the service: --base-url https://api.wavespeed.ai",
         )
     warn_unchecked([again.model], models, options.api_version, console)
-    loaded = Loaded([again], [], (again.preset,), 1, "1")
     if options.dry_run:
-        return dry_run(loaded, models, options, console)
-    return submit_and_wait(loaded, models, options, console, wait=wait)
-
-
-def _asked_plainly(console: Console) -> bool:
-    return "base_url" in console.given or "yes" in console.given
-
-
-def _as_made(found: ReplaySource, options: RunOptions, console: Console) -> RunOptions:
-    """The API version under which the image was made, unless another or another model is named: ranges differ."""
-    if options.model is not None or options.api_version is not None or found.api_version is None:
-        return options
-    console.explain(f"{found.where} is of API {found.api_version}, so it is sent there")
-    return replace(options, api_version=found.api_version)  # type: ignore[arg-type]  # "v2" or "v3"
+        return dry_run([again], models, options, console)
+    return submit_and_wait([again], models, options, console, wait=wait)
 
 
 def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:

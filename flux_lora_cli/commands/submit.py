@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import check_text, load_options, read_lines, warn_unchecked
-from flux_lora_cli.commands.options import (
-    RunOptions,
-    advanced,
-    advanced_flag,
-    argument,
-    command,
-    flag,
-    option,
-)
+from flux_lora_cli.commands.options import RunOptions, advanced, advanced_flag, argument, command, flag, option
 from flux_lora_cli.commands.running import (
     check,
     confirmed,
@@ -33,7 +26,7 @@ from flux_lora_cli.text import counted, printable
 if TYPE_CHECKING:
     from flux_lora_cli.engine.plan import Work
     from flux_lora_cli.folder.records import JobRecord
-    from flux_lora_cli.presets.load import Loaded
+    from flux_lora_cli.presets.job import Job
     from flux_lora_cli.service.models import Models
 
 EXAMPLES = """
@@ -56,11 +49,7 @@ class PromptOptions:
     prompts: Annotated[list[str] | None, option("--prompt -p", "TEXT", "A prompt; repeatable.")] = None
     preset: Annotated[
         str | None,
-        option(
-            "--preset",
-            "FILE",
-            "Use the defaults of a preset, or with --job its jobs.",
-        ),
+        option("--preset", "FILE", "Use a preset's defaults, or with --job its jobs."),
     ] = None
     stack: Annotated[str | None, advanced("--stack", "NAME", "LoRA stack of the preset to use.")] = None
     job: Annotated[str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).")] = None
@@ -103,8 +92,8 @@ def submit(
         console.note(note)
     warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
     if options.dry_run:
-        return dry_run(loaded, load.models, options, console)
-    return submit_and_wait(loaded, load.models, options, console, wait=wait)
+        return dry_run(loaded.jobs, load.models, options, console)
+    return submit_and_wait(loaded.jobs, load.models, options, console, wait=wait)
 
 
 def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
@@ -124,7 +113,7 @@ def _is_split(text: str) -> bool:
     return text.count("{") != text.count("}")
 
 
-def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
+def submit_and_wait(jobs: Sequence[Job], models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
     """Submit the jobs; with ``wait`` also save their images. Shared with ``replay``."""
     from flux_lora_cli.commands.reporter import money_words
     from flux_lora_cli.engine.budget import plain, sum_prices
@@ -141,24 +130,17 @@ def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console
         images = sum(work.record.images_asked for work in works)
         return confirmed(images, sum_prices(work.unit_price for work in works), options, console)
 
-    hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *service_words(options)])}"
+    reach = service_words(options)
+    hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *reach])}"
     with running(options, console, hint=hint, what="task", end="done" if wait else "submitted") as run:
         from flux_lora_cli.engine.tasks import submit_jobs  # not before the key is there
 
         result = submit_jobs(
-            loaded.jobs,
-            run.client,
-            run.service,
-            run_settings(options, console),
-            models=models,
-            api_version=options.api_version,
+            jobs, run.client, run.service, run_settings(options, console),
+            models=models, api_version=options.api_version, reach=reach,
             folder=options.output or default_folder(options) if wait else None,
-            reach=service_words(options),
-            observer=run.observer,
-            accepted=accepted,
-            confirm=ask,
-            stop=run.stop,
-        )
+            observer=run.observer, accepted=accepted, confirm=ask, stop=run.stop,
+        )  # fmt: skip
     code = tell_end(result, console)
     charged = None if result.charged is None or options.sandbox else plain(result.charged)
     console.summary.update(submitted=result.submitted, charged_usd=charged)
@@ -168,14 +150,14 @@ def submit_and_wait(loaded: Loaded, models: Models, options: RunOptions, console
     return code
 
 
-def dry_run(loaded: Loaded, models: Models, options: RunOptions, console: Console) -> int:
+def dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
     from flux_lora_cli.engine.assemble import check_month
     from flux_lora_cli.engine.budget import check_budget, dollars, plain, sum_prices
     from flux_lora_cli.engine.settings import Settings
 
     counts, prices, floor = [], [], ""
-    for job in loaded.jobs:
+    for job in jobs:
         model = models.find(job.model, options.api_version, allow_unknown=True)
         request = model.request(job.params, job.seed or 0)
         counts.append(int(request.get("num_images", 1)))

@@ -18,6 +18,7 @@ from flux_lora_cli.gallery.embed import READ_LIMIT, read_request
 from flux_lora_cli.gallery.pictures import no_job
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.presets.sources import Files
+from flux_lora_cli.service.models import Version
 from flux_lora_cli.text import quoted, slug
 
 
@@ -35,7 +36,7 @@ class ReplaySource:
 
     job: Job
     sandbox: bool
-    api_version: str | None
+    api_version: Version | None
     where: str
 
 
@@ -140,7 +141,7 @@ def _source(record: JobRecord, folder: Path, sandbox: bool, where: str) -> Repla
         seed=seed if type(seed) is int and seed >= 0 else None,
         images=images,
     )
-    version = record.api_version if record.api_version in ("v2", "v3") else None
+    version: Any = record.api_version if record.api_version in ("v2", "v3") else None
     return ReplaySource(job, sandbox, version, where)
 
 
