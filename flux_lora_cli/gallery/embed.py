@@ -147,11 +147,8 @@ def parameters_text(picture: Picture) -> str:
     loras = "".join(f" <lora:{mask_secrets(path)}:{shown(scale)}>" for path, scale in picture.loras)
     known = {name: shown(request[key]).replace("*", "x") for key, name in _TEXT_KEYS.items() if key in request}
     known |= {"Model": (picture.record.model or "").rpartition("/")[2], "Version": f"flux-lora {__version__}"}
-    # As A1111 does: JSON where a value holds what separates values.
-    separates = re.compile("[,:\n]")
-    settings = (f"{k}: {json.dumps(v) if separates.search(v) else v}" for k, v in known.items())
-    text = f"{mask_secrets(str(request.get('prompt', '')))}{loras}\n{', '.join(settings)}"
-    return text.encode("utf-8", "replace").decode()
+    settings = ", ".join(f"{name}: {value}" for name, value in known.items())
+    return f"{mask_secrets(str(request.get('prompt', '')))}{loras}\n{settings}".encode("utf-8", "replace").decode()
 
 
 def insert(data: bytes, request: str, parameters: str) -> bytes:

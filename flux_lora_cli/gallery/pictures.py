@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from statistics import mode
 from typing import Any
 
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
@@ -176,8 +176,7 @@ def place_for(target: Path, relative: str) -> Path:
 def shape_of(pictures: Sequence[Picture]) -> float:
     """Height by width of most pictures, so that rows line up."""
     outputs = [picture.output for picture in pictures]
-    shapes = Counter(out.height / out.width for out in outputs if out.width and out.height)
-    return max(shapes, key=shapes.__getitem__, default=1.0)
+    return mode([output.height / output.width for output in outputs if output.width and output.height] or [1.0])
 
 
 @dataclass(frozen=True, slots=True)

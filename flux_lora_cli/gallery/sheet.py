@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from bisect import bisect_right
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -189,14 +189,11 @@ def font_for(text: str, size: int) -> Any:
 
 def wrap(text: str, font: Any, width: int, lines: int) -> list[str]:
     """Break text into at most ``lines`` lines of ``width`` pixels; what is left out becomes an ellipsis."""
-    rest = " ".join("".join(c if c.isprintable() else " " for c in shown(text)[:600]).split())
-    done: list[str] = []
-    while font.getlength(rest) > width:
-        fits = bisect_right(range(1, len(rest)), width, key=lambda n: font.getlength(rest[:n] + "…"))
-        if len(done) == lines - 1:
-            return [*done, rest[:fits].rstrip() + "…"]
-        space, after_mark = rest.rfind(" ", 1, fits + 2), max(rest.rfind(mark, 1, fits) + 1 for mark in "-/")
-        end = space if space > 0 else after_mark or max(1, fits)
-        done.append(rest[:end])
-        rest = rest[end:].lstrip()
-    return [*done, rest] if rest else done
+    plain = "".join(c if c.isprintable() else " " for c in shown(text)[:600])
+    for characters in range(int(width / font.getlength("e")), 0, -1):
+        done = textwrap.wrap(plain, characters)
+        if len(done) > lines:
+            done[lines - 1 :] = [done[lines - 1][: characters - 1] + "…"]
+        if all(font.getlength(line) <= width for line in done):
+            return done
+    return []
