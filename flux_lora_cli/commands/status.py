@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console, plain
-from flux_lora_cli.commands.inputs import TaskIds, check_ids
+from flux_lora_cli.commands.inputs import check_ids, read_lines
 from flux_lora_cli.commands.options import ServiceOptions, argument, command
 from flux_lora_cli.commands.running import Running, check, running
 from flux_lora_cli.errors import ExitCode, FluxLoraError, NotFoundError, Rejected, TaskNotFound
@@ -50,13 +50,9 @@ def status(
     order asked for. A failed task is not a failure of this command.
     """
     check(service, console)
-    wanted = list(ids or [])
-    if "-" in wanted:
-        stdin = TaskIds()
-        read = list(stdin.wait_for_first())
-        stdin.complain()
-        wanted = [task_id for task_id in wanted if task_id != "-"] + read
-    wanted = check_ids(wanted)
+    given = ids or []
+    read = [line.partition("\t")[0].strip() for line in read_lines("task ID")] if "-" in given else []
+    wanted = check_ids([text for text in given if text != "-"] + read)
     missing: list[str] = []
     with running(service, console, shown=False) as run:
         known = _own_records(run.service, wanted)
@@ -66,14 +62,14 @@ def status(
         else:
             rows = _recent(run, known)
     console.summary["statuses"] = dict(Counter(found.status for found, _ in rows))
-    for found, _ in rows:
+    if console.out_is_terminal and not wanted:
+        rows.sort(key=lambda row: _age(row[0].created_at))
+    for found, prompt in rows:
         console.event(found)
-    if not console.out_is_terminal:
-        for found, _ in rows:
-            console.result("\t".join(printable(field) for field in (found.task or "-", found.status, found.error)))
-    else:
-        for found, prompt in rows if wanted else sorted(rows, key=lambda row: _age(row[0].created_at)):
+        if console.out_is_terminal:
             _show(found, prompt, console)
+        else:
+            console.result("\t".join(printable(field) for field in (found.task or "-", found.status, found.error)))
     for task_id in missing:
         console.error(NotFoundError(f"the service knows no task {task_id}", "Tasks are deleted after 7 days."))
     return int(ExitCode.NOT_FOUND if missing else ExitCode.OK)
