@@ -12,9 +12,7 @@ import io
 import json
 import re
 import struct
-import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from flux_lora_cli.gallery.pictures import (
     check_apart,
     is_image,
     no_job,
+    opened,
     place_for,
     read_pictures,
     shown,
@@ -159,7 +158,7 @@ def insert(data: bytes, request: str, parameters: str) -> bytes:
         ImageError: the request does not fit into a file of its kind.
     """
     try:
-        with _opened(data) as image:
+        with opened(io.BytesIO(data)) as image:
             packet = _xmp(request, image.info.get("xmp", b""))
             if image.format == "PNG":
                 return _into_png(data, packet, parameters)
@@ -176,7 +175,7 @@ def insert(data: bytes, request: str, parameters: str) -> bytes:
 def read_request(data: bytes) -> dict[str, Any] | None:
     """The request that a file carries; None where it carries none that can be read."""
     try:
-        with _opened(data) as image:
+        with opened(io.BytesIO(data)) as image:
             packet = image.info.get("xmp", b"").decode("utf-8", "replace")
         # Read as text, so that no XML trick has a parser to work on.
         match = re.search(r"<fluxlora:request>([^<]*)</fluxlora:request>", packet)
@@ -187,14 +186,6 @@ def read_request(data: bytes) -> dict[str, Any] | None:
         case {"version": 1, "model": str(), "input": dict()}:
             return request
     return None
-
-
-@contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on what other programs wrote
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-            yield image
 
 
 def _xmp(request: str, existing: bytes) -> bytes:

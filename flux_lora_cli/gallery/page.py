@@ -94,11 +94,10 @@ def build_gallery(folders: Sequence[Path], pictures: Sequence[Picture], target: 
 def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry], labels: Sequence[str] = ()) -> Path:
     """Write the page of these entries. ``labels``: names of the two sides of pairs. Raises FolderError."""
     pictures = [entry.picture for entry in entries]
-    facets = facets_of(pictures)
-    axes = [None, None] if labels else [axis and axis.key for axis in choose_axes(facets)]
+    facets = [each for each in facets_of(pictures) if not labels or each.key != "folder"]
+    axes = [axis and axis.key for axis in choose_axes(facets)]
     if labels:
-        change = facet("change", "Change", [entry.change for entry in entries])
-        facets = [change, *(each for each in facets if each.key != "folder")]
+        facets.insert(0, facet("change", "Change", [entry.change for entry in entries]))
     else:
         states = ["Replaced" if p.replaced else "Flagged" if p.flagged else p.status for p in pictures]
         facets.append(facet("status", "State", states))

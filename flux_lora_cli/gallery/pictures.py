@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from statistics import mode
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
 from flux_lora_cli.folder.files import explained, inside, on_disk
@@ -17,6 +19,9 @@ from flux_lora_cli.folder.manifest import Manifest, read_manifest
 from flux_lora_cli.folder.names import IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, nearest, printable, quoted
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: A facet of more values is found by search, not offered as a list or an axis.
 MAX_FACET_VALUES = 60
@@ -136,6 +141,17 @@ def is_image(folder: Path, relative: str | None) -> bool:
     if path is None or path.is_symlink() or not path.is_file():
         return False
     return path.suffix[1:].lower() in IMAGE_ENDINGS
+
+
+@contextmanager
+def opened(source: str | Path | BinaryIO) -> Iterator[Image.Image]:
+    """A PNG, JPEG or WebP file as Pillow reads it, without its remarks on what other programs wrote."""
+    from PIL import Image  # not for the page alone
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(source, formats=("PNG", "JPEG", "WEBP")) as image:
+            yield image
 
 
 def no_job(folder: Path, name: str, known: Iterable[str]) -> NotFoundError:

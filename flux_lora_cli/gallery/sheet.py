@@ -24,6 +24,7 @@ from flux_lora_cli.gallery.pictures import (
     choose_axes,
     facets_of,
     name_of,
+    opened,
     shape_of,
     shown,
 )
@@ -163,7 +164,7 @@ def _draw(title: str, notes: str, heads: Sequence[str], rows: Sequence[_Row], ta
 def _thumbnail(picture: Picture, width: int, height: int) -> Image.Image | None:
     """The image fitted into a box, blurred beyond recognition if flagged; None where it cannot be read."""
     try:
-        with Image.open(picture.path or "", formats=("PNG", "JPEG", "WEBP")) as image:
+        with opened(picture.path or "") as image:
             image.draft("RGB", (width * 2, height * 2))  # a JPEG decodes straight to about that size
             small = ImageOps.pad(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS, color=_WELL)
     except Exception:  # Pillow's readers raise whatever a damaged file leads them into
