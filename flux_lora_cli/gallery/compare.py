@@ -66,17 +66,17 @@ def build_review(before: Path, after: Path, pairs: Sequence[Entry], output: Path
         FolderError: a folder cannot be read, or ``output`` not be written.
         UsageError: ``output`` is one of the two, or lies in one of them, or holds files of another program.
     """
-    check_apart(output, before)
-    check_apart(output, after)
+    for folder in (before, after):
+        check_apart(output, folder)
     check_ours(output / PAGE, MARK)
     if not (output / PAGE).exists() and any((output / name).exists() for name in SIDES):
         raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", OTHER_FOLDER)
     with explained(output):
         entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
-    counts = count_changes(pairs)
-    summary = " · ".join(f"{number:,} {change.lower()}" for change, number in counts.items()) or "no images"
+    changes = [f"{number:,} {change.lower()}" for change, number in count_changes(pairs).items()]
     old, new = name_of(before), name_of(after)
-    return write_page(output, f"{old} → {new}", summary, entries, [f"Before: {old}", f"After: {new}"])
+    labels = [f"Before: {old}", f"After: {new}"]
+    return write_page(output, f"{old} → {new}", " · ".join(changes) or "no images", entries, labels)
 
 
 def _links(pair: Entry, output: Path) -> tuple[str | None, ...]:

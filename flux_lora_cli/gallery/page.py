@@ -83,10 +83,10 @@ def build_gallery(folders: Sequence[Path], pictures: Sequence[Picture], target: 
     """
     check_ours(target / PAGE, MARK)
     states = Counter(picture.status for picture in pictures)
-    saved, costs = states.pop("Saved", 0), [p.record.cost for p in {id(p.record): p for p in pictures}.values()]
-    gaps = [f"{number} {status.lower()}" for status, number in states.items()]
-    total = _usd(sum((cost for cost in costs if cost is not None), Decimal(0)))
-    summary = " · ".join([counted(saved, "image"), *gaps, f"{'at least ' if None in costs else ''}{total}"])
+    gaps = [f"{number:,} {status.lower()}" for status, number in states.items() if status != "Saved"]
+    costs = [record.cost for record in {id(p.record): p.record for p in pictures}.values()]
+    total = None if None in costs else sum(filter(None, costs), Decimal(0))
+    summary = " · ".join([counted(states["Saved"], "image"), *gaps, _usd(total)])
     entries = [Entry((p,), (url(_place(target, p)) if p.file else None,)) for p in pictures]
     return write_page(target, ", ".join(map(name_of, folders)), summary, entries)
 
