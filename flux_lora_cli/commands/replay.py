@@ -76,12 +76,13 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     from flux_lora_cli.gallery.replay import renamed
     from flux_lora_cli.presets.sources import Files
     from flux_lora_cli.service.models import check_request
-    from flux_lora_cli.service.values import check_value, is_remote_image
+    from flux_lora_cli.service.values import is_remote_image
 
     given = set_overrides(options.set_ or ())
     named = given.pop("model", found.job.model)
     model = models.find(options.model or named, options.api_version, allow_unknown=options.allow_unknown_model)
     given |= model.named_image(named_overrides(options))
+    seed = given.pop("seed", found.job.seed)
     params: dict[str, Any] = {**found.job.params, **given}
     images, files = dict(found.job.images), Files(options.allow_path or ())
     for key in ("image", "images"):
@@ -99,11 +100,7 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
         raise UsageError(
             f"{found.where}: {secret} had a secret in it, which is not kept", f"Give it again: --set {secret}=…"
         )
-    seed = params.pop("seed", found.job.seed)
-    problems = check_request(model, params)
-    if seed is not None and "seed" in model.parameters and (problem := check_value(model.parameters["seed"], seed)[1]):
-        problems.append(problem)
-    if problems:
+    if problems := check_request(model, params if seed is None else {**params, "seed": seed}):
         raise UsageError("; ".join(map(str, problems)), f"The request is {found.where}.")
     return replace(found.job, model=model.id, params=params, seed=None if seed == -1 else seed, images=images)
 
