@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from flux_lora_cli.commands.console import Console, some
-from flux_lora_cli.commands.inputs import read_only_file
+from flux_lora_cli.commands.inputs import read_lines
 from flux_lora_cli.commands.options import Folder, OnlyFile, command, option
 from flux_lora_cli.errors import ImageError
 from flux_lora_cli.text import counted
@@ -32,7 +32,7 @@ def embed(
     """
     from flux_lora_cli.gallery.embed import embed_images
 
-    names = None if only_file is None else set(read_only_file(only_file))
+    names = None if only_file is None else set(read_lines("job ID", only_file))
     written = kept = 0
     left_out: list[str] = []
     for copy in embed_images(folder, output, only=names):

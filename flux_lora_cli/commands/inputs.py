@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Bytes of a list of IDs: a million of them.
 _MAX_LIST = 64 << 20
-_NO_LINE = "The command before the | probably failed: see what it said."
+_NO_LINE = "The command that wrote it probably failed: see what it said."
 _YES = ("1", "true", "t", "yes", "y", "on")
 
 
@@ -67,7 +67,7 @@ def selection(
         "max_jobs": options.max_jobs,
         "expand": options.expand,
         "only": tuple(only or ()),
-        "only_ids": None if only_file is None else read_only_file(only_file),
+        "only_ids": None if only_file is None else read_lines("job ID", only_file),
         "stdin": b"".join(_stdin()) if "-" in files else None,
     }
 
@@ -167,36 +167,23 @@ def _typed(option: str, parameter: str, text: str) -> Any:
 # ---- standard input and lists ----------------------------------------------------------------
 
 
-def read_lines(what: str) -> list[str]:
-    """The lines of standard input that are not empty. Raises NotFoundError: there is none; UsageError: UTF-16."""
-    lines = list(_lines(_stdin()))
-    if not lines:
-        raise NotFoundError(f"no {what} came in on standard input", _NO_LINE)
-    return lines
-
-
-def read_only_file(path: str) -> list[str]:
-    """The job IDs of ``--only-file``, ``-`` for standard input.
+def read_lines(what: str, path: str = "-") -> list[str]:
+    """The lines of a list, ``-`` for standard input, that are not empty.
 
     Raises:
-        NotFoundError: it does not exist, or is empty. UsageError: it cannot be read.
+        NotFoundError: there is no such file, or no line. UsageError: it cannot be read, or is UTF-16.
     """
     from flux_lora_cli.folder.files import read_stream
 
-    if path == "-":
-        return read_lines("job ID")
-    place = f"--only-file: {printable(path)}"
+    place = "standard input" if path == "-" else printable(path)
     try:
-        data = read_stream(path, _MAX_LIST)
+        lines = list(_lines(_stdin() if path == "-" else [read_stream(path, _MAX_LIST)], place))
     except FileNotFoundError:
         raise NotFoundError(f"{place}: no such file") from None
     except OSError as error:
         raise UsageError(f"{place}: {reason(error)}") from None
-    if len(data) > _MAX_LIST:
-        raise UsageError(f"{place}: larger than {_MAX_LIST:,} bytes")
-    lines = list(_lines([data], place))
     if not lines:
-        raise NotFoundError(f"{place} is empty")
+        raise NotFoundError(f"no {what} {f'came in on {place}' if path == '-' else f'is in {place}'}", _NO_LINE)
     return lines
 
 
