@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
 from flux_lora_cli.commands.console import Console
@@ -24,7 +25,6 @@ from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.plan import Work
     from flux_lora_cli.folder.records import JobRecord
     from flux_lora_cli.presets.job import Job
     from flux_lora_cli.service.models import Models
@@ -116,7 +116,7 @@ def _is_split(text: str) -> bool:
 def submit_and_wait(jobs: Sequence[Job], models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
     """Submit the jobs; with ``wait`` also save their images. Shared with ``replay``."""
     from flux_lora_cli.commands.reporter import money_words
-    from flux_lora_cli.engine.budget import plain, sum_prices
+    from flux_lora_cli.engine.budget import plain
 
     unused = ", ".join(f"--{name.replace('_', '-')}" for name in _OF_IMAGES if name in console.given)
     if unused and not wait:
@@ -126,9 +126,8 @@ def submit_and_wait(jobs: Sequence[Job], models: Models, options: RunOptions, co
         if not wait:
             console.result(record.task_id or "")
 
-    def ask(works: list[Work]) -> bool:
-        images = sum(work.record.images_asked for work in works)
-        return confirmed(images, sum_prices(work.unit_price for work in works), options, console)
+    def ask(images: int, cost: Decimal | None) -> bool:
+        return confirmed(images, cost, options, console)
 
     reach = service_words(options)
     hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *reach])}"

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def submit_jobs(
     reach: Sequence[str] = (),
     observer: Observer = lambda event: None,
     accepted: Callable[[JobRecord], None] = lambda record: None,
-    confirm: Callable[[list[Work]], bool] = lambda works: True,
+    confirm: Callable[[int, Decimal | None], bool] = lambda images, cost: True,
     stop: Stop | None = None,
 ) -> Result:
     """Submit each of the jobs: two equal requests are two tasks.
@@ -55,6 +56,7 @@ def submit_jobs(
         folder: also wait for the tasks, and save their images there.
         reach: options with which another command reaches the same service, for those that hints name.
         accepted: told of each task, in the order of the jobs.
+        confirm: asked with the number of images and their cost before the first submission.
 
     Raises:
         FolderError: the user's ledger, or the output folder, cannot be used.
@@ -88,7 +90,8 @@ def submit_jobs(
             refunded = await session.refunds(await in_thread(lambda: list(ledger.records())))
             await in_thread(ledger.save, [ledger.row(record) for record in refunded])
         await session.reserve_month(plan.works, total, None)
-        await session.ask(lambda: confirm(plan.works))
+        images_asked = sum(work.record.images_asked for work in plan.works)
+        await session.ask(lambda: confirm(images_asked, total))
         waiting.extend(work.record for work in plan.works)
         images = opened.images if opened is not None else ImageStore(ledger.path.parent)
         run = await session.work_off(plan, Store(opened, ledger), images)
