@@ -46,7 +46,7 @@ def replay(
     from flux_lora_cli.gallery.replay import find_request
 
     check(options, console)
-    run_settings(options, console)
+    settings = run_settings(options, console)
     found = find_request(target, job)
     models = model_tables(options.models, options)
     if options.model is None and options.api_version is None:  # as it was made: ranges differ
@@ -61,8 +61,8 @@ def replay(
         )
     warn_unchecked([again.model], models, options.api_version, console)
     if options.dry_run:
-        return dry_run([again], models, options, console)
-    return submit_and_wait([again], models, options, console, wait=wait)
+        return dry_run([again], models, options, settings, console)
+    return submit_and_wait([again], models, options, settings, console, wait=wait)
 
 
 def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:

@@ -25,6 +25,7 @@ from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
+    from flux_lora_cli.engine.settings import Settings
     from flux_lora_cli.folder.records import JobRecord
     from flux_lora_cli.presets.job import Job
     from flux_lora_cli.service.models import Models
@@ -74,7 +75,7 @@ def submit(
     """
     check(options, console)
     texts = _prompts(prompt or [], prompts)
-    run_settings(options, console)  # refuse a wrong template before anything is read
+    settings = run_settings(options, console)  # refuses a wrong template before anything is read
     from flux_lora_cli.presets.load import MAX_JOBS, build_prompt_jobs
 
     load = load_options(
@@ -92,8 +93,8 @@ def submit(
         console.note(note)
     warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
     if options.dry_run:
-        return dry_run(loaded.jobs, load.models, options, console)
-    return submit_and_wait(loaded.jobs, load.models, options, console, wait=wait)
+        return dry_run(loaded.jobs, load.models, options, settings, console)
+    return submit_and_wait(loaded.jobs, load.models, options, settings, console, wait=wait)
 
 
 def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
@@ -113,7 +114,9 @@ def _is_split(text: str) -> bool:
     return text.count("{") != text.count("}")
 
 
-def submit_and_wait(jobs: Sequence[Job], models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
+def submit_and_wait(
+    jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console, *, wait: bool
+) -> int:
     """Submit the jobs; with ``wait`` also save their images. Shared with ``replay``."""
     from flux_lora_cli.commands.reporter import money_words
     from flux_lora_cli.engine.budget import plain
@@ -135,7 +138,7 @@ def submit_and_wait(jobs: Sequence[Job], models: Models, options: RunOptions, co
         from flux_lora_cli.engine.tasks import submit_jobs  # not before the key is there
 
         result = submit_jobs(
-            jobs, run.client, run.service, run_settings(options, console),
+            jobs, run.client, run.service, settings,
             models=models, api_version=options.api_version, reach=reach,
             folder=options.output or default_folder(options) if wait else None,
             observer=run.observer, accepted=accepted, confirm=ask, stop=run.stop,
@@ -149,11 +152,10 @@ def submit_and_wait(jobs: Sequence[Job], models: Models, options: RunOptions, co
     return code
 
 
-def dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, console: Console) -> int:
+def dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
     from flux_lora_cli.engine.assemble import check_month
     from flux_lora_cli.engine.budget import check_budget, dollars, plain, sum_prices
-    from flux_lora_cli.engine.settings import Settings
 
     counts, prices, floor = [], [], ""
     for job in jobs:
@@ -168,7 +170,6 @@ def dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, console: C
     console.result(f"{counted(len(counts), 'task')} to submit, {counted(sum(counts), 'image')}, {cost}")
     usd = None if total is None else plain(total)
     console.summary.update(tasks=len(counts), images=sum(counts), cost_usd=usd, dry_run=True)
-    settings = Settings(max_month=options.max_month, price=options.price)
     error = check_budget(options.max_cost, total) or check_month(settings, service_name(options), total)
     if error is not None:
         raise error
