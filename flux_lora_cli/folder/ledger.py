@@ -7,41 +7,54 @@ and refused, for a ledger that forgets is a job paid twice.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherService
 from flux_lora_cli.folder import files, ledgerfile
 from flux_lora_cli.folder.entries import EntryError, loads
-from flux_lora_cli.folder.ledgerfile import COLUMNS, LEDGER_NAME, Row, checksum, damaged, translated
+from flux_lora_cli.folder.ledgerfile import LEDGER_NAME, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import Manifest, tally
 from flux_lora_cli.folder.records import JobRecord, add_private, entry, iso, private, record_of
 from flux_lora_cli.text import printable
 
 __all__ = ["LEDGER_NAME", "Ledger", "Row"]
 
-#: Attempts of ``ledgerfile.BUSY_SECONDS`` each while another process keeps the ledger locked.
-_OPEN_ATTEMPTS, _SAVE_ATTEMPTS = 2, 5
 _CHUNK = 256
-_SELECT = f"SELECT {COLUMNS} FROM jobs"  # noqa: S608 - constants, here and below
-_UPSERT = f"""INSERT INTO jobs ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
-{", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[1:])}"""  # noqa: S608
+
+
+class Row(NamedTuple):
+    """A record as it was when ``Ledger.row`` was called, ready to be saved from any thread."""
+
+    key: str
+    position: int
+    task_id: str | None
+    tally: str
+    entry: str
+    private: str
+    checksum: int
+
+
+_COLUMNS = ", ".join(Row._fields)
+_SELECT = f"SELECT {_COLUMNS} FROM jobs"  # noqa: S608 - constants, here and below
+_SELECT_SOME = f"{_SELECT} WHERE n IN (SELECT value FROM json_each(?)) ORDER BY position, n"  # noqa: S608
+_UPSERT = f"""INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+{", ".join(f"{name} = excluded.{name}" for name in Row._fields[1:])}"""  # noqa: S608
 _TASK_IDS = """SELECT task_id FROM jobs
 UNION SELECT json_extract(value, '$.task_id') FROM jobs, json_each(entry, '$.history')"""
 _FORGET = """DELETE FROM jobs WHERE n IN (SELECT n FROM jobs
 WHERE (tally LIKE 'completed %' OR tally LIKE 'failed %' OR tally LIKE 'skipped %')
-AND coalesce(json_extract(entry, '$.submitted_at'), '') < ? ORDER BY n LIMIT ?)"""
-
-T = TypeVar("T")
+AND coalesce(json_extract(entry, '$.submitted_at'), '') < ?
+ORDER BY n LIMIT max(0, (SELECT COUNT(*) FROM jobs) - ?))"""
 
 
 class Ledger:
@@ -75,9 +88,9 @@ class Ledger:
             if not create or read_only or service is None:
                 raise NotFoundError(f"there is no {path.name} in {printable(str(path.parent))}")
             created_at = created_at or iso(datetime.now(UTC))
-            ledgerfile.create(path, {"service": service, "created_at": created_at, "jobs": "0"})
+            ledgerfile.create(path, {"service": service, "created_at": created_at})
         with translated(path):
-            database = _retried(lambda: ledgerfile.connect(path, read_only=read_only), _OPEN_ATTEMPTS)
+            database = ledgerfile.connect(path, read_only=read_only)
             try:
                 ledger = cls(path, database)
                 if service not in (None, ledger.service):
@@ -98,9 +111,7 @@ class Ledger:
         self._identity = info.st_dev, info.st_ino
         self.service = self.meta("service") or ""
         self.created_at = self.meta("created_at") or ""
-        # In one statement, for another process may be writing.
-        counts = self._all("SELECT (SELECT COUNT(*) FROM jobs), value FROM meta WHERE name = 'jobs'")
-        if not self.service or not self.created_at or not counts or str(counts[0][0]) != counts[0][1]:
+        if not self.service or not self.created_at:
             raise damaged(path, "rows are missing")
 
     # ---- reading ----
@@ -111,14 +122,14 @@ class Ledger:
 
     def find(self, key_or_task_id: str) -> JobRecord | None:
         """The record of a key or of a job's present task. Raises LedgerDamaged."""
-        for wanted in ("key = ?", "task_id = ? ORDER BY n DESC LIMIT 1"):
-            for row in self._all(f"{_SELECT} WHERE {wanted}", (key_or_task_id,)):
+        for wanted in ("key = ?", "task_id = ? ORDER BY n DESC"):
+            for row in self._all(f"{_SELECT} WHERE {wanted} LIMIT 1", key_or_task_id):
                 return self._record(Row(*row))
         return None
 
     def recent(self, number: int) -> list[JobRecord]:
         """The records that were added last, newest first. Raises LedgerDamaged."""
-        return [self._record(Row(*row)) for row in self._all(f"{_SELECT} ORDER BY n DESC LIMIT ?", (number,))]
+        return [self._record(Row(*row)) for row in self._all(f"{_SELECT} ORDER BY n DESC LIMIT ?", number)]
 
     def task_ids(self) -> set[str]:
         """Every task that it has claimed, those of earlier attempts too."""
@@ -126,13 +137,11 @@ class Ledger:
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """The tally and the manifest's entry of every record, in order, a few at a time. Raises LedgerDamaged."""
-        for row in self._rows():
-            self._verify(row)
-            yield row.tally, row.entry
+        return ((row.tally, row.entry) for row in self._rows())
 
     def meta(self, name: str) -> str | None:
         """A word about the folder. Raises LedgerDamaged."""
-        for value, kept in self._all("SELECT value, checksum FROM meta WHERE name = ?", (name,)):
+        for value, kept in self._all("SELECT value, checksum FROM meta WHERE name = ?", name):
             if kept != checksum(name, value):
                 raise damaged(self.path, "a row does not match its checksum")
             return str(value)
@@ -158,9 +167,8 @@ class Ledger:
 
     def row(self, record: JobRecord) -> Row:
         """The record as it is now; touches no file."""
-        head = record.key, record.order, record.task_id, tally(record)
-        bodies = entry(record), private(record)
-        return Row(*head, checksum(*head, *bodies), *bodies)
+        values = record.key, record.order, record.task_id, tally(record), entry(record), private(record)
+        return Row(*values, checksum(*values))
 
     def save(self, rows: Iterable[Row]) -> None:
         """Write rows, new or changed, in one transaction; durable on return.
@@ -172,11 +180,12 @@ class Ledger:
         """
         wanted = {row.key: row for row in rows}
         with self._transaction():
-            known = dict(self._chunks("SELECT key, checksum FROM jobs WHERE key IN", list(wanted)))
-            if self._holder is None:
-                wanted = {k: row for k, row in wanted.items() if self._seen.get(k, known.get(k)) == known.get(k)}
-            self._database.executemany(_UPSERT, wanted.values())
-            self._put("jobs", str(int(self.meta("jobs") or 0) + len(wanted.keys() - known.keys())))
+            for key, row in list(wanted.items()):
+                known = self._all("SELECT checksum FROM jobs WHERE key = ?", key)
+                if self._holder is None and known and known[0][0] != self._seen.get(key, known[0][0]):
+                    del wanted[key]
+                else:
+                    self._database.execute(_UPSERT, row)
         if self._holder is None:
             self._seen.update((key, row.checksum) for key, row in wanted.items())
         self.check_place()
@@ -191,12 +200,8 @@ class Ledger:
 
         Raises as ``save``.
         """
-        if int(self.meta("jobs") or 0) <= keep:
-            return
         with self._transaction():
-            count = int(self.meta("jobs") or 0)
-            removed = self._database.execute(_FORGET, (before, count - keep)).rowcount
-            self._put("jobs", str(count - removed))
+            self._database.execute(_FORGET, (before, keep))
 
     def take_hold(self) -> None:
         """Become the one batch of this folder: whoever was it writes no more. Raises as ``save``."""
@@ -225,10 +230,11 @@ class Ledger:
             if self._closed:
                 return
             self._closed = True
-            if self._holder is not None:
-                with contextlib.suppress(FolderError, FolderBusy), self._transaction(1):
-                    self._database.execute("DELETE FROM meta WHERE name = 'holder'")
-            with contextlib.suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, FolderError, FolderBusy):
+                self._database.execute("PRAGMA busy_timeout = 900")
+                if self._holder is not None:
+                    with self._transaction():
+                        self._database.execute("DELETE FROM meta WHERE name = 'holder'")
                 self._database.execute("PRAGMA journal_mode = DELETE").fetchall()  # removes the empty journal
             self._database.close()
 
@@ -240,44 +246,42 @@ class Ledger:
 
     # ---- inside ----
 
-    @contextlib.contextmanager
-    def _transaction(self, attempts: int = _SAVE_ATTEMPTS) -> Iterator[None]:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         """A transaction of whoever holds the folder, if this process ever did. Raises FolderBusy."""
         with self._lock, translated(self.path):
-            _retried(lambda: self._database.execute("BEGIN IMMEDIATE"), attempts)
+            self._database.execute("BEGIN IMMEDIATE")
             try:
                 if self._holder is not None and self.meta("holder") != self._holder:
                     raise self.busy()
                 yield
-                _retried(lambda: self._database.execute("COMMIT"), _SAVE_ATTEMPTS)
+                self._database.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):
+                with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 raise
 
     def _put(self, name: str, value: str) -> None:
         self._database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, checksum(name, value)))
 
-    def _all(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock, translated(self.path):
-            return _retried(lambda: self._database.execute(query, values).fetchall(), _OPEN_ATTEMPTS)
-
-    def _chunks(self, query: str, values: list[Any]) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query that ends in ``IN``, a few values at a time."""
-        for start in range(0, len(values), _CHUNK):
-            some = values[start : start + _CHUNK]
-            yield from self._all(f"{query} ({', '.join('?' * len(some))}) ORDER BY position, n", some)
+            return self._database.execute(query, values).fetchall()
 
     def _rows(self) -> Iterator[Row]:
+        """Every row, in order, a few at a time. Raises LedgerDamaged."""
         numbers = [n for (n,) in self._all("SELECT n FROM jobs ORDER BY position, n")]
-        return (Row(*row) for row in self._chunks(f"{_SELECT} WHERE n IN", numbers))
+        for start in range(0, len(numbers), _CHUNK):
+            some = json.dumps(numbers[start : start + _CHUNK])
+            yield from (self._checked(Row(*row)) for row in self._all(_SELECT_SOME, some))
 
-    def _verify(self, row: Row) -> None:
-        if row.checksum != checksum(*row[:4], row.entry, row.private):
+    def _checked(self, row: Row) -> Row:
+        if row.checksum != checksum(*row[:-1]):
             raise damaged(self.path, "a row does not match its checksum")
+        return row
 
     def _record(self, row: Row) -> JobRecord:
-        self._verify(row)
+        self._checked(row)
         try:
             record = record_of(loads(row.entry), "a row", row.position, row.key)
             add_private(record, loads(row.private), "a row")
@@ -302,14 +306,3 @@ def of_another_service(folder: Path, owner: str, wanted: str) -> OtherService:
         f"{printable(str(folder))} belongs to {printable(owner)}, and this run is for {wanted}",
         "Choose another folder with -o: the jobs of a folder all come from one service.",
     )
-
-
-def _retried(action: Callable[[], T], attempts: int) -> T:
-    """Do what another process may block; between two attempts Ctrl-C is heard. Raises sqlite3.Error."""
-    for left in reversed(range(attempts)):
-        try:
-            return action()
-        except sqlite3.OperationalError as error:
-            if (getattr(error, "sqlite_errorcode", 0) & 0xFF) != sqlite3.SQLITE_BUSY or not left:
-                raise
-    raise AssertionError("unreachable")

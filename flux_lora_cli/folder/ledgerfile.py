@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -10,10 +11,9 @@ import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
-from flux_lora_cli.errors import DiskFull, FluxLoraError, FolderError, LedgerDamaged
+from flux_lora_cli.errors import FluxLoraError, FolderError, LedgerDamaged
 from flux_lora_cli.folder import files
 from flux_lora_cli.text import printable
 
@@ -24,8 +24,8 @@ VERSION = 1
 APPLICATION_ID = 0x464C5558
 #: Largest ledger that is opened: some 8 times that of 100,000 jobs; and largest value in it. Bytes.
 MAX_BYTES, _MAX_VALUE = 1 << 30, 64 << 20
-#: Seconds for which SQLite waits for another process in one attempt; Ctrl-C is heard between two.
-BUSY_SECONDS = 0.9
+#: Seconds for which SQLite waits for another process: on opening, when Ctrl-C may have to wait, too; and later.
+OPEN_SECONDS, BUSY_SECONDS = 1.8, 4.5
 
 JOBS = """CREATE TABLE jobs (
   n INTEGER PRIMARY KEY,
@@ -33,9 +33,9 @@ JOBS = """CREATE TABLE jobs (
   position INTEGER NOT NULL,
   task_id TEXT,
   tally TEXT NOT NULL,
-  checksum INTEGER NOT NULL,
   entry TEXT NOT NULL,
-  private TEXT NOT NULL
+  private TEXT NOT NULL,
+  checksum INTEGER NOT NULL
 )"""
 BY_TASK = "CREATE INDEX jobs_by_task ON jobs (task_id) WHERE task_id IS NOT NULL"
 META = "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID"
@@ -46,21 +46,6 @@ _SCHEMA = {
     ("index", "jobs_by_task", "jobs", BY_TASK),
     ("table", "meta", "meta", META),
 }
-
-
-class Row(NamedTuple):
-    """A record as it was when ``Ledger.row`` was called, ready to be saved from any thread."""
-
-    key: str
-    position: int
-    task_id: str | None
-    tally: str
-    checksum: int
-    entry: str
-    private: str
-
-
-COLUMNS = ", ".join(Row._fields)
 
 
 def checksum(*values: object) -> int:
@@ -87,39 +72,27 @@ def translated(path: Path) -> Iterator[None]:
     try:
         with files.explained(path):
             yield
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    # The last, of an error message that quotes a damaged schema.
+    except (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError) as error:
         raise _meaning(path, error) from error
-    except UnicodeDecodeError as error:  # of an error message that quotes a damaged schema
-        raise damaged(path, "text in it cannot be read") from error
 
 
 def _meaning(path: Path, error: Exception) -> FluxLoraError:
-    code = getattr(error, "sqlite_errorcode", 0) or 0
-    where, primary = printable(str(path)), code & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0)
+    primary = code & 0xFF
     vague = primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
     if code == sqlite3.SQLITE_READONLY_DBMOVED or (vague and not path.parent.is_dir()):
         return files.moved(path.parent)
-    if primary == sqlite3.SQLITE_FULL or (vague and _no_space(path.parent)):
-        return DiskFull(
-            f"no space is left for the ledger {where}", "Make room, then run the same command again: it continues."
-        )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return FolderError(
-            f"another program keeps the ledger {where} locked", "Close it (a database browser?), then run again."
+            f"another program keeps the ledger {printable(str(path))} locked",
+            "Close it (a database browser?), then run again.",
         )
+    if primary == sqlite3.SQLITE_FULL or (vague and shutil.disk_usage(path.parent).free < 64 * 1024):
+        return files.folder_error(OSError(errno.ENOSPC, str(error)), path)
     if vague or primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOLFS):
-        return FolderError(
-            f"the ledger {where} cannot be used: {printable(str(error))}",
-            "Check the folder's permissions and its disk, or choose another folder with -o.",
-        )
+        return files.folder_error(OSError(errno.EIO, str(error)), path)
     return damaged(path, str(error))
-
-
-def _no_space(folder: Path) -> bool:
-    try:
-        return shutil.disk_usage(folder).free < 64 * 1024
-    except OSError:
-        return False
 
 
 # ---- the file -------------------------------------------------------------------------------
@@ -127,26 +100,21 @@ def _no_space(folder: Path) -> bool:
 
 def is_there(path: Path) -> bool:
     """Whether there is a ledger that SQLite may open. Raises LedgerDamaged, FolderError: what lies there it may not."""
-    with files.explained(path):
-        _regular(path.with_name(path.name + "-journal"))
-        if _regular(path.with_name(path.name + "-wal")):
-            raise damaged(path, f"{path.name}-wal beside it is not of this program")
-        return _regular(path) is not None
-
-
-def _regular(path: Path) -> int | None:
-    """Bytes of a file; None where there is none. Opening anything else might never end."""
-    try:
-        info = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if not stat.S_ISREG(info.st_mode):
-        raise FolderError(
-            f"{printable(str(path))} is not a regular file", "Remove it, or choose another folder with -o."
-        )
-    if info.st_size > MAX_BYTES:
-        raise damaged(path, "it is too large")
-    return info.st_size
+    found = False
+    for suffix in ("-journal", "-wal", ""):
+        each = path.with_name(path.name + suffix)
+        found = os.path.lexists(each)
+        with files.explained(each):
+            info = each.lstat() if found else None
+        if info is None:
+            continue
+        if not stat.S_ISREG(info.st_mode):  # opening it might never end
+            raise FolderError(
+                f"{printable(str(each))} is not a regular file", "Remove it, or choose another folder with -o."
+            )
+        if info.st_size > (0 if suffix == "-wal" else MAX_BYTES):
+            raise damaged(path, f"{each.name} is not of this program, or too large")
+    return found
 
 
 def create(path: Path, meta: dict[str, str]) -> None:
@@ -180,9 +148,12 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
     Raises sqlite3.Error, LedgerDamaged, LedgerNewer, FolderError.
     """
+    # To read as well, for SQLite may have to roll back what a kill left.
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    mode = "rw" if writable or not read_only else "ro"
     database = sqlite3.connect(
-        f"file:{quote(os.fsencode(path.absolute()))}?{_mode(path, read_only)}",
-        uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=16,
+        f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
+        uri=True, timeout=OPEN_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=16,
     )  # fmt: skip
     try:
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
@@ -196,31 +167,11 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             # TRUNCATE: the end of the journal is flushed as well, so that a commit is durable when it returns.
             database.execute("PRAGMA journal_mode = TRUNCATE").fetchall()
             database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     except BaseException:
         database.close()
         raise
     return database
-
-
-def _mode(path: Path, read_only: bool) -> str:
-    if not read_only or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        return "mode=rw"  # to read as well: SQLite may have to roll back what a kill left
-    if not on_read_only_mount(path):
-        return "mode=ro"
-    if _regular(path.with_name(path.name + "-journal")):
-        raise FolderError(
-            f"the ledger {printable(str(path))} lies on a read-only disk, and its last run was killed",
-            "Copy the folder to a disk that can be written, and name the copy with -o.",
-        )
-    return "mode=ro&immutable=1"  # nobody can write, and some such file systems have no locks
-
-
-def on_read_only_mount(path: Path) -> bool:
-    """Whether a path lies on a file system that is mounted read-only."""
-    try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except (OSError, AttributeError):
-        return False
 
 
 def _check(path: Path, database: sqlite3.Connection) -> None:

@@ -14,7 +14,6 @@ from flux_lora_cli.errors import FolderBusy, FolderError, ManifestDamaged, NotFo
 from flux_lora_cli.folder.files import explained, held
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger, of_another_service
-from flux_lora_cli.folder.ledgerfile import on_read_only_mount
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest, scan, write_manifest
 from flux_lora_cli.folder.names import FINGERPRINT_DIGITS, IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, join
@@ -61,7 +60,8 @@ class OutputFolder:
         Raises FolderBusy: another batch is using it; FolderError: it cannot be used.
         """
         path = _absolute(path)
-        images = ImageStore(path, read_only=_cannot_be_written(path))
+        is_known = os.path.lexists(path / LEDGER_NAME)
+        images = ImageStore(path, read_only=is_known and not os.access(path, os.W_OK | os.X_OK))
         exclusive = exclusive and not images.read_only
         with ExitStack() as undo:
             if not images.read_only:
@@ -69,7 +69,7 @@ class OutputFolder:
             if exclusive:
                 _hold(undo, path)
             head, entries = _shown(path, service)
-            if head is None and not os.path.lexists(path / LEDGER_NAME):
+            if head is None and not is_known:
                 _check_orphans(images, fingerprints, confirm_orphans)
             created_at = head.created_at if head is not None else None
             ledger = Ledger.open(path / LEDGER_NAME, service, created_at=created_at, read_only=images.read_only)
@@ -208,13 +208,6 @@ def _check_identity(path: Path, head: Manifest | None, ledger: Ledger) -> None:
             f"the ledger and the manifest of {printable(str(path))} belong to different folders",
             f"Put back {LEDGER_NAME} or {MANIFEST_NAME}, whichever is foreign, or choose another with -o.",
         )
-
-
-def _cannot_be_written(path: Path) -> bool:
-    """Whether a folder with a ledger cannot be written (without one it is of no use)."""
-    if not os.path.lexists(path / LEDGER_NAME):
-        return False
-    return on_read_only_mount(path) or not os.access(path, os.W_OK | os.X_OK)
 
 
 def _hold(undo: ExitStack, path: Path) -> None:
