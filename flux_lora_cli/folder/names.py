@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from string import Formatter
-from typing import NamedTuple
 
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import nearest, printable, quoted
@@ -27,7 +26,6 @@ IMAGE_ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "avif", "heic", "jxl", "bm
 _MAX_VALUE = 120  # bytes of one field's value
 _MAX_DEPTH = 8
 
-_WIDTH = re.compile(r"0?[1-9]")
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 # Device names of Windows, with any extension. [Microsoft, "Naming Files, Paths, and Namespaces"]
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM[0-9¹²³]|LPT[0-9¹²³]|CONIN\$|CONOUT\$)\s*(?:\.|$)", re.IGNORECASE)
@@ -36,22 +34,11 @@ _IMAGE_ENDING = re.compile(rf"\.(?:{'|'.join(IMAGE_ENDINGS)})$", re.IGNORECASE)
 Values = Mapping[str, "str | int | None"]
 
 
-class _Field(NamedTuple):
-    name: str
-    width: int = 0
-
-
 class Template:
-    """A checked ``--filename``. Make one with ``parse``.
+    """A checked ``--filename``. Make one with ``parse``."""
 
-    Attributes:
-        fields: the names of the fields that it uses.
-    """
-
-    def __init__(self, components: list[list[str | _Field]]) -> None:
-        self._components = components
-        parts = [part for component in components for part in component]
-        self.fields = frozenset(part.name for part in parts if isinstance(part, _Field))
+    def __init__(self, text: str) -> None:
+        self._components = text.removesuffix(".{ext}").split("/")  # every name gets that ending
 
     @classmethod
     def parse(cls, text: str, several_presets: bool = False) -> Template:
@@ -65,12 +52,19 @@ class Template:
         """
         if ending := _IMAGE_ENDING.search(text):
             raise _wrong(text, f"it ends in {ending[0]}, but the extension follows the content", "End it in .{ext}.")
-        template = cls(_components(text))
-        by_job = "job" in template.fields and (not several_presets or "preset" in template.fields)
-        if not by_job and not template.fields & {"fingerprint", "task"}:
+        if text.startswith("/") or "\\" in text or text[1:2] == ":":
+            raise _wrong(text, "it leads out of the output folder", "Write a relative path with / between folders.")
+        fields = _fields(text)
+        template = cls(text)
+        if not {"", ".", ".."}.isdisjoint(template._components):
+            raise _wrong(text, "it is empty, or has an empty, . or .. folder")
+        if len(template._components) > _MAX_DEPTH:
+            raise _wrong(text, f"it has more than {_MAX_DEPTH - 1} folders")
+        by_job = "job" in fields and (not several_presets or "preset" in fields)
+        if not by_job and not fields & {"fingerprint", "task"}:
             also = " With several presets, {job} needs {preset}, too." if several_presets else ""
             raise _wrong(text, "it could give two images one name", f"Add {{fingerprint}}, {{task}} or {{job}}.{also}")
-        if "index" not in template.fields:
+        if "index" not in fields:
             raise _wrong(
                 text, "it could give two images of one task one name", "Add {index}: it counts a task's images."
             )
@@ -83,13 +77,39 @@ class Template:
             fields: a value for each field; None where there is none (``task`` then stands in for ``fingerprint``
                 and ``job``). ``fingerprint`` is cut to its first 12 digits.
         """
-        *folders, stem = [
-            "".join(_value(part, fields) if isinstance(part, _Field) else part for part in component)
-            for component in self._components
-        ]
+        task = fields.get("task")
+        values = {
+            **fields,
+            "job": fields.get("job") or task,
+            "fingerprint": str(fields.get("fingerprint") or "")[:FINGERPRINT_DIGITS] or task,
+        }
+        texts = {
+            name: "none" if value in (None, "") else _shorten(str(value), _MAX_VALUE).strip(" .")
+            for name, value in values.items()
+        }
+        *folders, stem = [component.format_map(texts) for component in self._components]
         # The ending is put on last, so that no cut and no clean-up can take it off.
-        ending = f".{_value(_Field('ext'), fields)}"
+        ending = f".{texts['ext']}"
         return "/".join([*map(safe_component, folders), safe_component(stem, MAX_COMPONENT - len(ending)) + ending])
+
+
+def _fields(text: str) -> set[str]:
+    """The names of the fields that a template uses."""
+    try:
+        parsed = list(Formatter().parse(text))
+    except ValueError:
+        raise _wrong(text, "there is a single brace", "Write {{ or }} for a brace that is meant.") from None
+    names = set()
+    for _, name, spec, conversion in parsed:
+        if name is not None:
+            written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+            if written not in FIELDS:
+                near = nearest(name, FIELDS)
+                meant = f"Did you mean '{near}'? " if near else ""
+                known = f"{meant}Fields: {', '.join(FIELDS)}."
+                raise _wrong(text, f"there is no field {{{printable(written)[:60]}}}", known)
+            names.add(name)
+    return names
 
 
 def safe_component(text: str, limit: int = MAX_COMPONENT) -> str:
@@ -111,49 +131,6 @@ def safe_component(text: str, limit: int = MAX_COMPONENT) -> str:
 def case_key(path: str) -> str:
     """Equal for paths that some file system takes for the same: case, and composed or decomposed accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
-
-
-def _components(text: str) -> list[list[str | _Field]]:
-    """The parts of each component, without the final ``.{ext}``, which every name gets."""
-    if text.startswith("/") or "\\" in text or text[1:2] == ":":
-        raise _wrong(text, "it leads out of the output folder", "Write a relative path with / between folders.")
-    components: list[list[str | _Field]] = [[]]
-    try:
-        parsed = list(Formatter().parse(text.removesuffix(".{ext}")))
-    except ValueError:
-        raise _wrong(text, "there is a single brace", "Write {{ or }} for a brace that is meant.") from None
-    for literal, name, spec, conversion in parsed:
-        first, *others = literal.split("/")
-        components[-1].append(first)
-        components += [[other] for other in others]
-        if name is not None:
-            components[-1].append(_field(text, name + (f"!{conversion}" if conversion else ""), spec or ""))
-    if any("".join(map(str, component)) in ("", ".", "..") for component in components):
-        raise _wrong(text, "it is empty, or has an empty, . or .. folder")
-    if len(components) > _MAX_DEPTH:
-        raise _wrong(text, f"it has more than {_MAX_DEPTH - 1} folders")
-    return components
-
-
-def _field(text: str, name: str, spec: str) -> _Field:
-    if name not in FIELDS:
-        near = nearest(name, FIELDS)
-        meant = f"Did you mean '{near}'? " if near else ""
-        raise _wrong(text, f"there is no field {{{printable(name)[:60]}}}", f"{meant}Fields: {', '.join(FIELDS)}.")
-    if spec and (name not in ("index", "seed") or not _WIDTH.fullmatch(spec)):
-        raise _wrong(text, f"{{{name}:{spec}}}: only index and seed can be padded, as in {{index:03}}")
-    return _Field(name, int(spec or 0))
-
-
-def _value(part: _Field, fields: Values) -> str:
-    value = fields.get(part.name)
-    if value is None and part.name in ("fingerprint", "job"):
-        value = fields.get("task")
-    elif part.name == "fingerprint" and isinstance(value, str):
-        value = value[:FINGERPRINT_DIGITS]
-    if value is None or value == "":
-        return "none"
-    return f"{value:0{part.width}d}" if isinstance(value, int) else _shorten(value, _MAX_VALUE).strip(" .")
 
 
 def _shorten(text: str, limit: int) -> str:
