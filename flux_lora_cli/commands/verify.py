@@ -24,7 +24,7 @@ def verify(folder: Folder, console: Console) -> int:
 
     Prints one line for each file that is not as it was saved: its path, a tab, and "missing" or "altered". Exits with
     6 if there is one, or if an image never came; otherwise with 0. Nothing is sent and nothing is changed. With -v,
-    also names files that the folder does not know, and lists the earlier tasks of each job with their errors and costs.
+    also names files that the folder does not know.
     """
     from flux_lora_cli.folder.verify import verify_folder
 
@@ -39,8 +39,6 @@ def verify(folder: Folder, console: Console) -> int:
             console.complain(f"{finding.job}: image {finding.index} was never saved: {finding.message}")
         elif finding.kind == "foreign":
             console.explain(f"not of this folder: {path}")
-        elif finding.kind == "history":
-            console.explain(f"{finding.job}: {finding.message}")
         if finding.counts:
             data = {"path": path, "finding": finding.kind, "job": finding.job, "index": finding.index}
             console.record("file", data)

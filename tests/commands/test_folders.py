@@ -62,23 +62,6 @@ def test_verify_of_an_image_that_never_came(run: Run, tmp_path: Path) -> None:
     assert "dawn: image 1 was never saved" in done.err
 
 
-def test_verify_tells_the_history_of_each_job_where_it_is_asked_to(run: Run, tmp_path: Path) -> None:
-    history = [
-        {"task_id": "tfirst", "error": "1200: out of memory", "cost_usd": "0.015", "refunded_usd": "0.015"},
-        {"task_id": None, "error": "uncertain: no answer", "cost_usd": None},
-    ]
-    entry = job("dawn", history=history)
-    add_image(tmp_path / "out", entry, draw(1, 64, 64), "a.png")
-    write(tmp_path / "out", [entry])
-    quiet, told = run("verify", "out"), run("verify", "out", "-v")
-    assert (quiet.code, told.code, told.out) == (0, 0, "")
-    assert "tfirst" not in quiet.err
-    first, second = [line for line in told.err.splitlines() if "dawn" in line]
-    assert all(text in first for text in ("tfirst", "1200: out of memory", "$0.015", "refunded"))
-    assert "no answer" in second
-    assert "1 file checked" in told.err
-
-
 @pytest.mark.parametrize("command", ["verify", "gallery", "embed", "merge"])
 def test_no_such_folder(run: Run, tmp_path: Path, command: str) -> None:
     (tmp_path / "empty").mkdir()
