@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,13 +23,13 @@ VERSION = 1
 #: [CONTRACT: the output folder]
 SECONDS_BETWEEN_WRITES = 5.0
 TIMES_THE_LAST_WRITE = 20.0
-#: Largest manifest that is read, some 8 times that of 100,000 jobs, and largest line. Bytes. One that another program
-#: has laid out is read whole, which takes ten times its size in memory.
-MAX_BYTES, MAX_FOREIGN_BYTES, _MAX_LINE = 1 << 30, 32 << 20, 32 << 20
+#: Bytes: the largest manifest that is read, some 8 times that of 100,000 jobs; the largest that another program laid
+#: out, which takes ten times its size in memory; the largest line.
+MAX_BYTES, _MAX_WHOLE, _MAX_LINE = 1 << 30, 32 << 20, 32 << 20
 
 _JOBS, _END = b' "jobs": [\n', b" ]}\n"
 #: Room for the summary, which is written when the jobs after it are counted.
-_SUMMARY_WIDTH, _MAX_HEAD_LINES = 512, 12
+_SUMMARY_WIDTH = 512
 _COUNTS = ("completed", "failed", "unknown", "pending", "skipped", "images", "missing", "nsfw", "nsfw_unknown")
 
 
@@ -153,18 +152,27 @@ def scan(path: Path) -> tuple[Manifest, Iterator[JobRecord]]:
     with _explained(path):
         if path.stat().st_size > MAX_BYTES:
             raise EntryError("it is too large")
-        lines = _lines(path)
-        head = [*islice(lines, 1)]
-        while head[0].startswith(b'{"version"') and head[-1] not in (_JOBS, b"") and len(head) < _MAX_HEAD_LINES:
-            head.append(next(lines))
-        if head[-1] == _JOBS:
-            document, jobs = loads(b"".join([*head, b"]}"]).decode()), _entries(lines)
+        file = files.open_regular(path)
+        start = file.read(_MAX_WHOLE)
+        end = start.find(_JOBS) + len(_JOBS)
+        if start.startswith(b'{"version"') and end >= len(_JOBS):
+            document = loads((start[:end] + b"]}").decode())
+            file.seek(end)
+            jobs = _entries(file)
         else:  # laid out by another program
-            document = loads(files.read_regular_file(path, MAX_FOREIGN_BYTES).decode("utf-8-sig"))
+            with file:
+                if file.read(1):
+                    raise EntryError(f"it is larger than {_MAX_WHOLE:,} bytes, and not laid out one job per line")
+            document = loads(start.decode("utf-8-sig"))
             if not isinstance(document, dict) or not isinstance(document.get("jobs"), list):
                 raise EntryError("it has no list of jobs")
             jobs = iter(document["jobs"])
-        return _head(path, document), _records(path, jobs)
+        version = document.get("version")
+        if isinstance(version, int) and version > VERSION:
+            raise files.newer(path, version, VERSION)
+        if version != VERSION:
+            raise EntryError("it has no version")
+        return Manifest(**read_fields(Manifest, document, "manifest")), _records(path, jobs)
 
 
 @contextmanager
@@ -195,26 +203,11 @@ def _records(path: Path, entries: Iterator[Any]) -> Iterator[JobRecord]:
             yield record
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file; at its end, empty ones."""
-    with files.open_regular(path) as file:
-        while True:
-            yield file.readline(_MAX_LINE)
-
-
-def _entries(lines: Iterator[bytes]) -> Iterator[Any]:
-    for line in lines:
-        if line == _END and not next(lines):
-            return
-        if not line.startswith(b"  {") or not line.endswith(b"\n"):
-            raise EntryError("it breaks off, or is not JSON, among its jobs")
-        yield loads(line.strip().removesuffix(b",").decode())
-
-
-def _head(path: Path, document: dict[str, Any]) -> Manifest:
-    version = document.get("version")
-    if isinstance(version, int) and version > VERSION:
-        raise files.newer(path, version, VERSION)
-    if version != VERSION:
-        raise EntryError("it has no version")
-    return Manifest(**read_fields(Manifest, document, "manifest"))
+def _entries(file: BinaryIO) -> Iterator[Any]:
+    with file:
+        while (line := file.readline(_MAX_LINE)) != _END:
+            if not line.startswith(b"  {") or not line.endswith(b"\n"):
+                raise EntryError("it breaks off, or is not JSON, among its jobs")
+            yield loads(line.strip().removesuffix(b",").decode())
+        if file.read(1):
+            raise EntryError("something follows its end")
