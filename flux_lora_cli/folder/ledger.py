@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherService
+from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherFolder, OtherService
 from flux_lora_cli.folder import files, ledgerfile
 from flux_lora_cli.folder.entries import EntryError, loads
 from flux_lora_cli.folder.ledgerfile import LEDGER_NAME, checksum, damaged, translated
@@ -80,21 +80,26 @@ class Ledger:
         Args:
             service: whom it has to belong to; None for any (only one that is there).
             create: make one where there is none.
-            created_at: for one that is made here; now where it is None.
+            created_at: of the manifest beside it, with which it has to agree.
 
         Raises NotFoundError: no ledger, and not to be made; FolderError and its leaves: it cannot be used.
         """
         if not ledgerfile.is_there(path):
             if not create or read_only or service is None:
                 raise NotFoundError(f"there is no {path.name} in {printable(str(path.parent))}")
-            created_at = created_at or iso(datetime.now(UTC))
-            ledgerfile.create(path, {"service": service, "created_at": created_at})
+            made = {"service": service, "created_at": created_at or iso(datetime.now(UTC))}
+            ledgerfile.create(path, made)
         with translated(path):
             database = ledgerfile.connect(path, read_only=read_only)
             try:
                 ledger = cls(path, database)
                 if service not in (None, ledger.service):
                     raise of_another_service(path.parent, ledger.service, str(service))
+                if created_at not in (None, ledger.created_at):
+                    raise OtherFolder(
+                        f"the ledger and the manifest of {printable(str(path.parent))} belong to different folders",
+                        f"Put back {path.name} or manifest.json, whichever is foreign, or choose another with -o.",
+                    )
             except BaseException:
                 database.close()
                 raise

@@ -7,14 +7,13 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from itertools import islice
 from pathlib import Path
 
 from flux_lora_cli.errors import FolderBusy, FolderError, ManifestDamaged, NotFoundError, OtherFolder
 from flux_lora_cli.folder.files import explained, held
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger, of_another_service
-from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest, scan, write_manifest
+from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, scan, write_manifest
 from flux_lora_cli.folder.names import FINGERPRINT_DIGITS, IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, join
 from flux_lora_cli.text import counted, printable
@@ -22,10 +21,7 @@ from flux_lora_cli.text import counted, printable
 #: Seconds that a batch tries before it calls the folder busy; it has to say so within 2 s.
 BATCH_PATIENCE = 0.5
 _WRITES = 3  # of the manifest in a row, while other processes write to the ledger
-_MAX_FILES = 200_000  # that are looked at for images without a ledger
-
 _HEX = re.compile(rf"(?<![0-9a-f])[0-9a-f]{{{FINGERPRINT_DIGITS}}}(?![0-9a-f])")
-_DEFAULT_NAME = re.compile(rf".*-[0-9a-f]{{{FINGERPRINT_DIGITS}}}-\d+(?:-\d+)?\.(?:{'|'.join(IMAGE_ENDINGS)})")
 
 
 class OutputFolder:
@@ -54,8 +50,8 @@ class OutputFolder:
             service: that the folder has to belong to: an origin, or ``sandbox``.
             exclusive: as the one batch in it; otherwise (``wait``) beside one, locking for each write only.
             sources: (path, SHA-256) of the preset files of this run; those of earlier runs are kept.
-            fingerprints: of this run's jobs, which tell its images (without any, the form of their names does).
-            confirm_orphans: asked about the images of a folder without ledger and manifest; True goes on.
+            fingerprints: of the jobs that would be bought where there is no ledger.
+            confirm_orphans: asked about images of theirs that neither a ledger nor a manifest knows; True goes on.
 
         Raises FolderBusy: another batch is using it; FolderError: it cannot be used.
         """
@@ -74,7 +70,6 @@ class OutputFolder:
             created_at = head.created_at if head is not None else None
             ledger = Ledger.open(path / LEDGER_NAME, service, created_at=created_at, read_only=images.read_only)
             undo.callback(ledger.close)
-            _check_identity(path, head, ledger)
             if exclusive:
                 ledger.take_hold()
             folder = cls(path, ledger, images)
@@ -109,17 +104,15 @@ class OutputFolder:
         Nothing is done where the folder is read-only, or closed by now. Raises FolderMoved, DiskFull, FolderError.
         """
         with self._writing:
-            if not (self.read_only or self._closed):
-                self._write_manifest()
-
-    def _write_manifest(self) -> None:
-        for _ in range(_WRITES):
-            self.ledger.check_place()
-            version = self.ledger.version()
-            with explained(self.path / MANIFEST_NAME):
-                write_manifest(self.path, self.ledger.head(), self.ledger.entries())
-            if self.ledger.version() == version:  # otherwise, what another process wrote meanwhile may be replaced
-                return
+            for _ in range(_WRITES):
+                if self.read_only or self._closed:
+                    return
+                self.ledger.check_place()
+                version = self.ledger.version()
+                with explained(self.path / MANIFEST_NAME):
+                    write_manifest(self.path, self.ledger.head(), self.ledger.entries())
+                if self.ledger.version() == version:  # otherwise, what another process wrote may be replaced
+                    return
 
     def close(self) -> None:
         """Let go of the folder, leaving no side file. Never raises.
@@ -145,9 +138,7 @@ class OutputFolder:
             fingerprints: of the jobs that would be bought; ``confirm``: as ``confirm_orphans`` of ``open``.
         """
         outputs = [output for record in self.records.values() for output in record.outputs]
-        owned = {name for output in outputs for name in (output.file, output.writing)}
-        if fingerprints:
-            _check_orphans(self.images, fingerprints, confirm, owned)
+        _check_orphans(self.images, fingerprints, confirm, {name for o in outputs for name in (o.file, o.writing)})
 
     def _take_over(self, entries: Iterable[JobRecord]) -> None:
         """What the manifest shows as bought and the ledger does not, is bought: an older copy was put back."""
@@ -172,9 +163,9 @@ def read_records(path: Path, service: str) -> dict[str, JobRecord]:
     """What a folder knows, by key, without a lock or a change of anything in it (for a dry run). Raises FolderError."""
     path = _absolute(path)
     head, entries = _shown(path, service)
+    created_at = head.created_at if head is not None else None
     try:
-        with Ledger.open(path / LEDGER_NAME, service, create=False, read_only=True) as ledger:
-            _check_identity(path, head, ledger)
+        with Ledger.open(path / LEDGER_NAME, service, created_at=created_at, read_only=True) as ledger:
             folder = OutputFolder(path, ledger, ImageStore(path, read_only=True))
             folder._take_over(entries)
             return folder.records
@@ -185,16 +176,15 @@ def read_records(path: Path, service: str) -> dict[str, JobRecord]:
 def _shown(path: Path, service: str) -> tuple[Manifest | None, Iterable[JobRecord]]:
     """The manifest, if there is one, and its jobs. A damaged one beside a ledger is written anew."""
     entries: Iterable[JobRecord]
+    has_ledger = os.path.lexists(path / LEDGER_NAME)
     try:
-        if os.path.lexists(path / LEDGER_NAME):
-            manifest, entries = scan(path / MANIFEST_NAME)
-        else:  # every part of it has to be sound
-            manifest = read_manifest(path)
-            entries = manifest.records
+        manifest, entries = scan(path / MANIFEST_NAME)
+        if not has_ledger:  # every part of it has to be sound
+            entries = list(entries)
     except NotFoundError:
         return None, ()
     except ManifestDamaged:
-        if not (path / MANIFEST_NAME).is_file() or not os.path.lexists(path / LEDGER_NAME):
+        if not has_ledger or not (path / MANIFEST_NAME).is_file():
             raise
         return None, ()
     if manifest.service != service:
@@ -202,22 +192,13 @@ def _shown(path: Path, service: str) -> tuple[Manifest | None, Iterable[JobRecor
     return manifest, entries
 
 
-def _check_identity(path: Path, head: Manifest | None, ledger: Ledger) -> None:
-    if head is not None and head.created_at != ledger.created_at:
-        raise OtherFolder(
-            f"the ledger and the manifest of {printable(str(path))} belong to different folders",
-            f"Put back {LEDGER_NAME} or {MANIFEST_NAME}, whichever is foreign, or choose another with -o.",
-        )
-
-
 def _hold(undo: ExitStack, path: Path) -> None:
     try:
         undo.enter_context(held(path, BATCH_PATIENCE))
-    except FolderBusy as error:
-        busy = error
+    except FolderBusy:
         with suppress(FolderError, NotFoundError), Ledger.open(path / LEDGER_NAME, None, read_only=True) as ledger:
-            busy = ledger.busy()
-        raise busy from None
+            raise ledger.busy() from None  # which names the holder
+        raise
 
 
 def _absolute(path: Path) -> Path:
@@ -233,15 +214,14 @@ def _check_orphans(
     confirm: Callable[[list[str]], bool],
     owned: Collection[str | None] = (),
 ) -> None:
-    """A ledger and manifest that were deleted leave the images: to begin anew would be to pay for them again."""
+    """Ask about images of jobs that nothing at hand knows as bought: to begin anew would be to pay for them again."""
     ours = {fingerprint[:FINGERPRINT_DIGITS] for fingerprint in fingerprints}
-
-    def is_ours(name: str) -> bool:
-        if not ours:
-            return _DEFAULT_NAME.fullmatch(name.rpartition("/")[2]) is not None
-        return name.rpartition(".")[2].lower() in IMAGE_ENDINGS and not ours.isdisjoint(_HEX.findall(name))
-
-    names = [name for name in islice(images.all_files(), _MAX_FILES) if name not in owned and is_ours(name)]
+    names = [
+        name
+        for name in (images.all_files() if ours else ())
+        if name.rpartition(".")[2].lower() in IMAGE_ENDINGS and name not in owned
+        if not ours.isdisjoint(_HEX.findall(name))
+    ]
     if names and not confirm(names):
         raise OtherFolder(
             f"{printable(str(images.folder))} holds {counted(len(names), 'image')} that neither a ledger nor a manifest"
