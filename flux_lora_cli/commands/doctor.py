@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import time
 from collections import Counter
@@ -98,12 +99,11 @@ def _folder(path: Path) -> Iterator[Finding]:
     from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 
     place = next((above for above in (path, *path.absolute().parents) if above.exists()), path)
-    store = ImageStore(place)
-    free = store.free_bytes()
-    if free is not None:
+    with suppress(OSError):  # some systems do not tell
+        free = shutil.disk_usage(place).free
         little = "An image takes 1 to 2 MB: make room, or choose another disk with -o." if free < _LITTLE_SPACE else ""
         yield Finding("disk", f"{free / 1e9:.1f} GB free", little)
-    store.check_writable()
+    ImageStore(place).check_writable()
     jobs = ""
     if os.path.lexists(path / LEDGER_NAME):
         with Ledger.open(path / LEDGER_NAME, None, create=False, read_only=True) as ledger:

@@ -97,7 +97,7 @@ class Fetcher:
             return value
         name = PurePosixPath(value)
         local = work.images.get(name.stem)
-        path = local.path if local is not None else str(self.images.input_path(value))
+        path = local.path if local is not None else str(self.images.path(value))
         media_type = local.media_type if local is not None else f"image/{name.suffix[1:]}"
         try:
             return await run.calls.get(run.client.upload, path, media_type, why=work.record.name)
@@ -221,7 +221,7 @@ class Fetcher:
             except FileExistsError:
                 if await in_thread(images.sha256, output.writing) == output.sha256:
                     images.discard(received.temp)  # a kill came after the rename: it is the same image
-                    output.mtime_ns = (images.stat(output.writing) or (0, None))[1]
+                    output.mtime_ns = images.stat(output.writing)[1]
                     break
                 output.writing = self._distinct(output.writing)
         await self._sync.add(output.writing)
@@ -342,5 +342,4 @@ def _download(client: Client, source: str, partial: PartialImage) -> Received:
 def _publish(images: ImageStore, temp: str, name: str, replacing: bool) -> int | None:
     """Give an image its name; its modification time in ns."""
     images.publish(temp, name, replace=replacing)
-    found = images.stat(name)
-    return found[1] if found else None
+    return images.stat(name)[1]

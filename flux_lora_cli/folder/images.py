@@ -117,23 +117,11 @@ class ImageStore:
 
     def check_writable(self) -> None:
         """Really write into the folder, which is made if need be. Raises DiskFull, FolderError."""
-        with explained(self.folder):
-            in_the_way = os.path.lexists(self.folder) and not self.folder.is_dir()
-        if in_the_way:
-            raise FolderError(f"{printable(str(self.folder))} is not a folder", "Choose a folder with -o.")
         files.make_folders(self.folder)
         probe = self.folder / files.temp_name()
         with explained(self.folder):
             files.write_atomically(probe, bytes(4096))
             probe.unlink()
-
-    def free_bytes(self) -> int | None:
-        """Bytes that we may still write; None where the system does not tell."""
-        try:
-            info = os.statvfs(self.folder)
-        except (AttributeError, OSError):
-            return None
-        return info.f_bavail * info.f_frsize
 
     def begin(self) -> PartialImage:
         """Start an image under a temporary name."""
@@ -144,7 +132,7 @@ class ImageStore:
 
         Raises FileExistsError: something has that name; FolderError: it cannot be done.
         """
-        source, target = self._path(temp), self._path(name)
+        source, target = self.path(temp), self.path(name)
         files.make_folders(target.parent, below=self.folder)
         with explained(target):
             if replace:
@@ -158,18 +146,19 @@ class ImageStore:
             with explained(self.folder / parent):
                 files.sync_folder(self.folder / parent)
 
-    def stat(self, name: str) -> tuple[int, int] | None:
-        """Size in bytes and modification time in ns; None where there is no such regular file."""
+    def stat(self, name: str) -> tuple[int, int] | tuple[None, None]:
+        """Size in bytes and modification time in ns; (None, None) where there is no such regular file."""
         with suppress(OSError, FolderError):
-            found = self._path(name).lstat()
-            return (found.st_size, found.st_mtime_ns) if stat_module.S_ISREG(found.st_mode) else None
-        return None
+            found = self.path(name).lstat()
+            if stat_module.S_ISREG(found.st_mode):
+                return found.st_size, found.st_mtime_ns
+        return None, None
 
     def sha256(self, name: str) -> str | None:
         """SHA-256 in lower-case hex; None where there is no such regular file, or it cannot be read."""
         digest = hashlib.sha256()
         try:
-            for piece in files.read_pieces(self._path(name)):
+            for piece in files.read_pieces(self.path(name)):
                 digest.update(piece)
         except (OSError, FolderError):
             return None
@@ -179,16 +168,15 @@ class ImageStore:
         """Remove a temporary file, if it is one and is there. Never raises."""
         if temp is not None and files.is_temp(temp):
             with suppress(OSError, FolderError):
-                self._path(temp).unlink()
+                self.path(temp).unlink()
 
     def sweep(self, keep: Iterable[str | None] = ()) -> None:
         """Remove temporary files that a killed run left, but for ``keep``. Never raises."""
-        kept, before = set(keep), time.time_ns() - int(_STALE * 1e9)
+        kept, before = set(keep), time.time() - _STALE
         with suppress(OSError):
-            for name in [path.name for path in self.folder.iterdir()]:
-                found = self.stat(name) if files.is_temp(name) and name not in kept else None
-                if found is not None and found[1] < before:
-                    self.discard(name)
+            for path in list(self.folder.iterdir()):
+                if files.is_temp(path.name) and path.name not in kept and path.lstat().st_mtime < before:
+                    self.discard(path.name)
 
     def all_files(self) -> Iterator[str]:
         """The path of every file in the folder. Links are named, not followed."""
@@ -230,12 +218,6 @@ class ImageStore:
         self.sync([name])
         return name
 
-    def input_path(self, name: str) -> Path:
-        """Where an input image (``inputs/SHA256.ext``) lies. Raises FolderError: not such a name."""
-        if not name.startswith(f"{INPUTS}/"):
-            raise FolderError(f"not an input image of this folder: {printable(name)[:200]}")
-        return self._path(name)
-
     # ---- after a kill ----
 
     def recover(self, record: JobRecord, *, every_byte: bool = False) -> bool:
@@ -255,28 +237,28 @@ class ImageStore:
         return changed
 
     def _check(self, output: OutputRecord, name: str, every_byte: bool) -> bool:
-        found = self.stat(name)
-        if found == (output.bytes, output.mtime_ns) and not every_byte:
+        size, mtime_ns = self.stat(name)
+        is_as_it_was = (size, mtime_ns) == (output.bytes, output.mtime_ns)
+        if is_as_it_was and not every_byte:
             return False
-        if found is not None and found[0] == output.bytes and self.sha256(name) == output.sha256:
-            same_time = output.mtime_ns == found[1]
-            output.mtime_ns = found[1]
-            return not same_time and not self.read_only  # a copy of the folder has other times
+        if size is not None and size == output.bytes and self.sha256(name) == output.sha256:
+            output.mtime_ns = mtime_ns
+            return not is_as_it_was and not self.read_only  # a copy of the folder has other times
         forget_file(output)
-        output.writing = name if found is not None else None
+        output.writing = None if size is None else name
         return True
 
     def _resolve(self, output: OutputRecord) -> None:
         """A kill came between "complete under this temporary name" and "saved under this name"."""
         temp, wanted = output.temp, output.writing
         output.temp = output.writing = None
-        if temp is not None and wanted is not None and output.sha256 is not None and not self.read_only:
-            name = self.place(temp, wanted, output.sha256)
-            if name is not None:
-                self.sync([name])
-                output.file, output.mtime_ns = name, (self.stat(name) or (0, None))[1]
+        if temp and wanted and output.sha256 and not self.read_only:
+            output.file = self.place(temp, wanted, output.sha256)
         if output.file is None:
             forget_file(output)
+        else:
+            self.sync([output.file])
+            output.mtime_ns = self.stat(output.file)[1]
         self.discard(temp)
 
     def place(self, temp: str, wanted: str, sha256: str, *, replace: bool = False) -> str | None:
@@ -297,7 +279,8 @@ class ImageStore:
 
     # ---- paths ----
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Where a file of the folder lies. Raises FolderError: outside of it."""
         path = files.inside(self.folder, name)
         if path is None:
             raise FolderError(

@@ -137,7 +137,7 @@ class _Merge:
         self.report.images += 1
         if name != output.file:
             self.report.renamed.append((f"{source}/{output.file}", name))
-        output.file, output.mtime_ns = name, (self._target.images.stat(name) or (0, None))[1]
+        output.file, output.mtime_ns = name, self._target.images.stat(name)[1]
         return output
 
     def _copy(self, source: Path, relative: str, sha256: str | None) -> str | None:
