@@ -18,7 +18,7 @@ from pathlib import Path
 from flux_lora_cli.errors import FluxLoraError, FolderBusy, NotFoundError
 from flux_lora_cli.folder import files, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.records import JobRecord, PastTask, State, purchases
 from flux_lora_cli.text import slug
 
 _MAX_RESERVATION = 64 << 20  # bytes
@@ -48,11 +48,12 @@ def charged(service: str, per_image: Decimal | None, folder: Path | None) -> Dec
     for place, identity, records in _books(service, folder):
         noted.pop(identity, None)
         for record in records:
-            for name, task_id, net in _submissions(place, record):
+            for name, task in _submissions(place, record):
                 reserved.pop(name, None)
-                net = per_image * record.images_asked if net is None and per_image is not None else net
-                known = tasks.get(task_id or name, net)  # ``wait`` and ``merge`` copy records
-                tasks[task_id or name] = min((usd for usd in (net, known) if usd is not None), default=None)
+                net = per_image * record.images_asked if task.net is None and per_image is not None else task.net
+                # ``wait`` and ``merge`` copy records: of copies counts the one that knows most of price and refund.
+                known = [usd for usd in (net, tasks.get(task.task_id or name)) if usd is not None]
+                tasks[task.task_id or name] = min(known, default=None)
     counted = [*tasks.values(), *reserved.values(), *map(Decimal, noted.values())]
     return None if None in counted else sum(filter(None, counted), Decimal(0))
 
@@ -77,7 +78,7 @@ def note_charges(service: str, ledger: Ledger, records: Iterable[JobRecord], ins
     Args:
         instead_of: identities of folders whose charges it has now, too.
     """
-    nets = [net for record in records for *_, net in _submissions(None, record) if net is not None]
+    nets = [task.net or Decimal(0) for record in records for _, task in _submissions(None, record)]
     with suppress(FluxLoraError, OSError), state.lock("charged", 0.5):
         noted = {name: usd for name, usd in _noted(service).items() if name not in instead_of}
         folders = {**noted, ledger.created_at: str(sum(nets, Decimal(0)))}
@@ -100,14 +101,12 @@ def _books(service: str, folder: Path | None) -> Iterator[tuple[Path | None, str
             yield path, ledger.created_at, records
 
 
-def _submissions(folder: Path | None, record: JobRecord) -> Iterator[tuple[str, str | None, Decimal | None]]:
-    """(name, task ID, USD less refunds) of what a record may have been charged for this month."""
-    sent = [(past.task_id, past.cost, past.refunded, past.intent_at) for past in record.history]
-    if record.attempts and record.state not in (State.PLANNED, State.SKIPPED):
-        sent.append((record.task_id, record.price, record.refunded, record.intent_at or record.task_created_at))
-    for number, (task_id, cost, refunded, at) in enumerate(sent):
-        if at is None or at.startswith(state.month()):
-            yield submission(folder, record, number), task_id, None if cost is None else cost - refunded
+def _submissions(folder: Path | None, record: JobRecord) -> Iterator[tuple[str, PastTask]]:
+    """What a record may have been charged for this month, by name; not what ``wait`` found or a folder left."""
+    for number, task in enumerate(purchases(record)):
+        is_copy = number == len(record.history) and (not record.attempts or record.state is State.SKIPPED)
+        if not is_copy and (task.intent_at or state.month()).startswith(state.month()):
+            yield submission(folder, record, number), task
 
 
 def _reserved(service: str) -> Iterator[tuple[str, Decimal]]:

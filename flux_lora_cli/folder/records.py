@@ -90,6 +90,11 @@ class PastTask:
     refunded: Decimal = kept("refunded_usd", Decimal(0))
     intent_at: str | None = kept("submitted_at")
 
+    @property
+    def net(self) -> Decimal | None:
+        """USD that it costs, refunds taken off; None where no price is known."""
+        return None if self.cost is None else self.cost - self.refunded
+
 
 KINDS |= {
     "State": word_of(State),
@@ -160,9 +165,8 @@ class JobRecord:
 
         Zero before any submission; None where a price is not known.
         """
-        bought = purchases(self)
-        known = [task.cost - task.refunded for task in bought if task.cost is not None]
-        return sum(known, Decimal(0)) if len(known) == len(bought) else None
+        nets = [task.net for task in purchases(self)]
+        return None if None in nets else sum(filter(None, nets), Decimal(0))
 
     @property
     def images_asked(self) -> int:
@@ -254,7 +258,7 @@ def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> Jo
     if len({output.index for output in record.outputs}) != len(record.outputs):
         raise EntryError(f"{at}.outputs has one index twice")
     if cost is not None and (record.attempts or task_id):
-        earlier = sum((past.cost - past.refunded for past in record.history if past.cost is not None), Decimal(0))
+        earlier = sum((past.net or Decimal(0) for past in record.history), Decimal(0))
         record.price = max(cost - earlier, Decimal(0)) + record.refunded
     return record
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,26 +68,23 @@ def naming_the_variable() -> Iterator[None]:
     """Errors inside propose another place for the state, not ``-o``."""
     try:
         yield
-    except LedgerDamaged as error:
-        error.hint = (
-            "Restore it from a backup, or move it away: the tasks of earlier submissions are then forgotten, and"
-            f" `flux-lora status ID` and `wait ID` find them by their IDs only. Or {_WAY_OUT}"
-        )
-        raise
     except FolderError as error:
         error.hint = f"Check its permissions and its disk, or {_WAY_OUT}"
+        if isinstance(error, LedgerDamaged):
+            error.hint = (
+                "Restore it from a backup, or move it away: `flux-lora status ID` and `wait ID` then find the tasks of"
+                f" earlier submissions by their IDs only. Or {_WAY_OUT}"
+            )
         raise
 
 
 @contextmanager
 def lock(name: str, patience: float = 10.0) -> Iterator[None]:
     """A lock among this user's processes (``patience`` in seconds). Raises FolderBusy; FolderError: no place for it."""
-    folder = state_dir()
-    with ExitStack() as held:
-        with naming_the_variable():
-            files.make_folders(folder, 0o700)
-            held.enter_context(files.locked(folder / f".{name}.lock", patience))
-        yield
+    with naming_the_variable():
+        files.make_folders(state_dir(), 0o700)
+        with files.locked(state_dir() / f".{name}.lock", patience):
+            yield
 
 
 def remembered_folders() -> list[Path]:
@@ -100,9 +97,8 @@ def remembered_folders() -> list[Path]:
 def remember_folder(path: Path) -> None:
     """Add an output folder. Never raises: it is a convenience."""
     with suppress(OSError, FolderError, FolderBusy), lock("folders", patience=2.0):
-        path = path.absolute()
-        names = [files.as_written(str(known)) for known in (*(k for k in remembered_folders() if k != path), path)]
-        write_note("folders", names[-MAX_FOLDERS:])
+        others = [known for known in remembered_folders() if known != path.absolute()]
+        write_note("folders", [files.as_written(str(each)) for each in (*others, path.absolute())][-MAX_FOLDERS:])
 
 
 def read_note(name: str) -> Any:
