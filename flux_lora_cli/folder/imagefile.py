@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import unpack
 from typing import BinaryIO
 from zlib import crc32
 
@@ -23,8 +24,6 @@ MAX_PIXELS = 100_000_000
 #: Most parts (chunks, segments, fill bytes) that are walked. A PNG of 100 MB in the usual 8 KB chunks has 25,000;
 #: a file of nothing but empty ones would take a minute.
 MAX_PARTS = 500_000
-#: Bytes after the image's end that need no word: padding and camera trailers exist, and viewers ignore them.
-QUIET_TRAILER = 65536
 #: Bytes by which a format is recognised, and the fewest that an image of an unknown one has.
 HEAD, _MIN_OTHER = 512, 32
 _PIECE = 1 << 18
@@ -53,16 +52,13 @@ def inspect_image(file: BinaryIO) -> ImageInfo:
     """What a file is, by its structure. Raises BadImage: it is not an image, or not a whole one; OSError."""
     head = file.read(HEAD)
     check_head(head)
-    for magic, media_type, extension, walk in _WALKED:
-        if magic.match(head):
-            reader = _Reader(file, extension.upper())
-            width, height = walk(reader)
-            return ImageInfo(media_type, extension, width, height, "; ".join([*reader.warnings, *reader.trailer()]))
+    media_type, extension, walk = next(kind for magic, kind in _FORMATS if magic.match(head))
+    if walk is not None:
+        reader = _Reader(file, extension.upper())
+        return ImageInfo(media_type, extension, *walk(reader), reader.warning)
     if len(head) < _MIN_OTHER:
         raise BadImage(f"the file is cut short after {len(head)} bytes")
-    known = [names for magic, names in _OTHERS if magic.match(head)]
-    media_type, extension = known[0] if known else ("application/octet-stream", "bin")
-    name = extension.upper() if known else "an unknown format"
+    name = "an unknown format" if extension == "bin" else extension.upper()
     warning = f"the image is in {name}: saved as it came, only its length was checked"
     return ImageInfo(media_type, extension, None, None, warning)
 
@@ -91,7 +87,7 @@ class _Reader:
     """What walks read from: a file from its start, whose end comes too early."""
 
     def __init__(self, file: BinaryIO, format_: str) -> None:
-        self.warnings: list[str] = []
+        self.warning = ""
         self._file = file
         self._format = format_
         self._parts = 0
@@ -140,11 +136,6 @@ class _Reader:
             raise BadImage(f"the image is too large: {width}×{height} pixels")
         return width, height
 
-    def trailer(self) -> list[str]:
-        """A warning where much follows the image's end."""
-        left = self._end - self._file.tell()
-        return [f"{left:,} bytes follow the image's end"] if left > QUIET_TRAILER else []
-
     def _cut_short(self) -> BadImage:
         return BadImage(f"the {self._format} image is cut short after {self._end:,} bytes")
 
@@ -153,112 +144,90 @@ class _Reader:
 
 
 def _walk_png(reader: _Reader) -> _Size:
-    reader.take(8)
-    size: _Size | None = None
-    has_pixels = False
-    while True:
-        head = reader.take(8)
-        length, name = int.from_bytes(head[:4], "big"), head[4:]
+    start = reader.take(24)
+    if start[8:16] != b"\0\0\0\x0dIHDR":
+        raise BadImage("the PNG does not begin with its header")
+    size = reader.size(*unpack(">II", start[16:]))
+    reader.skip(-16)  # the header is a part like others, with a checksum
+    length, name, has_pixels = 0, b"", False
+    while name != b"IEND":
+        length, name = unpack(">I4s", reader.take(8))
         if length >= 2**31 or not name.isalpha():
             raise BadImage("the PNG's structure is damaged")
-        if size is None:
-            if name != b"IHDR" or length != 13:
-                raise BadImage("the PNG does not begin with its header")
-            header = reader.take(13)
-            size = reader.size(int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big"))
-            crc = crc32(header, crc32(name))
-        else:
-            crc = reader.checksum(length, crc32(name))
-        if int.from_bytes(reader.take(4), "big") != crc:
-            _wrong_checksum(reader, name)
-        has_pixels = has_pixels or name == b"IDAT"
-        if name == b"IEND":
-            if length or not has_pixels:
-                raise BadImage("the PNG ends without an image")
-            return size
-
-
-def _wrong_checksum(reader: _Reader, name: bytes) -> None:
-    if name[:1].isupper():  # critical: no viewer can do without it [PNG 5.4]
-        raise BadImage(f"a part of the PNG is damaged (checksum of {name.decode()})")
-    if len(reader.warnings) < 3:
-        reader.warnings.append(f"the checksum of its part {name.decode()}, which no viewer needs, is wrong")
+        if reader.checksum(length, crc32(name)) != unpack(">I", reader.take(4))[0]:
+            if name[:1].isupper():  # critical: no viewer can do without it [PNG 5.4]
+                raise BadImage(f"a part of the PNG is damaged (checksum of {name.decode()})")
+            reader.warning = f"the checksum of its part {name.decode()}, which no viewer needs, is wrong"
+        has_pixels |= name == b"IDAT"
+    if length or not has_pixels:
+        raise BadImage("the PNG ends without an image")
+    return size
 
 
 # Start of frame: all of C0 to CF but DHT (C4), JPG (C8) and DAC (CC). [T.81 table B.1]
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _RESTARTS = range(0xD0, 0xD8)
-_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 # A marker in entropy-coded data: FF, then neither a stuffed zero, nor a restart, nor more fill.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def _walk_jpeg(reader: _Reader) -> _Size:
     marker = reader.take(4)[3]
-    size: _Size | None = None
-    has_pixels = False
+    size, has_pixels = (0, 0), False
     while True:
         while marker == 0xFF:  # fill bytes before a marker
             marker = reader.take(1)[0]
         if marker == _EOI:
             break
-        length = 0 if marker == _TEM else int.from_bytes(reader.take(2), "big") - 2
-        misplaced = marker in (0, _SOI) or marker in _RESTARTS or (marker in _FRAMES and size is not None)
+        length = unpack(">H", reader.take(2))[0] - 2
+        misplaced = marker in (0, _SOI) or marker in _RESTARTS or (marker in _FRAMES and any(size))
         if misplaced or length < (6 if marker in _FRAMES else 0):
             raise BadImage("the JPEG's structure is damaged")
         if marker in _FRAMES:
-            frame = reader.take(5)
-            size = reader.size(int.from_bytes(frame[3:5], "big"), int.from_bytes(frame[1:3], "big"))
-            length -= 5
+            height, width = unpack(">xHH", reader.take(5))
+            size, length = reader.size(width, height), length - 5
         reader.skip(length)
         if marker == _SOS:
-            if size is None:
+            if not any(size):
                 raise BadImage("the JPEG has no header")
             has_pixels = True
-            following = reader.find(_MARKER)
-        else:
-            following = reader.take(2)
-        if following[0] != 0xFF:
+        fill, marker = reader.find(_MARKER) if marker == _SOS else reader.take(2)
+        if fill != 0xFF:
             raise BadImage("the JPEG's structure is damaged")
-        marker = following[1]
-    if size is None or not has_pixels:
+    if not has_pixels:
         raise BadImage("the JPEG ends without an image")
     return size
 
 
 def _walk_webp(reader: _Reader) -> _Size:
-    head = reader.take(20)
-    name, needed = head[12:16], {b"VP8 ": 10, b"VP8L": 5, b"VP8X": 10}.get(head[12:16])
-    if needed is None:
-        raise BadImage("the WebP does not begin with its header")
-    size = reader.size(*_webp_size(name, reader.take(needed)))
-    reader.skip(max(0, 8 + int.from_bytes(head[4:8], "little") - len(head) - needed))  # to where the RIFF says it ends
-    return size
-
-
-def _webp_size(name: bytes, start: bytes) -> _Size:
-    """Width and height from the first bytes of the first chunk. [RFC 9649, 2.5 to 2.7]"""
-    if name == b"VP8X":
-        return int.from_bytes(start[4:7], "little") + 1, int.from_bytes(start[7:10], "little") + 1
+    head = reader.take(30)
+    # Width and height from the first bytes of the first chunk. [RFC 9649, 2.5 to 2.7]
+    name, start = head[12:16], head[20:]
     bits = int.from_bytes(start[1:5], "little")
-    if name == b"VP8L" and start[0] == 0x2F and not bits >> 29:
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if name == b"VP8 " and not start[0] & 1 and start[3:6] == b"\x9d\x01\x2a":
-        return int.from_bytes(start[6:8], "little") & 0x3FFF, int.from_bytes(start[8:10], "little") & 0x3FFF
-    raise BadImage("the WebP's header is damaged")
+    if name == b"VP8X":
+        size = int.from_bytes(start[4:7], "little") + 1, int.from_bytes(start[7:], "little") + 1
+    elif name == b"VP8L" and start[0] == 0x2F and not bits >> 29:
+        size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif name == b"VP8 " and not start[0] & 1 and start[3:6] == b"\x9d\x01\x2a":
+        width, height = unpack("<HH", start[6:])
+        size = width & 0x3FFF, height & 0x3FFF
+    else:
+        raise BadImage("the WebP does not begin with its header, or that is damaged")
+    reader.skip(max(0, 8 + int.from_bytes(head[4:8], "little") - len(head)))  # to where the RIFF says it ends
+    return reader.size(*size)
 
 
-_WALKED: tuple[tuple[re.Pattern[bytes], str, str, Callable[[_Reader], _Size]], ...] = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png", "png", _walk_png),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg", "jpg", _walk_jpeg),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), "image/webp", "webp", _walk_webp),
-)
-#: Formats that are known by their first bytes alone.
-_OTHERS = (
-    (re.compile(rb"GIF8[79]a"), ("image/gif", "gif")),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), ("image/avif", "avif")),
-    (re.compile(rb"....ftyp(?:hei[cxms]|hev[cm]|mif1|msf1)", re.DOTALL), ("image/heic", "heic")),
-    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"), ("image/jxl", "jxl")),
-    (re.compile(rb"BM....\0\0\0\0", re.DOTALL), ("image/bmp", "bmp")),
-    (re.compile(rb"II\*\0|MM\0\*"), ("image/tiff", "tiff")),
+#: First bytes; media type, extension, and the walk: without one, a format is known by its first bytes alone.
+_FORMATS: tuple[tuple[re.Pattern[bytes], tuple[str, str, Callable[[_Reader], _Size] | None]], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), ("image/png", "png", _walk_png)),
+    (re.compile(rb"\xff\xd8\xff"), ("image/jpeg", "jpg", _walk_jpeg)),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), ("image/webp", "webp", _walk_webp)),
+    (re.compile(rb"GIF8[79]a"), ("image/gif", "gif", None)),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), ("image/avif", "avif", None)),
+    (re.compile(rb"....ftyp(?:hei[cxms]|hev[cm]|mif1|msf1)", re.DOTALL), ("image/heic", "heic", None)),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"), ("image/jxl", "jxl", None)),
+    (re.compile(rb"BM....\0\0\0\0", re.DOTALL), ("image/bmp", "bmp", None)),
+    (re.compile(rb"II\*\0|MM\0\*"), ("image/tiff", "tiff", None)),
+    (re.compile(rb""), ("application/octet-stream", "bin", None)),
 )
