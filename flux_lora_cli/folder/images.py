@@ -189,7 +189,7 @@ class ImageStore:
     # ---- files from elsewhere ----
 
     def copy(self, origin: Path, wanted: str, sha256: str, *, replace: bool = False) -> str | None:
-        """Copy a file of a known content in; the name that it got, which is not durable yet.
+        """Copy a file of a known content in; the name that it got, which is durable.
 
         None where its content is another, or it cannot be read. Raises DiskFull, FolderError.
         """
@@ -215,7 +215,6 @@ class ImageStore:
                 f"{printable(image.path)} cannot be read any more, or changed while it was read",
                 "Run the same command again.",
             )
-        self.sync([name])
         return name
 
     # ---- after a kill ----
@@ -257,23 +256,23 @@ class ImageStore:
         if output.file is None:
             forget_file(output)
         else:
-            self.sync([output.file])
             output.mtime_ns = self.stat(output.file)[1]
         self.discard(temp)
 
     def place(self, temp: str, wanted: str, sha256: str, *, replace: bool = False) -> str | None:
-        """Give a temporary file the first name like ``wanted`` that is free, or that has its content already.
+        """Give a temporary file the first name like ``wanted`` that is free, or that has its content already; durable.
 
         None where neither the temporary file nor one of that name has the content. Raises FolderError.
         """
         whole = files.is_temp(temp) and self.sha256(temp) == sha256
         for name in files.other_names(wanted):
-            if self.sha256(name) == sha256:
-                return name
-            if not whole:
+            is_there = self.sha256(name) == sha256
+            if not is_there and not whole:
                 return None
             with suppress(FileExistsError):
-                self.publish(temp, name, replace=replace)
+                if not is_there:
+                    self.publish(temp, name, replace=replace)
+                self.sync([name])
                 return name
         return None
 

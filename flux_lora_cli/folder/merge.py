@@ -9,11 +9,11 @@ from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, OtherService, UsageError
 from flux_lora_cli.folder import files, month, state
-from flux_lora_cli.folder.images import forget_file
+from flux_lora_cli.folder.images import ImageStore, forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
 from flux_lora_cli.folder.manifest import read_manifest, summary
 from flux_lora_cli.folder.output import OutputFolder
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, is_better, join
+from flux_lora_cli.folder.records import JobRecord, is_better, join
 from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.text import printable
 
@@ -65,19 +65,28 @@ def merge_folders(
             )
     presets = [source for _, manifest in read for source in manifest.sources.items()]
     pairs = [(record, folder) for folder, manifest in read for record in manifest.records]
+    report, changed = MergeReport(), dict[str, JobRecord]()
     with OutputFolder.open(target, owner, exclusive=True, sources=presets) as merged:
         state.remember_folder(merged.path)
-        merge = _Merge(merged)
         for record, folder in sorted(pairs, key=lambda pair: pair[0].order):
-            merge.take(folder, record)
-            progress(merge.report)
-        merged.images.sync(merge.copied)
-        merged.save([merged.row(merged.records[key]) for key in merge.changed])
+            known = merged.records.get(record.key)
+            if known is None or is_better(record, known):
+                record = _with_files(merged.images, folder, record, report)
+            joined = replace(record, order=merged.next_order()) if known is None else join(known, record)
+            if known is not None and len(joined.history) > max(len(known.history), len(record.history)):
+                report.twice.append(record.name)
+            if joined != known:
+                merged.records[record.key] = changed[record.key] = joined
+                report.added += known is None
+                report.updated += known is not None
+            report.jobs += 1
+            progress(report)
+        merged.save(map(merged.row, changed.values()))
         merged.write_manifest()
         identities = [manifest.created_at for _, manifest in read]
         month.note_charges(owner, merged.ledger, merged.records.values(), instead_of=identities)
-        merge.report.summary = summary(merged.records.values())
-        return merge.report
+        report.summary = summary(merged.records.values())
+    return report
 
 
 def _distinct(sources: Sequence[Path], target: Path) -> list[Path]:
@@ -91,61 +100,27 @@ def _distinct(sources: Sequence[Path], target: Path) -> list[Path]:
     return [*reversed(found.values())]
 
 
-class _Merge:
-    """Attributes: changed: keys of records to be saved; copied: names to be made durable before that."""
+def _with_files(images: ImageStore, source: Path, record: JobRecord, report: MergeReport) -> JobRecord:
+    """The record, whose files are copied; those of its images that are not what they should be are forgotten."""
 
-    def __init__(self, target: OutputFolder) -> None:
-        self._target = target
-        self.changed: dict[str, None] = {}
-        self.copied: set[str] = set()
-        self.report = MergeReport()
+    def copied(name: str, sha256: str) -> str | None:
+        origin = files.inside(source, name)
+        found = None if origin is None else images.copy(origin, name, sha256)
+        if found is None:
+            report.unsound.append(f"{source}/{name}")
+        return found
 
-    def take(self, source: Path, record: JobRecord) -> None:
-        """Add a source's record and its files."""
-        self.report.jobs += 1
-        known = self._target.records.get(record.key)
-        if known is None or is_better(record, known):
-            record = self._with_files(source, record)
-        if known is None:
-            joined = replace(record, order=self._target.next_order())
-            self.report.added += 1
-        else:
-            joined = join(known, record)
-            if len(joined.history) > max(len(known.history), len(record.history)):
-                self.report.twice.append(record.name)
-            if joined == known:
-                return
-            self.report.updated += 1
-        self._target.records[record.key] = joined
-        self.changed[record.key] = None
-
-    def _with_files(self, source: Path, record: JobRecord) -> JobRecord:
-        for name in input_files(record):
-            if self._copy(source, name, name.rpartition("/")[2].partition(".")[0]) != name:
-                self.report.unsound.append(f"{source}/{name}")
-        return replace(record, outputs=[self._with_file(source, replace(output)) for output in record.outputs])
-
-    def _with_file(self, source: Path, output: OutputRecord) -> OutputRecord:
-        output.writing = output.temp = None
-        if output.file is None:
-            return output
-        name = self._copy(source, output.file, output.sha256)
-        if name is None:
-            self.report.unsound.append(f"{source}/{output.file}")
-            forget_file(output)
-            return output
-        self.report.images += 1
-        if name != output.file:
-            self.report.renamed.append((f"{source}/{output.file}", name))
-        output.file, output.mtime_ns = name, self._target.images.stat(name)[1]
-        return output
-
-    def _copy(self, source: Path, relative: str, sha256: str | None) -> str | None:
-        """The name under which the target has the file; None where the source's is not what it should be."""
-        origin = files.inside(source, relative)
-        if origin is None or sha256 is None:
-            return None
-        name = self._target.images.copy(origin, relative, sha256)
-        if name is not None:
-            self.copied.add(name)
-        return name
+    for name in input_files(record):
+        copied(name, Path(name).stem)
+    outputs = [replace(output, writing=None, temp=None) for output in record.outputs]
+    for output in outputs:
+        if output.file is not None:
+            found = copied(output.file, output.sha256 or "")
+            if found is None:
+                forget_file(output)
+                continue
+            report.images += 1
+            if found != output.file:
+                report.renamed.append((f"{source}/{output.file}", found))
+            output.file, output.mtime_ns = found, images.stat(found)[1]
+    return replace(record, outputs=outputs)
