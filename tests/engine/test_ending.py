@@ -17,7 +17,7 @@ from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RECENT, OLD = (NOON - timedelta(hours=1)).isoformat(), (NOON - timedelta(days=8)).isoformat()
-COMMANDS = ("batch", "wait", "submit", "submit --wait", "replay", "replay --wait")
+COMMANDS = ("batch", "wait", "submit", "submit --wait")
 BUYING = COMMANDS[2:]
 
 
@@ -77,7 +77,7 @@ def test_each_state_has_its_code_and_each_code_an_error_with_advice(name: str) -
 
 def test_a_command_that_does_not_wait_leaves_tasks_running() -> None:
     assert end(["running"], command="submit")[0] is ExitCode.OK
-    assert end(["running"], command="replay --wait")[0] is ExitCode.DEADLINE
+    assert end(["running"], command="submit --wait")[0] is ExitCode.DEADLINE
 
 
 def test_the_first_code_by_precedence_counts() -> None:
