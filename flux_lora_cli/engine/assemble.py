@@ -17,7 +17,6 @@ from flux_lora_cli.engine.budget import (
     ZERO,
     Budget,
     check_budget,
-    lacks_refund,
     plain,
     price_kind,
     price_not_known,
@@ -206,10 +205,10 @@ class Session:
 
     async def refunds(self, records: Iterable[JobRecord]) -> list[JobRecord]:
         """Note on records what the bill shows as refunded, where a limit counts failed tasks; those that changed."""
-        limited = self.settings.max_cost is not None or self.settings.max_month is not None
-        failed = [record for record in records if lacks_refund(record)] if limited else []
+        if self.settings.max_cost is None and self.settings.max_month is None:
+            return []
         try:
-            return await in_thread(look_up_refunds, self.client, failed) if failed else []
+            return await in_thread(look_up_refunds, self.client, list(records))
         except FluxLoraError as error:
             message = f"the bill cannot be read, so failed tasks count in full: {error.message}"
             self.observer(Warned("refunds", message))

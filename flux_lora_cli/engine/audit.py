@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.bill import Bill, Books, Claim, Finding, amount, claims_of, judge, refund_of, sum_of
-from flux_lora_cli.engine.budget import ZERO, dollars, note_refunds
+from flux_lora_cli.engine.budget import ZERO, dollars, lacks_refund, note_refunds
+from flux_lora_cli.engine.plan import UNKNOWN
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
 from flux_lora_cli.errors import FluxLoraError, NotFoundError, ServiceError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.records import JobRecord
 from flux_lora_cli.service.wire import BillItem, parse_time
 from flux_lora_cli.text import counted, printable
 
@@ -108,19 +109,17 @@ def _without_task(
     unknown = [
         (claim, replace(claim.record, intent_at=claim.task.intent_at))
         for claim in claims
-        if claim.task.task_id is None and (claim.earlier or claim.record.state in (State.UNKNOWN, State.SUBMITTING))
+        if claim.task.task_id is None and (claim.earlier or claim.record.state in UNKNOWN)
     ]
     spans = [span for _, submission in unknown if (span := _span(submission)) is not None]
     if since is not None:
         spans.append((since, datetime.now(UTC) + UNSURE_SLACK))
-    strangers: dict[str, BillItem] = {}
-    searched = datetime.min.replace(tzinfo=UTC)
-    for start, end in sorted(spans):
-        if end > searched:
-            for item in bill.search(start=max(start, searched), end=end):
-                if item.kind == "deduct" and item.task_id not in known:
-                    strangers.setdefault(item.id, item)
-            searched = end
+    strangers = {
+        item.id: item
+        for start, end in spans
+        for item in bill.search(start=start, end=end)
+        if item.kind == "deduct" and item.task_id not in known
+    }
     named: set[str] = set()
     for claim, submission in unknown:
         candidates = bill_candidates(submission, strangers.values())
@@ -206,7 +205,7 @@ def record_refunds(books: Books, refunds: dict[str, Decimal], service: str) -> i
 
 
 def look_up_refunds(client: Client, records: Sequence[JobRecord]) -> list[JobRecord]:
-    """Note on records what the bill shows as refunded; those that changed. Raises as ``compare``."""
-    tasks = Bill(client).by_task(claims_of([Books(None, list(records))]))
+    """Note on failed tasks that count what the bill shows as refunded; records that changed. Raises as ``compare``."""
+    tasks = Bill(client).by_task(claims_of([Books(None, [record for record in records if lacks_refund(record)])]))
     refunds = {claim.task.task_id or "": refund_of(claim.task.cost, items) for claim, items in tasks}
     return [record for record in records if note_refunds(record, refunds)]

@@ -59,14 +59,13 @@ class Stop:
 
     def __init__(self) -> None:
         self.error: FluxLoraError | None = None
-        self._listener: Callable[[FluxLoraError], object] | None = None
+        self._listener: Callable[[FluxLoraError], object] = lambda error: None
 
     def request(self, error: FluxLoraError) -> None:
         """End the run; the first request counts."""
         if self.error is None:
             self.error = error
-            if self._listener is not None:
-                self._listener(error)
+            self._listener(error)
 
     def listen(self, listener: Callable[[FluxLoraError], object]) -> None:
         """Call ``listener`` (thread-safe) at the request, or at once where it has come already."""
