@@ -134,11 +134,6 @@ def make_plan(
     def record_of(key: str) -> JobRecord:
         return known.get(key) or JobRecord(key, order=next(order), fingerprint=key)
 
-    def planned(record: JobRecord, job: Job) -> Work:
-        kept = (record.input or {}).get("seed")
-        drawn = kept if isinstance(kept, int) and kept >= 0 else draw_seed() if job.seed is None else 0
-        return plan_work(record, job, models, api_version, drawn)
-
     alike: dict[str, list[Job]] = {}
     for job in jobs:
         key = job.fingerprint
@@ -152,14 +147,15 @@ def make_plan(
         if record.state is State.FAILED and retry_failed:
             _retire(record)
         new = record.state in (State.PLANNED, State.SKIPPED)
-        plan.works.append(planned(record, job) if new else Work(record, images=job.images))
+        work = plan_work(record, job, models, api_version, draw_seed) if new else Work(record, images=job.images)
+        plan.works.append(work)
         if new or before != _described(record):
             plan.changed.append(record)
     for job in skipped:
         record = record_of(job.fingerprint)
         if record.key not in alike and record.state in (State.PLANNED, State.SKIPPED):
             describe(record, job)
-            planned(record, job)
+            plan_work(record, job, models, api_version, draw_seed)
             record.state = State.SKIPPED
             plan.skipped.append(record)
     if not (only_some or shard):
@@ -194,18 +190,26 @@ def _retire(record: JobRecord) -> None:
     record.execution_ms = record.matched_by = record.intent_at = record.service_clock = None
 
 
-def plan_work(record: JobRecord, job: Job, models: Models, api_version: Version | None, drawn: int) -> Work:
+def plan_work(
+    record: JobRecord,
+    job: Job,
+    models: Models,
+    api_version: Version | None,
+    draw_seed: Callable[[], int] = draw_seed,
+) -> Work:
     """The work of making a job. Its record gets the request as it is kept: a local image as ``inputs/SHA256.ext``.
 
-    Args:
-        drawn: the seed of a job without one, within what its model takes.
+    The seed of a job without one is drawn once, within what its model takes.
     """
 
     def name(image: LocalImage) -> str:
         return f"inputs/{image.sha256}.{image.extension}"
 
     model = models.find(job.model, api_version, allow_unknown=True)
-    seed = drawn % (model.max_seed + 1) if job.seed is None else job.seed
+    seed = job.seed
+    if seed is None:
+        kept = (record.input or {}).get("seed")
+        seed = (kept if isinstance(kept, int) and kept >= 0 else draw_seed()) % (model.max_seed + 1)
     request = model.request({key: job.with_images(value, name) for key, value in job.params.items()}, seed)
     record.state, record.model, record.api_version, record.input = State.PLANNED, model.id, model.version, request
     return Work(

@@ -18,7 +18,7 @@ from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Event
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import insist
-from flux_lora_cli.engine.plan import BatchPlan, Work, describe, draw_seed, plan_work
+from flux_lora_cli.engine.plan import BatchPlan, Work, describe, plan_work
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.folder import state
@@ -209,4 +209,4 @@ def look_up(
 def _planned(job: Job, models: Models, api_version: Version | None) -> Work:
     record = JobRecord(f"submit:{uuid.uuid4()}", fingerprint=job.fingerprint)
     describe(record, job)
-    return plan_work(record, job, models, api_version, draw_seed())
+    return plan_work(record, job, models, api_version)

@@ -59,7 +59,7 @@ def test_new_jobs_get_records_with_a_seed_in_order() -> None:
 def test_a_seed_is_drawn_within_what_the_model_takes() -> None:
     seed = Parameter("seed", "integer", -1, -1, 99)
     short = Models([replace(MODELS.find(DEFAULT_MODEL), parameters={"seed": seed})])
-    works = [plan_work(JobRecord("k"), job("a", seed=fixed), short, None, 1234) for fixed in (None, 70)]
+    works = [plan_work(JobRecord("k"), job("a", seed=fixed), short, None, lambda: 1234) for fixed in (None, 70)]
     seeds = [(work.record.input or {})["seed"] for work in works]
     assert seeds == [34, 70]
 
@@ -166,13 +166,13 @@ def test_the_request_names_local_images_by_their_hash() -> None:
     digest = "ab" * 32
     image = LocalImage("/x/a.png", digest, 10, "image/png", "png")
     wanted = replace(job("a", image=digest), images={digest: image})
-    record = plan_work(JobRecord("k"), wanted, MODELS, None, 5).record
+    record = plan_work(JobRecord("k"), wanted, MODELS, None).record
     assert (record.model, record.api_version) == (DEFAULT_MODEL, "v2")
     body = record.input or {}
     assert body["image"] == f"inputs/{digest}.png"
     assert body["strength"] == 0.6
     several = replace(job("a", images=[digest, "https://e.org/b.png"]), model="x/any-edit", images={digest: image})
-    record = plan_work(JobRecord("k"), several, MODELS, None, 5).record
+    record = plan_work(JobRecord("k"), several, MODELS, None).record
     assert (record.input or {})["images"] == [f"inputs/{digest}.png", "https://e.org/b.png"]
     assert record.api_version == "v3"
 
