@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -31,7 +31,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.folder import month, state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
-from flux_lora_cli.folder.records import JobRecord, State, error_parts, join
+from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.service.models import Models
 from flux_lora_cli.text import counted, printable
 
@@ -154,8 +154,7 @@ def plan_batch(
         how: as of ``make_plan``.
     """
     settings = settings or Settings()
-    known = read_records(folder, service)
-    known |= {record.key: record for record in _left_for(folder.absolute(), service, known)}
+    known = read_records(folder, service, _left_for(folder.absolute(), service))
     plan = make_plan(jobs, known, models or Models.builtin(), api_version, **how)
     total = price_documented(plan, settings.price)
     charged = spent(known.values())
@@ -272,25 +271,23 @@ def _mark(path: Path) -> str:
     return f"left:{printable(str(path))}:"
 
 
-def _left_for(path: Path, service: str, known: Mapping[str, JobRecord]) -> list[JobRecord]:
-    """What ``_leave`` kept and the folder at ``path`` does not know, joined with what it does."""
-    mark, left = _mark(path), list[JobRecord]()
+def _left_for(path: Path, service: str) -> list[JobRecord]:
+    """What ``_leave`` kept for the folder at ``path``."""
     with suppress(FluxLoraError), state.open_user_ledger(service, create=False) as ledger:
-        if ledger.meta(mark) is not None:
+        if ledger.meta(mark := _mark(path)) is not None:
             left = [record for record in ledger.records() if record.key.startswith(mark)]
-    left = [replace(record, key=record.key.removeprefix(mark)) for record in left if record.state is not State.SKIPPED]
-    pairs = [(join(known[each.key], each) if each.key in known else each, known.get(each.key)) for each in left]
-    return [joined for joined, mine in pairs if joined != mine]
+            return [replace(each, key=each.key.removeprefix(mark)) for each in left if each.state is not State.SKIPPED]
+    return []
 
 
 def _take_over_left(opened: OutputFolder, observer: Observer) -> None:
     """Make tasks that were left when this folder went away its own again: to be collected, not bought again."""
-    service, records, mark = opened.ledger.service, opened.records, _mark(opened.path)
-    left = [] if opened.read_only else _left_for(opened.path, service, records)
-    if not left:
+    service = opened.ledger.service
+    taken = [] if opened.read_only else opened.take_over(_left_for(opened.path, service))
+    if not taken:
         return
-    _write(opened, [each if each.key in records else replace(each, order=opened.next_order()) for each in left])
     with suppress(FluxLoraError), state.open_user_ledger(service) as ledger:
-        ledger.save([ledger.row(replace(each, key=mark + each.key, state=State.SKIPPED)) for each in left])
-    message = f"taken over from an earlier run whose folder went away: {counted(len(left), 'paid task')}"
+        mark = _mark(opened.path)
+        ledger.save([ledger.row(replace(each, key=mark + each.key, state=State.SKIPPED)) for each in taken])
+    message = f"taken over from an earlier run whose folder went away: {counted(len(taken), 'paid task')}"
     observer(events.Warned("taken_over", message))

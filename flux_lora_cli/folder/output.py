@@ -73,7 +73,7 @@ class OutputFolder:
             if exclusive:
                 ledger.take_hold()
             folder = cls(path, ledger, images)
-            folder._take_over(entries)
+            folder.take_over(entries)
             if not images.read_only:
                 ledger.add_sources(head.sources if head is not None else {}, dict(sources))
             if exclusive:
@@ -140,8 +140,11 @@ class OutputFolder:
         outputs = [output for record in self.records.values() for output in record.outputs]
         _check_orphans(self.images, fingerprints, confirm, {name for o in outputs for name in (o.file, o.writing)})
 
-    def _take_over(self, entries: Iterable[JobRecord]) -> None:
-        """What the manifest shows as bought and the ledger does not, is bought: an older copy was put back."""
+    def take_over(self, entries: Iterable[JobRecord]) -> list[JobRecord]:
+        """What the manifest shows as bought and the ledger does not, is bought: an older copy was put back.
+
+        So is what a run left elsewhere whose folder went away. Returns what is new.
+        """
         taken = []
         with suppress(ManifestDamaged):  # the ledger knows of the jobs that cannot be read
             for shown in entries:
@@ -157,20 +160,26 @@ class OutputFolder:
                     taken.append(joined)
         if taken and not self.read_only:
             self.save(map(self.row, taken))
+        return taken
 
 
-def read_records(path: Path, service: str) -> dict[str, JobRecord]:
-    """What a folder knows, by key, without a lock or a change of anything in it (for a dry run). Raises FolderError."""
+def read_records(path: Path, service: str, left: Iterable[JobRecord] = ()) -> dict[str, JobRecord]:
+    """What a folder knows, by key, without a lock or a change of anything in it (for a dry run). Raises FolderError.
+
+    Args:
+        left: what it would take over besides.
+    """
     path = _absolute(path)
     head, entries = _shown(path, service)
     created_at = head.created_at if head is not None else None
     try:
         with Ledger.open(path / LEDGER_NAME, service, created_at=created_at, read_only=True) as ledger:
             folder = OutputFolder(path, ledger, ImageStore(path, read_only=True))
-            folder._take_over(entries)
+            folder.take_over(entries)
+            folder.take_over(left)
             return folder.records
     except NotFoundError:
-        return {record.key: record for record in entries}
+        return {record.key: record for record in (*entries, *left)}
 
 
 def _shown(path: Path, service: str) -> tuple[Manifest | None, Iterable[JobRecord]]:

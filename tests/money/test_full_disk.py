@@ -72,13 +72,6 @@ def test_a_disk_that_is_full_after_part_of_the_batch(stages: MakeStage, small_di
     stage.finish(jobs)
 
 
-def test_what_may_be_too_little_room_is_said_and_no_reason_to_refuse(stages: MakeStage, small_disk: Path) -> None:
-    stage = on(stages(60), small_disk)
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.count("submit")) == (0, 60)
-    assert "MB" in done.err
-
-
 def test_a_folder_that_cannot_be_written_is_found_before_any_request(stages: MakeStage) -> None:
     stage = stages(2)
     (stage.folder / "file").write_text("")
