@@ -17,7 +17,7 @@ from flux_lora_cli.engine.budget import check_budget, dollars, price_documented,
 from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
-from flux_lora_cli.engine.plan import BatchPlan, lacks_images, make_plan, plan_event
+from flux_lora_cli.engine.plan import UNKNOWN, BatchPlan, lacks_images, make_plan, plan_event
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import (
     BudgetError,
@@ -103,7 +103,7 @@ def run_batch(
         await in_thread(_take_over_left, opened, observer)
         plan = await in_thread(plan_jobs, opened.records)
         changed = await in_thread(_check_images, plan, opened, settings, verify)
-        buying = plan.priced_works(resubmit=settings.on_unknown == "resubmit")
+        buying = plan.to_submit + (plan.those(*UNKNOWN) if settings.on_unknown == "resubmit" else [])
         late, total = None, None
         try:
             total = await session.price(buying)

@@ -88,14 +88,6 @@ class BatchPlan:
         works = (*self.works, *self.collected)
         return [work for work in works if work.record.state not in ended or lacks_images(work.record)]
 
-    @property
-    def images_to_submit(self) -> int:
-        return sum(work.record.images_asked for work in self.to_submit)
-
-    def priced_works(self, *, resubmit: bool) -> list[Work]:
-        """What this run may pay for; ``resubmit``: also what is of unknown outcome (``--on-unknown resubmit``)."""
-        return self.to_submit + (self.those(*UNKNOWN) if resubmit else [])
-
 
 def draw_seed() -> int:
     """A seed as the tool draws it: within 31 bits, which every API version takes. [SERVICE: request parameters]"""
@@ -263,10 +255,11 @@ def plan_event(
     """
     to_submit = plan.to_submit
     first = to_submit[0].unit_price if to_submit else None
+    images = sum(work.record.images_asked for work in to_submit)
     in_flight = len(plan.those(State.SUBMITTED))
     # Roughly: by concurrency, or by the rate where that is slower.
     seconds = TYPICAL_SECONDS * -(-(len(to_submit) + in_flight) // settings.concurrency)
-    seconds = max(seconds, plan.images_to_submit / settings.rate) if settings.rate else seconds
+    seconds = max(seconds, images / settings.rate) if settings.rate else seconds
     sources = {work.price_source for work in to_submit if work.unit_price is not None}
     return Plan(
         jobs=len(plan.works),
@@ -275,7 +268,7 @@ def plan_event(
         unknown=len(plan.those(*UNKNOWN)),
         in_flight=in_flight,
         to_submit=len(to_submit),
-        images=plan.images_to_submit,
+        images=images,
         duplicates=len(plan.duplicates),
         price_usd=None if first is None else plain(first),
         price_source=sources.pop() if len(sources) == 1 else None,
