@@ -126,16 +126,6 @@ def wait_for(
     """
     settings = settings or Settings()
     session = Session(client, service, settings, observer, stop, folder=folder, command="wait", reach=reach)
-    plan = BatchPlan()
-    read: dict[str, Work | None] = {}  # by ID; None for those that the run has not come to
-
-    def new_ids() -> Iterator[str]:
-        for task_id in task_ids:
-            if task_id not in read:
-                read[task_id] = None
-                yield task_id
-
-    ids = new_ids()
 
     async def main() -> Result:
         opened = await session.open_folder(folder, exclusive=False)
@@ -144,21 +134,28 @@ def wait_for(
             ledger = await in_thread(partial(state.open_user_ledger, service, create=False))
             session.closing.callback(ledger.close)
         by_task = {record.task_id: record for record in opened.records.values()}
-        store = Store(opened)
+        plan, store = BatchPlan(), Store(opened)
 
-        def work_of(task_id: str) -> Work:
-            record = by_task.get(task_id)
-            found = ledger.find(task_id) if ledger is not None and record is None else None
-            if record is None:
-                copied = replace(found or JobRecord(""), state=State.SUBMITTED, error=None, outputs=[])
-                record = replace(copied, key=f"task:{task_id}", task_id=task_id, order=opened.next_order())
-            record.api_version = record.api_version or api_version
-            return Work(record, known=found is not None or task_id in by_task)
+        def read() -> Iterator[Work]:
+            """A work for each ID; a run that is ended names also those that it did not come to."""
+            seen = set[str]()
+            for task_id in task_ids:
+                if task_id in seen:
+                    continue
+                seen.add(task_id)
+                record = by_task.get(task_id)
+                found = ledger.find(task_id) if ledger is not None and record is None else None
+                if record is None:
+                    copied = replace(found or JobRecord(""), state=State.SUBMITTED, error=None, outputs=[])
+                    record = replace(copied, key=f"task:{task_id}", task_id=task_id, order=opened.next_order())
+                record.api_version = record.api_version or api_version
+                plan.works.append(Work(record, known=found is not None or task_id in by_task))
+                yield plan.works[-1]
 
-        async def works() -> AsyncIterator[Work]:
-            while (task_id := await in_thread(next, ids, None)) is not None:
-                read[task_id] = work = await in_thread(work_of, task_id)
-                plan.works.append(work)
+        asked_for = read()
+
+        async def unfinished() -> AsyncIterator[Work]:
+            while (work := await in_thread(next, asked_for, None)) is not None:
                 record = work.record
                 if await in_thread(opened.images.recover, record):
                     await store.save(record)
@@ -172,10 +169,9 @@ def wait_for(
                 elif session.run is not None:
                     session.run.done += 1
 
-        run = await session.work_off(plan, store, opened.images, works=works())
+        run = await session.work_off(plan, store, opened.images, works=unfinished())
         with suppress(TimeoutError, ValueError):  # the pipe is still open; a thread still reads it
-            await asyncio.wait_for(in_thread(list, ids), 0.3)
-        plan.works += [work_of(task_id) for task_id, work in list(read.items()) if work is None]
+            await asyncio.wait_for(in_thread(list, asked_for), 0.3)
         return session.result(run, plan)
 
     return session.drive(main)
