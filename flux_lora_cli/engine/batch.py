@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -29,7 +28,6 @@ from flux_lora_cli.errors import (
     UsageError,
 )
 from flux_lora_cli.folder import month, state
-from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.service.models import Models
@@ -94,12 +92,11 @@ def run_batch(
     async def main() -> Result:
         opened = await session.open_folder(
             folder, exclusive=True, sources=sources,
-            fingerprints=_fingerprints(jobs, folder), confirm_orphans=confirm_orphans,
+            fingerprints=(job.fingerprint for job in jobs), confirm_orphans=confirm_orphans,
         )  # fmt: skip
         session.known = opened.records
         check_part(opened, shard, engine)
-        changed = [] if opened.read_only else await session.refunds(opened.records.values())
-        await in_thread(_write, opened, changed)
+        await in_thread(_write, opened, await session.refunds(opened.records.values()))
         await in_thread(_take_over_left, opened, observer)
         plan = await in_thread(plan_jobs, opened.records)
         changed = await in_thread(_check_images, plan, opened, settings, verify)
@@ -161,13 +158,6 @@ def plan_batch(
     event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=True)
     over = check_budget(settings.max_cost, total, charged) or check_month(settings, service, total, folder)
     return event, plan, over and with_tasks(over, known.values())
-
-
-def _fingerprints(jobs: list[Job], folder: Path) -> set[str]:
-    """Of the jobs, to recognise their images in a folder whose ledger was deleted."""
-    if os.path.lexists(folder / LEDGER_NAME):  # or unreadable, which opening it will say
-        return set()
-    return {job.fingerprint for job in jobs}
 
 
 def check_part(opened: OutputFolder, shard: tuple[int, int] | None, engine: str | None) -> None:

@@ -41,7 +41,7 @@ class OutputFolder:
         *,
         exclusive: bool,
         sources: Sequence[tuple[str, str]] = (),
-        fingerprints: Collection[str] = (),
+        fingerprints: Iterable[str] = (),
         confirm_orphans: Callable[[list[str]], bool] = lambda names: False,
     ) -> OutputFolder:
         """Open a folder, which is made where it is missing.
@@ -219,7 +219,7 @@ def _absolute(path: Path) -> Path:
 
 def _check_orphans(
     images: ImageStore,
-    fingerprints: Collection[str],
+    fingerprints: Iterable[str],
     confirm: Callable[[list[str]], bool],
     owned: Collection[str | None] = (),
 ) -> None:
