@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -82,38 +82,32 @@ class Result:
     resubmitted: int = 0
 
 
+@dataclass(eq=False)
 class Session:
     """One command's way through the engine.
 
-    Args:
-        folder: where images are saved; ``command``, ``reach``: as of ``ending``.
-
     Attributes:
+        folder: where images are saved; ``command``, ``reach``: as of ``ending``.
         closing: what is closed when the command ends.
         run: once it exists, what an interrupt ends.
         known: the folder's records, once it is open: what an end before the run names as paid.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        service: str,
-        settings: Settings,
-        observer: Observer = lambda event: None,
-        stop: Stop | None = None,
-        *,
-        folder: Path | None = None,
-        command: str = "batch",
-        reach: Sequence[str] = (),
-    ) -> None:
-        self.client, self.service, self.settings, self.observer = client, service, settings, observer
-        self.calls = Calls(observer)
+    client: Client
+    service: str
+    settings: Settings
+    observer: Observer = lambda event: None
+    stop: Stop | None = None
+    folder: Path | None = None
+    command: str = "batch"
+    reach: Sequence[str] = ()
+    run: Run | None = None
+    known: Mapping[str, JobRecord] = field(default_factory=dict)
+    ended_by: FluxLoraError | None = None
+
+    def __post_init__(self) -> None:
+        self.calls = Calls(self.observer)
         self.closing = ExitStack()
-        self.run: Run | None = None
-        self.known: Mapping[str, JobRecord] = {}
-        self.ended_by: FluxLoraError | None = None
-        self._stop = stop or Stop()
-        self._folder, self._command, self._reach = folder, command, reach
 
     @staticmethod
     def now() -> datetime:
@@ -127,7 +121,7 @@ class Session:
         return asyncio.run(self._driven(main))
 
     async def _driven(self, main: Callable[[], Awaitable[T]]) -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        loop, task, stop = asyncio.get_running_loop(), asyncio.current_task(), self.stop or Stop()
 
         def end(error: FluxLoraError, grace: float) -> None:
             """End the run, or what is done before it begins."""
@@ -141,7 +135,7 @@ class Session:
         if self.settings.timeout is not None:
             late = DeadlineError("the run's time (--timeout) is over")
             loop.call_later(self.settings.timeout, end, late, DEADLINE_GRACE)
-        self._stop.listen(lambda error: loop.call_soon_threadsafe(end, error, GRACE))
+        stop.listen(lambda error: loop.call_soon_threadsafe(end, error, GRACE))
         try:
             with self.closing:
                 return await main()
@@ -153,7 +147,7 @@ class Session:
         except FluxLoraError as error:
             raise with_tasks(error, self.known.values()) from error.__cause__
         finally:
-            self._stop.listen(lambda error: None)
+            stop.listen(lambda error: None)
 
     # ---- before the run ----
 
@@ -259,7 +253,7 @@ class Session:
         claimed = await in_thread(store.task_ids)
         outputs = (o for record in (store.folder.records.values() if store.folder else ()) for o in record.outputs)
         taken = [name for output in outputs for name in (output.file, output.writing) if name]
-        fetcher = Fetcher(images, self.settings, namer(self.settings.filename), str(self._folder), taken)
+        fetcher = Fetcher(images, self.settings, namer(self.settings.filename), str(self.folder), taken)
         run = Run(self, store, Budget(self.settings.max_cost, charged), fetcher)
         run.task_ids, run.turns.to_submit = claimed, len(plan.to_submit)
         run.done = sum(w.record.state is State.COMPLETED and not lacks_images(w.record) for w in plan.works)
@@ -285,8 +279,8 @@ class Session:
         """How a run has ended; USD that its plan was to cost, and that had been charged before it."""
         records = [work.record for work in plan.works if not work.no_such_task] + plan.skipped
         code, reasons = ending(
-            records, run.reasons, self.settings.fail_on_nsfw, command=self._command, reach=self._reach,
-            folder=self._folder, absent=run.absent, now=self.now(), collected=[w.record for w in plan.collected],
+            records, run.reasons, self.settings.fail_on_nsfw, command=self.command, reach=self.reach,
+            folder=self.folder, absent=run.absent, now=self.now(), collected=[w.record for w in plan.collected],
         )  # fmt: skip
         charged = run.turns.budget.spent - charged_before if estimated is not None else None
         return Result(code, reasons, records, plan, estimated, charged, run.submitted, run.resubmitted)
