@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli.engine.audit import look_up_refunds
-from flux_lora_cli.engine.budget import (
-    ZERO,
-    Budget,
-    check_budget,
-    plain,
-    price_kind,
-    price_not_known,
-    sum_prices,
-)
+from flux_lora_cli.engine.budget import ZERO, Budget, check_budget, plain, price_kind, price_not_known, sum_prices
 from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.ending import ending, with_tasks
@@ -55,8 +47,6 @@ Observer = Callable[[Event], None]
 #: Seconds that an interrupted run waits for the answers of submissions in flight, so that their IDs are kept; and at
 #: the run's deadline, when nobody sits at a terminal.
 GRACE, DEADLINE_GRACE = 1.2, 5.0
-#: Seconds after which the main thread looks for signals again.
-WAKE_EVERY = 0.25
 #: The name of the service that charges nobody.
 SANDBOX = "sandbox"
 
@@ -111,7 +101,6 @@ class Session:
 
     @staticmethod
     def now() -> datetime:
-        """The wall clock."""
         return datetime.now(UTC)
 
     # ---- from the first to the last ----
@@ -124,7 +113,6 @@ class Session:
         loop, task, stop = asyncio.get_running_loop(), asyncio.current_task(), self.stop or Stop()
 
         def end(error: FluxLoraError, grace: float) -> None:
-            """End the run, or what is done before it begins."""
             self.ended_by = self.ended_by or error
             if self.run is not None:
                 self.run.abort(error, grace)
@@ -335,5 +323,5 @@ def check_month(
 
 
 def _wake(loop: asyncio.AbstractEventLoop) -> None:
-    """Keep the loop from sleeping long: a signal that the system hands to another thread does not wake it."""
-    loop.call_later(WAKE_EVERY, _wake, loop)
+    """Let the main thread look for signals: one that the system hands to another thread does not wake it."""
+    loop.call_later(0.25, _wake, loop)

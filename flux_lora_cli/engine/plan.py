@@ -117,8 +117,7 @@ def make_plan(
         adopt: ``JOB=ID`` texts.
         skipped: jobs that are left out (``skip: true``): recorded, and not submitted.
 
-    Raises:
-        UsageError, NotFoundError: as of ``_adopt``.
+    Raises UsageError, NotFoundError: as of ``_adopt``.
     """
     plan = BatchPlan()
     order = itertools.count(max((record.order for record in known.values()), default=-1) + 1)
@@ -220,9 +219,7 @@ def _adopt(plan: BatchPlan, texts: Collection[str], claimed: Collection[str | No
     Args:
         claimed: IDs of tasks that belong to other jobs.
 
-    Raises:
-        UsageError: not of that form, the job's outcome is not unknown, or the task is another job's.
-        NotFoundError: no such job.
+    Raises UsageError: not of that form, not of unknown outcome, or another job's task; NotFoundError: no such job.
     """
     by_name = {name: work for work in plan.works for name in (work.record.id, *work.record.aliases)}
     adopted: dict[str, Work] = {}  # by the task
@@ -247,12 +244,7 @@ def _adopt(plan: BatchPlan, texts: Collection[str], claimed: Collection[str | No
 def plan_event(
     plan: BatchPlan, settings: Settings, charged: Decimal, total: Decimal | None, *, folder: str, dry_run: bool
 ) -> Plan:
-    """The plan as an event.
-
-    Args:
-        charged: USD that the folder was charged before.
-        total: USD that the plan costs; None where a price is not known.
-    """
+    """The plan as an event; USD that the folder was charged before, and that the plan costs in all."""
     to_submit = plan.to_submit
     first = to_submit[0].unit_price if to_submit else None
     images = sum(work.record.images_asked for work in to_submit)
