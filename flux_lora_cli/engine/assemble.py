@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli.engine.audit import look_up_refunds
-from flux_lora_cli.engine.budget import ZERO, Budget, check_budget, plain, price_kind, price_not_known, sum_prices
+from flux_lora_cli.engine.budget import ZERO, Budget, check_budget, plain, price_kind, sum_prices
 from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.ending import ending, with_tasks
@@ -174,17 +174,6 @@ class Session:
             self.observer(Warned("price", self.client.price_note))
         return price
 
-    async def price_earlier(self, records: Iterable[JobRecord]) -> list[JobRecord]:
-        """Count what was submitted at an unknown price at today's; those records. Raises BudgetError: not known."""
-        works = [Work(record, counts=False) for record in records if record.cost is None]
-        if await self.price(works) is None:
-            raise price_not_known()
-        for work in works:
-            record, price = work.record, work.unit_price
-            record.price = price if record.price is None else record.price
-            record.history = tuple(replace(past, cost=price) if past.cost is None else past for past in record.history)
-        return [work.record for work in works]
-
     async def refunds(self, records: Iterable[JobRecord]) -> list[JobRecord]:
         """Note on records what the bill shows as refunded, where a limit counts failed tasks; those that changed."""
         if self.settings.max_cost is None and self.settings.max_month is None:
@@ -317,9 +306,7 @@ def check_month(
     """Why ``--max-month`` does not allow a plan (USD; None: not known). The sandbox charges nobody: no limit there."""
     if settings.max_month is None or service == SANDBOX or planned == 0:
         return None
-    charged = month.charged(service, settings.price, folder)
-    planned = None if charged is None else planned
-    return check_budget(settings.max_month, planned, charged or ZERO, "--max-month")
+    return check_budget(settings.max_month, planned, month.charged(service, settings.price, folder), "--max-month")
 
 
 def _wake(loop: asyncio.AbstractEventLoop) -> None:

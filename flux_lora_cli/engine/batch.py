@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.engine import events
 from flux_lora_cli.engine.assemble import SANDBOX, Observer, Result, Session, check_month
-from flux_lora_cli.engine.budget import check_budget, dollars, price_documented, spent
+from flux_lora_cli.engine.budget import ZERO, check_budget, dollars, price_documented, price_not_known, spent
 from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
@@ -104,11 +104,11 @@ def run_batch(
         late, total = None, None
         try:
             total = await session.price(buying)
-            if settings.max_cost is not None:
-                changed += await session.price_earlier(opened.records.values())
         except DeadlineError as come_back_later:  # what is in flight is still collected
             late, buying = come_back_later, []
-        charged = spent(opened.records.values())
+        charged = spent(opened.records.values(), settings.price)
+        if charged is None and settings.max_cost is not None and buying:
+            raise price_not_known()
         event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=False)
         observer(event)
         await session.reserve_month(buying, total, opened.path)
@@ -120,14 +120,14 @@ def run_batch(
         # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
         await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
         _tell_earlier(plan, observer, str(folder))
-        run = await session.work_off(plan, Store(opened), opened.images, charged, late=late)
+        run = await session.work_off(plan, Store(opened), opened.images, charged or ZERO, late=late)
         left = set[str]()
         if (error := run.reasons.get(ExitCode.FOLDER)) is not None:
             left = await in_thread(_leave, error, opened, [work.record for work in plan.works])
         if service != SANDBOX:  # submitted now, or by a run that was killed
             kept = [record for key, record in opened.records.items() if key not in left]
             await in_thread(month.note_charges, service, opened.ledger, kept)
-        return session.result(run, plan, total, charged)
+        return session.result(run, plan, total, charged or ZERO)
 
     return session.drive(main)
 
@@ -154,7 +154,7 @@ def plan_batch(
     known = read_records(folder, service, _left_for(folder.absolute(), service))
     plan = make_plan(jobs, known, models or Models.builtin(), api_version, **how)
     total = price_documented(plan, settings.price)
-    charged = spent(known.values())
+    charged = spent(known.values(), settings.price)
     event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=True)
     over = check_budget(settings.max_cost, total, charged) or check_month(settings, service, total, folder)
     return event, plan, over and with_tasks(over, known.values())

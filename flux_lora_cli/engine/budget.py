@@ -53,19 +53,18 @@ class Budget:
 
 
 def check_budget(
-    limit: Decimal | None, planned: Decimal | None, charged: Decimal = ZERO, option: str = "--max-cost"
+    limit: Decimal | None, planned: Decimal | None, charged: Decimal | None = ZERO, option: str = "--max-cost"
 ) -> BudgetError | None:
     """Why a limit does not allow a plan; None where it does.
 
     Args:
-        planned: USD that the plan costs; None where that is not known.
-        charged: USD that count against the limit already.
+        planned: USD that the plan costs; ``charged``: that count against the limit already; None: not known.
     """
-    if limit is None:
+    if limit is None or planned == 0:
         return None
-    if planned is None:
+    if planned is None or charged is None:
         return price_not_known(option)
-    if charged + planned <= limit or not planned:
+    if charged + planned <= limit:
         return None
     already = "charged already" if option == "--max-cost" else "charged or reserved this month"
     before = f", and {dollars(charged)} are {already}: {dollars(charged + planned)}" if charged else ", which"
@@ -82,10 +81,17 @@ def price_not_known(option: str = "--max-cost") -> BudgetError:
 # ---- what was bought ----
 
 
-def spent(records: Iterable[JobRecord]) -> Decimal:
-    """USD that records were charged, or may have been, less refunds; without what has no known price."""
-    bought = (task for record in records for task in purchases(record))
-    return sum((task.cost - task.refunded for task in bought if task.cost is not None), ZERO)
+def spent(records: Iterable[JobRecord], per_image: Decimal | None = None) -> Decimal | None:
+    """USD that records were charged, or may have been, less refunds; None where a price is not known.
+
+    Args:
+        per_image: USD, for submissions whose price is not known.
+    """
+    return sum_prices(
+        task.cost - task.refunded if task.cost is not None else per_image and per_image * record.images_asked
+        for record in records
+        for task in purchases(record)
+    )
 
 
 def lacks_refund(record: JobRecord) -> bool:

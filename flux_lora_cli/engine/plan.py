@@ -242,7 +242,7 @@ def _adopt(plan: BatchPlan, texts: Collection[str], claimed: Collection[str | No
 
 
 def plan_event(
-    plan: BatchPlan, settings: Settings, charged: Decimal, total: Decimal | None, *, folder: str, dry_run: bool
+    plan: BatchPlan, settings: Settings, charged: Decimal | None, total: Decimal | None, *, folder: str, dry_run: bool
 ) -> Plan:
     """The plan as an event; USD that the folder was charged before, and that the plan costs in all."""
     to_submit = plan.to_submit
@@ -265,7 +265,7 @@ def plan_event(
         price_usd=None if first is None else plain(first),
         price_source=sources.pop() if len(sources) == 1 else None,
         cost_usd=None if total is None else plain(total),
-        charged_usd=plain(charged),
+        charged_usd=None if charged is None else plain(charged),
         expected_seconds=round(seconds, 1),
         folder=folder,
         dry_run=dry_run,

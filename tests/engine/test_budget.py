@@ -55,11 +55,13 @@ def test_an_unknown_price_is_refused_under_a_limit_and_no_other() -> None:
         (D(1), None, D(0), True),
         (D(1), D(1), D(0), False),
         (D(1), D(1), D("0.01"), True),
+        (D(1), D(1), None, True),
         (D(1), D(0), D(2), False),  # a rerun that buys nothing
+        (D(1), D(0), None, False),
     ],
 )
 def test_a_plan_over_the_limit_is_refused_whole(
-    limit: Decimal | None, planned: Decimal | None, charged: Decimal, refused: bool
+    limit: Decimal | None, planned: Decimal | None, charged: Decimal | None, refused: bool
 ) -> None:
     assert (check_budget(limit, planned, charged) is not None) is refused
 
@@ -85,14 +87,19 @@ FAILED = PastTask("t", "failed: x", D("0.01"), D("0.004"))
         ({}, "0", False),
         ({"attempts": 1, "price": D("0.015"), "task_id": "t", "error": "x", "state": State.FAILED}, "0.015", True),
         ({"attempts": 1, "price": D("0.015"), "refunded": D("0.015"), "state": State.FAILED}, "0", False),
-        ({"attempts": 1, "state": State.UNKNOWN}, "0", False),
+        ({"attempts": 1, "state": State.UNKNOWN}, None, False),
         ({"attempts": 1, "history": (FAILED,)}, "0.006", True),
-        ({"attempts": 2, "price": D("0.02"), "state": State.UNKNOWN, "history": (PastTask("t", "x"),)}, "0.02", False),
+        ({"attempts": 2, "price": D("0.02"), "state": State.UNKNOWN, "history": (PastTask("t", "x"),)}, None, False),
     ],
 )
-def test_what_was_spent_and_may_be_refunded(fields: dict[str, Any], cost: str, lacks: bool) -> None:
-    assert spent([record(**fields), record()]) == D(cost)
+def test_what_was_spent_and_may_be_refunded(fields: dict[str, Any], cost: str | None, lacks: bool) -> None:
+    assert spent([record(**fields), record()]) == (cost and D(cost))
     assert lacks_refund(record(**fields)) is lacks
+
+
+def test_what_was_submitted_at_an_unknown_price_counts_at_the_one_that_is_named() -> None:
+    unknown = record(attempts=2, state=State.UNKNOWN, history=(PastTask("t", "x"),), input={"num_images": 2})
+    assert spent([unknown, record(attempts=1, price=D("0.02"), state=State.UNKNOWN)], D("0.01")) == D("0.06")
 
 
 LORAS = [{"path": "a/b", "scale": 1}]
