@@ -16,7 +16,7 @@ from flux_lora_cli.engine.audit import look_up_refunds
 from flux_lora_cli.engine.budget import ZERO, Budget, check_budget, plain, price_kind, sum_prices
 from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
-from flux_lora_cli.engine.ending import ending, with_tasks
+from flux_lora_cli.engine.ending import Left, ending, with_tasks
 from flux_lora_cli.engine.events import Event, Progress, Warned
 from flux_lora_cli.engine.fetch import Fetcher, namer
 from flux_lora_cli.engine.limits import START
@@ -255,10 +255,10 @@ class Session:
     ) -> Result:
         """How a run has ended; USD that its plan was to cost, and that had been charged before it."""
         records = [work.record for work in plan.works if not work.no_such_task] + plan.skipped
+        left = Left.of(records, run.absent, [work.record for work in plan.collected])
         code, reasons = ending(
-            records, run.reasons, self.settings.fail_on_nsfw, command=self.command, reach=self.reach,
-            folder=self.folder, absent=run.absent, now=self.now(), collected=[w.record for w in plan.collected],
-        )  # fmt: skip
+            left, run.reasons, self.settings.fail_on_nsfw, command=self.command, reach=self.reach, folder=self.folder
+        )
         charged = run.turns.budget.spent - charged_before if estimated is not None else None
         return Result(code, reasons, records, plan, estimated, charged, run.submitted, run.resubmitted)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,15 +62,22 @@ class Left:
     flagged: int = 0
 
     @classmethod
-    def of(cls, records: Collection[JobRecord], absent: Collection[str] = (), now: datetime | None = None) -> Left:
-        """Count what records leave undone; ``absent`` and ``now`` as in ``ending``."""
+    def of(
+        cls, records: Collection[JobRecord], absent: Collection[str] = (), collected: Collection[JobRecord] = ()
+    ) -> Left:
+        """Count what records of the jobs that were asked for leave undone.
+
+        Args:
+            absent: keys of held jobs whose task the account's list surely does not have.
+            collected: of jobs no longer asked for: named where they are paid for and not there, and not counted.
+        """
         counts = Counter(_COUNTED[record.state] for record in records if record.state in _COUNTED)
-        counts.update(_fate(record, output.error or "", now) for record in records for output in record.missing)
+        counts.update(_fate(record, output.error or "") for record in records for output in record.missing)
         counts["flagged"] = sum(output.nsfw is True for record in records for output in record.outputs)
         held = [record for record in records if record.state in UNKNOWN]
         paid = [
             (record.id, record.task_id)
-            for record in records
+            for record in (*records, *collected)
             if record.task_id is not None and (record.state is State.SUBMITTED or lacks_images(record))
         ]
         surely = bool(held) and all(record.key in absent for record in held)
@@ -87,11 +94,11 @@ class Left:
         return bool(self.late or self.pending or self.running)
 
 
-def _fate(record: JobRecord, error: str, now: datetime | None) -> str:
+def _fate(record: JobRecord, error: str) -> str:
     if not error.startswith(GONE):
         return "late"
     made = parse_time(record.task_created_at or record.intent_at)
-    old = made is not None and now is not None and now - made >= timedelta(days=KEPT_DAYS)
+    old = made is not None and datetime.now(UTC) - made >= timedelta(days=KEPT_DAYS)
     return "expired" if old and error.startswith("output_expired") else "lost"
 
 
@@ -101,31 +108,22 @@ def exit_code(reasons: Collection[ExitCode]) -> ExitCode:
 
 
 def ending(
-    records: Collection[JobRecord],
+    left: Left,
     reasons: Mapping[ExitCode, FluxLoraError],
     fail_on_nsfw: bool = False,
     *,
     command: str = "batch",
     reach: Sequence[str] = (),
     folder: Path | None = None,
-    absent: Collection[str] = (),
-    now: datetime | None = None,
-    collected: Collection[JobRecord] = (),
 ) -> tuple[ExitCode, dict[ExitCode, FluxLoraError]]:
     """The exit code, and an error for each reason behind it; the deciding one names what is paid and not collected.
 
     Args:
-        records: of the jobs that were asked for.
         reasons: errors of the run itself.
         command: ``batch``, ``wait``, ``submit`` (and ``replay``), or ``submit --wait``.
         reach: options with which commands that hints name reach the same service (``--sandbox``).
         folder: where such commands save images.
-        absent: keys of held jobs whose task the account's list surely does not have.
-        now: the wall clock; without it, no output is taken to be past its time.
-        collected: of jobs no longer asked for: named where they are paid for and not there, and not counted.
     """
-    left = Left.of(records, absent, now)
-    left = replace(left, paid=left.paid + Left.of(collected).paid)
     told = dict(reasons)
     run_ended = exit_code(reasons)
     for error in _errors(left, fail_on_nsfw, awaited=command != "submit"):
