@@ -7,21 +7,17 @@ its 31 bits outweigh a clock, and a value that is spelled in a way we do not kno
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import html
 import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
 from flux_lora_cli.folder.records import JobRecord
-from flux_lora_cli.service.models import Models, UnknownModel, Version
 from flux_lora_cli.service.values import parse_lora
 from flux_lora_cli.service.wire import BillItem, Task, parse_time
 
@@ -30,70 +26,52 @@ CLOCK_SLACK = timedelta(minutes=10)
 UNSURE_SLACK = timedelta(days=1)
 #: Seconds that a submission may take. [FAULTS: retry policy]
 SUBMIT_TIMEOUT = 60.0
-#: Bytes of an echoed image up to which a difference may mean that the list cuts it short.
-MAYBE_CUT = 4096
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)\s*$", re.IGNORECASE)
-_SIZE = re.compile(r"\s*(\d+)\s*[*x×,]\s*(\d+)\s*", re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?\d{1,40}(?:\.\d{1,40})?(?:e[+-]?\d{1,2})?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+)\s*[*x×,]\s*(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?(?:e[+-]?\d)?", re.IGNORECASE)
 _HUGGING_FACE = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)
 _FLAGS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
 _VERSION, _NO_NAME = re.compile(r"[:@][^/]*$"), re.compile(r"[^a-z0-9/]")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_IMAGES = ("image", "mask_image", "images")
+_IMAGES = ("image", "mask_image")
+_INPUTS = (*_IMAGES, "images", "loras")
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What a list shows for one job: IDs of tasks that agree in everything, and of those that merely may be it."""
-
-    matches: tuple[str, ...] = ()
-    candidates: tuple[str, ...] = ()
-
-    def joined(self, more: Findings) -> Findings:
-        """These and those of another part of the list."""
-        return Findings(_distinct(self.matches + more.matches), _distinct(self.candidates + more.candidates))
-
-    def without(self, claimed: Collection[str]) -> Findings:
-        """These, less the tasks that belong to other jobs."""
-        return Findings(*(tuple(i for i in ids if i not in claimed) for ids in (self.matches, self.candidates)))
-
-
-def find_task(record: JobRecord, tasks: Iterable[Task]) -> Findings:
-    """Look for the task of ``record`` among ``tasks``."""
-    found = [(task.id, _is_ours(record, task)) for task in tasks]
-    return Findings(*(_distinct(task for task, ours in found if ours is wanted) for wanted in (True, None)))
+def find_task(record: JobRecord, tasks: Iterable[Task]) -> dict[str, bool]:
+    """IDs of the tasks that may be the record's; True for one that agrees in everything."""
+    found = {task.id: _is_ours(record, task) for task in tasks}
+    return {task_id: ours is True for task_id, ours in found.items() if ours is not False}
 
 
 def bill_candidates(record: JobRecord, charges: Iterable[BillItem]) -> tuple[str, ...]:
     """IDs of tasks that were charged for about when ``record`` was submitted."""
-    return _distinct(
+    found = dict.fromkeys(
         charge.task_id
         for charge in charges
-        if charge.task_id is not None
-        and ("/" not in (charge.model or "") or _same_model(record.model, charge.model))  # a bill may have an ID of it
+        if ("/" not in (charge.model or "") or _same_model(record.model, charge.model))  # a bill may have an ID of it
         and _in_time(record, charge.created_at) is not False
     )
-
-
-def _distinct(ids: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(ids))
+    return tuple(task_id for task_id in found if task_id is not None)
 
 
 def _is_ours(record: JobRecord, task: Task) -> bool | None:
     """Whether a task is the record's; None where it may be."""
-    echoed = task.inputs or {}
-    number = _number(echoed.get("seed"))
-    seed = None if number is None else number == _number((record.input or {}).get("seed"))
+    echoed, sent = task.inputs or {}, dict(record.input or {})
+    one, other = _plain(sent.pop("seed", None)), _plain(echoed.get("seed"))
+    seed = one == other if isinstance(other, float) else None
+    same_model = _same_model(record.model, task.model)
     ours = seed is True and bool(record.seed_drawn)
-    if seed is False or not (ours or _same_model(record.model, task.model)):
+    if seed is False or not (ours or same_model):
         return False
-    values = _compare_inputs(record, echoed)
-    in_time = _in_time(record, task.created_at)
+    values = {key: _same(key, value, echoed.get(key)) for key, value in sent.items()}
+    values["prompt"] = _same_prompt(sent.get("prompt", ""), echoed.get("prompt"))
+    foreign = any(not sent.get(key) and echoed.get(key) not in (None, "", [], "[]") for key in _INPUTS)
+    differs = foreign or False in values.values()
     if ours:
-        alike = False not in values.values() and values["prompt"] and _same_model(record.model, task.model)
-        return True if alike else None
-    if False in values.values() or (in_time is False and not (seed and record.seed_drawn is None)):
+        return True if values["prompt"] and same_model and not differs else None
+    in_time = _in_time(record, task.created_at)
+    if differs or (in_time is False and not (seed and record.seed_drawn is None)):
         return False
     return True if seed and in_time and None not in values.values() else None
 
@@ -112,49 +90,23 @@ def _in_time(record: JobRecord, created_at: str | None) -> bool | None:
     if made is None or meant is None:
         return None
     after = made - meant - timedelta(seconds=record.service_clock or 0.0)
-
-    def within(slack: timedelta) -> bool:
-        return -slack <= after <= timedelta(seconds=SUBMIT_TIMEOUT) + slack
-
+    if -CLOCK_SLACK <= after <= timedelta(seconds=SUBMIT_TIMEOUT) + CLOCK_SLACK:
+        return True
     sure = record.service_clock is not None and _ZONE.search(created_at or "") is not None
-    return True if within(CLOCK_SLACK) else None if not sure and within(UNSURE_SLACK) else False
+    return False if sure or abs(after) > UNSURE_SLACK else None
 
 
-# ---- values by meaning ----
+# ---- values by meaning: True, False, or None where the echo does not tell ----
 
 
-def _compare_inputs(record: JobRecord, echoed: Mapping[str, Any]) -> dict[str, bool | None]:
-    """For each value but the seed whether the echo agrees; None where it does not tell."""
-    sent = dict(record.input or {})
-    sent.pop("seed", None)
-    results = {key: _same(record, key, value, echoed.get(key)) for key, value in sent.items()}
-    results["prompt"] = _same_prompt(sent.get("prompt", ""), echoed.get("prompt"))
-    for key in (*_IMAGES, "loras"):
-        if not sent.get(key) and echoed.get(key) not in (None, "", [], "[]"):
-            results[key] = False  # it has an input that ours has not
-    return results
-
-
-def _same(record: JobRecord, key: str, ours: Any, theirs: Any) -> bool | None:
-    if theirs is None or theirs == "":  # lists leave out what they take for a default
-        default = _defaults(record.model or "", record.api_version).get(key)
-        return True if ours in ("", None, []) or _agree(ours, default) else None
+def _same(key: str, ours: Any, theirs: Any) -> bool | None:
+    if theirs is None or theirs == "":
+        return True if ours in ("", None, []) else None
+    if key in _IMAGES:
+        return _same_image(ours, theirs)
     if key == "images":
         return _each(_same_image, ours, theirs)
-    if key == "loras":
-        return _each(_same_lora, ours, _decoded(theirs))
-    return _same_image(ours, theirs) if key in _IMAGES else _agree(ours, theirs)
-
-
-@lru_cache(maxsize=64)
-def _defaults(model: str, api_version: str | None) -> Mapping[str, Any]:
-    """What the built-in table documents: another one is not needed, for what it does not tell is left open."""
-    version: Version | None = "v2" if api_version == "v2" else "v3" if api_version == "v3" else None
-    try:
-        found = Models.builtin().find(model, version, allow_unknown=True)
-    except UnknownModel:
-        return {}
-    return {name: parameter.default for name, parameter in found.parameters.items()}
+    return _each(_same_lora, ours, _decoded(theirs)) if key == "loras" else _agree(ours, theirs)
 
 
 def _same_prompt(ours: object, theirs: object) -> bool | None:
@@ -167,37 +119,36 @@ def _same_prompt(ours: object, theirs: object) -> bool | None:
     return one == other
 
 
-def _text(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
-
-
 def _agree(ours: Any, theirs: Any) -> bool | None:
-    """Whether two plain values mean the same: 123 is "123" is 123.0, 512*512 is 512x512, true is "true"; None where
-    they are of kinds that cannot be compared.
-    """
-    if isinstance(ours, bool) or isinstance(theirs, bool):
-        flags = [_FLAGS.get(str(value).strip().casefold()) for value in (ours, theirs)]
-        return None if None in flags else flags[0] == flags[1]
-    one, other = _number(ours), _number(theirs)
-    if one is not None and other is not None:
-        return one == other or (not float(one).is_integer() and math.isclose(one, other, rel_tol=1e-6))
-    if isinstance(ours, str) and isinstance(theirs, str):
-        return _word(ours) == _word(theirs)
+    """Whether two plain values mean the same: 123 is "123" is 123.0, 512*512 is 512x512, true is "true"."""
+    if isinstance(ours, bool):
+        flag = _FLAGS.get(str(theirs).strip().casefold())
+        return None if flag is None else flag is ours
     if isinstance(ours, (list, tuple)):
         return _each(_agree, ours, theirs)
-    return None if isinstance(theirs, (Mapping, list, tuple)) else bool(ours == theirs)
+    if isinstance(theirs, (bool, Mapping, list, tuple)):
+        return None
+    one, other = _plain(ours), _plain(theirs)
+    if isinstance(one, float) and isinstance(other, float) and not one.is_integer():
+        return math.isclose(one, other, rel_tol=1e-6)
+    return bool(one == other)
 
 
-def _word(text: str) -> str:
+def _plain(value: Any) -> Any:
+    """A number as float, also of a text; a text without what spelling may change."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30:  # false for NaN, too
+        return float(value)
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if _NUMBER.fullmatch(text):
+        return float(text)
     size = _SIZE.fullmatch(text)
     return f"{int(size[1])}*{int(size[2])}" if size else _text(text).casefold()
 
 
-def _number(value: Any) -> int | float | None:
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        value = float(value) if re.search(r"[.e]", value, re.IGNORECASE) else int(value)
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if plain and abs(value) < 1e40 else None  # false for NaN, too
+def _text(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
 
 
 def _each(same: Callable[[Any, Any], bool | None], ours: Sequence[Any], theirs: Any) -> bool | None:
@@ -231,22 +182,14 @@ def _lora_path(path: str) -> str:
 
 
 def _same_image(ours: Any, theirs: Any) -> bool | None:
-    """Whether an echoed image is ours; None where that cannot be told, as of an upload's URL, or a copy's."""
+    """Never False: an upload's address, a copy's, a picture that the list cuts short do not tell."""
     if not isinstance(theirs, str) or not theirs:
         return None
-    if ours == theirs or str(ours).partition("?")[0] == theirs.partition("?")[0]:
-        return True
     digest = str(ours).partition("/")[2].partition(".")[0] if str(ours).startswith("inputs/") else ""
-    if digest and digest in theirs.casefold():
+    if str(ours).partition("?")[0] == theirs.partition("?")[0] or (digest and digest in theirs.casefold()):
         return True
-    if not digest or "://" in theirs:
-        return None
-    if re.fullmatch(r"(?:sha256:)?[0-9a-f]{64}", theirs.strip().casefold()):
-        return False  # another's
     try:
         data = base64.b64decode("".join(theirs.rpartition(",")[2].split()), validate=True)
-    except (binascii.Error, ValueError):
-        return None  # shortened by the list
-    if hashlib.sha256(data).hexdigest() == digest:
-        return True
-    return None if len(data) <= MAYBE_CUT else False
+    except ValueError:
+        return None
+    return True if hashlib.sha256(data).hexdigest() == digest else None
