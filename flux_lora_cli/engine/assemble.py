@@ -18,7 +18,6 @@ from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.ending import Left, ending, with_tasks
 from flux_lora_cli.engine.events import Event, Progress, Warned
-from flux_lora_cli.engine.fetch import Fetcher, namer
 from flux_lora_cli.engine.limits import START
 from flux_lora_cli.engine.plan import BatchPlan, Work, lacks_images
 from flux_lora_cli.engine.run import Run
@@ -228,10 +227,7 @@ class Session:
         for image in {digest: image for work in plan.to_submit for digest, image in work.images.items()}.values():
             await in_thread(images.keep_input, image)
         claimed = await in_thread(store.task_ids)
-        outputs = (o for record in (store.folder.records.values() if store.folder else ()) for o in record.outputs)
-        taken = [name for output in outputs for name in (output.file, output.writing) if name]
-        fetcher = Fetcher(images, self.settings, namer(self.settings.filename), str(self.folder), taken)
-        run = Run(self, store, Budget(self.settings.max_cost, charged), fetcher)
+        run = Run(self, store, Budget(self.settings.max_cost, charged), images, str(self.folder))
         run.task_ids, run.turns.to_submit = claimed, len(plan.to_submit)
         run.done = sum(w.record.state is State.COMPLETED and not lacks_images(w.record) for w in plan.works)
         if late is not None:

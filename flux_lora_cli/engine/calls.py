@@ -87,9 +87,12 @@ class Calls:
                 if self.stopped and retry.patient:
                     raise Stopped from error
                 failures += not (retry.patient and isinstance(error, RateLimited))
-                delay = max(floor, retry.pause(error, failures))
-                self.emit(Explained(f"{why}: {error.message}; trying again in {delay:.1f} s"))
-            await asyncio.sleep(delay)
+                await self.pause(why, error, max(floor, retry.pause(error, failures)))
+
+    async def pause(self, why: str, error: FluxLoraError, seconds: float) -> None:
+        """Wait before something that failed is tried again, and tell so."""
+        self.emit(Explained(f"{why}: {error.message}; trying again in {seconds:.1f} s"))
+        await asyncio.sleep(seconds)
 
     async def send(self, function: Callable[..., T], *args: Any) -> T:
         """One try of one request. Where it shows that no other would fare better, none is sent any more."""
@@ -252,7 +255,7 @@ class Turns:
     def lost(self, error: FluxLoraError) -> None:
         """The answer to a submission was lost: the next ones wait, longer each time in a row, and as was asked."""
         self._has_time(error)
-        self._not_before = _time() + POLL.delay(self._lost_in_row, random.random, error.retry_after)
+        self._not_before = _time() + POLL.delay(self._lost_in_row, retry_after=error.retry_after)
         self._lost_in_row += 1
         self._answered()
 

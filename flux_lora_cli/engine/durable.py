@@ -7,17 +7,21 @@ import contextlib
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.errors import FluxLoraError, FolderBusy, FolderError
 from flux_lora_cli.folder.ledger import Ledger
 from flux_lora_cli.folder.manifest import pause_after_write
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+#: The folder or its ledger cannot be used any more; with FolderBusy another batch took it over.
+NOT_KEPT = (FolderBusy, FolderError)
 
 #: Threads at most. They grow only as calls pile up: 5,000 images a minute at 0.3 s a call need about 50.
 MAX_THREADS = 80
@@ -98,8 +102,8 @@ async def opened_folder(opening: Callable[[], OutputFolder]) -> OutputFolder:
         raise
 
 
-class Flusher(Generic[T]):
-    """Makes items durable, one blocking flush for all that came meanwhile.
+class Flusher(Generic[T, R]):
+    """Makes items durable, one blocking flush for all that came meanwhile; it gives a result for each.
 
     Flushes follow one another, so a later item is never overtaken by an earlier one; they begin at least SPACING
     seconds apart, so that under load many items share one, while a single item never waits.
@@ -107,18 +111,18 @@ class Flusher(Generic[T]):
 
     SPACING = 0.025
 
-    def __init__(self, flush: Callable[[list[T]], object]) -> None:
+    def __init__(self, flush: Callable[[list[T]], Sequence[R]]) -> None:
         self._flush = flush
-        self._waiting: list[tuple[T, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def add(self, item: T) -> None:
-        """Wait until ``item`` is durable. Raises what the flush raised."""
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def add(self, item: T) -> R:
+        """The result for ``item``, once it is durable. Raises what the flush raised."""
+        durable: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, durable))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._run())
-        await durable
+        return await durable
 
     async def drain(self) -> None:
         """Wait until nothing is on its way any more."""
@@ -128,19 +132,18 @@ class Flusher(Generic[T]):
     async def _run(self) -> None:
         time = asyncio.get_running_loop().time
         while self._waiting:
-            began, error = time(), None
+            began = time()
             waiting, self._waiting = self._waiting, []
             try:
-                await in_thread(self._flush, [item for item, _ in waiting])
-            except Exception as caught:  # it is raised again by ``add``
-                error = caught
-            for _, durable in waiting:
-                if durable.cancelled():
-                    continue
-                if error is None:
-                    durable.set_result(None)
-                else:
-                    durable.set_exception(error)
+                results = await in_thread(self._flush, [item for item, _ in waiting])
+            except Exception as error:  # it is raised again by ``add``
+                for _, durable in waiting:
+                    if not durable.done():
+                        durable.set_exception(error)
+            else:
+                for (_, durable), result in zip(waiting, results, strict=True):
+                    if not durable.done():
+                        durable.set_result(result)
             await asyncio.sleep(began + self.SPACING - time())
 
 
@@ -156,7 +159,7 @@ class Store:
     def __init__(self, folder: OutputFolder | None, ledger: Ledger | None = None) -> None:
         self.folder, self.ledger = folder, ledger
         self._changed = asyncio.Event()  # since the manifest was written
-        self._flusher: Flusher[tuple[Any, Any]] = Flusher(self._write)
+        self._flusher: Flusher[tuple[Any, Any], None] = Flusher(self._write)
         self.drain = self._flusher.drain
 
     def task_ids(self) -> set[str]:
@@ -185,12 +188,13 @@ class Store:
         known = self.folder.records.get(key)
         return replace(record, key=key, order=self.folder.next_order() if known is None else known.order)
 
-    def _write(self, rows: list[tuple[Any, Any]]) -> None:
+    def _write(self, rows: list[tuple[Any, Any]]) -> list[None]:
         if self.ledger is not None:
             self.ledger.save([own for own, _ in rows])
         theirs = [row for _, row in rows if row is not None]
         if self.folder is not None and theirs:
             self.folder.save(theirs)
+        return [None] * len(rows)
 
     async def keep_manifest(self) -> None:
         """Write the manifest after each change, with a pause in between. Raises FolderError."""

@@ -9,28 +9,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import random
-from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.engine.calls import Stopped
-from flux_lora_cli.engine.durable import Flusher, in_thread
-from flux_lora_cli.engine.events import Completed, Explained, Image, Missing, Warned
+from flux_lora_cli.engine.durable import NOT_KEPT, Flusher, in_thread
+from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD
 from flux_lora_cli.engine.plan import GONE
-from flux_lora_cli.engine.settings import Settings
-from flux_lora_cli.errors import (
-    BadImage,
-    DeadlineError,
-    FluxLoraError,
-    FolderError,
-    FolderMoved,
-    OutputGone,
-    RefusedUrl,
-)
+from flux_lora_cli.errors import BadImage, DeadlineError, FluxLoraError, OutputGone, RefusedUrl
 from flux_lora_cli.folder.files import other_names
 from flux_lora_cli.folder.names import DEFAULT, TASK_DEFAULT, Template, case_key
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, iso
@@ -53,69 +42,62 @@ RECENT = 900.0
 #: A try that brought so many bytes is progress, not a failure; tries in all, at most.
 PROGRESS, MAX_TRIES = 65_536, 100
 
-NameOf = Callable[[JobRecord, OutputRecord, str], str]
-
 
 class Fetcher:
     """Saves images into one folder.
 
     Args:
         images: the folder's images, or a place for input images where nothing else is saved.
-        name_of: the name that an output should get: (record, output, extension).
         shown: how the folder's path is printed, before a file's.
-        taken: names in the folder that belong to other images.
 
     Attributes:
         fetching: images on their way; ``saved``: images saved in this run.
     """
 
-    def __init__(
-        self, images: ImageStore, settings: Settings, name_of: NameOf, shown: str, taken: Iterable[str]
-    ) -> None:
-        self.images = images
+    def __init__(self, run: Run, images: ImageStore, shown: str) -> None:
+        self._run, self._images, self._shown = run, images, shown
         self.fetching = self.saved = 0
-        self._settings, self._name_of, self._shown = settings, name_of, shown
-        self._taken = {case_key(name) for name in taken}
+        filename, folder = run.settings.filename, run.store.folder
+        self._template = Template.parse(filename or DEFAULT)
+        self._template_by_task = self._template if filename else Template.parse(TASK_DEFAULT)
+        self._today = datetime.now().astimezone().date().isoformat()
+        outputs = (o for record in (folder.records.values() if folder else ()) for o in record.outputs)
+        self._taken = {case_key(name) for o in outputs for name in (o.file, o.writing) if name}
         self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
-        self._sync: Flusher[str] = Flusher(images.sync)
+        self._named: Flusher[tuple[str, str, bool], int | None] = Flusher(self._name_all)
 
-    # ---- input images ----
-
-    async def body(self, run: Run, work: Work) -> dict[str, Any]:
+    async def body(self, record: JobRecord) -> dict[str, Any]:
         """The request as it is sent: local images inline, or as the URL of an upload."""
-        body = dict(work.record.input or {})
+        body = dict(record.input or {})
         for key in ("image", "images"):
             value = body.get(key)
             if isinstance(value, str):
-                body[key] = await self._reference(run, work, value)
+                body[key] = await self._sent(record, value)
             elif isinstance(value, (list, tuple)):
-                body[key] = [await self._reference(run, work, str(each)) for each in value]
+                body[key] = [await self._sent(record, str(each)) for each in value]
         return body
 
-    async def _reference(self, run: Run, work: Work, value: str) -> str:
+    async def _sent(self, record: JobRecord, value: str) -> str:
         if not value.startswith("inputs/"):
             return value
-        name = PurePosixPath(value)
-        local = work.images.get(name.stem)
-        path = local.path if local is not None else str(self.images.path(value))
-        media_type = local.media_type if local is not None else f"image/{name.suffix[1:]}"
+        path = str(self._images.path(value))
+        media_type = f"image/{PurePosixPath(value).suffix[1:]}".replace("jpg", "jpeg")
         try:
-            return await run.calls.get(run.client.upload, path, media_type, why=work.record.name)
+            return await self._run.calls.get(self._run.client.upload, path, media_type, why=record.name)
         except FluxLoraError as error:
-            error.message = f"{work.record.name}: the input image could not be uploaded: {error.message}"
+            error.message = f"{record.name}: the input image could not be uploaded: {error.message}"
             raise
 
-    # ---- outputs ----
-
-    async def fetch_missing(self, run: Run, work: Work, task: Task | None) -> None:
+    async def fetch_missing(self, work: Work, task: Task | None) -> None:
         """Save the images of a completed job that are asked for and not there.
 
         Args:
             task: the completed task; None for a job of an earlier run, whose task is polled for fresh URLs.
         """
-        record = work.record
+        run, record = self._run, work.record
         late = task is not None or age(record, run.now()) < RECENT
-        task = task or await _fresh(run, record)
+        late_until = run.time() + (LATE if late else 0.0)
+        task = task or await self._fresh(record)
         if task is not None:
             _take(record, task)
             run.emit(Completed(record.id, task.id, len(task.outputs), task.execution_ms))
@@ -124,24 +106,26 @@ class Fetcher:
         for output in record.outputs:
             if output.file is not None:
                 continue
-            output.left_out = self._settings.leaves_out(output)
+            output.left_out = run.settings.leaves_out(output)
             if output.left_out:
                 output.error = None
             elif source := sources.get(output.index):
                 fetches.append((output, source))
             else:
-                _not_there(run, record, output, polled=task is not None)
+                run.emit(_not_there(record, output, polled=task is not None))
         if not fetches:
             await run.save(record)  # else the first image's name is saved with it
         for output, source in fetches:
-            await self._fetch(run, work, output, source, late)
+            await self._fetch(work, output, source, late_until)
 
-    async def _fetch(self, run: Run, work: Work, output: OutputRecord, source: str, late: bool) -> None:
-        record = work.record
+    async def _fetch(self, work: Work, output: OutputRecord, source: str, late_until: float) -> None:
+        run, record = self._run, work.record
         self.fetching += 1
         try:
-            received = await self._receive(run, record, output, source, late)
-        except FolderError:
+            received = await self._receive(record, output, source, late_until)
+            with run.unbroken():
+                await self._keep(work, output, received)
+        except NOT_KEPT:
             raise
         except FluxLoraError as error:
             output.error = f"{error.code}: {error.message}"
@@ -149,48 +133,35 @@ class Fetcher:
                 run.calls.note(error)
             await run.save(record)
             run.emit(Missing(record.id, record.task_id, output.index, error.code, error.message))
-        else:
-            with run.unbroken():
-                await self._keep(run, work, output, received)
         finally:
             self.fetching -= 1
 
-    async def _receive(self, run: Run, record: JobRecord, output: OutputRecord, source: str, late: bool) -> Received:
+    async def _receive(self, record: JobRecord, output: OutputRecord, source: str, late_until: float) -> Received:
         """The whole image in a temporary file. A broken download goes on where it broke."""
-        partial = self.images.begin()
-        late_until = run.time() + (LATE if late else 0.0)
-        failures, refreshed = 0, False
+        run, partial = self._run, self._images.begin()
+        which, failures, refreshed = f"{record.name}: image {output.index}", 0, False
         try:
             for _ in range(MAX_TRIES):
                 size = partial.size
                 try:
                     async with self._downloads:
                         return await in_thread(_download, run.client, source, partial)
-                except (RefusedUrl, FolderError):
+                except (RefusedUrl, *NOT_KEPT):
                     raise
-                except FluxLoraError as error:
-                    failure = error
-                if isinstance(failure, (BadImage, OutputGone)) and partial.size == size:
-                    partial.restart()  # the host may not go on where a download broke
-                if isinstance(failure, OutputGone):
+                except OutputGone as error:
                     if not refreshed:
                         refreshed = True
                         await asyncio.sleep(run.settings.poll_interval)  # it was polled a moment ago
-                        task = await _fresh(run, record)
-                        fresh = task.outputs[output.index] if task and output.index < len(task.outputs) else source
-                        if fresh != source:
-                            source = fresh
-                            continue
+                        task = await self._fresh(record)
+                        source = task.outputs[output.index] if task and output.index < len(task.outputs) else source
+                        continue
                     if run.time() >= late_until:
-                        raise failure
-                    delay = 1.0 + DOWNLOAD.delay(failures, random.random)
+                        raise
+                    await run.calls.pause(which, error, DOWNLOAD.delay(failures))
                     failures += 1
-                else:
+                except FluxLoraError as error:
                     failures = 0 if partial.size - size >= PROGRESS else failures + 1
-                    delay = DOWNLOAD.pause(failure, failures)
-                which = f"{record.name}: image {output.index}"
-                run.emit(Explained(f"{which}: {failure.message}; fetching again in {delay:.1f} s"))
-                await asyncio.sleep(delay)
+                    await run.calls.pause(which, error, DOWNLOAD.pause(error, failures))
             raise BadImage(f"not whole after {MAX_TRIES} downloads")
         except FluxLoraError:
             partial.discard()
@@ -199,33 +170,19 @@ class Fetcher:
             partial.abandon()  # a thread may still be writing to it
             raise
 
-    async def _keep(self, run: Run, work: Work, output: OutputRecord, received: Received) -> None:
+    async def _keep(self, work: Work, output: OutputRecord, received: Received) -> None:
         """The bytes are whole and on disk: record what they will be called, rename, make that durable, record it."""
-        record, images = work.record, self.images
+        run, record = self._run, work.record
         output.temp, output.sha256, output.bytes = received.temp, received.sha256, received.bytes
         output.width, output.height, output.media_type = received.width, received.height, received.media_type
         replacing = output.writing is not None  # an image of ours that was found altered
-        if output.writing is None:
-            name = self._name_of(record, output, received.extension)
-            quarantined = output.nsfw is True and self._settings.nsfw == "quarantine"
-            output.writing = self._distinct(f"nsfw/{name}" if quarantined else name)
-        while True:
-            try:
-                await run.save(record)
-            except FolderMoved:
-                images.discard(received.temp)  # it lies in what took the folder's place
-                raise
-            try:
-                output.mtime_ns = await in_thread(_publish, images, received.temp, output.writing, replacing)
-                break
-            except FileExistsError:
-                if await in_thread(images.sha256, output.writing) == output.sha256:
-                    images.discard(received.temp)  # a kill came after the rename: it is the same image
-                    output.mtime_ns = images.stat(output.writing)[1]
-                    break
-                output.writing = self._distinct(output.writing)
-        await self._sync.add(output.writing)
-        output.file, output.writing, output.temp, output.error = output.writing, None, None, None
+        output.writing = output.writing or self._name_for(record, output, received.extension)
+        await run.save(record)
+        while (mtime_ns := await self._named.add((received.temp, output.writing, replacing))) is None:
+            output.writing = self._distinct(output.writing)  # a file that is not ours has that name
+            await run.save(record)
+        output.file, output.mtime_ns = output.writing, mtime_ns
+        output.writing = output.temp = output.error = None
         output.saved_at = iso(run.now())
         await run.save(record)
         if received.warning:
@@ -233,22 +190,26 @@ class Fetcher:
         self.saved += work.counts
         run.emit(image_event(record, output, self._shown))
 
-    def _distinct(self, name: str) -> str:
-        """``name``, numbered where it belongs to another image."""
-        free = next(each for each in other_names(name) if case_key(each) not in self._taken)
-        self._taken.add(case_key(free))
-        return free
+    def _name_all(self, images: list[tuple[str, str, bool]]) -> list[int | None]:
+        """Rename temporary files, durably; their modification times in ns, None where a name is taken. Blocking."""
+        times: list[int | None] = []
+        for temp, name, replacing in images:
+            try:
+                self._images.publish(temp, name, replace=replacing)
+            except FileExistsError:
+                if self._images.sha256(name) != self._images.sha256(temp):
+                    times.append(None)
+                    continue
+                self._images.discard(temp)  # a record that is older than the image does not know it
+            times.append(self._images.stat(name)[1])
+        self._images.sync(name for _, name, _ in images)
+        return times
 
-
-def namer(filename: str | None) -> NameOf:
-    """Names of images after a template (``--filename``); by default by task, where the request is not known."""
-    template = Template.parse(filename or DEFAULT)
-    fallback = template if filename else Template.parse(TASK_DEFAULT)
-    day = datetime.now().astimezone().date().isoformat()
-
-    def name_of(record: JobRecord, output: OutputRecord, extension: str) -> str:
+    def _name_for(self, record: JobRecord, output: OutputRecord, extension: str) -> str:
+        """The name of an image after the template (``--filename``); by default by task, if the request is not known."""
+        template = self._template if record.input is not None else self._template_by_task
         request = record.input or {}
-        return (template if record.input is not None else fallback).render(
+        name = template.render(
             {
                 "preset": record.preset,
                 "job": record.id,
@@ -258,11 +219,27 @@ def namer(filename: str | None) -> NameOf:
                 "fingerprint": record.fingerprint,
                 "task": record.task_id,
                 "ext": extension,
-                "date": day,
+                "date": self._today,
             }
         )
+        quarantined = output.nsfw is True and self._run.settings.nsfw == "quarantine"
+        return self._distinct(f"nsfw/{name}" if quarantined else name)
 
-    return name_of
+    def _distinct(self, name: str) -> str:
+        """``name``, numbered where it belongs to another image."""
+        free = next(each for each in other_names(name) if case_key(each) not in self._taken)
+        self._taken.add(case_key(free))
+        return free
+
+    async def _fresh(self, record: JobRecord) -> Task | None:
+        """The completed task with fresh URLs; None where it cannot be had."""
+        if record.task_id is None or self._run.calls.stopped:
+            return None
+        try:
+            task = await poll(self._run, record)
+        except (Stopped, FluxLoraError):
+            return None
+        return task if task.completed and task.outputs else None
 
 
 def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bool = False) -> Image:
@@ -282,17 +259,6 @@ def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bo
     )
 
 
-async def _fresh(run: Run, record: JobRecord) -> Task | None:
-    """The completed task with fresh URLs; None where it cannot be had."""
-    if record.task_id is None or run.calls.stopped:
-        return None
-    try:
-        task = await poll(run, record)
-    except (Stopped, FluxLoraError):
-        return None
-    return task if task.completed and task.outputs else None
-
-
 def _take(record: JobRecord, task: Task) -> None:
     """Record the outputs that came, and those that were asked for and did not."""
     known = {output.index: output for output in record.outputs}
@@ -305,7 +271,7 @@ def _take(record: JobRecord, task: Task) -> None:
     record.outputs = [known[index] for index in sorted(known)]
 
 
-def _not_there(run: Run, record: JobRecord, output: OutputRecord, *, polled: bool) -> None:
+def _not_there(record: JobRecord, output: OutputRecord, *, polled: bool) -> Missing:
     """Say that the task has no such output; or, where it could not be polled, that only it would tell."""
     earlier = (output.error or "").startswith(GONE)
     if not polled:
@@ -315,31 +281,23 @@ def _not_there(run: Run, record: JobRecord, output: OutputRecord, *, polled: boo
         sent = f"sent {came} of {asked} images" if came < asked else "named no image here"
         output.error = f"not_delivered: the service {sent}"
     code, message = error_parts(output.error)
-    run.emit(Missing(record.id, record.task_id, output.index, code, message, earlier))
+    return Missing(record.id, record.task_id, output.index, code, message, earlier)
 
 
 def _download(client: Client, source: str, partial: PartialImage) -> Received:
     """All bytes of one output, from where ``partial`` has come to; blocking."""
-    if source.startswith(("http://", "https://")):
-        with client.download(source, partial.size) as download:
-            if download.offset != partial.size:
-                partial.restart()
-            for chunk in download.chunks:
-                partial.write(chunk)
-    else:
-        data = source.partition(",")[2] if source.startswith("data:") else source
-        try:
-            partial.write(base64.b64decode(data, validate=True))
-        except binascii.Error:
-            raise BadImage("the output is neither a URL nor base64") from None
     try:
+        if source.startswith(("http://", "https://")):
+            with client.download(source, partial.size) as download:
+                if download.offset != partial.size:
+                    partial.restart()
+                for chunk in download.chunks:
+                    partial.write(chunk)
+        else:
+            partial.write(base64.b64decode(source.rpartition(",")[2], validate=True))
         return partial.finish()
-    except BadImage:
-        partial.restart()  # what came is not a whole image, and more of it would not make it one
+    except binascii.Error:
+        raise BadImage("the output is neither a URL nor base64") from None
+    except (BadImage, OutputGone):
+        partial.restart()  # more of it would make no whole image, or the host may not go on where a download broke
         raise
-
-
-def _publish(images: ImageStore, temp: str, name: str, replacing: bool) -> int | None:
-    """Give an image its name; its modification time in ns."""
-    images.publish(temp, name, replace=replacing)
-    return images.stat(name)[1]

@@ -50,7 +50,7 @@ class Retry:
         unsaid = PAUSE if isinstance(error, RateLimited) else None
         return self.delay(max(0, failures - 1), draw, error.retry_after or unsaid)
 
-    def delay(self, attempt: int, draw: Draw, retry_after: float | None = None) -> float:
+    def delay(self, attempt: int, draw: Draw = random.random, retry_after: float | None = None) -> float:
         """Seconds to wait after failure number ``attempt`` (from 0); a Retry-After is never undercut.
 
         "Full jitter" needs the fewest calls under contention. [AWS Architecture Blog, "Exponential Backoff And

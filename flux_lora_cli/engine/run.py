@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.engine.budget import Budget
 from flux_lora_cli.engine.calls import FATAL, Stopped, Turns
-from flux_lora_cli.engine.durable import Store
-from flux_lora_cli.engine.events import Adopted, Explained, Failed, Held, Submitted, Unknown, Warned
+from flux_lora_cli.engine.durable import NOT_KEPT, Store
+from flux_lora_cli.engine.events import Adopted, Failed, Held, Submitted, Unknown, Warned
+from flux_lora_cli.engine.fetch import Fetcher
 from flux_lora_cli.engine.follow import follow
 from flux_lora_cli.engine.limits import NEVER_SENT, PollPlanner
 from flux_lora_cli.engine.search import Search
@@ -30,8 +31,6 @@ from flux_lora_cli.errors import (
     BudgetError,
     DeadlineError,
     FluxLoraError,
-    FolderBusy,
-    FolderError,
     NeverSent,
     OutOfCredit,
     RateLimited,
@@ -42,8 +41,8 @@ from flux_lora_cli.folder.records import JobRecord, State, iso, present_task
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Session
-    from flux_lora_cli.engine.fetch import Fetcher
     from flux_lora_cli.engine.plan import Work
+    from flux_lora_cli.folder.images import ImageStore
     from flux_lora_cli.service.wire import Task
 
 #: So many submissions refused alike and none accepted end the run. [CONTRACT: waiting]
@@ -52,8 +51,6 @@ MAX_REFUSED_ALIKE = 10
 ANSWERS_WITHIN = 5.0
 #: Coroutines of jobs that wait for their turn, beyond those in flight.
 AHEAD = 32
-#: The folder or its ledger cannot be used any more; with FolderBusy another batch took it over.
-NOT_KEPT = (FolderBusy, FolderError)
 #: What proves that the service has not taken a submission: such answers, and that it was not sent.
 NOT_TAKEN = (*FATAL, NeverSent, OutOfCredit, RateLimited, Rejected, Stopped, *NOT_KEPT)
 
@@ -69,14 +66,14 @@ class Run:
         done: jobs asked for that are brought as far as they should be, those of earlier runs too.
     """
 
-    def __init__(self, session: Session, store: Store, budget: Budget, fetcher: Fetcher) -> None:
+    def __init__(self, session: Session, store: Store, budget: Budget, images: ImageStore, shown: str) -> None:
         self.client, self.settings = session.client, session.settings
         self.calls, self.emit, self.now = session.calls, session.observer, session.now
-        self.store, self.save, self.fetcher = store, store.save, fetcher
+        self.store, self.save = store, store.save
         self.reasons = self.calls.reasons
         self.turns = Turns(self.calls, self.settings, budget, self.client.balance)
         self.planner = PollPlanner(self.settings.poll_interval)
-        self.search = Search(session, store)
+        self.search, self.fetcher = Search(session, store), Fetcher(self, images, shown)
         self.submitted = self.resubmitted = 0
         self.absent: set[str] = set()
         self.task_ids = set[str]()
@@ -103,7 +100,7 @@ class Run:
         if record.state is State.SUBMITTED and self.settings.follow:
             task = await follow(self, work, task)
         if record.state is State.COMPLETED:
-            await self.fetcher.fetch_missing(self, work, task)
+            await self.fetcher.fetch_missing(work, task)
 
     async def submit(self, work: Work) -> Task | None:
         """Send a job until it is accepted, refused or of unknown outcome; the record says which.
@@ -114,7 +111,7 @@ class Run:
         while record.state is state:
             try:
                 self.calls.check_open()
-                body = await self.fetcher.body(self, work)
+                body = await self.fetcher.body(record)
                 await self.turns.wait(record, work.unit_price)
                 with self.unbroken():
                     return await self._post(work, body)
@@ -122,9 +119,7 @@ class Run:
                 pass  # its next turn comes later
             except NeverSent as error:
                 never_sent = 0 if self.calls.outage.probing else never_sent + 1
-                delay = NEVER_SENT.pause(error, never_sent)
-                self.emit(Explained(f"{record.name}: {error.message}; submitting again in {delay:.1f} s"))
-                await asyncio.sleep(delay)
+                await self.calls.pause(record.name, error, NEVER_SENT.pause(error, never_sent))
             except (BudgetError, DeadlineError) as error:
                 self.calls.close(error)
                 break
