@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flux_lora_cli.engine.audit import look_up_refunds
-from flux_lora_cli.engine.budget import ZERO, Budget, check_budget, plain, price_kind, sum_prices
+from flux_lora_cli.engine.budget import ZERO, check_budget, plain, price_kind, sum_prices
 from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.ending import Left, ending, with_tasks
@@ -95,7 +95,7 @@ class Session:
     ended_by: FluxLoraError | None = None
 
     def __post_init__(self) -> None:
-        self.calls = Calls(self.observer)
+        self.calls = Calls(self.client, self.settings, self.observer)
         self.closing = ExitStack()
 
     @staticmethod
@@ -227,8 +227,8 @@ class Session:
         for image in {digest: image for work in plan.to_submit for digest, image in work.images.items()}.values():
             await in_thread(images.keep_input, image)
         claimed = await in_thread(store.task_ids)
-        run = Run(self, store, Budget(self.settings.max_cost, charged), images, str(self.folder))
-        run.task_ids, run.turns.to_submit = claimed, len(plan.to_submit)
+        run = Run(self, store, images, str(self.folder))
+        run.task_ids, self.calls.spent = claimed, charged
         run.done = sum(w.record.state is State.COMPLETED and not lacks_images(w.record) for w in plan.works)
         if late is not None:
             self.calls.close(late)
@@ -255,7 +255,7 @@ class Session:
         code, reasons = ending(
             left, run.reasons, self.settings.fail_on_nsfw, command=self.command, reach=self.reach, folder=self.folder
         )
-        charged = run.turns.budget.spent - charged_before if estimated is not None else None
+        charged = run.calls.spent - charged_before if estimated is not None else None
         return Result(code, reasons, records, plan, estimated, charged, run.submitted, run.resubmitted)
 
 
@@ -279,16 +279,16 @@ async def _tell_progress(run: Run, plan: BatchPlan) -> None:
         await asyncio.sleep(run.settings.progress_every)
         now, ended = run.time(), run.done + run.failed
         elapsed, left = now - run.began, len(plan.works) - ended
-        oldest = sorted((since, name) for name, since in run.turns.in_flight.values())[:3]
+        oldest = sorted((since, name) for name, since in run.calls.in_flight.values())[:3]
         run.emit(
             Progress(
                 jobs=len(plan.works),
                 done=run.done,
                 failed=run.failed,
-                in_flight=len(run.turns.in_flight),
+                in_flight=len(run.calls.in_flight),
                 saving=run.fetcher.fetching,
                 images=run.fetcher.saved,
-                cost_usd=plain(run.turns.budget.spent),
+                cost_usd=plain(run.calls.spent),
                 elapsed_seconds=round(elapsed, 1),
                 remaining_seconds=round(left * elapsed / (ended - done_before), 1) if ended > done_before else None,
                 oldest=tuple((name, round(now - since, 1)) for since, name in oldest),

@@ -8,9 +8,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.errors import Advice, BudgetError
+from flux_lora_cli.errors import BudgetError
 from flux_lora_cli.folder.records import JobRecord, PastTask, present_task, purchases
-from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.plan import BatchPlan
@@ -18,47 +17,19 @@ if TYPE_CHECKING:
 ZERO = Decimal(0)
 
 
-class Budget:
-    """Money that is spent or reserved, against a limit that tasks in flight thus cannot overshoot.
-
-    Args:
-        limit: USD; None where there is none.
-        spent: USD charged so far; failed and unknown tasks count in full, refunds do not.
-    """
-
-    def __init__(self, limit: Decimal | None, spent: Decimal = ZERO) -> None:
-        self.limit, self.spent = limit, spent
-
-    def reserve(self, amount: Decimal | None) -> bool:
-        """Set ``amount`` aside; False where the limit does not allow it (an unknown amount never is)."""
-        if self.limit is not None and (amount is None or self.spent + amount > self.limit):
-            return False
-        self.spent += amount or ZERO
-        return True
-
-    def release(self, amount: Decimal | None) -> None:
-        """Give back what a refused submission had set aside."""
-        self.spent -= amount or ZERO
-
-    def refusal(self, amount: Decimal | None, left: int) -> BudgetError:
-        """Why ``reserve`` said no to ``amount``; ``left`` jobs are not submitted for it."""
-        if amount is None:
-            return price_not_known()
-        return BudgetError(
-            f"the budget is used up: {dollars(self.spent)} of {dollars(self.limit or ZERO)} are spent or"
-            f" reserved, and the next job costs {dollars(amount)}; {counted(left, 'job')} not submitted",
-            "To submit the rest, raise --max-cost.",
-            advice=Advice.RERUN,
-        )
-
-
 def check_budget(
-    limit: Decimal | None, planned: Decimal | None, charged: Decimal | None = ZERO, option: str = "--max-cost"
+    limit: Decimal | None,
+    planned: Decimal | None,
+    charged: Decimal | None = ZERO,
+    option: str = "--max-cost",
+    what: str = "the plan",
 ) -> BudgetError | None:
     """Why a limit does not allow a plan; None where it does.
 
     Args:
-        planned: USD that the plan costs; ``charged``: that count against the limit already; None: not known.
+        limit: USD; None where there is none.
+        planned: USD that the plan costs; None where that is not known, which no limit allows.
+        charged: USD that count against the limit already, failed and unknown tasks in full; None: not known.
     """
     if limit is None or planned == 0:
         return None
@@ -66,12 +37,9 @@ def check_budget(
         return price_not_known(option)
     if charged + planned <= limit:
         return None
-    already = "charged already" if option == "--max-cost" else "charged or reserved this month"
-    before = f", and {dollars(charged)} are {already}: {dollars(charged + planned)}" if charged else ", which"
-    return BudgetError(
-        f"the plan costs {dollars(planned)}{before} is over {option} {dollars(limit)}",
-        f"Raise {option}, or ask for fewer images.",
-    )
+    before = f", and {dollars(charged)} are charged or reserved: {dollars(charged + planned)}" if charged else ", which"
+    message = f"{what} costs {dollars(planned)}{before} is over {option} {dollars(limit)}"
+    return BudgetError(message, f"Raise {option}, or ask for fewer images.")
 
 
 def price_not_known(option: str = "--max-cost") -> BudgetError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from flux_lora_cli.engine.budget import Budget
+from flux_lora_cli.engine.budget import ZERO, check_budget
 from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Event, Explained, Waiting
 from flux_lora_cli.engine.limits import POLL, START, Outage, RateGate, Retry, too_long
@@ -30,6 +29,9 @@ from flux_lora_cli.errors import (
 )
 from flux_lora_cli.folder.records import JobRecord
 
+if TYPE_CHECKING:
+    from flux_lora_cli.service.client import Client
+
 T = TypeVar("T")
 
 #: Failures of one request that say nothing about what was asked: worth repeating.
@@ -45,24 +47,35 @@ class Stopped(Exception):
 
 
 class Calls:
-    """What all requests of a command share: retries, the outage switch, and why nothing is sent any more.
+    """What all requests of a command share, and why none is sent any more.
+
+    GETs are repeated. Submissions leave one by one, as soon as concurrency, rate, window and budget allow it, and no
+    outage is on.
 
     Attributes:
         outage: the retry budget of the process, and the switch that it throws.
         reasons: why the run does not end well, beyond what the records say; the first error of each kind.
         closed: no further submission; ``stopped``: no further request to the API, images aside.
-        failing: the last failure, where three requests or more in a row have failed.
+        in_flight: tasks that the service has, or may have, of ours: record key to name and loop time of the submission.
+        spent: USD charged to the folder so far, or reserved, so that tasks in flight cannot overshoot the limit.
     """
 
-    def __init__(self, observer: Callable[[Event], None]) -> None:
+    def __init__(self, client: Client, settings: Settings, observer: Callable[[Event], None]) -> None:
         self.emit = observer
         self.outage = Outage()
         self.reasons: dict[ExitCode, FluxLoraError] = {}
         self.closed = self.stopped = False
-        self.failing: FluxLoraError | None = None
-        self._in_row = 0
+        self.in_flight: dict[str, tuple[str, float]] = {}
+        self.spent = ZERO
+        self._settings, self._probe = settings, client.balance
+        self._gate = RateGate(settings.rate)
         self._requests = asyncio.Semaphore(MAX_REQUESTS)
+        self._door = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._sending = 0  # submissions whose answer has not come
+        self._stuck: set[str] = set()
+
+    # ---- requests ----
 
     async def get(
         self, function: Callable[..., T], *args: Any, retry: Retry = POLL, floor: float = 0.0, why: str = "request"
@@ -112,28 +125,20 @@ class Calls:
 
     async def _service_up(self) -> None:
         """Wait while the service is taken to be down; one caller at a time is let through as a probe."""
-        while self.outage.probing and not self.stopped:
-            now = _time()
-            ready = self.outage.ready_at(now)
-            if ready <= now:
-                self.outage.probed(now)
-                break
-            await self.change(ready - now)
+        while not self.stopped and (seconds := self.outage.probe(_time())):
+            await self._change(seconds)
         if self.stopped:
             raise Stopped
 
     def _succeeded(self) -> None:
         """An answer came that shows the service to be up, also where it refuses."""
         if self.outage.probing:
-            self.changed()
+            self._changed.set()
         self.outage.success()
-        self._in_row, self.failing = 0, None
 
     def _failed(self, error: FluxLoraError) -> None:
         """A request failed on its way, or with a 5xx."""
         now, before, every = _time(), self.outage.probing, self.outage.PROBE_EVERY
-        self._in_row += 1
-        self.failing = error if self._in_row >= 3 else None
         self.outage.failure(now, timed_out=error.timed_out)
         if self.outage.given_up(now):
             message = f"the service could not be reached for {self.outage.GIVE_UP_AFTER / 60:.0f} minutes"
@@ -142,7 +147,89 @@ class Calls:
             message = f"the service seems to be down ({error.message}); submissions pause, and it is tried every"
             self.emit(Waiting("outage", every, f"{message} {every:.0f} s"))
 
-    # ---- why nothing is sent any more ----
+    # ---- submissions ----
+
+    async def turn(self, record: JobRecord, price: Decimal | None) -> None:
+        """Wait for the record's turn, reserve its price and count it as in flight.
+
+        Raises:
+            Stopped: its turn never comes in this run.
+            BudgetError, DeadlineError, KeyRefused, …: nor does that of any other.
+        """
+        async with self._door:
+            while True:
+                self.check_open()
+                while self.outage.probing:  # something cheap is the probe, never a submission
+                    with suppress(ServiceError):
+                        await self.get(self._probe, why="probe")
+                now = _time()
+                vacancies = self._settings.concurrency - len(self.in_flight)
+                ready = self._gate.ready_at(now)
+                over = check_budget(self._settings.max_cost, price, self.spent, what="the next job")
+                if vacancies <= 0 or self._sending >= self._gate.in_flight(vacancies):
+                    await self._change()
+                elif ready > now:
+                    await self._change(ready - now)
+                elif over is None:
+                    break
+                elif self._sending:  # one of those may be refused, and leave its price to this one
+                    await self._change()
+                else:
+                    raise over
+            self._gate.take(now, record.images_asked)
+            self._sending += 1
+            self.spent += price or ZERO
+            self.take_off(record, now)
+
+    def accepted(self, record: JobRecord) -> None:
+        """A submission was accepted."""
+        now = _time()
+        latency = now - self.in_flight[record.key][1]  # from its turn on: the intent's commit counts
+        self._gate.accepted(now, record.images_asked, latency)
+        self._answered()
+
+    def refused(self, record: JobRecord, price: Decimal | None) -> None:
+        """A submission was certainly not taken: it leaves its price and its place to others."""
+        self.spent -= price or ZERO
+        self.land(record)
+        self._answered()
+
+    def lost(self, error: FluxLoraError) -> None:
+        """The answer to a submission was lost: the next ones wait, longer each time in a row, and as was asked."""
+        if (late := too_long(error)) is not None:
+            self.close(late)
+        self._gate.lost(_time(), error.retry_after)
+        self._answered()
+
+    def throttled(self, error: RateLimited) -> None:
+        """429: nothing was charged; submissions resume when the service says."""
+        if (late := too_long(error)) is not None:
+            return self.close(late)
+        now = _time()
+        seconds = max(0.0, self._gate.refused(now, error.retry_after) - now)
+        message = f"the service asks to slow down; submissions resume in {seconds:.0f} s"
+        return self.emit(Waiting("rate", round(seconds, 1), message))
+
+    def _answered(self) -> None:
+        self._sending -= 1
+        self._changed.set()
+
+    def take_off(self, record: JobRecord, submitted_at: float) -> float:
+        """Count a task as in flight, from its submission (loop time) on, unless it is already; that time."""
+        return self.in_flight.setdefault(record.key, (record.name, submitted_at))[1]
+
+    def land(self, record: JobRecord) -> None:
+        """The task is not in flight any more, unless it is stuck."""
+        if record.key not in self._stuck and self.in_flight.pop(record.key, None) is not None:
+            self._changed.set()
+
+    def stuck(self, record: JobRecord, why: str) -> None:
+        """A task that cannot be polled keeps its place, or more would be bought blindly; when all do, none is."""
+        self._stuck.add(record.key)
+        if len(self._stuck) >= self._settings.concurrency:
+            self.close(ServiceError(f"tasks cannot be polled, so no more are bought: {why}"))
+
+    # ---- the end ----
 
     def note(self, reason: FluxLoraError) -> None:
         """Remember why the run does not end well; the first error of a kind is the one that is told."""
@@ -153,7 +240,7 @@ class Calls:
         if reason is not None:
             self.note(reason)
         self.closed = True
-        self.changed()
+        self._changed.set()
 
     def stop(self, reason: FluxLoraError) -> None:
         """No further request goes to the API; images whose URLs are known are still fetched."""
@@ -165,124 +252,12 @@ class Calls:
         if self.closed:
             raise Stopped
 
-    # ---- those who wait ----
-
-    def changed(self) -> None:
-        """Let all that wait look again whether they may go on."""
-        self._changed.set()
-
-    async def change(self, seconds: float | None = None) -> None:
+    async def _change(self, seconds: float | None = None) -> None:
         """Wait until something changes, or so many seconds."""
         self._changed.clear()
-        with contextlib.suppress(TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
-
-
-class Turns:
-    """Lets submissions leave one by one, as soon as concurrency, rate, window and budget allow it, and no outage is on.
-
-    Args:
-        probe: the cheapest request, to see whether the service is back.
-
-    Attributes:
-        in_flight: tasks that the service has, or may have, of ours: record key to name and loop time of the submission.
-        to_submit: jobs of the run that are not submitted yet.
-    """
-
-    def __init__(self, calls: Calls, settings: Settings, budget: Budget, probe: Callable[[], object]) -> None:
-        self.in_flight: dict[str, tuple[str, float]] = {}
-        self.to_submit = 0
-        self.budget = budget
-        self._calls, self._probe = calls, probe
-        self._concurrency, self._gate = settings.concurrency, RateGate(settings.rate)
-        self._door = asyncio.Lock()
-        self._sending = 0  # submissions whose answer has not come
-        self._lost_in_row = 0
-        self._not_before = 0.0
-        self._stuck: set[str] = set()
-
-    async def wait(self, record: JobRecord, price: Decimal | None) -> None:
-        """Wait for the record's turn, reserve its price and count it as in flight.
-
-        Raises:
-            Stopped: its turn never comes in this run.
-            BudgetError, DeadlineError, KeyRefused, …: nor does that of any other.
-        """
-        async with self._door:
-            while True:
-                self._calls.check_open()
-                while self._calls.outage.probing:  # something cheap is the probe, never a submission
-                    with contextlib.suppress(ServiceError):
-                        await self._calls.get(self._probe, why="probe")
-                now = _time()
-                vacancies = self._concurrency - len(self.in_flight)
-                ready = max(self._not_before, self._gate.ready_at(now))
-                if vacancies <= 0 or self._sending >= self._gate.in_flight(vacancies):
-                    await self._calls.change()
-                elif ready > now:
-                    await self._calls.change(ready - now)
-                elif self.budget.reserve(price):
-                    break
-                elif self._sending:  # one of those may be refused, and leave its price to this one
-                    await self._calls.change()
-                else:
-                    raise self.budget.refusal(price, self.to_submit)
-            self._gate.take(now, record.images_asked)
-            self._sending += 1
-            self.take_off(record, now)
-
-    def accepted(self, record: JobRecord) -> None:
-        """A submission was accepted."""
-        now = _time()
-        latency = now - self.in_flight[record.key][1]  # from its turn on: the intent's commit counts
-        self._gate.accepted(now, record.images_asked, latency)
-        self._lost_in_row = 0
-        self.to_submit -= 1
-        self._answered()
-
-    def refused(self, record: JobRecord, price: Decimal | None, error: Exception) -> None:
-        """A submission was certainly not taken: it leaves its price and its place to others; after a 429, later."""
-        self.budget.release(price)
-        self.land(record)
-        self._answered()
-        if isinstance(error, RateLimited) and self._has_time(error):
-            now = _time()
-            seconds = max(0.0, self._gate.refused(now, error.retry_after, random.random) - now)
-            message = f"the service asks to slow down; submissions resume in {seconds:.0f} s"
-            self._calls.emit(Waiting("rate", round(seconds, 1), message))
-
-    def lost(self, error: FluxLoraError) -> None:
-        """The answer to a submission was lost: the next ones wait, longer each time in a row, and as was asked."""
-        self._has_time(error)
-        self._not_before = _time() + POLL.delay(self._lost_in_row, retry_after=error.retry_after)
-        self._lost_in_row += 1
-        self._answered()
-
-    def _answered(self) -> None:
-        self._sending -= 1
-        self._calls.changed()
-
-    def _has_time(self, error: FluxLoraError) -> bool:
-        """Whether the run has the patience that the service asks for."""
-        if (late := too_long(error)) is not None:
-            self._calls.close(late)
-        return late is None
-
-    def take_off(self, record: JobRecord, submitted_at: float) -> float:
-        """Count a task as in flight, from its submission (loop time) on, unless it is already; that time."""
-        return self.in_flight.setdefault(record.key, (record.name, submitted_at))[1]
-
-    def land(self, record: JobRecord) -> None:
-        """The task is not in flight any more, unless it is stuck."""
-        if record.key not in self._stuck and self.in_flight.pop(record.key, None) is not None:
-            self._calls.changed()
-
-    def stuck(self, record: JobRecord, why: str) -> None:
-        """A task that cannot be polled keeps its place, or more would be bought blindly; when all do, none is."""
-        self._stuck.add(record.key)
-        if len(self._stuck) >= self._concurrency:
-            self._calls.close(ServiceError(f"tasks cannot be polled, so no more are bought: {why}"))
 
 
 def ask(function: Callable[..., T], *args: Any, retry: Retry = START) -> T:

@@ -33,7 +33,7 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
     """
     record, planner = work.record, run.planner
     ours = task is not None  # only such a task's waiting tells how long tasks take
-    submitted_at = run.turns.take_off(record, run.time() - age(record, run.now()))
+    submitted_at = run.calls.take_off(record, run.time() - age(record, run.now()))
     deadline = submitted_at + run.settings.task_timeout
     when = planner.first_poll(submitted_at, run.time()) if ours else run.time()
     polls, now, before = 0, 0.0, None
@@ -64,7 +64,7 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
         run.emit(Explained(f"{record.name}: {task.status}; next poll in {when - now:.1f} s"))
     if ours and polls:
         planner.observe(submitted_at, now, before, task.execution_ms)
-    run.turns.land(record)
+    run.calls.land(record)
     record.task_status, record.execution_ms, record.task_error = task.status, task.execution_ms, task.error
     record.task_model, record.model = task.model or record.task_model, record.model or task.model
     record.task_created_at = task.created_at or record.task_created_at
@@ -112,7 +112,7 @@ async def _lost(run: Run, work: Work) -> None:
         record.state, record.task_id, record.matched_by = State.UNKNOWN, None, None
         await run.hold(record, why)
     elif work.known:
-        run.turns.stuck(record, f"the service does not know task {record.task_id}")
+        run.calls.stuck(record, f"the service does not know task {record.task_id}")
         await run.fail(record, "lost", f"the service does not know task {record.task_id} (polled for a minute)")
     else:
         work.no_such_task = True
@@ -128,7 +128,7 @@ async def _not_polled(run: Run, work: Work, error: FluxLoraError) -> None:
     run.emit(PollFailed(record.id, record.task_id, error.code, message))
     if work.counts:
         run.calls.note(ServiceError(f"task {record.task_id} {message}"))
-    run.turns.stuck(record, error.message)
+    run.calls.stuck(record, error.message)
 
 
 def age(record: JobRecord, now: datetime) -> float:

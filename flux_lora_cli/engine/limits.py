@@ -94,7 +94,7 @@ class Outage:
     def __init__(self) -> None:
         self.probing = False
         self._tokens = self.TOKENS
-        self._last_sent = -math.inf
+        self._last_probe = -math.inf
         self._down_since: float | None = None  # first failure since the last success
 
     def success(self) -> None:
@@ -108,15 +108,15 @@ class Outage:
         if self._down_since is None:
             self._down_since = now
         if self._tokens < self.RETRY_COST and not self.probing:
-            self.probing, self._last_sent = True, now
+            self.probing, self._last_probe = True, now
 
-    def ready_at(self, now: float) -> float:
-        """The earliest time at which a request may leave; ``now`` while there is no outage."""
-        return max(now, self._last_sent + self.PROBE_EVERY) if self.probing else now
-
-    def probed(self, now: float) -> None:
-        """A probe leaves."""
-        self._last_sent = now
+    def probe(self, now: float) -> float:
+        """Seconds that a request has to wait; 0 where it may leave, as the next probe while there is an outage."""
+        wait = self._last_probe + self.PROBE_EVERY - now
+        if self.probing and wait > 0:
+            return wait
+        self._last_probe = now
+        return 0.0
 
     def given_up(self, now: float) -> bool:
         """Whether there was no success for so long that the run should end (exit 5)."""
@@ -152,7 +152,7 @@ class RateGate:
         self.limit = self.rate = limit
         self._latency: float | None = None
         self._empty_at = self._resume = -math.inf  # when the bucket is empty; the end of the pause
-        self._refusals = self._window = 0  # refusals in a row; images accepted in this window
+        self._refusals = self._lost = self._window = 0  # in a row; images accepted in this window
 
     def ready_at(self, now: float) -> float:
         """The earliest time at which a request may leave. One for many images waits no longer: it pays afterwards."""
@@ -170,7 +170,12 @@ class RateGate:
         wanted = wanted if self.rate is None else min(wanted, self.rate)
         return max(1, min(self.MAX, vacancies, math.ceil(wanted * latency)))
 
-    def refused(self, now: float, retry_after: float | None, draw: Draw) -> float:
+    def lost(self, now: float, retry_after: float | None, draw: Draw = random.random) -> None:
+        """Whether a request was accepted is not known: the next ones wait, longer each time in a row."""
+        self._resume = max(self._resume, now + POLL.delay(self._lost, draw, retry_after))
+        self._lost += 1
+
+    def refused(self, now: float, retry_after: float | None, draw: Draw = random.random) -> float:
         """A request was answered with 429: halve the rate; returns when submissions resume.
 
         Requests that were on their way together are refused together, and halve the rate once. Never resumes before
@@ -192,6 +197,7 @@ class RateGate:
         """A request was accepted, after so many seconds. A full window of them earns one image more per window."""
         if latency is not None:
             self._latency = latency if self._latency is None else self._latency + 0.2 * (latency - self._latency)
+        self._lost = 0
         if now >= self._resume:
             self._refusals = 0
         if self.rate is None or self.rate == self.limit:

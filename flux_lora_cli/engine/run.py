@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from flux_lora_cli.engine.budget import Budget
-from flux_lora_cli.engine.calls import FATAL, Stopped, Turns
+from flux_lora_cli.engine.calls import FATAL, Stopped
 from flux_lora_cli.engine.durable import NOT_KEPT, Store
 from flux_lora_cli.engine.events import Adopted, Failed, Held, Submitted, Unknown, Warned
 from flux_lora_cli.engine.fetch import Fetcher
@@ -35,7 +34,6 @@ from flux_lora_cli.errors import (
     OutOfCredit,
     RateLimited,
     Rejected,
-    ServiceError,
 )
 from flux_lora_cli.folder.records import JobRecord, State, iso, present_task
 
@@ -66,12 +64,11 @@ class Run:
         done: jobs asked for that are brought as far as they should be, those of earlier runs too.
     """
 
-    def __init__(self, session: Session, store: Store, budget: Budget, images: ImageStore, shown: str) -> None:
+    def __init__(self, session: Session, store: Store, images: ImageStore, shown: str) -> None:
         self.client, self.settings = session.client, session.settings
         self.calls, self.emit, self.now = session.calls, session.observer, session.now
         self.store, self.save = store, store.save
         self.reasons = self.calls.reasons
-        self.turns = Turns(self.calls, self.settings, budget, self.client.balance)
         self.planner = PollPlanner(self.settings.poll_interval)
         self.search, self.fetcher = Search(session, store), Fetcher(self, images, shown)
         self.submitted = self.resubmitted = 0
@@ -112,11 +109,11 @@ class Run:
             try:
                 self.calls.check_open()
                 body = await self.fetcher.body(record)
-                await self.turns.wait(record, work.unit_price)
+                await self.calls.turn(record, work.unit_price)
                 with self.unbroken():
                     return await self._post(work, body)
-            except RateLimited:
-                pass  # its next turn comes later
+            except RateLimited as error:
+                self.calls.throttled(error)
             except NeverSent as error:
                 never_sent = 0 if self.calls.outage.probing else never_sent + 1
                 await self.calls.pause(record.name, error, NEVER_SENT.pause(error, never_sent))
@@ -154,20 +151,20 @@ class Run:
             if task.id in self.task_ids:
                 raise BadAnswer(f"the service answered with task {task.id}, which is another job's")
         except NOT_TAKEN as error:
-            self.turns.refused(record, work.unit_price, error)
+            self.calls.refused(record, work.unit_price)
             record.state, record.price, record.refunded, record.intent_at, record.error, record.history = before
             record.attempts -= 1
             if not isinstance(error, NOT_KEPT):  # else the intent was not kept, and nothing was sent
                 await self.save(record)
             raise
         except FluxLoraError as error:
-            self.turns.lost(error)
+            self.calls.lost(error)
             record.state, record.error = State.UNKNOWN, f"{error.code}: {error.message}"
             await self.save(record)
             message = f"{record.name}: whether the service took it is not known: {error.message}"
             self.emit(Unknown(record.id, message))
             return None
-        self.turns.accepted(record)
+        self.calls.accepted(record)
         self.task_ids.add(task.id)
         record.state, record.task_id, record.task_model = State.SUBMITTED, task.id, task.model
         record.task_status, record.task_created_at = task.status, task.created_at
@@ -182,12 +179,12 @@ class Run:
         if record.state is State.SUBMITTING:  # an earlier run was cut off before the answer came
             record.state = State.UNKNOWN
             await self.save(record)
-        self.turns.take_off(record, self.time())
+        self.calls.take_off(record, self.time())
         verdict = await self.search.find(record, self.settings.on_unknown)
         if verdict.task_id is not None:
             await self.adopt(record, verdict.task_id, "predictions")
             return None
-        self.turns.land(record)
+        self.calls.land(record)
         if verdict.absent:
             self.absent.add(record.key)
         if verdict.resubmit and not work.resubmitted:
@@ -267,7 +264,7 @@ class Run:
             self._bug = error
             self.abort(None)
         finally:
-            self.turns.land(work.record)
+            self.calls.land(work.record)
             if work.counts:
                 self.done += work.record.state is (State.COMPLETED if self.settings.follow else State.SUBMITTED)
                 self.failed += work.record.state is State.FAILED
@@ -290,8 +287,6 @@ class Run:
     def abort(self, reason: FluxLoraError | None, grace: float = ANSWERS_WITHIN) -> None:
         """End the run: no new submission, ``grace`` seconds for the answers of those in flight."""
         self.calls.close(reason)
-        if isinstance(reason, DeadlineError) and (failing := self.calls.failing) is not None:
-            self.calls.note(ServiceError(f"the service did not answer as it should until the end: {failing.message}"))
         if not self._ending:
             self._ending = True
             _cancel(self._tasks - self._unbroken)

@@ -71,16 +71,14 @@ def test_so_many_failures_in_a_row_start_probing_and_one_success_ends_it(timed_o
     outage = Outage()
     for n in range(failures):
         assert not outage.probing
-        assert outage.ready_at(n) == n
+        assert outage.probe(n) == 0
         outage.failure(float(n), timed_out)
     began = failures - 1.0
     assert outage.probing
-    assert outage.ready_at(began + 1) == began + 20
-    outage.probed(began + 20)
-    assert outage.ready_at(began + 21) == began + 40
+    assert [outage.probe(began + n) for n in (1, 20, 21)] == [19, 0, 19]
     outage.success()
     assert not outage.probing
-    assert outage.ready_at(began + 21) == began + 21
+    assert outage.probe(began + 21) == 0
 
 
 def test_a_run_is_given_up_after_ten_minutes_counted_from_the_first_failure() -> None:
@@ -105,11 +103,11 @@ def test_ten_minutes_of_503_cost_fewer_than_60_requests() -> None:
     parked: list[tuple[int, int]] = []
     while not outage.given_up(now):
         if outage.probing and parked:
-            now = outage.ready_at(now)
+            now += outage.probe(now)
             number, failures = parked.pop(0)
         else:
             now, number, failures = heapq.heappop(due)
-        outage.probed(now)
+        assert outage.probe(now) == 0
         requests += 1
         assert requests < 60  # the budget's 20, then one per 20 s
         outage.failure(now)
