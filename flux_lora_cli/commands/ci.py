@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from flux_lora_cli.commands.console import Console, reason
+from flux_lora_cli.commands.console import Console, open_now, reason
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 from flux_lora_cli.folder.files import write_atomically
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
@@ -23,10 +23,6 @@ from flux_lora_cli.text import mask_secrets, printable
 if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Result
 
-#: Problems of a preset that a report lists; the rest is counted.
-MAX_PROBLEMS = 100
-#: Seconds for which the reader of a pipe is waited for.
-PIPE_SECONDS = 10.0
 _HELD = "whether it was submitted is not known; it is held, and not paid for again"
 _UNFINISHED = {
     State.PLANNED: "not submitted",
@@ -82,7 +78,8 @@ class Reports:
         if self._junit is None:
             return
         try:
-            _write_place(self._junit, _junit_of_error(error, self._command) if error else _junit(verdicts, folder))
+            cases = [_case_of_job(record, found, folder) for record, found in verdicts]
+            _write_place(self._junit, _document([_case_of_error(error, self._command)] if error else cases))
         except OSError as failed:
             self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
 
@@ -128,72 +125,73 @@ def verdict(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool =
 # The second allows no output in a test case, so the paths of the images stand in the suite's ``system-out``.
 
 
-def _junit(verdicts: Verdicts, folder: Path) -> bytes:
+@dataclass(frozen=True)
+class _Case:
+    suite: str
+    name: str
+    verdict: Verdict
+    details: str
+    seconds: float = 0.0
+    files: str = ""
+
+
+def _case_of_job(record: JobRecord, found: Verdict, folder: Path) -> _Case:
     """A job is a test case, a preset a test suite."""
+    request, job = record.input or {}, record.id or record.key
+    facts = (("task", record.task_id), ("prompt", request.get("prompt")), ("seed", request.get("seed")))
+    details = "\n".join(f"{key}: {value}" for key, value in facts if value is not None)
+    files = "".join(f"{job}\t{folder}/{output.file}\n" for output in record.outputs if output.file)
+    return _Case(record.preset or "flux-lora", job, found, details, (record.execution_ms or 0) / 1000, files)
 
-    def preset(each: tuple[JobRecord, Verdict]) -> str:
-        return each[0].preset or "flux-lora"
 
+def _case_of_error(error: FluxLoraError, command: str) -> _Case:
+    """A command that ended before any job: what is wrong line by line."""
+    details = "\n".join([*map(str, error.problems), error.hint])
+    return _Case("flux-lora", command, Verdict("error", error.code, error.message), details)
+
+
+def _document(cases: Sequence[_Case]) -> bytes:
     root = ET.Element("testsuites")
-    for name, group in groupby(sorted(verdicts, key=preset), key=preset):
-        cases, paths = [], ""
-        for record, found in group:
-            request, job = record.input or {}, record.id or record.key
-            facts = (("task", record.task_id), ("prompt", request.get("prompt")), ("seed", request.get("seed")))
-            details = "\n".join(f"{key}: {value}" for key, value in facts if value is not None)
-            cases.append((job, found, details, (record.execution_ms or 0) / 1000))
-            paths += "".join(f"{job}\t{folder}/{output.file}\n" for output in record.outputs if output.file)
-        _suite(root, name, cases, paths)
-    return _document(root)
-
-
-def _junit_of_error(error: FluxLoraError, command: str) -> bytes:
-    """The report on a command that ended before any job: one case, in error, with what is wrong line by line."""
-    lines = [str(problem) for problem in error.problems[:MAX_PROBLEMS]]
-    if len(error.problems) > MAX_PROBLEMS:
-        lines.append(f"and {len(error.problems) - MAX_PROBLEMS:,} more")
-    details = "\n".join(filter(None, [*lines, error.hint]))
-    root = ET.Element("testsuites")
-    _suite(root, "flux-lora", [(command, Verdict("error", error.code, error.message), details, 0.0)], "")
-    return _document(root)
-
-
-def _suite(root: ET.Element, name: str, cases: Sequence[tuple[str, Verdict, str, float]], out: str) -> None:
-    kinds = [found.kind for _, found, _, _ in cases]
-    attributes = {
-        "name": name,
-        "package": "flux-lora",
-        "id": len(root),
-        "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-        "hostname": platform.node() or "localhost",
-        "tests": len(kinds),
-        "failures": kinds.count("failure"),
-        "errors": kinds.count("error"),
-        "skipped": kinds.count("skipped"),
-        "time": f"{sum(seconds for *_, seconds in cases):.3f}",
-    }
-    suite = ET.SubElement(root, "testsuite", {key: _xml(str(value)) for key, value in attributes.items()})
-    ET.SubElement(suite, "properties")
-    for job, found, details, seconds in cases:
-        case = ET.SubElement(suite, "testcase", name=_xml(job), classname=_xml(name), time=f"{seconds:.3f}")
-        if found.kind == "skipped":
-            ET.SubElement(case, "skipped")
-        elif found.kind != "passed":
-            mark = ET.SubElement(case, found.kind, message=_xml(found.message), type=_xml(found.code))
-            mark.text = _xml(f"{found.message}\n{details}".rstrip(), keep_newlines=True)
-    ET.SubElement(suite, "system-out").text = _xml(out, keep_newlines=True)
-    ET.SubElement(suite, "system-err").text = ""
-
-
-def _document(root: ET.Element) -> bytes:
+    by_suite = attrgetter("suite")
+    for name, group in groupby(sorted(cases, key=by_suite), by_suite):
+        own = list(group)
+        kinds = [case.verdict.kind for case in own]
+        attributes = {
+            "name": name,
+            "package": "flux-lora",
+            "id": len(root),
+            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            "hostname": platform.node() or "localhost",
+            "tests": len(own),
+            "failures": kinds.count("failure"),
+            "errors": kinds.count("error"),
+            "skipped": kinds.count("skipped"),
+            "time": f"{sum(case.seconds for case in own):.3f}",
+        }
+        suite = ET.SubElement(root, "testsuite", {key: _xml(str(value)) for key, value in attributes.items()})
+        ET.SubElement(suite, "properties")
+        for case in own:
+            _add(case, suite)
+        ET.SubElement(suite, "system-out").text = _xml("".join(case.files for case in own))
+        ET.SubElement(suite, "system-err")
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"
 
 
-def _xml(text: str, *, keep_newlines: bool = False) -> str:
+def _add(case: _Case, suite: ET.Element) -> None:
+    name, found = _xml(case.name), case.verdict
+    element = ET.SubElement(suite, "testcase", name=name, classname=_xml(case.suite), time=f"{case.seconds:.3f}")
+    if found.kind == "skipped":
+        ET.SubElement(element, "skipped")
+    elif found.kind != "passed":
+        mark = ET.SubElement(element, found.kind, message=_xml(found.message), type=_xml(found.code))
+        mark.text = _xml(f"{found.message}\n{case.details}".rstrip())
+
+
+def _xml(text: str) -> str:
     """Text as XML 1.0 can hold it: what it has no form for is written as a visible escape."""
-    text = printable(mask_secrets(text), keep_newlines=keep_newlines)
+    text = printable(mask_secrets(text), keep_newlines=True)
     return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
@@ -217,24 +215,13 @@ def _check_place(path: Path) -> None:
 
 
 def _write_place(path: Path, data: bytes) -> None:
-    """Replace a file in one step, through links; write to a device or pipe in place, and wait for no reader long.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Replace a file in one step, through links; write to a device or pipe in place. Raises OSError."""
     if not _in_place(path):
         write_atomically(Path(os.path.realpath(path)), data, mode=0o666)
         return
-    import select
-
-    handle = os.open(path, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0))
-    try:
-        while data:
-            if stat.S_ISFIFO(os.fstat(handle).st_mode) and not select.select([], [handle], [], PIPE_SECONDS)[1]:
-                raise TimeoutError("nobody reads it")
-            data = data[os.write(handle, data[:4096]) :]
-    finally:
-        os.close(handle)
+    with open(path, "wb", opener=open_now) as file:
+        os.set_blocking(file.fileno(), True)
+        file.write(data)
 
 
 # ---- GitHub ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -303,8 +304,15 @@ def plain(text: object) -> str:
     return _COMMAND.sub(r"\1 ", printable(mask_secrets(" ".join(str(text).split()))))
 
 
+def open_now(path: str, flags: int) -> int:
+    """An ``opener`` that waits for no reader of a pipe, nor does what is written then. Raises OSError."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+
+
 def reason(error: Exception) -> str:
     """Why the operating system refused something."""
+    if getattr(error, "errno", None) == errno.ENXIO:
+        return "nobody reads this pipe"
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.commands.console import Console, reason
+from flux_lora_cli.commands.console import Console, open_now, reason
 from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, SpendOptions
 from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, FolderError, UsageError
 from flux_lora_cli.text import counted, printable
@@ -28,7 +28,6 @@ SANDBOX = "sandbox"
 _LIVE, _PLAIN = 0.5, 30.0
 #: More images than this are asked about, where somebody can answer. [CONTRACT: command line]
 ASK_ABOVE = 100
-_NOBODY_READS = 6  # errno.ENXIO: a FIFO without a reader
 
 
 # ---- the service -----------------------------------------------------------------------------
@@ -133,24 +132,18 @@ def _sandbox(console: Console) -> Iterator[str]:
 def _request_log(path: str) -> Callable[[str], None]:
     """``--log-file``: appends one line per request with the time; its owner alone can read the file.
 
-    A FIFO that nobody reads, and a disk that is full, must not stop a run for the sake of its log.
-
     Raises:
         UsageError: the file cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
     try:
-        handle = os.open(path, flags, 0o600)
+        file = open(path, "ab", buffering=0, opener=open_now)  # noqa: SIM115 - open until the program ends
     except (OSError, ValueError) as error:
-        why = "nobody reads this pipe" if getattr(error, "errno", None) == _NOBODY_READS else reason(error)
-        raise UsageError(f"--log-file {path}: {why}") from error
+        raise UsageError(f"--log-file {path}: {reason(error)}") from error
 
     def write(line: str) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        try:
-            os.write(handle, f"{stamp} {printable(line)}\n".encode("utf-8", "backslashreplace"))  # whole: O_APPEND
-        except OSError:
-            return
+        with suppress(OSError):  # a full disk or pipe must not stop a run for the sake of its log
+            file.write(f"{stamp} {printable(line)}\n".encode("utf-8", "backslashreplace"))  # whole: O_APPEND
 
     return write
 
