@@ -214,9 +214,8 @@ def running(
         if shown and console.live:
             from flux_lora_cli.commands.progress import LiveDisplay
 
-            display = stack.enter_context(
-                LiveDisplay(console, f"{what}s" if end == "done" else end, sandbox=service.sandbox)
-            )
+            bar = f"{what}s" if end == "done" else end
+            display = stack.enter_context(LiveDisplay(console, bar, sandbox=service.sandbox))
         observer = Reporter(console, display, what=what, end=end, github=github, sandbox=service.sandbox)
         yield Running(client, name, observer, stop)
 
