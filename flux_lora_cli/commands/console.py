@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 #: What GitHub reads as a command at the beginning of a line; text from outside may say anything.
 _COMMAND = re.compile(r"(?m)^([ \t]*:)(?=:)")
-#: Columns of a terminal that does not tell.
-_COLUMNS = 80
 #: Paid tasks that an error names in text; under ``--json`` it names all.
 _MAX_NAMED = 50
 #: Seconds between two messages about progress: where somebody watches, and in a log.
@@ -38,9 +35,10 @@ class Console:
     Standard output carries results: lines in text mode, NDJSON under ``--json``. Standard error carries messages.
     Secrets inside URLs are masked in both, but for results in text mode: whoever calls ``result`` has to.
     Neither ever raises: a standard error that cannot be written is silent; where standard output is closed by its
-    reader, ``closed`` is set, ``on_closed`` is called once, and everything further to it is dropped.
+    reader, ``closed`` is set, a run is told to end, and everything further to it is dropped.
 
     Attributes:
+        plain: no colors are wanted.
         summary: fields of the summary line under ``--json``.
         given: names of the parameters that were written on the command line (not set in the environment).
         signals: what the process does about Ctrl-C and the like.
@@ -49,8 +47,6 @@ class Console:
     """
 
     def __init__(self) -> None:
-        self._out: TextIO | None = sys.stdout
-        self._err: TextIO | None = sys.stderr
         self.quiet = self.verbose = self.json = False
         self.plain = bool(os.environ.get("NO_COLOR"))
         self.closed = sys.stdout is None
@@ -58,7 +54,6 @@ class Console:
         self.summary: dict[str, Any] = {}
         self.given: frozenset[str] = frozenset()
         self.signals = Signals()
-        self.on_closed: Callable[[], None] | None = None
         self.lifted: Callable[[], AbstractContextManager[object]] = nullcontext
         self.asking = False
 
@@ -68,19 +63,9 @@ class Console:
         self.log_file = general.log_file or self.log_file
 
     @property
-    def color(self) -> bool:
-        """Whether messages may have colors."""
-        return self.err_is_terminal and not self.plain and takes_codes()
-
-    @property
-    def err_is_terminal(self) -> bool:
-        """Whether somebody may be watching standard error."""
-        return _is_terminal(self._err)
-
-    @property
     def out_is_terminal(self) -> bool:
         """Whether results are read by a person."""
-        return _is_terminal(self._out)
+        return _is_terminal(sys.stdout)
 
     @property
     def interactive(self) -> bool:
@@ -90,15 +75,7 @@ class Console:
     @property
     def live(self) -> bool:
         """Whether something may be redrawn in place: a terminal that can, watched by a person, not by a CI service."""
-        return self.err_is_terminal and not self.quiet and takes_codes()
-
-    @property
-    def columns(self) -> int:
-        """The width of the terminal on standard error."""
-        try:
-            return os.get_terminal_size(self._err.fileno()).columns or _COLUMNS if self._err else _COLUMNS
-        except (OSError, ValueError):
-            return _COLUMNS
+        return _is_terminal(sys.stderr) and not self.quiet and takes_codes()
 
     # ---- standard output ----
 
@@ -109,12 +86,11 @@ class Console:
 
     def event(self, event: Event) -> None:
         """One event, under ``--json`` only."""
-        if self.json:
-            self._write_out(json_line(masked(event.as_dict())))
+        self._write_json(event.as_dict())
 
     def record(self, kind: str, data: Mapping[str, Any]) -> None:
         """The same result as ``result``, or one that has no line, under ``--json`` only."""
-        self._json_event("Record", kind, data)
+        self._event("Record", kind, data)
 
     def tell(self, text: str) -> None:
         """A text that was asked for: help, the version."""
@@ -123,27 +99,35 @@ class Console:
 
     def finish(self, exit_code: int) -> None:
         """The last line under ``--json``."""
-        if self.json:
-            self._write_out(json_line({"event": "summary", **self.summary, "exit_code": int(exit_code)}))
+        self._write_json({"event": "summary", **self.summary, "exit_code": int(exit_code)})
 
-    def close_out(self) -> None:
-        """Standard output is of no use any more."""
-        self.closed, self._out, sys.stdout = True, None, None  # what it still holds is lost
-        if self.on_closed is not None:
-            self.on_closed()
+    def _event(self, kind: str, *fields: Any) -> None:
+        """An event made here; its module is loaded only where it is written."""
+        if self.json:
+            from flux_lora_cli.engine import events
+
+            self.event(getattr(events, kind)(*fields))
+
+    def _write_json(self, data: dict[str, Any]) -> None:
+        if self.json:
+            self._write_out(json_line(masked(data)))
 
     def _write_out(self, text: str) -> None:
-        if self.closed or self._out is None:
+        if self.closed:
             return
         try:
+            data = text.encode("utf-8", "surrogateescape")  # what Python made of other bytes becomes these again
+        except UnicodeEncodeError:  # half a surrogate pair from elsewhere
+            data = text.encode("utf-8", "backslashreplace")
+        try:
             with self.lifted():
-                self._out.buffer.write(_encoded(text))
-                self._out.buffer.flush()
-        except (BrokenPipeError, ValueError):
-            self.close_out()
-        except OSError as error:
-            self._write_err(f"standard output cannot be written: {reason(error)}", "error: ", _RED)
-            self.close_out()
+                sys.stdout.buffer.write(data + b"\n")
+                sys.stdout.buffer.flush()
+        except (OSError, ValueError) as error:
+            if not isinstance(error, (BrokenPipeError, ValueError)):
+                self._write_err(f"standard output cannot be written: {reason(error)}", "error: ", _RED)
+            self.closed, sys.stdout = True, None  # what it still holds is lost
+            self.signals.output_closed()
 
     # ---- standard error ----
 
@@ -159,12 +143,12 @@ class Console:
     def explain(self, text: str) -> None:
         """A decision, under ``-v``."""
         if self.verbose:
-            self._json_event("Explained", printable(text))
+            self._event("Explained", printable(text))
             self.info(text)
 
     def warn(self, text: str, code: str = "warning") -> None:
         """Something that stops nothing."""
-        self._json_event("Warned", code, printable(text))
+        self._event("Warned", code, printable(text))
         if not self.quiet:
             self._write_err(text, "warning: ", _YELLOW)
 
@@ -174,7 +158,7 @@ class Console:
             self.problem(problem)
         message, hint = printable(error.message, keep_newlines=True), printable(error.hint)
         tasks = tuple({"job": job, "task": task} for job, task in error.tasks)
-        self._json_event("Error", error.code, message, hint, error.advice.value, tasks)
+        self._event("Error", error.code, message, hint, error.advice.value, tasks)
         self._write_err(error.message, "error: ", _RED)
         if error.tasks:
             named = [f"{job} (task {task})" if job else task for job, task in error.tasks]
@@ -186,28 +170,29 @@ class Console:
         """One problem of a preset."""
         if not isinstance(problem, str):
             place = (problem.file, problem.line, problem.column, problem.key)
-            self._json_event("Problem", *place, printable(problem.message))
+            self._event("Problem", *place, printable(problem.message))
         self._write_err(str(problem))
 
     def note(self, note: Any) -> None:
         """Something in a preset that is valid and probably not meant."""
-        self._json_event("Note", note.file, note.line, note.column, note.kind, printable(note.message))
+        self._event("Note", note.file, note.line, note.column, note.kind, printable(note.message))
         self.info(str(note))
 
     def annotate(self, line: str) -> None:
         """A workflow command of GitHub, on standard error; the only way to write one."""
-        self._write_raw(printable(line))
+        self._write_line(printable(line))
 
     def styled(self, text: str, code: str) -> str:
         """``text`` in a color, on a terminal that takes it."""
-        return f"\033[{code}m{text}\033[0m" if self.color else text
+        colored = _is_terminal(sys.stderr) and not self.plain and takes_codes()
+        return f"\033[{code}m{text}\033[0m" if colored else text
 
     def ask(self, question: str) -> bool:
         """A yes or a no from the terminal on standard input; no where it cannot be had."""
         self.asking = True
         try:
             # Where messages are redirected, who can answer must see the question all the same.
-            (self._write_raw if self.err_is_terminal else _tell_terminal)(f"{question} [y/N]")
+            (self._write_line if _is_terminal(sys.stderr) else _tell_terminal)(f"{question} [y/N]")
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         except (OSError, ValueError):
             return False
@@ -216,7 +201,7 @@ class Console:
 
     def meter(self) -> Callable[[str], None]:
         """A function that prints its text on standard error now and then; nothing where all is quick."""
-        step = _TERMINAL_STEP if self.err_is_terminal else _LOG_STEP
+        step = _TERMINAL_STEP if _is_terminal(sys.stderr) else _LOG_STEP
         due = time.monotonic() + step
 
         def show(text: str) -> None:
@@ -230,33 +215,26 @@ class Console:
     def settle(self) -> None:
         """Flush what is left; a stream that cannot be written must not change the exit code as Python ends."""
         for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
             try:
-                if stream is not None:
-                    stream.flush()
-            except (OSError, ValueError):
+                getattr(sys, name).flush()
+            except (OSError, ValueError, AttributeError):
                 setattr(sys, name, None)
-
-    def _json_event(self, kind: str, *fields: Any) -> None:
-        """An event made here; its module is loaded only where it is written."""
-        if self.json:
-            from flux_lora_cli.engine import events
-
-            self.event(getattr(events, kind)(*fields))
 
     def _write_err(self, text: str, label: str = "", color: str = "") -> None:
         """A message; ``label`` stands before it, in a color where the terminal takes one."""
-        safe = label + _COMMAND.sub(r"\1 ", printable(text, keep_newlines=True))
-        if self.err_is_terminal:
-            safe = _wrapped(safe, self.columns)
-        self._write_raw(self.styled(label, color) + safe[len(label) :] if label else safe)
+        safe = _COMMAND.sub(r"\1 ", printable(text, keep_newlines=True))
+        self._write_line((self.styled(label, color) if label else "") + safe)
 
-    def _write_raw(self, text: str) -> None:
-        if self._err is None:
-            return
-        with suppress(OSError, ValueError), self.lifted():
-            self._err.buffer.write(mask_secrets(text).encode("utf-8", "backslashreplace") + b"\n")
-            self._err.buffer.flush()
+    def _write_line(self, text: str) -> None:
+        with self.lifted():
+            draw(f"{mask_secrets(text)}\n")
+
+
+def draw(text: str) -> None:
+    """Write to standard error as it stands; where that cannot be, nothing happens."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stderr.buffer.flush()
 
 
 def takes_codes() -> bool:
@@ -271,29 +249,9 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def _encoded(line: str) -> bytes:
-    """UTF-8; what Python made of bytes that are not (``os.fsdecode``) becomes these bytes again."""
-    try:
-        return line.encode("utf-8", "surrogateescape") + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair from elsewhere
-        return line.encode("utf-8", "backslashreplace") + b"\n"
-
-
 def _tell_terminal(text: str) -> None:
     with suppress(OSError), open("/dev/tty", "w", encoding="utf-8") as terminal:  # noqa: PTH123
         terminal.write(f"{printable(text)}\n")
-
-
-def _wrapped(text: str, columns: int) -> str:
-    """``text`` broken at words. A line with a command of ours stays whole, so that it can be copied."""
-    lines: list[str] = []
-    for line in text.split("\n"):
-        if len(line) <= columns or "flux-lora " in line:
-            lines.append(line)
-            continue
-        indent = line[: len(line) - len(line.lstrip())] + "  "
-        lines += textwrap.wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines)
 
 
 # ---- values and tables -----------------------------------------------------------------------

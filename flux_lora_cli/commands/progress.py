@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 
 from rich.cells import cell_len, set_cell_size
 
-from flux_lora_cli.commands.console import Console, plain
+from flux_lora_cli.commands.console import Console, draw, plain
 from flux_lora_cli.commands.reporter import clock_text, standing_words
 from flux_lora_cli.engine.events import Progress
 
@@ -24,6 +24,8 @@ from flux_lora_cli.engine.events import Progress
 REDRAW_EVERY = 0.25
 _CYAN, _DIM = "36", "2"
 _DOT = " · "
+#: Of a terminal that does not tell.
+_COLUMNS = 80
 
 
 class LiveDisplay:
@@ -71,20 +73,17 @@ class LiveDisplay:
         if not _in_foreground():
             self._drawn.clear()
             return
-        columns = self._console.columns  # a terminal that became narrower has wrapped the lines since
+        columns = _columns()  # a terminal that became narrower has wrapped the lines since
         rows = sum(max(1, -(-width // columns)) for width in self._drawn)
         shown = [] if self._console.asking else lines
         self._drawn[:] = [cell_len(text) for text, _ in shown]
         text = f"\r\033[{rows}A\033[J" if rows else ""
         text += "".join(f"{self._console.styled(line, color)}\n" for line, color in shown)
-        if text:
-            with suppress(OSError, ValueError, AttributeError):
-                sys.stderr.buffer.write(text.encode("utf-8", "replace"))
-                sys.stderr.buffer.flush()
+        draw(text)
 
     def _lines(self) -> list[tuple[str, str]]:
         """Each line with its color, none wider than the terminal."""
-        width, now = max(20, self._console.columns) - 1, self.standing
+        width, now = max(20, _columns()) - 1, self.standing
         elapsed = clock_text(time.monotonic() - self._started)
         if now is None:
             return [(f"starting{_DOT}{elapsed}", _DIM)]
@@ -101,6 +100,13 @@ class LiveDisplay:
             longest = f"longest: {_DOT.join(f'{plain(name)} {clock_text(seconds)}' for name, seconds in now.oldest)}"
             lines.append((longest if cell_len(longest) <= width else f"{set_cell_size(longest, width - 1)}…", _DIM))
         return lines
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except (OSError, ValueError, AttributeError):
+        return _COLUMNS
 
 
 def _in_foreground() -> bool:

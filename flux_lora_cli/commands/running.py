@@ -208,7 +208,7 @@ def running(
     from flux_lora_cli.commands.reporter import Reporter
 
     with ExitStack() as stack:
-        stop = stack.enter_context(console.signals.stopping(console, hint))
+        stop = stack.enter_context(console.signals.stopping(hint, console.closed))
         client, name = stack.enter_context(connected(service, console))
         display = None
         if shown and console.live:

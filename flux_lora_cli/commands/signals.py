@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from flux_lora_cli.errors import FluxLoraError, Interrupted, OutputClosed, Terminated
 
 if TYPE_CHECKING:
-    from flux_lora_cli.commands.console import Console
     from flux_lora_cli.engine.settings import Stop
 
 #: Seconds within which further signals belong to the first: a wrapper and the terminal both pass on one Ctrl-C.
@@ -63,27 +62,26 @@ class Signals:
             raise Ended(kind(what, self._hint or f"Nothing was submitted. To start again: {this_command()}"))
         self._stop.request(kind(f"{what}; state is saved", self._hint))
 
+    def output_closed(self) -> None:
+        """End a run whose results nobody reads any more."""
+        if self._stop is not None:
+            self._stop.request(OutputClosed("standard output was closed; state is saved", self._hint))
+
     @contextmanager
-    def stopping(self, console: Console, hint: str = "") -> Iterator[Stop]:
+    def stopping(self, hint: str, closed: bool) -> Iterator[Stop]:
         """A ``Stop`` that the first signal, or a standard output that is closed, requests.
 
         Args:
             hint: what to do next.
+            closed: standard output was closed from the start.
         """
         from flux_lora_cli.engine.settings import Stop
 
-        stop, self._hint = Stop(), hint
-        self._stop = stop
-
-        def closed() -> None:
-            stop.request(OutputClosed("standard output was closed; state is saved", self._hint))
-
-        console.on_closed = closed
-        if console.closed:
-            closed()
+        self._hint, self._stop = hint, Stop()
+        if closed:
+            self.output_closed()
         try:
-            yield stop
+            yield self._stop
         finally:
-            console.on_closed = None
             if self._first is None:  # else a signal that comes while the end is reported ends nothing anew
                 self._stop = None
