@@ -68,7 +68,7 @@ def selection(
         "expand": options.expand,
         "only": tuple(only or ()),
         "only_ids": None if only_file is None else read_lines("job ID", only_file),
-        "stdin": b"".join(_stdin()) if "-" in files else None,
+        "stdin": b"".join(_stdin()) if "-" in files else b"",
     }
 
 

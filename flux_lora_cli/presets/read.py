@@ -1,4 +1,4 @@
-"""YAML 1.2 (core schema, as editors read it) into nodes with places.
+"""Bytes into text, and YAML 1.2 (core schema, as editors read it) into nodes with places.
 
 Built on the parser's events and not on ``yaml.compose``: libyaml composes by recursion in C, which a megabyte of
 ``[`` or ``- - -`` drives into the end of the stack. Depth, size and aliases are bounded while reading.
@@ -24,93 +24,118 @@ MAX_VALUES = 600_000 if HAS_LIBYAML else 60_000
 #: Values that aliases and merge keys may add to those that are written out.
 MAX_ALIASED = 100_000
 
-_TOO_DEEP = f"nested more than {MAX_LEVELS} levels deep"
-_WORDS: dict[str, Any] = {"": None, "~": None}
-for _word, _value in (("null", None), ("true", True), ("false", False)):
-    _WORDS |= dict.fromkeys((_word, _word.capitalize(), _word.upper()), _value)
+TOO_DEEP = f"nested more than {MAX_LEVELS} levels deep"
+_FORMS = (str.lower, str.title, str.upper)
+_WORDS = {"": None, "~": None} | {
+    form(word): value for word, value in (("null", None), ("true", True), ("false", False)) for form in _FORMS
+}
 _STARTS = frozenset("0123456789+-.")
-_INT = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-_SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+#: Characters that no file means: C0 and C1 controls (NEL, too) but for tab and line ends; and what is none.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 # What follows a text that a comment cuts; a comment proper has two spaces before it, and one after.
 _CUT = re.compile(r" #| *#(?![ \n\r]|$)")
+
+
+def decode(data: bytes, source: Source, problems: Problems) -> str | None:
+    """A file's text, without the byte order marks at the beginning of lines; None where it is not text, which is told.
+
+    UTF-8 without control characters; the first of each line is told.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(data) > 3 and data[1:2] == b"\0" and data[3:4] == b"\0"):
+        problems.at(Where(source.name, 1, 1), "", "the file is UTF-16; save it as UTF-8")
+        return None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        lines = data[: error.start].split(b"\n")
+        where = Where(source.name, len(lines), len(lines[-1].decode("utf-8", "replace")) + 1)
+        problems.at(where, "", f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8")
+        return None
+    if _CONTROL.search(text):
+        for number, line in enumerate(split_lines(text), 1):
+            if problems.full(source.name):
+                break
+            if found := _CONTROL.search(line):
+                why = f"the control character U+{ord(found[0]):04X} is not allowed; delete it"
+                problems.at(Where(source.name, number, found.start() + 1), "", why)
+        return None
+    return re.sub("(^|[\r\n])\ufeff+", r"\1", text) if "\ufeff" in text else text
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines by ``\\n``, ``\\r\\n`` and ``\\r``, and by nothing else that Unicode takes for a break."""
+    return _LINE_END.split(text)
 
 
 def resolve(text: str) -> Any:
     """The value of a plain scalar in YAML 1.2's core schema: ``010`` is ten, ``yes`` and ``12:30`` are text."""
     if text in _WORDS:
         return _WORDS[text]
-    if text[0] not in _STARTS or not text.isascii():
+    if text[0] not in _STARTS:
         return text
     if _INT.fullmatch(text):
-        return int(text) if len(text) <= MAX_DIGITS else float(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    if _OTHER_BASE.fullmatch(text):
-        return int(text, 0) if len(text) <= MAX_DIGITS else float("inf")
-    return float(text.replace(".", "")) if _SPECIAL.fullmatch(text) else text
+        base = 0 if text[1:2] in ("o", "x") else 10
+        return int(text, base) if len(text) <= MAX_DIGITS else float("inf" if base == 0 else text)
+    return float(text.replace(".", "") if text[-1].isalpha() else text) if _FLOAT.fullmatch(text) else text
 
 
 class _StopReading(Exception):
     """The rest of the file cannot be read; the problem is noted."""
 
 
-def read_yaml(text: str, source: Source, problems: Problems) -> Node | None:
-    """The document's root; None where there is none to go on with (the reason is among the problems)."""
-    start = Where(source.name, 1, 1)
+def read_yaml(text: str, source: Source, problems: Problems, *, line: int = 1, nulls: bool = True) -> Node | None:
+    """The document's root; None where there is none to go on with (the reason is among the problems).
+
+    Args:
+        line: of the file, at which the text begins.
+        nulls: whether a key without a value stays, to be refused; else it is left out, as JSON's null means.
+    """
     try:
-        root = _Reader(text, source, problems).document()
+        root = _Reader(text, source, problems, line, nulls).document()
         if root is None:
-            problems.at(start, "", "the file is empty; start with `flux-lora preset new`")
+            problems.at(Where(source.name, 1, 1), "", "the file is empty; start with `flux-lora preset new`")
         return root
     except _StopReading:
         pass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = Where(source.name, mark.line + 1, mark.column + 1) if mark else start
-        lines = text.split("\n", mark.line + 1) if mark else []
-        line = lines[mark.line] if mark and mark.line < len(lines) else ""
-        problems.at(where, "", _why(error, line, where.column - 1))
-    except yaml.reader.ReaderError as error:
-        # Positions count characters in the pure reader, bytes of UTF-8 in libyaml: look for the character itself.
-        code = error.character if isinstance(error.character, int) else ord(str(error.character)[:1] or "\0")
-        before = text[: max(text.find(chr(code)), 0)] if 0 <= code < 0x110000 else ""
-        where = Where(source.name, before.count("\n") + 1, len(before) - before.rfind("\n"))
-        problems.at(where, "", f"the character U+{code:04X} is not allowed in YAML; leave it out")
+        row, column = (mark.line, mark.column) if mark else (0, 0)
+        written = (text.split("\n", row + 1)[row:] or [""])[0]
+        problems.at(Where(source.name, row + line, column + 1), "", _why(error.problem or "", written, column))
     except (ValueError, OverflowError, RecursionError) as error:  # numbers in directives and escapes (%YAML 99999…)
-        problems.at(start, "", f"cannot be read as YAML: {str(error)[:100]}")
+        problems.at(Where(source.name, line, 1), "", f"cannot be read as YAML: {str(error)[:100]}")
     return None
 
 
-def _why(error: yaml.MarkedYAMLError, line: str, column: int) -> str:
+def _why(words: str, line: str, column: int) -> str:
     """What is wrong with a line at a column, and what to write instead."""
-    words = error.problem or "cannot be read"
-    context = f" ({error.context})" if error.context and error.context not in words else ""
-    char = line[column : column + 1]
+    rest = line[column:]
     if "maximum nesting depth" in words:  # libyaml's own limit, from 0.2.6 on: its scanner is ahead of our count
-        return _TOO_DEEP
+        return TOO_DEEP
     if "unknown escape" in words:
-        escaped = char if char not in ("\\", "") else line[column + 1 : column + 2]
-        write = f'write "\\\\{escaped}", or use single quotes'
-        return f"not YAML: \\{escaped} is unknown in double quotes; {write}"
-    indent = line[: len(line) - len(line.lstrip())]
-    if "\t" in indent + char:
+        char = rest.lstrip("\\")[:1]
+        words = f'\\{char} is unknown in double quotes; write "\\\\{char}", or use single quotes'
+    elif "\t" in line[: len(line) - len(line.lstrip())] + rest[:1]:
         words = "a tab where YAML allows spaces only; indent with spaces"
-    elif char and char in "@`%&*":
-        words += f"; text that begins with {char} goes in quotes"
+    elif rest[:1] and rest[0] in "@`%&*":
+        words += f"; text that begins with {rest[0]} goes in quotes"
     elif "mapping values are not allowed" in words:
         words += '; text with ": " in it goes in quotes'
-    return f"not YAML: {words}{context}"
+    return f"not YAML: {words}"
 
 
 class _Reader:
-    def __init__(self, text: str, source: Source, problems: Problems) -> None:
+    def __init__(self, text: str, source: Source, problems: Problems, first: int, nulls: bool) -> None:
         loader: Any = yaml.CSafeLoader if HAS_LIBYAML else yaml.SafeLoader
         self._next = loader(text).get_event
         self._text = text
         self._source = source
         self._problems = problems
+        self._first = first
+        self._nulls = nulls
         self._written = 0
         self._aliased = 0
         self._anchors: dict[str, tuple[Node, int] | None] = {}
@@ -130,9 +155,11 @@ class _Reader:
             self._note(event, "a second document (---): a preset is one document")
         return root
 
+    def _place(self, event: Any) -> tuple[int, int]:
+        return event.start_mark.line + self._first, event.start_mark.column + 1
+
     def _note(self, event: Any, message: str, key: str = "") -> None:
-        mark = event.start_mark
-        self._problems.at(Where(self._source.name, mark.line + 1, mark.column + 1), key, message)
+        self._problems.at(Where(self._source.name, *self._place(event)), key, message)
 
     def _stop(self, event: Any, message: str) -> _StopReading:
         self._note(event, message)
@@ -148,36 +175,30 @@ class _Reader:
         before = self._written + self._aliased
         if event.anchor is not None:
             self._anchors[event.anchor] = None
+        if event.tag is not None and not (kind is yaml.ScalarEvent and event.tag in ("tag:yaml.org,2002:str", "!")):
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._note(event, f"the tag {tag[:60]} is not allowed; put text in quotes instead")
         if kind is yaml.ScalarEvent:
             node = self._scalar(event)
         elif depth >= MAX_LEVELS:
-            raise self._stop(event, _TOO_DEEP)
+            raise self._stop(event, TOO_DEEP)
         else:
-            self._refuse_tag(event)
-            mark, read = event.start_mark, self._map if kind is yaml.MappingStartEvent else self._list
-            node = Node(read(depth + 1), self._source, mark.line + 1, mark.column + 1)
+            read = self._map if kind is yaml.MappingStartEvent else self._list
+            node = Node(read(depth + 1), self._source, *self._place(event))
         if event.anchor is not None:
             self._anchors[event.anchor] = (node, self._written + self._aliased - before + 1)
         return node
 
-    def _refuse_tag(self, event: Any) -> None:
-        if event.tag is not None:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self._note(event, f"the tag {tag[:60]} is not allowed; put text in quotes instead")
-
     def _scalar(self, event: Any) -> Node:
-        text, mark, style = event.value, event.start_mark, event.style or ""
+        text, end = event.value, event.end_mark.index
+        style = event.style or ("'" if event.tag else "")
         value, flag = text, ""
-        if event.tag in ("tag:yaml.org,2002:str", "!"):
-            style = style or "'"
-        elif event.tag is not None:
-            self._refuse_tag(event)
-        elif not style:
+        if not style:
             value = resolve(text)
-            flag = "comment" if isinstance(value, str) and _CUT.match(self._text, event.end_mark.index) else ""
-        elif style == '"' and "\xa0" in text and "\\_" in self._text[mark.index : event.end_mark.index]:
+            flag = "comment" if isinstance(value, str) and _CUT.match(self._text, end) else ""
+        elif style == '"' and "\xa0" in text and "\\_" in self._text[event.start_mark.index : end]:
             flag = "space"
-        return Node(value, self._source, mark.line + 1, mark.column + 1, text, style, flag)
+        return Node(value, self._source, *self._place(event), text, style, flag)
 
     def _alias(self, event: Any) -> Node:
         name = event.anchor
@@ -209,39 +230,30 @@ class _Reader:
         merged: list[tuple[Any, Node]] = []
         self._path.append("")
         while type(event := self._next()) is not yaml.MappingEndEvent:
-            key = self._key(event, depth)
-            self._path[-1] = key or ""
+            name = self._node(event, depth)
+            key = self._keys.setdefault(name.text, name.text)  # each text once: keys are many, and alike
+            self._path[-1] = key
             value = self._node(self._next(), depth)
-            if key == "<<" and not getattr(event, "style", None):
+            if isinstance(name.value, (list, dict)):
+                self._note(event, "a key must be text; quote braces and brackets")
+            elif key == "<<" and not getattr(event, "style", None):
                 merged.append((event, value))
             elif key in entries:
                 message = f'the key "{key[:60]}" is a duplicate; it is already in line {entries[key][0]}'
                 self._note(event, message, self._shown_path())
-            elif key is not None:
-                mark = event.start_mark
-                entries[key] = (mark.line + 1, mark.column + 1, value)
+            elif self._nulls or value.value is not None:
+                entries[key] = (*self._place(event), value)
         self._path.pop()
-        for key_event, value in merged:
-            self._merge(entries, key_event, value)
+        for event, value in merged:
+            for node in value.items:
+                if isinstance(node.value, dict):
+                    self._grow(event, len(node.entries))
+                    entries = {**node.entries, **entries}
+                else:
+                    self._note(event, "<< takes a mapping, or a list of mappings")
         return entries
 
     def _shown_path(self) -> str:
         """Where we are, as messages name it: ``jobs[2].loras[0].path``."""
         steps = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in self._path]
         return "".join(steps).removeprefix(".")
-
-    def _key(self, event: Any, depth: int) -> str | None:
-        node = self._node(event, depth)
-        if not isinstance(node.value, (list, dict)):
-            return self._keys.setdefault(node.text, node.text)
-        self._note(event, "a key must be text; quote braces and brackets")
-        return None
-
-    def _merge(self, entries: dict[str, tuple[int, int, Node]], event: Any, value: Node) -> None:
-        for node in value.items:
-            if not isinstance(node.value, dict):
-                return self._note(event, "<< takes a mapping, or a list of mappings")
-            self._grow(event, len(node.entries))
-            for key, entry in node.entries.items():
-                entries.setdefault(key, entry)
-        return None

@@ -15,9 +15,10 @@ from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.presets.build import Builder, name_jobs
 from flux_lora_cli.presets.expand import number
 from flux_lora_cli.presets.job import Job, Where
-from flux_lora_cli.presets.lists import decode, read_list, stdin_bytes
+from flux_lora_cli.presets.lists import read_list
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
+from flux_lora_cli.presets.read import decode
 from flux_lora_cli.presets.sources import Files, read_layers
 from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, unknown_key
@@ -51,7 +52,7 @@ class LoadOptions:
         only: globs on whole job IDs; empty for all.
         only_ids: literal job IDs (``--only-file``); None for all.
         model: ``--model``; wins over the presets' own.
-        stdin: the bytes (or text) of standard input, for ``-``.
+        stdin: the bytes of standard input, for ``-``.
         strict: notes are problems.
         require_jobs: a preset without jobs is an error.
         inspect: check and count only; ``jobs`` stays empty.
@@ -69,7 +70,7 @@ class LoadOptions:
     models: Models = field(default_factory=Models.builtin)
     model: str | None = None
     allow_unknown_model: bool = False
-    stdin: str | bytes | None = None
+    stdin: bytes = b""
     strict: bool = False
     require_jobs: bool = True
     inspect: bool = False
@@ -185,7 +186,7 @@ class Reader:
     def load(self, path: str) -> Preset:
         """Read and check one source. Raises NotFoundError, UsageError; all else is among the problems."""
         if path == "-":
-            data = stdin_bytes(self.options.stdin)
+            data = self.options.stdin
             if not data.strip():
                 hint = "The command before the | probably failed: see what it said."
                 raise NotFoundError("standard input is empty: no job was named", hint)

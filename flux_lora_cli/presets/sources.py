@@ -20,9 +20,8 @@ from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
 from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file, read_stream
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
-from flux_lora_cli.presets.lists import decode, no_controls
 from flux_lora_cli.presets.nodes import Finding, Node, Problems, Source
-from flux_lora_cli.presets.read import read_yaml
+from flux_lora_cli.presets.read import decode, read_yaml
 from flux_lora_cli.text import nearest, quoted
 
 #: A preset of 100,000 jobs has about 10 MB.
@@ -142,7 +141,7 @@ class Files:
         text = decode(data, found, problems)
         if text is not None and "-----BEGIN" in text:
             raise Refused("holds a key or certificate, not prompts")
-        return found, text if text is not None and no_controls(text, found, problems) else None
+        return found, text
 
     def wildcard_names(self, source: Source) -> list[str]:
         """The names that ``__name__`` can have beside a file, for the nearest one."""

@@ -198,7 +198,7 @@ def test_lists(studio) -> None:
 def test_a_number_that_a_spreadsheet_shortened_in_json(studio) -> None:
     line = '{"prompt": "a", "seed": 1.23457E+9, "matrix": {"num_images": [1e0, 2.0]}, "guidance_scale": 3.5e0}\n'
     noted = [(kind, place) for kind, place, _ in studio.notes(line, "j.jsonl")]
-    assert noted == [("number", "j.jsonl:1:25"), ("number", "j.jsonl:1:62")]
+    assert noted == [("number", "j.jsonl:1:25"), ("number", "j.jsonl:1:63")]
 
 
 def test_nothing_is_escaped_in_a_literal_prompt(studio) -> None:

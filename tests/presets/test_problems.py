@@ -211,7 +211,7 @@ def test_missing_paths_folders_and_empty_input(studio) -> None:
     assert "near.yaml" in caught.value.message
     with pytest.raises(UsageError, match="is a folder"):
         load_presets(studio.folder)
-    for empty in ("", "\n \n", None, b""):
+    for empty in (b"\n \n", b""):
         with pytest.raises(NotFoundError, match="standard input"):
             load_presets("-", options=LoadOptions(stdin=empty))
 
