@@ -112,7 +112,7 @@ def batch(
             console.note(note)
             if github:
                 console.annotate(annotation("warning", printable(note.message), note.file, note.line, note.column))
-        warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
+        warn_unchecked((preset.model.id for preset in loaded.presets), load.models, options.api_version, console)
         how: dict[str, Any] = {
             "models": load.models,
             "api_version": options.api_version,

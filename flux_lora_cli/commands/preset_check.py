@@ -54,7 +54,7 @@ def preset_check(
     try:
         chosen = selection(files, options)
         service = offline_service(options.api_version)
-        settings = load_options(models, service, strict=strict, require_jobs=False, inspect=True, **chosen)
+        settings = load_options(models, service, strict=strict, require_jobs=False, **chosen)
         loaded = load_presets(*files, options=settings, allow=models.allow_path or ())
     except FluxLoraError as error:
         problems: tuple[Any, ...] = error.problems
@@ -70,9 +70,9 @@ def preset_check(
         tell("warning", note)
     for kind in dict.fromkeys(note.kind for note in loaded.notes):
         console.explain(f"{kind}: {KINDS[kind].reason}; to silence it, {KINDS[kind].silence}")
-    warn_unchecked((preset.model for preset in loaded.presets), settings.models, options.api_version, console)
+    warn_unchecked((preset.model.id for preset in loaded.presets), settings.models, options.api_version, console)
     for preset in loaded.presets:
-        data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model}
+        data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model.id}
         console.record("preset", data)
         for line in preset.sums:
             console.explain(f"{preset.file}: {line}")

@@ -28,7 +28,7 @@ def preset_list(
     """List the presets of a folder and the folders below it: file, jobs, stacks, description."""
     if not folder.is_dir():
         raise NotFoundError(f"there is no folder {printable(str(folder))}", "Name the folder that your presets are in.")
-    options = load_options(ModelsOptions(), offline_service(), max_jobs=None, require_jobs=False, inspect=True)
+    options = load_options(ModelsOptions(), offline_service(), max_jobs=None, require_jobs=False)
     rows = [["FILE", "JOBS", "STACKS", "DESCRIPTION"]]
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".yaml", ".yml")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
@@ -50,8 +50,9 @@ def _entry(path: Path, options: LoadOptions) -> dict[str, Any]:
 
     entry: dict[str, Any] = {"file": str(path), "name": None, "jobs": None, "stacks": [], "description": ""}
     try:
-        info = load_presets(path, options=options).presets[0]
+        (preset,) = load_presets(path, options=options).presets
     except PresetError as error:
         why = f"invalid: {counted(len(error.problems), 'problem')} (flux-lora preset check)"
         return {**entry, "description": why}
-    return {name: str(path) if name == "file" else getattr(info, name) for name in entry}
+    stacks = list(preset.builder.stacks)
+    return {**entry, "name": preset.name, "jobs": preset.jobs, "stacks": stacks, "description": preset.description}

@@ -69,7 +69,7 @@ def preset_show(
         _print_jobs(views, why, console)
     for note in loaded.notes:
         console.note(note)
-    warn_unchecked((preset.model for preset in loaded.presets), settings.models, options.api_version, console)
+    warn_unchecked((preset.model.id for preset in loaded.presets), settings.models, options.api_version, console)
     part = f" of {loaded.total:,}" if len(views) != loaded.total else ""
     how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
     console.info(f"{counted(len(views), 'job')}{part}{how}")

@@ -79,7 +79,7 @@ def submit(
     from flux_lora_cli.presets.load import MAX_JOBS, build_prompt_jobs
 
     load = load_options(
-        options, options, expand=prompts.expand, raise_with="a preset can make them: batch --max-jobs",
+        options, options, expand=prompts.expand,
         max_jobs=max(MAX_JOBS, len(texts)),  # prompts that were written out one by one are meant
     )  # fmt: skip
     allow = options.allow_path or ()
@@ -91,7 +91,7 @@ def submit(
         console.warn("a prompt has an unmatched brace; the shell splits an unquoted {a|b}", "quoting")
     for note in loaded.notes:
         console.note(note)
-    warn_unchecked((preset.model for preset in loaded.presets), load.models, options.api_version, console)
+    warn_unchecked((preset.model.id for preset in loaded.presets), load.models, options.api_version, console)
     if options.dry_run:
         return dry_run(loaded.jobs, load.models, options, settings, console)
     return submit_and_wait(loaded.jobs, load.models, options, settings, console, wait=wait)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import translate
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.presets.build import Builder, name_jobs
-from flux_lora_cli.presets.expand import number
-from flux_lora_cli.presets.job import Job, Where
+from flux_lora_cli.presets.expand import job_count, number, sums
+from flux_lora_cli.presets.job import Where
 from flux_lora_cli.presets.lists import read_list
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
@@ -23,18 +21,16 @@ from flux_lora_cli.presets.sources import Files, read_layers
 from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, unknown_key
 from flux_lora_cli.service.values import check_value, is_remote_image
-from flux_lora_cli.text import nearest, quoted
 
 #: Without ``--max-jobs``. [CONTRACT: command line]
 MAX_JOBS = 1_000
 #: Jobs, and prompts, that are read of one file where ``--max-jobs`` is lower; each costs 2 KB and 50 µs [measured].
 MAX_READ = 20_000
 
-#: What a parameter's option is called, for messages.
-OPTION_NAMES = {
+#: Options that are not called as their parameter is.
+_OPTIONS = {
     "num_inference_steps": "--steps", "guidance_scale": "--guidance", "num_images": "--num-images", "loras": "--lora",
     "images": "--image", "enable_safety_checker": "--safety-checker",
-    **{name: f"--{name}" for name in ("image", "strength", "size", "seed", "model", "stack")},
 }  # fmt: skip
 _LISTS = {".txt": "txt", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
@@ -44,10 +40,9 @@ class LoadOptions:
     """How to load.
 
     Attributes:
-        overrides: typed values of named options, by parameter (also ``model`` and ``stack``).
-        set_overrides: typed values of ``--set``; they stand below the named ones.
-        max_jobs: more jobs than this are an error; None for no limit.
-        raise_with: what allows more, before their number.
+        overrides: typed values of named options, by parameter (also ``stack``).
+        set_overrides: typed values of ``--set`` (also ``model``); they stand below the named ones.
+        max_jobs: more jobs than this are an error; None: more than MAX_JOBS are counted, and not made.
         expand: read variables and choices in the prompts of lists, too.
         only: globs on whole job IDs; empty for all.
         only_ids: literal job IDs (``--only-file``); None for all.
@@ -55,14 +50,12 @@ class LoadOptions:
         stdin: the bytes of standard input, for ``-``.
         strict: notes are problems.
         require_jobs: a preset without jobs is an error.
-        inspect: check and count only; ``jobs`` stays empty.
         keep_ids: overrides replace values in the expanded jobs, and leave axes, and so IDs, as the preset has them.
     """
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
     set_overrides: Mapping[str, Any] = field(default_factory=dict)
     max_jobs: int | None = MAX_JOBS
-    raise_with: str = "raise it with --max-jobs"
     expand: bool = False
     only: Sequence[str] = ()
     only_ids: Sequence[str] | None = None
@@ -73,45 +66,12 @@ class LoadOptions:
     stdin: bytes = b""
     strict: bool = False
     require_jobs: bool = True
-    inspect: bool = False
     keep_ids: bool = False
-
-
-def select(jobs: list[Job], options: LoadOptions, skipped: Sequence[Job] = ()) -> list[Job]:
-    """The jobs that ``only`` and ``only_ids`` leave.
-
-    Raises:
-        NotFoundError: a glob or ID that matches none, and no skipped job either: those exist, and are left out.
-    """
-    known = {job.id for job in (*jobs, *skipped)}
-    for name in options.only_ids or ():
-        if name not in known:
-            raise _no_job(f"no job {quoted(name)}", name, jobs)
-    for glob in options.only:
-        if not any(map(re.compile(translate(glob)).match, known)):
-            raise _no_job(f"no job matches {quoted(glob)}", glob, jobs)
-    return matching(jobs, options)
-
-
-def matching(jobs: list[Job], options: LoadOptions) -> list[Job]:
-    """The jobs that any glob matches and the IDs name; all where there are neither."""
-    pattern = re.compile("|".join(map(translate, options.only)))
-    names = None if options.only_ids is None else set(options.only_ids)
-    return [job for job in jobs if pattern.match(job.id) and (names is None or job.id in names)]
-
-
-def _no_job(message: str, glob: str, jobs: Sequence[Job]) -> NotFoundError:
-    ids = [job.id for job in jobs[:2000]]
-    if any(name.startswith(f"{glob}/") for name in ids):
-        return NotFoundError(message, f"The pattern is matched against the whole ID; try '{glob}/*'.")
-    near = nearest(glob, ids)
-    shown = f"{', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}" if ids else "none"
-    return NotFoundError(message + (f"; did you mean '{near}'?" if near else ""), f"The job IDs are: {shown}")
 
 
 @dataclass
 class Preset:
-    """One source, checked, ready to expand."""
+    """One source, checked, ready to expand. ``line``: where its jobs begin; ``stack``: the LoRAs of ``--stack``."""
 
     source: Source
     name: str
@@ -122,6 +82,10 @@ class Preset:
     stack: Loras | None = None
 
     @property
+    def file(self) -> str:
+        return self.source.name
+
+    @property
     def model(self) -> Model:
         return self.builder.model
 
@@ -129,41 +93,53 @@ class Preset:
     def wanted(self) -> list[Spec]:
         return [spec for spec in self.specs if not spec.skip]
 
+    @property
+    def jobs(self) -> int:
+        """How many there will be."""
+        return sum(map(job_count, self.wanted))
+
+    @property
+    def sums(self) -> list[str]:
+        """How each job multiplies."""
+        return sums(self.wanted)
+
 
 class Reader:
-    """Reads sources under one set of options."""
+    """Reads sources under one set of options.
+
+    Attributes:
+        values: what the command line sets in every job, a local image as ``LocalImage``.
+        option: the option that set each of them.
+    """
 
     def __init__(self, options: LoadOptions, files: Files) -> None:
         self.options = options
         self.files = files
         self.problems = Problems()
-        self.given = {**options.set_overrides, **options.overrides}
-        self.model_name: str | None = options.model or self.given.pop("model", None)
-        self.given.pop("model", None)
-        self.stack_names = self.given.pop("stack", None)
-        images = self.given.keys() & {"image", "images"}
-        self.values = self.given | {name: self._with_files(self.given[name]) for name in images}
+        named = {name: _OPTIONS.get(name, f"--{name}") for name in options.overrides}
+        named |= {"images": "--image"} if "image" in named else {}
+        self.option = {name: f"--set {name}" for name in options.set_overrides} | named
+        given = {**options.set_overrides, **options.overrides}
+        set_model, self.stack_names = given.pop("model", None), given.pop("stack", None)
+        self.model_name: str | None = options.model or set_model
+        self._given = given
+        self.values = given | {name: self._images(given[name]) for name in given.keys() & {"image", "images"}}
 
-    def _with_files(self, value: Any) -> Any:
+    def _images(self, value: Any) -> Any:
         """The images of an option, with what is known of local files."""
         if isinstance(value, (list, tuple)):
-            return list(map(self._with_files, value))
+            return list(map(self._images, value))
         return self.files.given_image(value) if isinstance(value, str) and not is_remote_image(value) else value
 
     def named(self, values: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        """``given`` or ``values`` with ``--image`` under this model's own name for it."""
+        """Values of the command line with ``--image`` under this model's own name for it."""
         return model.named_image(values) if "image" in self.options.overrides else values
-
-    def option(self, key: str) -> str:
-        """What the option that sets a key is called."""
-        names = {*self.options.overrides, *(["images"] if "image" in self.options.overrides else [])}
-        return OPTION_NAMES.get(key, f"--set {key}") if key in names else f"--set {key}"
 
     def check_values(self, model: Model) -> None:
         """Raises UsageError with every value of the command line that the model does not take."""
         found = []
-        for name, value in self.named(self.given, model).items():
-            row, option = model.parameters.get(name), self.option(name)
+        for name, value in self.named(self._given, model).items():
+            row, option = model.parameters.get(name), self.option[name]
             problem = check_value(row, value)[1] if row else unknown_key(model, name) if model.checked else None
             if problem is not None:
                 several = option == "--image" and problem.suggestion == "image"
@@ -175,11 +151,17 @@ class Reader:
 
     def check_required(self, model: Model) -> None:
         """Raises UsageError where the command line, which alone says what is asked for, lacks what the model needs."""
-        given = self.named(self.given, model)
+        given = self.named(self._given, model)
         for name, row in model.parameters.items():
             if row.required and name not in ("prompt", "seed", "loras") and not given.get(name):
                 option = "--image" if name in ("image", "images") else f"--set {name}=…"
                 raise UsageError(f"{model.short} needs {name}: {row.allowed}", f"Add {option}.")
+
+    def too_many(self, source: Source, line: int, total: int, how: str = "") -> None:
+        """Refuse so many jobs; ``how`` they come about."""
+        more = f"preset check and batch --max-jobs {number(total)} allow them"
+        message = f"expands to {how or total} jobs, more than the limit of {self.options.max_jobs}; {more}"
+        self.problems.at(Where(source.name, line, 1), "jobs", message)
 
     # ---- one source ------------------------------------------------------------------------------
 
@@ -197,30 +179,21 @@ class Reader:
 
     def _start(self, source: Source, named: Node | None, literal: bool) -> Preset:
         """A preset without jobs yet, of the model that the command line names, else the preset. Raises UsageError."""
-        options = self.options
+        options, known = self.options, self.options.allow_unknown_model
         name = self.model_name
         if name is None and named is not None and isinstance(named.value, str):
-            name = named.value
             try:
-                options.models.find(name, allow_unknown=options.allow_unknown_model)
+                name = options.models.find(named.value, allow_unknown=known).id
             except UnknownModel as error:
                 hint = "" if "did you mean" in error.message else f"; {error.hint}"
                 self.problems.add(named, "model", f"{error.message}{hint}")
-                name = None
-        known = options.allow_unknown_model
         model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
         self.check_values(model)
-        dropped = [] if options.keep_ids else [*self.named(self.values, model)]
-        dropped += [] if options.keep_ids or self.stack_names is None else ["stack"]
+        dropped = [*self.named(self.values, model), *([] if self.stack_names is None else ["stack"])]
         most = sys.maxsize if options.max_jobs is None else max(options.max_jobs, MAX_READ)
+        dropped = [] if options.keep_ids else dropped
         builder = Builder(model, options.models, self.files, self.problems, literal, dropped, most)
         return Preset(source, Path(source.name).stem or source.name, builder)
-
-    def too_many(self, source: Source, line: int, total: int, how: str = "") -> None:
-        """Refuse so many jobs; ``how`` they come about."""
-        most, raise_with = self.options.max_jobs, self.options.raise_with
-        message = f"expands to {how or total} jobs, more than the limit of {most}; {raise_with} {number(total)}"
-        self.problems.at(Where(source.name, line, 1), "jobs", message)
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
@@ -234,10 +207,8 @@ class Reader:
             if count > preset.builder.most:
                 self.too_many(source, 1, count + sum(1 for _ in nodes))
                 preset.specs = []
-                break
             spec = preset.builder.job(node, f"line {node.line}")
-            if spec is not None:
-                preset.specs.append(spec)
+            preset.specs += [spec] if spec is not None else []
             if self.problems.full(source.name):
                 break
         if not preset.specs and len(self.problems) == before:
@@ -252,9 +223,12 @@ class Reader:
         named = [node for root in layers if (node := root.get("model")) is not None]
         literal = prompts is not None and not self.options.expand
         preset = self._start(source, named[-1] if named else None, literal)
-        if data and not layers:  # unreadable, which is among the problems
-            return preset
         builder = preset.builder
+        if layers:
+            preset.name = _text(layers[-1], "name") or preset.name
+            preset.description = _text(layers[-1], "description")
+        elif data or prompts is None:  # unreadable, which is among the problems
+            return preset
         if named and self.model_name is None:
             builder.shared.places["model"] = named[-1]
         builder.read.update({root.source.name: root.source.sha256 for root in layers})
@@ -263,13 +237,10 @@ class Reader:
         if prompts is not None:
             document.entries.pop("jobs", None)
         typed = builder.share(document)
-        if layers:
-            preset.name = _text(layers[-1], "name") or preset.name
-            preset.description = _text(layers[-1], "description")
         made: list[Spec | None] = []
         if prompts is not None:
             builder.shared.axes = []
-            made = [builder.job(node, "") for node in _prompt_jobs(prompts, source)]
+            made = [builder.job(_prompt_job(text, line, source), "") for line, text in enumerate(prompts, 1)]
         elif jobs is not None and isinstance(jobs.value, list):
             preset.line = jobs.line if jobs.source is source else 1
             if len(jobs.items) > builder.most:
@@ -277,9 +248,8 @@ class Reader:
             else:
                 pairs = enumerate(zip(jobs.items, typed, strict=False))
                 made = [builder.job(node, f"jobs[{number}]", job) for number, (node, job) in pairs]
-        else:
-            if self.options.require_jobs and jobs is None and not self.problems:
-                self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
+        elif self.options.require_jobs and jobs is None and not self.problems:
+            self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
         preset.specs = [spec for spec in made if spec is not None]
         if prompts is None and preset.specs:
             builder.note_unused(document, source)
@@ -291,16 +261,14 @@ class Reader:
             names = [self.stack_names] if isinstance(self.stack_names, str) else self.stack_names
             for name in names:
                 if name not in preset.builder.stacks:
-                    raise NotFoundError(f"{preset.source.name}: {preset.builder.unknown_stack(name)}")
+                    raise NotFoundError(f"{preset.file}: {preset.builder.unknown_stack(name)}")
             preset.stack = tuple(lora for name in names for lora in preset.builder.stacks[name])
         return preset
 
 
-def _prompt_jobs(prompts: Sequence[str], source: Source) -> Iterator[Node]:
-    """A job for each prompt of the command line."""
-    for line, text in enumerate(prompts, 1):
-        prompt = Node(text, source, line, 1, text, "line")
-        yield Node({"prompt": (line, 1, prompt)}, source, line, 1)
+def _prompt_job(text: str, line: int, source: Source) -> Node:
+    """A job for a prompt of the command line."""
+    return Node({"prompt": (line, 1, Node(text, source, line, 1, text, "line"))}, source, line, 1)
 
 
 def _text(root: Node, key: str) -> str:

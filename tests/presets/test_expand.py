@@ -46,7 +46,7 @@ def test_the_example_of_the_language(studio) -> None:
         "owner/retro",
     ]
     assert "seed" not in rocket.params and rocket.seed == 1
-    assert loaded.names == ("nasa-posters",) and len(loaded.sources[0][1]) == 64
+    assert loaded.presets[0].name == "nasa-posters" and len(loaded.sources[0][1]) == 64
     assert dict(loaded.jobs[0].axes) == {"place": "a lunar base", "stack": "nasa", "seed": "1"}
     assert dict(rocket.axes) == {"seed": "1", "choice": "a red", "repeat": "1"}
 

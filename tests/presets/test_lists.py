@@ -102,7 +102,7 @@ def test_json_lines_and_standard_input(studio) -> None:
     for loaded in (studio.load(line, "j.jsonl"), load_presets("-", options=LoadOptions(stdin=line.encode()))):
         assert [job.seed for job in loaded.jobs] == [1, 2]
         assert loaded.jobs[0].params["prompt"] == "café 🚀 {a|b}"
-    assert loaded.names == ("stdin",) and loaded.sources[0][0] == "stdin"
+    assert loaded.presets[0].name == "stdin" and loaded.sources[0][0] == "stdin"
 
 
 def test_null_in_json_is_a_key_that_is_not_set(studio) -> None:
