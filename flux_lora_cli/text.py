@@ -12,7 +12,7 @@ from typing import Any
 # C0 and C1 controls, line and paragraph separators, marks that reorder text, half surrogates; also what starts a
 # command of a CI service anywhere in a line: ##[…] (GitHub), ##vso[…] (Azure), ##teamcity[…].
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]|#(?=#(?:vso|teamcity)?\\[)"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]|#(?=#(?:vso|teamcity)?\\[)"
 )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from flux_lora_cli.commands.console import Console, plain
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
 from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, Strict, command, option
-from flux_lora_cli.errors import FluxLoraError, PresetError
+from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.text import counted
 
 EXAMPLES = """
@@ -39,43 +39,40 @@ def preset_check(
     from flux_lora_cli.presets.load import load_presets
     from flux_lora_cli.presets.notes import KINDS
 
-    def annotate(level: str, text: str, *place: Any) -> None:
-        """Mark a place for GitHub: among the results, or, where those are NDJSON, among the messages."""
-        if format == "github":
-            (console.annotate if console.json else console.result)(annotation(level, text, *place))
-
-    def tell(level: str, item: Any) -> None:
+    def tell(found: Any, level: str = "error") -> None:
+        """A problem or note, or an error without a place, among the results; of NDJSON, among the messages."""
         if console.json:
-            (console.problem if level == "error" else console.note)(item)
+            (console.problem if level == "error" else console.note)(found)
         elif format == "text":
-            console.result(plain(item))
-        annotate(level, item.text, item.file, item.line, item.column)
+            console.result(plain(found))
+        if format == "github":
+            line = annotation(level, found.text, found.file, found.line, found.column)
+            (console.annotate if console.json else console.result)(line)
 
     try:
         chosen = selection(files, options)
-        service = offline_service(options.api_version)
-        settings = load_options(models, service, strict=strict, require_jobs=False, **chosen)
+        settings = load_options(
+            models, offline_service(options.api_version), strict=strict, require_jobs=False, **chosen
+        )
         loaded = load_presets(*files, options=settings, allow=models.allow_path or ())
     except FluxLoraError as error:
-        problems: tuple[Any, ...] = error.problems
-        for problem in problems:
-            tell("error", problem)
-        if not problems:
-            annotate("error", f"{error.message} {error.hint}".strip())
-        console.summary.update(files=len(files), problems=len(problems))
-        if isinstance(error, PresetError):
-            raise PresetError(error.message, error.hint) from None  # its problems were told
+        console.summary.update(files=len(files), problems=len(error.problems))
+        for problem in error.problems:
+            tell(problem)
+        if not error.problems and format == "github":
+            (console.annotate if console.json else console.result)(annotation("error", f"{error.message} {error.hint}"))
+        error.problems = ()  # they were told
         raise
     for note in loaded.notes:
-        tell("warning", note)
+        tell(note, "warning")
     for kind in dict.fromkeys(note.kind for note in loaded.notes):
         console.explain(f"{kind}: {KINDS[kind].reason}; to silence it, {KINDS[kind].silence}")
     warn_unchecked((preset.model.id for preset in loaded.presets), settings.models, options.api_version, console)
     for preset in loaded.presets:
         data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model.id}
         console.record("preset", data)
-        for line in preset.sums:
-            console.explain(f"{preset.file}: {line}")
+    for line in loaded.sums:
+        console.explain(line)
     console.summary.update(files=len(loaded.presets), problems=0, notes=len(loaded.notes), jobs=loaded.total)
     how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
     notes = f", {counted(len(loaded.notes), 'note')}" if loaded.notes else ""

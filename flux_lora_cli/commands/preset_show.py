@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, print_table, value_text
@@ -20,10 +19,10 @@ from flux_lora_cli.commands.options import (
     flag,
     option,
 )
-from flux_lora_cli.text import counted, masked, printable, quoted
+from flux_lora_cli.text import counted, masked, quoted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.presets.job import Job, LocalImage
+    from flux_lora_cli.presets.job import Job
     from flux_lora_cli.presets.load import Loaded, LoadOptions
 
 EXAMPLES = """
@@ -58,13 +57,13 @@ def preset_show(
     chosen = selection(files, options, only, only_file)
     settings = load_options(generate, offline_service(options.api_version), strict=strict, **chosen)
     loaded = load_presets(*files, options=settings, allow=generate.allow_path or ())
-    views = [View.of(job, loaded, settings) for job in loaded.jobs]
+    views = [_view(job, loaded, settings) for job in loaded.jobs]
     console.summary.update(jobs=len(views))
-    for view in views:
-        console.record("job", view.sent | ({"why": view.places} if why else {}))
+    for sent, places in views:
+        console.record("job", sent | ({"why": places} if why else {}))
     if as_ == "yaml":
-        for view in views:
-            console.result(sent_as_yaml(view.sent))
+        for sent, _ in views:
+            console.result(sent_as_yaml(sent))
     elif views:
         _print_jobs(views, why, console)
     for note in loaded.notes:
@@ -78,83 +77,58 @@ def preset_show(
     return 0
 
 
-@dataclass(frozen=True)
-class View:
-    """A job as it will be sent; a local image by its path, a seed that will be drawn as ``random``, secrets masked.
+def _view(job: Job, loaded: Loaded, options: LoadOptions) -> tuple[dict[str, Any], dict[str, str]]:
+    """A job as it will be sent, and where the value of each parameter comes from.
 
-    Attributes:
-        places: parameter → where its value comes from.
+    A local image stands there as its path, a seed that will be drawn as ``random``; secrets are masked.
     """
-
-    sent: dict[str, Any]
-    places: dict[str, str]
-
-    @classmethod
-    def of(cls, job: Job, loaded: Loaded, options: LoadOptions) -> View:
-        """The view of one of the jobs that were loaded under these options."""
-        model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
-        params = {name: job.with_images(value, _from_here) for name, value in job.params.items()}
-        request = model.request(params, job.seed or 0)
-        if "seed" in request and job.seed is None:
-            request["seed"] = "random"
-        where = {name: f"{at.file}:{at.line}" if at.line else at.file for name, at in loaded.provenance(job).items()}
-        places = {"model": "default"} | where | {name: where.get(name, f"default of {model.short}") for name in request}
-        if job.seed is None and "seed" not in where:
-            places["seed"] = "drawn when submitted"
-        return cls(masked({"id": job.id, "preset": job.preset, "model": job.model, "input": request}), places)
-
-    def cells(self, why: bool) -> dict[str, tuple[str, str]]:
-        """Each value as text, with its place where that is asked for; the model first, the long ones last."""
-        values = {"model": self.sent["model"], **self.sent["input"]}
-        names = sorted(values, key=lambda name: (name == "prompt", name == "loras"))
-        return {name: (value_text(values[name], _scalar), self.places.get(name, "") if why else "") for name in names}
+    model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
+    params = {
+        name: job.with_images(value, lambda image: os.path.relpath(image.path)) for name, value in job.params.items()
+    }
+    request = model.request(params, job.seed or 0)
+    where = {name: f"{at.file}:{at.line}" if at.line else at.file for name, at in loaded.provenance(job).items()}
+    places = {"model": "default"} | dict.fromkeys(request, f"default of {model.short}")
+    if "seed" in request and job.seed is None:
+        request["seed"], places["seed"] = "random", "drawn when submitted"
+    return masked({"id": job.id, "preset": job.preset, "model": job.model, "input": request}), places | where
 
 
-def _print_jobs(views: Sequence[View], why: bool, console: Console) -> None:
+def _print_jobs(views: Sequence[tuple[dict[str, Any], dict[str, str]]], why: bool, console: Console) -> None:
     """What all jobs share, and what differs; what a job does not have is shown as ``-``."""
-    cells = [view.cells(why) for view in views]
+    cells = [_cells(sent, places if why else {}) for sent, places in views]
     names = list(dict.fromkeys(name for each in cells for name in each))
-    columns = {name: [each.get(name, ("-", "")) for each in cells] for name in names}
-    shared = {name: column[0] for name, column in columns.items() if len(set(column)) == 1}
-    ids = [view.sent["id"] for view in views]
+    first, ids = cells[0], [sent["id"] for sent, _ in views]
+    shared = {name: first[name] for name in names if all(each.get(name) == first.get(name) for each in cells)}
+    left = [name for name in names if name not in shared]
     everyone = "all jobs" if len(ids) > 1 else ids[0]
     if why:
-        rows = [[everyone, name, place, text] for name, (text, place) in shared.items()]
-        for job, values in zip(ids, cells, strict=True):
-            rows += [[job, name, place, text] for name, (text, place) in values.items() if name not in shared]
-        print_table([["JOB", "PARAMETER", "FROM", "VALUE"], *rows], console)
+        rows = [["JOB", "PARAMETER", "FROM", "VALUE"]]
+        for job, values in [(everyone, shared), *zip(ids, cells, strict=True)]:
+            rows += [[job, name, *values[name]] for name in values if job == everyone or name in left]
+        print_table(rows, console)
         return
-    print_table([[everyone, ""], *([name, text] for name, (text, _) in shared.items())], console)
+    print_table([[everyone, ""], *([name, text] for name, (_, text) in shared.items())], console)
     if len(ids) > 1:
-        left = [name for name in names if name not in shared]
-        rows = [[job, *(columns[name][at][0] for name in left)] for at, job in enumerate(ids)]
         console.result("")
+        rows = [[job, *(each.get(name, ("", "-"))[1] for name in left)] for job, each in zip(ids, cells, strict=True)]
         print_table([["JOB", *map(str.upper, left)], *rows], console)
 
 
+def _cells(sent: dict[str, Any], places: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Place and text of each value; the model first, the long ones last."""
+
+    def text(value: Any) -> str:
+        return value or '""' if isinstance(value, str) else quoted(value)
+
+    values = {"model": sent["model"], **sent["input"]}
+    names = sorted(values, key=lambda name: (name == "prompt", name == "loras"))
+    return {name: (places.get(name, ""), value_text(values[name], text)) for name in names}
+
+
 def sent_as_yaml(sent: dict[str, Any]) -> str:
-    """A job as an item of a YAML list; text that is not plain stands in double quotes, on one line."""
-    import yaml
+    """A job as an item of a YAML list."""
+    from flux_lora_cli.presets.to_yaml import fields_as_yaml
 
-    from flux_lora_cli.presets.read import resolve
-
-    class Dumper(yaml.SafeDumper):
-        pass
-
-    def text(dumper: Any, value: str) -> Any:
-        # Readers of YAML 1.2 take 1e5 for a number, and PyYAML, which writes 1.1, does not.
-        plain = value == printable(value) and not value.lstrip().startswith(":") and resolve(value) in (value, None)
-        style = None if plain else '"'
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-    Dumper.add_representer(str, text)
-    item = yaml.dump([sent], Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1_000_000_000)
-    return printable(item.rstrip("\n"), keep_newlines=True)
-
-
-def _scalar(value: Any) -> str:
-    return value or '""' if isinstance(value, str) else quoted(value)
-
-
-def _from_here(image: LocalImage) -> str:
-    return os.path.relpath(image.path)
+    head = fields_as_yaml([(name, sent[name]) for name in ("id", "preset", "model")], "  ")
+    return "\n".join(["- " + head[0].strip(), *head[1:], "  input:", *fields_as_yaml(sent["input"].items(), "    ")])

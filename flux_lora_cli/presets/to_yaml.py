@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flux_lora_cli.folder.records import is_masked
 from flux_lora_cli.presets.prompts import literal
 from flux_lora_cli.service.models import Version
-from flux_lora_cli.text import masked
+from flux_lora_cli.text import json_line, masked
 
 #: Order of keys in the file; others follow by name, the LoRAs come last.
 _ORDER = (
     "prompt", "image", "images", "mask_image", "strength", "size", "num_inference_steps", "guidance_scale",
     "num_images", "seed", "enable_safety_checker", "output_format",
 )  # fmt: skip
-# What YAML takes for a line break or refuses as unprintable, and what reorders text on screen.
-_ESCAPED = re.compile("[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff]")
 
 
 def job_as_yaml(model: str, request: Mapping[str, Any], *, job_id: str = "job", version: Version | None = None) -> str:
@@ -33,31 +30,18 @@ def job_as_yaml(model: str, request: Mapping[str, Any], *, job_id: str = "job", 
         version: said in a comment, for a preset cannot choose it; None for the model's own.
     """
     request = masked(request)
-    lines = ["version: 1", f"model: {_json(model)}", "jobs:"]
+    lines = ["version: 1", f"model: {json_line(model)}", "jobs:"]
     lines += ["  # A secret is masked as ***: put yours in its place."] if is_masked(request) else []
     lines += [f"  # needs --api-version {version}"] if version else []
-    lines.append(f"  - id: {_json(_plain_id(job_id))}")
-    first = [key for key in _ORDER if key in request]
-    for key in [*first, *sorted(key for key in request if key not in (*_ORDER, "loras"))]:
-        value = literal(request[key]) if key == "prompt" and isinstance(request[key], str) else request[key]
-        name = key if re.fullmatch("[a-z][a-z_]*", key) else _json(key)
-        lines.append(f"    {name}: {_json(value)}")
-    loras = request.get("loras")
-    if loras:
-        lines.append("    loras:")
-        for lora in loras:
-            lines += [f"      - path: {_json(lora['path'])}", f"        scale: {_json(lora.get('scale', 1))}"]
-    elif loras is not None:
-        lines.append("    loras: []")
-    return "\n".join(lines) + "\n"
+    plain_id = re.sub(r"[^A-Za-z0-9._-]+", "-", job_id).strip("-._")[:80] or "job"  # dawn/nasa/1: dawn-nasa-1
+    lines.append(f"  - id: {json_line(plain_id)}")
+    keys = [key for key in _ORDER if key in request]
+    keys += sorted(request.keys() - {*_ORDER, "loras"}) + ["loras"] * ("loras" in request)
+    values = ((key, literal(request[key]) if key == "prompt" else request[key]) for key in keys)
+    return "\n".join([*lines, *fields_as_yaml(values, "    ")]) + "\n"
 
 
-def _plain_id(job_id: str) -> str:
-    """An ID that is plain in any preset: ``dawn/nasa/1`` becomes ``dawn-nasa-1``."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", job_id).strip("-._")[:80] or "job"
-
-
-def _json(value: Any) -> str:
-    """JSON on one line, which is YAML; half surrogates, which neither can hold, are replaced."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace").decode()
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+def fields_as_yaml(fields: Iterable[tuple[str, Any]], indent: str) -> list[str]:
+    """The lines of a mapping; values are JSON on one line, which is YAML."""
+    plain = re.compile("[a-z][a-z_]*")
+    return [f"{indent}{key if plain.fullmatch(key) else json_line(key)}: {json_line(value)}" for key, value in fields]
