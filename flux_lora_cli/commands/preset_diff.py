@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from itertools import accumulate, groupby, zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from flux_lora_cli.commands.console import Console, plain, some, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
 from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argument, command, option
 from flux_lora_cli.commands.values import money, price
-from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.engine.budget import dollars, sum_prices
 from flux_lora_cli.engine.budget import plain as decimal
 from flux_lora_cli.errors import BudgetError, FluxLoraError, NotFoundError
 from flux_lora_cli.text import counted, masked, quoted
@@ -33,6 +33,8 @@ flux-lora preset diff presets --from origin/main... --format markdown --fail-ove
 Format = Literal["text", "markdown", "github"]
 #: Characters of a comment [GitHub: 65,536], and room for the end of one that is cut.
 _MAX_COMMENT, _ROOM = 65_536, 400
+#: Notes that a comment shows, and characters of each.
+_MAX_NOTES, _MAX_NOTE = 10, 1_000
 #: Characters of a text that are shown, from a little before where two differ.
 _MAX_TEXT = 200
 _MARKS = {"changed": "~", "added": "+", "removed": "-", "renamed": ">"}
@@ -66,12 +68,11 @@ def preset_diff(
     """
     from flux_lora_cli.presets.diff import compare
 
-    service = offline_service(options.api_version)
-    settings = load_options(models, service, require_jobs=False, **selection([], options))
+    settings = load_options(models, offline_service(options.api_version), require_jobs=False, **selection([], options))
     bought = set() if output is None else _bought(output, console)
+    allow = models.allow_path or ()
     gc.disable()  # jobs are many objects without cycles; looking for some takes a third of the time [measured]
     try:
-        allow = models.allow_path or ()
         found = compare(paths, from_, settings, allow=allow, bought=bought, price=per_image)
     except FluxLoraError as error:
         Reports(None, format == "github", console).annotate(error)
@@ -83,40 +84,39 @@ def preset_diff(
         console.warn(note, "old_side")
     for change in found.changes if console.json else ():
         console.record("change", _data(change))
-    counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
+    images = sum(change.images for change in found.changes)
+    cost = sum_prices(change.cost for change in found.changes)
     floor = any(change.is_floor for change in found.changes)
-    cost = "price not known" if found.cost is None else f"{'from ' if floor else ''}{dollars(found.cost)}"
-    to_buy = f"{counted(found.images, 'image')} to buy, {cost}" if found.images else "nothing to buy"
+    told = "price not known" if cost is None else f"{'from ' if floor else ''}{dollars(cost)}"
+    to_buy = f"{counted(images, 'image')} to buy, {told}" if images else "nothing to buy"
+    counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
     summary = f"{counts} since {plain(from_)}; {to_buy}"
     lines = _github(found, summary) if format == "github" else _text(found)
     if format == "markdown":
         lines = _markdown(found, f"**{counts}** since {_code(from_)}: {to_buy}")
     for line in lines:
         console.result(line)
-    usd = None if found.cost is None else decimal(found.cost)
-    console.summary.update(changes=len(found.changes), unchanged=found.unchanged, images=found.images, cost_usd=usd)
+    usd = None if cost is None else decimal(cost)
+    console.summary.update(changes=len(found.changes), unchanged=found.unchanged, images=images, cost_usd=usd)
     console.info(summary)
-    if fail_over is not None and found.images and (found.cost is None or floor or found.cost > fail_over):
-        message = f"the change costs {cost}, more than --fail-over {dollars(fail_over)}"
-        if found.cost is None or found.cost <= fail_over:
-            least = "" if found.cost is None else f" ({cost})"
-            message = f"the price is not known{least}, so --fail-over cannot be kept"
-        raise BudgetError(message, "Ask for fewer images, raise --fail-over, or name the price with --price USD.")
+    if fail_over is not None and images and (cost is None or floor or cost > fail_over):
+        raise BudgetError(
+            f"--fail-over {dollars(fail_over)} is not kept: {to_buy}",
+            "Ask for fewer images, raise --fail-over, or name the price with --price USD.",
+        )
     return 0
 
 
 def _bought(folder: Path, console: Console) -> set[str]:
     """Fingerprints of what an output folder has paid for; nothing in it is changed."""
-    from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+    from flux_lora_cli.folder.ledger import read_ledger
     from flux_lora_cli.folder.manifest import read_manifest
     from flux_lora_cli.folder.records import State
 
     records = []
-    with suppress(NotFoundError):
-        records += read_manifest(folder).records
-    if (folder / LEDGER_NAME).exists():
-        with Ledger.open(folder / LEDGER_NAME, None, create=False, read_only=True) as ledger:
-            records += list(ledger.records())
+    for read in (read_manifest, read_ledger):
+        with suppress(NotFoundError):
+            records += read(folder).records
     if not records:
         console.warn(f"{folder} holds no results: nothing is counted as bought", "folder")
     not_paid = (State.PLANNED, State.SKIPPED)
@@ -150,23 +150,22 @@ def _text(found: Difference) -> Iterator[str]:
 
 def _markdown(found: Difference, head: str) -> Iterator[str]:
     """A comment of at most 65,536 characters: the first jobs whole, then their number."""
-    left = _MAX_COMMENT - _ROOM - len(head)
-    notes = [f"> {_code(note)}" for note in found.notes]
-    fit = sum(size < left / 2 for size in accumulate(len(note) + 1 for note in notes))
-    lines = [head, "", *notes[:fit]]
-    if fit < len(notes):
-        lines += [f"> … and {counted(len(notes) - fit, 'more preset')} with an invalid old side."]
-    left -= sum(len(line) + 1 for line in lines)
-    hidden = 0
+    yield head
+    yield ""
+    for note in found.notes[:_MAX_NOTES]:
+        yield f"> {_code(note[:_MAX_NOTE])}"
+    if len(found.notes) > _MAX_NOTES:
+        yield f"> … and {counted(len(found.notes) - _MAX_NOTES, 'more preset')} with an invalid old side."
+    left, hidden = _MAX_COMMENT - len(head) - _MAX_NOTES * (_MAX_NOTE + 10) - _ROOM, 0
     for preset, changes in _by_preset(found):
-        block = ["", f"### {_code(preset)}", "", _count(changes), ""]
+        title = ["", f"### {_code(preset)}", "", _count(changes), ""]
         for change in changes:
-            block += _job(change, f"- **{change.kind}**", "  - ", _code)
-            left -= sum(len(line) + 1 for line in block)
+            block = "\n".join([*title, *_job(change, f"- **{change.kind}**", "  - ", _code)])
+            title = []
+            left -= len(block) + 1
             hidden += left < 0
-            lines += block if left >= 0 else []
-            block = []
-    yield from lines
+            if left >= 0:
+                yield block
     if hidden:
         yield f"\n… and {counted(hidden, 'more job')} not shown here."
 

@@ -66,17 +66,6 @@ class Difference:
     unchanged: int = 0
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def images(self) -> int:
-        """Images to buy."""
-        return sum(change.images for change in self.changes)
-
-    @property
-    def cost(self) -> Decimal | None:
-        """USD of all; None where a price is not known."""
-        known = [change.cost for change in self.changes if change.cost is not None]
-        return sum(known, Decimal(0)) if len(known) == len(self.changes) else None
-
 
 class _Sided(NamedTuple):
     """A job of one side, what it was loaded with, and its fingerprint."""
@@ -86,8 +75,8 @@ class _Sided(NamedTuple):
     file: str
     fingerprint: str
 
-    def change(self, kind: Kind, old_id: str | None, where: Where, **more: Any) -> Change:
-        return Change(kind, self.file, self.job.id, old_id, str(self.job.params.get("prompt", "")), where, **more)
+    def change(self, kind: Kind, old_id: str | None, where: Where) -> Change:
+        return Change(kind, self.file, self.job.id, old_id, str(self.job.params.get("prompt", "")), where)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -95,6 +84,10 @@ class _Sided(NamedTuple):
         seed = job.seed if job.seed is not None else "random" if job.repeat == 1 else f"random/{job.repeat}"
         params = {name: job.with_images(value, _called) for name, value in job.params.items()}
         return {"model": job.model, **params, "seed": seed}
+
+
+#: The jobs of one side, by the place of their preset on the old side, and their ID.
+_Jobs = dict[tuple[str, str], _Sided]
 
 
 def compare(
@@ -120,9 +113,9 @@ def compare(
     found = Difference()
     with old_side(paths, origin, allow) as old:
         pairs = _pairs(paths, old, origin)
-        then = replace(options, max_jobs=_MAX_OLD_JOBS)
-        before = dict(_old_jobs(pairs, old, origin, then, found.notes))
-    after = dict(_new_jobs({name: path for name, path in pairs.items() if path is not None}, options, allow))
+        before = _old_jobs(pairs, old, origin, replace(options, max_jobs=_MAX_OLD_JOBS), found.notes)
+    files = {place: str(path) for place, path in pairs.items() if path is not None}
+    after = _by_id(load_presets(*files.values(), options=options, allow=allow), files) if files else {}
     paid = {*bought, *(each.fingerprint for each in before.values())}
     gone: dict[str, list[_Sided]] = {}
     for key, each in before.items():
@@ -134,42 +127,40 @@ def compare(
             found.unchanged += 1
             continue
         if earlier is not None:
-            values = dict(_changed(earlier, each))
-            change = each.change("changed", each.job.id, each.job.where, parameters=values)
+            change = each.change("changed", each.job.id, each.job.where)
+            change.parameters = dict(_changed(earlier, each))
         elif renamed:
             change = each.change("renamed", renamed.pop(0).job.id, each.job.where)
         else:
             change = each.change("added", None, each.job.where)
         if each.fingerprint not in paid:
             paid.add(each.fingerprint)
-            change.images, change.cost, change.is_floor = _purchase(each.job, options, price)
+            _price(change, each.job, options, price)
         found.changes.append(change)
     for each in (each for left in gone.values() for each in left):
         found.changes.append(each.change("removed", each.job.id, Where(each.file, each.job.where.line)))
     return found
 
 
-def _purchase(job: Job, options: LoadOptions, price: Decimal | None) -> tuple[int, Decimal | None, bool]:
-    """Images to buy for a job, what they cost in USD, and whether they may cost more."""
+def _price(change: Change, job: Job, options: LoadOptions, price: Decimal | None) -> None:
+    """Add what a job buys."""
     model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
     request = model.request(job.params, job.seed or 0)
     number = request.get("num_images", 1)
-    images = number if isinstance(number, int) else 1
-    return (images, model.price_of(request), model.price_is_floor) if price is None else (images, price * images, False)
+    change.images = number if isinstance(number, int) else 1
+    change.cost = model.price_of(request) if price is None else price * change.images
+    change.is_floor = model.price_is_floor and price is None
 
 
 def _changed(earlier: _Sided, now: _Sided) -> Iterator[tuple[str, Value]]:
     """What differs, with the place of the new value, or of the part of it that is new; else that of the old value."""
     before, after = earlier.values, now.values
-    ours = now.loaded.provenance(now.job)
+    ours, theirs = now.loaded.provenance(now.job), earlier.loaded.provenance(earlier.job)
     for name in dict.fromkeys([*after, *before]):
         if before.get(name) == after.get(name):
             continue
-        where = ours.get(name)
-        if where is None:
-            theirs = earlier.loaded.provenance(earlier.job).get(name)
-            where = theirs or now.job.where
-        else:
+        where = ours.get(name) or theirs.get(name, now.job.where)
+        if name in ours:
             then = {part for part, _ in earlier.loaded.parts(earlier.job, name)}
             where = next((place for part, place in now.loaded.parts(now.job, name) if part not in then), where)
         yield name, Value(before.get(name), after.get(name), where)
@@ -180,8 +171,6 @@ def _called(image: LocalImage) -> str:
 
 
 # ---- sides ---------------------------------------------------------------------------------------
-
-_Jobs = Iterator[tuple[tuple[str, str], _Sided]]
 
 
 def _pairs(paths: Sequence[Path], old: OldFolder, origin: str) -> dict[str, Path | None]:
@@ -202,27 +191,21 @@ def _pairs(paths: Sequence[Path], old: OldFolder, origin: str) -> dict[str, Path
 
 
 def _old_jobs(places: Iterable[str], old: OldFolder, origin: str, options: LoadOptions, notes: list[str]) -> _Jobs:
-    """By preset and ID; those of an invalid preset count as none."""
-    for place in places:
-        if not old.presets(place):
-            continue
+    """Those of an invalid preset count as none, which is noted."""
+    jobs: _Jobs = {}
+    for place in filter(old.presets, places):
         try:
-            loaded = load_presets(place, options=options, files=old)
+            jobs |= _by_id(load_presets(place, options=options, files=old), {place: shown(place)})
         except PresetError as error:
-            first = f": {error.problems[0]}" if error.problems else ""
-            problems = counted(len(error.problems), "problem")
-            name, side = shown(place), printable(origin)
-            notes.append(f"{name} in {side} is invalid, and its jobs count as none ({problems}{first})")
-            continue
-        for job in loaded.jobs:
-            yield (place, job.id), _Sided(job, loaded, shown(place), job.fingerprint)
+            what = f"{shown(place)} in {printable(origin)} is invalid, and its jobs count as none"
+            notes.append(f"{what} ({counted(len(error.problems), 'problem')}: {error.problems[0]})")
+    return jobs
 
 
-def _new_jobs(files: Mapping[str, Path], options: LoadOptions, allow: Sequence[Path]) -> _Jobs:
-    if not files:
-        return
-    loaded = load_presets(*files.values(), options=options, allow=allow)
-    jobs = iter(loaded.jobs)
-    for (place, path), preset in zip(files.items(), loaded.presets, strict=True):
+def _by_id(loaded: Loaded, files: Mapping[str, str]) -> _Jobs:
+    """The jobs of presets by their places, and by what each is called."""
+    jobs, found = iter(loaded.jobs), {}
+    for (place, file), preset in zip(files.items(), loaded.presets, strict=True):
         for job in islice(jobs, preset.jobs):
-            yield (place, job.id), _Sided(job, loaded, str(path), job.fingerprint)
+            found[place, job.id] = _Sided(job, loaded, file, job.fingerprint)
+    return found

@@ -180,8 +180,8 @@ def test_a_price_that_is_a_floor(run: Run, diff: Diff, repo: Repository) -> None
     assert "1 image to buy, from $0.015" in diff(*words, "--format", "markdown").out
     assert "1 image to buy, $0.02\n" in diff(*words, "--price", "0.02").err
     for limit, price, code, said in (
-        ("5", [], 8, "the price is not known (from $0.015)"),
-        ("0.01", [], 8, "costs from $0.015, more than"),
+        ("5", [], 8, "$5 is not kept: 1 image to buy, from $0.015"),
+        ("0.01", [], 8, "$0.01 is not kept: 1 image to buy, from $0.015"),
         ("5", ["--price", "0.02"], 0, ""),
     ):
         done = diff(*words, "--fail-over", limit, *price)
