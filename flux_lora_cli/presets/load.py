@@ -126,8 +126,6 @@ def build_prompt_jobs(
     row = made.model.parameters.get("prompt")
     if row is not None and row.required and not all(map(str.strip, prompts)):
         raise UsageError(f"the prompt is empty, and {made.model.short} needs one", "Is a shell variable in it not set?")
-    if preset is None:
-        reader.check_required(made.model)
     note_list("prompt", [p.node for spec in made.specs for p in spec.prompts], not options.expand, reader.problems)
     return _expanded(reader, [made], once=False)
 
@@ -191,8 +189,8 @@ def _expanded(reader: Reader, presets: Sequence[Preset], *, once: bool = True) -
 
 
 def _expand(reader: Reader, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:
-    values = reader.named(reader.values, preset.model)
-    expander = Expander(preset.name, preset.model, problems, values, preset.stack, reader.options.keep_ids)
+    keep_ids = reader.options.keep_ids
+    expander = Expander(preset.name, preset.model, problems, preset.values, preset.stack, keep_ids)
     return [made for spec in specs for made in expander.expand(spec)]
 
 

@@ -126,7 +126,7 @@ class Revision(OldFolder):
         return data
 
     def given(self, path: str) -> tuple[Source, bytes]:
-        """A preset of the commit. Raises PresetError."""
+        """A preset of the commit. Raises Refused."""
         return self.main(path, shown(path))
 
     def place(self, path: Path) -> str:

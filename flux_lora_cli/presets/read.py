@@ -82,8 +82,11 @@ def resolve(text: str) -> Any:
     return float(text.replace(".", "") if text[-1].isalpha() else text) if _FLOAT.fullmatch(text) else text
 
 
-class _StopReading(Exception):
-    """The rest of the file cannot be read; the problem is noted."""
+class _Stop(yaml.MarkedYAMLError):
+    """The rest of the file cannot be read, for a reason of ours."""
+
+    def __init__(self, event: Any, why: str) -> None:
+        super().__init__(problem=why, problem_mark=event.start_mark)
 
 
 def read_yaml(text: str, source: Source, problems: Problems, *, line: int = 1, nulls: bool = True) -> Node | None:
@@ -93,20 +96,21 @@ def read_yaml(text: str, source: Source, problems: Problems, *, line: int = 1, n
         line: of the file, at which the text begins.
         nulls: whether a key without a value stays, to be refused; else it is left out, as JSON's null means.
     """
+    row, column = 0, 0
     try:
         root = _Reader(text, source, problems, line, nulls).document()
-        if root is None:
-            problems.at(Where(source.name, 1, 1), "", "the file is empty; start with `flux-lora preset new`")
-        return root
-    except _StopReading:
-        pass
+        if root is not None:
+            return root
+        why = "the file is empty; start with `flux-lora preset new`"
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        row, column = (mark.line, mark.column) if mark else (0, 0)
-        written = (text.split("\n", row + 1)[row:] or [""])[0]
-        problems.at(Where(source.name, row + line, column + 1), "", _why(error.problem or "", written, column))
+        why = str(error.problem)
+        if mark := error.problem_mark or error.context_mark:
+            row, column = mark.line, mark.column
+        if not isinstance(error, _Stop):
+            why = _why(why, (text.split("\n", row + 1)[row:] or [""])[0], column)
     except (ValueError, OverflowError, RecursionError) as error:  # numbers in directives and escapes (%YAML 99999…)
-        problems.at(Where(source.name, line, 1), "", f"cannot be read as YAML: {str(error)[:100]}")
+        why = f"cannot be read as YAML: {str(error)[:100]}"
+    problems.at(Where(source.name, row + line, column + 1), "", why)
     return None
 
 
@@ -161,17 +165,13 @@ class _Reader:
     def _note(self, event: Any, message: str, key: str = "") -> None:
         self._problems.at(Where(self._source.name, *self._place(event)), key, message)
 
-    def _stop(self, event: Any, message: str) -> _StopReading:
-        self._note(event, message)
-        return _StopReading()
-
     def _node(self, event: Any, depth: int) -> Node:
         kind = type(event)
         if kind is yaml.AliasEvent:
             return self._alias(event)
         self._written += 1
         if self._written > MAX_VALUES:
-            raise self._stop(event, f"more than {MAX_VALUES} values in one file")
+            raise _Stop(event, f"more than {MAX_VALUES} values in one file")
         before = self._written + self._aliased
         if event.anchor is not None:
             self._anchors[event.anchor] = None
@@ -181,7 +181,7 @@ class _Reader:
         if kind is yaml.ScalarEvent:
             node = self._scalar(event)
         elif depth >= MAX_LEVELS:
-            raise self._stop(event, TOO_DEEP)
+            raise _Stop(event, TOO_DEEP)
         else:
             read = self._map if kind is yaml.MappingStartEvent else self._list
             node = Node(read(depth + 1), self._source, *self._place(event))
@@ -204,17 +204,17 @@ class _Reader:
         name = event.anchor
         if name not in self._anchors:
             hint = "put text that begins with * in quotes"
-            raise self._stop(event, f"the alias *{name[:60]} has no anchor before it; {hint}")
+            raise _Stop(event, f"the alias *{name[:60]} has no anchor before it; {hint}")
         target = self._anchors[name]
         if target is None:
-            raise self._stop(event, f"the alias *{name[:60]} contains itself")
+            raise _Stop(event, f"the alias *{name[:60]} contains itself")
         self._grow(event, target[1])
         return target[0]
 
     def _grow(self, event: Any, size: int) -> None:
         self._aliased += size
         if self._aliased > MAX_ALIASED:
-            raise self._stop(event, f"aliases and merge keys that explode: over {MAX_ALIASED} values")
+            raise _Stop(event, f"aliases and merge keys that explode: over {MAX_ALIASED} values")
 
     def _list(self, depth: int) -> list[Node]:
         items: list[Node] = []

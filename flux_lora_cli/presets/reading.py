@@ -17,7 +17,7 @@ from flux_lora_cli.presets.lists import read_list
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
 from flux_lora_cli.presets.read import decode
-from flux_lora_cli.presets.sources import Files, read_layers
+from flux_lora_cli.presets.sources import Files, Refused, read_layers
 from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, unknown_key
 from flux_lora_cli.service.values import check_value, is_remote_image
@@ -71,11 +71,18 @@ class LoadOptions:
 
 @dataclass
 class Preset:
-    """One source, checked, ready to expand. ``line``: where its jobs begin; ``stack``: the LoRAs of ``--stack``."""
+    """One source, checked, ready to expand.
+
+    Attributes:
+        values: what the command line sets in every job, a local image as ``LocalImage``.
+        stack: the LoRAs of ``--stack``.
+        line: where its jobs begin.
+    """
 
     source: Source
     name: str
     builder: Builder
+    values: Mapping[str, Any]
     line: int = 1
     description: str = ""
     specs: list[Spec] = field(default_factory=list)
@@ -108,8 +115,7 @@ class Reader:
     """Reads sources under one set of options.
 
     Attributes:
-        values: what the command line sets in every job, a local image as ``LocalImage``.
-        option: the option that set each of them.
+        option: the option that set a parameter.
     """
 
     def __init__(self, options: LoadOptions, files: Files) -> None:
@@ -119,43 +125,37 @@ class Reader:
         named = {name: _OPTIONS.get(name, f"--{name}") for name in options.overrides}
         named |= {"images": "--image"} if "image" in named else {}
         self.option = {name: f"--set {name}" for name in options.set_overrides} | named
-        given = {**options.set_overrides, **options.overrides}
-        set_model, self.stack_names = given.pop("model", None), given.pop("stack", None)
-        self.model_name: str | None = options.model or set_model
-        self._given = given
-        self.values = given | {name: self._images(given[name]) for name in given.keys() & {"image", "images"}}
+        self._given = {**options.set_overrides, **options.overrides}
+        set_model, self._stacks = self._given.pop("model", None), self._given.pop("stack", None)
+        self._model: str | None = options.model or set_model
 
-    def _images(self, value: Any) -> Any:
-        """The images of an option, with what is known of local files."""
-        if isinstance(value, (list, tuple)):
-            return list(map(self._images, value))
-        return self.files.given_image(value) if isinstance(value, str) and not is_remote_image(value) else value
+    def _values(self, model: Model, alone: bool) -> dict[str, Any]:
+        """What the command line sets in every job. Raises UsageError with every value that the model does not take.
 
-    def named(self, values: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        """Values of the command line with ``--image`` under this model's own name for it."""
-        return model.named_image(values) if "image" in self.options.overrides else values
-
-    def check_values(self, model: Model) -> None:
-        """Raises UsageError with every value of the command line that the model does not take."""
+        Args:
+            alone: no preset says what is asked for: all that the model needs has to be there.
+        """
+        given = model.named_image(self._given) if "image" in self.options.overrides else self._given
         found = []
-        for name, value in self.named(self._given, model).items():
+        for name, value in given.items():
             row, option = model.parameters.get(name), self.option[name]
             problem = check_value(row, value)[1] if row else unknown_key(model, name) if model.checked else None
             if problem is not None:
                 several = option == "--image" and problem.suggestion == "image"
                 found.append(f"{option}: {f'{model.short} takes one image' if several else problem.message}")
-            elif row is not None and row.required and value in ("", []):
-                found.append(f"{option} is empty, and {model.short} needs {name}")
+        for name, row in model.parameters.items():
+            if row.required and given.get(name, not alone or name in ("prompt", "seed", "loras")) in ("", [], False):
+                add = "--image" if name in ("image", "images") else f"--set {name}=…"
+                found.append(f"{model.short} needs {name}: {row.allowed}. Add {add}.")
         if found:
             raise UsageError("; ".join(found), f"To see what the model takes: flux-lora models {model.short}")
+        return given | {name: self._images(given[name]) for name in given.keys() & {"image", "images"}}
 
-    def check_required(self, model: Model) -> None:
-        """Raises UsageError where the command line, which alone says what is asked for, lacks what the model needs."""
-        given = self.named(self._given, model)
-        for name, row in model.parameters.items():
-            if row.required and name not in ("prompt", "seed", "loras") and not given.get(name):
-                option = "--image" if name in ("image", "images") else f"--set {name}=…"
-                raise UsageError(f"{model.short} needs {name}: {row.allowed}", f"Add {option}.")
+    def _images(self, value: Any) -> Any:
+        """The images of an option, with what is known of local files."""
+        if isinstance(value, list):
+            return list(map(self._images, value))
+        return self.files.given_image(value) if isinstance(value, str) and not is_remote_image(value) else value
 
     def too_many(self, source: Source, line: int, total: int, how: str = "") -> None:
         """Refuse so many jobs; ``how`` they come about."""
@@ -173,14 +173,18 @@ class Reader:
                 hint = "The command before the | probably failed: see what it said."
                 raise NotFoundError("standard input is empty: no job was named", hint)
             return self._list(Source("stdin", sha256=sha256(data).hexdigest()), data, "jsonl")
-        source, data = self.files.given(path)
+        try:
+            source, data = self.files.given(path)
+        except Refused as error:
+            self.problems.at(Where(path, 1, 1), "", str(error))
+            return self._start(Source(path), None, literal=True)
         kind = _LISTS.get(Path(path).suffix.lower())
         return self._list(source, data, kind) if kind else self.preset(source, data)
 
-    def _start(self, source: Source, named: Node | None, literal: bool) -> Preset:
+    def _start(self, source: Source, named: Node | None, literal: bool, alone: bool = False) -> Preset:
         """A preset without jobs yet, of the model that the command line names, else the preset. Raises UsageError."""
         options, known = self.options, self.options.allow_unknown_model
-        name = self.model_name
+        name = self._model
         if name is None and named is not None and isinstance(named.value, str):
             try:
                 name = options.models.find(named.value, allow_unknown=known).id
@@ -188,12 +192,11 @@ class Reader:
                 hint = "" if "did you mean" in error.message else f"; {error.hint}"
                 self.problems.add(named, "model", f"{error.message}{hint}")
         model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
-        self.check_values(model)
-        dropped = [*self.named(self.values, model), *([] if self.stack_names is None else ["stack"])]
+        values = self._values(model, alone)
+        dropped = [] if options.keep_ids else [*values, *([] if self._stacks is None else ["stack"])]
         most = sys.maxsize if options.max_jobs is None else max(options.max_jobs, MAX_READ)
-        dropped = [] if options.keep_ids else dropped
         builder = Builder(model, options.models, self.files, self.problems, literal, dropped, most)
-        return Preset(source, Path(source.name).stem or source.name, builder)
+        return Preset(source, Path(source.name).stem or source.name, builder, values)
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
@@ -222,14 +225,15 @@ class Reader:
         layers = read_layers(source, data, self.files, self.problems) if data or prompts is None else []
         named = [node for root in layers if (node := root.get("model")) is not None]
         literal = prompts is not None and not self.options.expand
-        preset = self._start(source, named[-1] if named else None, literal)
+        alone = prompts is not None and not data
+        preset = self._start(source, named[-1] if named else None, literal, alone)
         builder = preset.builder
         if layers:
             preset.name = _text(layers[-1], "name") or preset.name
             preset.description = _text(layers[-1], "description")
-        elif data or prompts is None:  # unreadable, which is among the problems
+        elif not alone:  # unreadable, which is among the problems
             return preset
-        if named and self.model_name is None:
+        if named and self._model is None:
             builder.shared.places["model"] = named[-1]
         builder.read.update({root.source.name: root.source.sha256 for root in layers})
         document = builder.checker.merge(layers, builder.language) if layers else Node({}, source, 1, 1)
@@ -257,11 +261,11 @@ class Reader:
 
     def _finish(self, preset: Preset) -> Preset:
         name_jobs(preset.specs, self.problems)
-        if self.stack_names is not None:
-            names = [self.stack_names] if isinstance(self.stack_names, str) else self.stack_names
-            for name in names:
-                if name not in preset.builder.stacks:
-                    raise NotFoundError(f"{preset.file}: {preset.builder.unknown_stack(name)}")
+        names = [self._stacks] if isinstance(self._stacks, str) else self._stacks
+        for name in names or ():
+            if name not in preset.builder.stacks:
+                raise NotFoundError(f"{preset.file}: {preset.builder.unknown_stack(name)}")
+        if names is not None:
             preset.stack = tuple(lora for name in names for lora in preset.builder.stacks[name])
         return preset
 

@@ -10,17 +10,17 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
+from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file, read_stream
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
-from flux_lora_cli.presets.nodes import Finding, Node, Problems, Source
+from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.read import decode, read_yaml
 from flux_lora_cli.text import nearest, quoted
 
@@ -81,7 +81,7 @@ class Files:
         """A file named on the command line; a FIFO or process substitution is read to its end.
 
         Raises:
-            NotFoundError, UsageError (a folder), PresetError (too large, cannot be read, a link that leads out).
+            NotFoundError, UsageError (a folder), Refused (too large, cannot be read, a link that leads out).
         """
         try:
             kind = Path(path).stat().st_mode
@@ -92,14 +92,11 @@ class Files:
         return self.main(path, path, stat.S_ISREG(kind))
 
     def main(self, path: str, name: str, is_file: bool = True) -> tuple[Source, bytes]:
-        """A preset by its path, and how messages call it. Raises PresetError."""
+        """A preset by its path, and how messages call it. Raises Refused."""
+        self._refuse_link(path)
         real = self.real(path) if is_file else ""
-        try:
-            self._refuse_link(path)
+        with _explained():
             data = self._read(real) if real else _whole(read_stream(path, MAX_SOURCE))
-        except (Refused, OSError) as error:
-            why = _reason(error)
-            raise PresetError(f"{name}: {why}", problems=(Finding(name, 1, 1, "", why),)) from None
         folder = str(Path(real).parent) if real else os.path.realpath(os.curdir)
         return Source(name, folder, folder, real, hashlib.sha256(data).hexdigest()), data
 
@@ -182,37 +179,27 @@ class Files:
 
     def _read(self, real: str) -> bytes:
         """A text, whole. Raises Refused."""
-        try:
-            with self.open(real) as file:
-                return _whole(file.read(MAX_SOURCE + 1))
-        except OSError as error:
-            raise Refused(_reason(error)) from None
+        with _explained(), self.open(real) as file:
+            return _whole(file.read(MAX_SOURCE + 1))
 
     def _image(self, real: str) -> LocalImage:
-        if real not in self._images:
-            try:
-                with self.open(real) as file:
-                    self._images[real] = self._described(real, file)
-            except OSError as error:
-                raise Refused(_reason(error)) from None
+        if real in self._images:
+            return self._images[real]
+        with _explained(), self.open(real) as file:
+            head = file.read(1024)
+            digest = lfs_digest(head) if self.takes_pointers else ""
+            kind = next((kind for form, kind in _IMAGES if digest or form.match(_whole(head))), None)
+            if kind is None:
+                raise Refused("is not an image; allowed: PNG, JPEG, WebP")
+            size = file.seek(0, os.SEEK_END)
+            if size > MAX_IMAGE:
+                raise Refused(f"is too large for an input image: {size:,} bytes; allowed: {MAX_IMAGE:,}")
+            file.seek(0)
+            sha256 = hashlib.sha256()
+            while piece := file.read(1 << 20):
+                sha256.update(piece)
+        self._images[real] = LocalImage(real, digest or sha256.hexdigest(), size, *kind)
         return self._images[real]
-
-    def _described(self, real: str, file: BinaryIO) -> LocalImage:
-        """Raises Refused, OSError."""
-        head = file.read(1024)
-        if self.takes_pointers and (digest := lfs_digest(head)):
-            return LocalImage(real, digest, 0, "", "")
-        kind = next((kind for form, kind in _IMAGES if form.match(_whole(head))), None)
-        if kind is None:
-            raise Refused("is not an image; allowed: PNG, JPEG, WebP")
-        size = file.seek(0, os.SEEK_END)
-        if size > MAX_IMAGE:
-            raise Refused(f"is too large for an input image: {size:,} bytes; allowed: {MAX_IMAGE:,}")
-        file.seek(0)
-        sha256 = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            sha256.update(piece)
-        return LocalImage(real, sha256.hexdigest(), size, *kind)
 
 
 def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
@@ -296,14 +283,17 @@ def _whole(data: bytes) -> bytes:
     return data
 
 
-def _reason(error: Exception) -> str:
-    """Why a file cannot be used, in words."""
-    if not isinstance(error, OSError):
-        return str(error)
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    reason = error.strerror or str(error) or "cannot be read"
-    return "is not a file" if "not a regular file" in reason or isinstance(error, IsADirectoryError) else reason.lower()
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say in words why a file cannot be used. Raises Refused for OSError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise Refused("no such file") from None
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        is_none = isinstance(error, IsADirectoryError) or reason == "not a regular file"
+        raise Refused("is not a file" if is_none else reason.lower()) from None
 
 
 def _near(path: str) -> str:
