@@ -65,7 +65,7 @@ class Checker:
         return self.bad(node, key, f"{why or _kind(node)}; allowed: {what}")
 
     def check(self, shape: Shape, node: Node, key: str) -> Any:
-        """The typed value of a node; BAD where a problem was noted."""
+        """The typed value of a node, those in a mapping each with its place; BAD where a problem was noted."""
         match shape:
             case Value():
                 return self._value(shape.row, node, key)
@@ -152,7 +152,7 @@ class Checker:
         if isinstance(node.value, str):
             return self.bad(node, key, check_lora(node.value)[2])
         lora = self._fields(LORA, node, key)
-        return BAD if lora is BAD else {"path": lora["path"], "scale": lora.get("scale", 1)}
+        return BAD if lora is BAD else {"path": lora["path"][0], "scale": lora.get("scale", (1,))[0]}
 
     def _text(self, shape: Text, node: Node, key: str) -> Any:
         value = node.value
@@ -197,32 +197,31 @@ class Checker:
             if not re.fullmatch(shape.pattern, name):
                 self.bad(node.key(name), path, f"{quoted(name)} is not a name; allowed: {shape.name_form}")
             value = self.check(shape.item, item, path)
-            found[name] = [] if value is BAD else value  # so that nothing that names it is wrong, too
+            found[name] = ([] if value is BAD else value), item  # so that nothing that names it is wrong, too
         return found
 
     def _fields(self, shape: Fields, node: Node, key: str) -> Any:
         if not isinstance(node.value, dict):
             return self.refuse(node, key, shape.what)
-        found: dict[str, Any] = {}
+        found: dict[str, tuple[Any, Node]] = {}
         for name, (_, _, item) in node.entries.items():
             if self.problems.full(node.source.name):
                 return BAD
             path = f"{key}.{name[:80]}" if key else name[:80]
             if name in shape.fields:
-                found[name] = self.check(shape.fields[name], item, path)
+                found[name] = self.check(shape.fields[name], item, path), item
             elif name.startswith("x-"):
                 continue
             elif shape.request and not self.model.checked and name not in shape.elsewhere:
-                found[name] = item.plain()
+                found[name] = item.plain(), item
             else:
-                found[name] = self.bad(node.key(name), path, self._unknown(shape, name))
+                found[name] = self.bad(node.key(name), path, self._unknown(shape, name)), item
         for name in shape.required:
             if name not in node.entries:
                 missing = f'the key "{name}" is missing: {shape.fields[name].what}'
-                found[name] = self.bad(node, key, missing)
-        if shape.required and BAD in found.values():
-            return BAD
-        return {name: value for name, value in found.items() if value is not BAD}
+                found[name] = self.bad(node, key, missing), node
+        good = {name: (value, item) for name, (value, item) in found.items() if value is not BAD}
+        return BAD if shape.required and len(good) < len(found) else good
 
     def _unknown(self, shape: Fields, name: str) -> str:
         """Why a key is refused, with the nearest right one, or who decides what it means."""

@@ -6,21 +6,20 @@ axis, whose rows are what can really come together: a branch that is not taken m
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from hashlib import sha256
+from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
-from flux_lora_cli.presets.nodes import Problems
-from flux_lora_cli.presets.prompts import Budget, Choice, Part, Text, Var, needs, render
-from flux_lora_cli.presets.scope import Scope
-from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, label
+from flux_lora_cli.presets.prompts import MAX_PROMPT, Budget, Options, Part, TooMany, Var, needs, render
+from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, Variable, label
 from flux_lora_cli.text import mask_secrets
 
-#: Characters of one prompt that expansion makes; nobody reads more, and variables can double.
-MAX_PROMPT = 1_000_000
-#: What is chosen along an axis: a variable by its name, a choice, or a row of matrix or zip.
-Head = str | Choice | Axis
+#: What is chosen along an axis: a variable by its name, a choice by its place in the prompt, a row of matrix or zip.
+Head = str | int | Axis
 
 
 class Slot(NamedTuple):
@@ -32,61 +31,60 @@ class Slot(NamedTuple):
 
 
 class Plan:
-    """One prompt of a job, and the axes that multiply it, in the order variables, matrix, choices."""
+    """One prompt of a job, and the axes that multiply it, in the order variables, matrix, choices.
 
-    def __init__(self, spec: Spec, prompt: Prompt, scope: Scope, problems: Problems) -> None:
+    Args:
+        parts: of the prompt.
+        variables: that it uses, those that are used before those that use them.
+
+    Raises:
+        TooMany: too many combinations of choices that depend on each other, or too long a text.
+    """
+
+    def __init__(
+        self, prompt: Prompt, parts: list[Part], variables: Mapping[str, Variable], axes: Iterable[Axis], budget: Budget
+    ) -> None:
         self.prompt = prompt
-        self._parts: list[Part] = [prompt.text]
-        self._options: dict[Head, Sequence[Text]] = {}
-        self._order: list[str] = []
+        self._parts = parts
+        self._choices = {n: part for n, part in enumerate(parts) if isinstance(part, Options)}
+        self._options: dict[Head, Options] = dict(self._choices.items())
+        for name, variable in variables.items():
+            assert variable.options is not None  # it was read to find what it uses
+            self._options[name] = variable.options
         self._constants: dict[str, str] = {}
-        tied: list[Slot] = []
-        if not prompt.literal:
-            key = f"{spec.key}.prompt".removeprefix(".")
-            self._parts = scope.parts(prompt.text, prompt.node, spec.node.source, key) or [prompt.text]
-            try:
-                tied = self._tie(scope, scope.budget(spec.node.source))
-            except ValueError as error:
-                problems.add(prompt.node, key, str(error))
-                self._parts, self._order = [], []
-        self._choices = [part for part in self._parts if isinstance(part, Choice)]
-        matrix = [Slot(axis, len(axis.rows)) for axis in spec.axes if axis is not prompt.axis]
-        variables = [slot for slot in tied if isinstance(slot.head, str)]
-        self.slots = [*variables, *matrix, *(slot for slot in tied if isinstance(slot.head, Choice))]
+        for name in variables:
+            texts = self._options[name].texts
+            if len(texts) == 1 and needs(texts[0]) <= self._constants.keys():
+                self._constants[name] = render(texts[0], self._constants)
+                budget.spend(len(self._constants[name]) // 256)
+        self._varying = [name for name in variables if name not in self._constants]
+        in_order = sorted(variables, key=lambda name: variables[name].order)
+        self._labelled = [n for n in in_order if variables[n].many or len(self._options[n].texts) > 1]
+        tied = self._tie(in_order, budget) if self._options else []
+        matrix = [Slot(axis, len(axis.labels)) for axis in axes if axis is not prompt.axis]
+        by_variables = [slot for slot in tied if isinstance(slot.head, str)]
+        self.slots = [*by_variables, *matrix, *(slot for slot in tied if isinstance(slot.head, int))]
         self.total = prod(slot.size for slot in self.slots)
-        self._labelled = scope.in_order(n for n in self._order if scope.defs[n].many or len(self._options[n]) > 1)
 
     # ---- building ----------------------------------------------------------------------------
 
-    def _tie(self, scope: Scope, budget: Budget) -> list[Slot]:
-        """The slots of variables and choices. Raises ValueError: a circle, or beyond a limit."""
-        if all(type(part) is str for part in self._parts):
-            return []
-        choices = [part for part in self._parts if isinstance(part, Choice)]
-        direct = {part for part in self._parts if isinstance(part, Var)}
-        self._options = {choice: choice.options for choice in choices}
-        self._order = scope.closure(direct.union(*(scope.facts(choice.options).uses for choice in choices)))
-        self._options |= {name: scope.options(name) for name in self._order}
-        self._check_length(scope)
-        for name in self._order:
-            options = self._options[name]
-            if len(options) == 1 and needs(options[0]) <= self._constants.keys():
-                self._constants[name] = render(options[0], self._constants)
-        users_first = [name for name in reversed(self._order) if name not in self._constants]
-        certain: set[str] = {name for name in direct if name not in self._constants}
+    def _tie(self, in_order: Iterable[str], budget: Budget) -> list[Slot]:
+        """The slots of variables and choices."""
+        users_first = self._varying[::-1]
+        certain = {str(part) for part in self._parts if isinstance(part, Var)} - self._constants.keys()
         for name in users_first:  # a variable that every text of a certain one uses is certain, too
             if name in certain:
-                certain |= scope.facts(self._options[name]).common - self._constants.keys()
+                certain |= self._options[name].common - self._constants.keys()
         unsure = dict.fromkeys(name for name in users_first if name not in certain).keys()
-        heads: list[Head] = [*scope.in_order(certain), *choices]
-        return [self._slot(group, unsure, budget) for group in self._groups(heads, unsure, scope)]
+        heads: list[Head] = [*(name for name in in_order if name in certain), *self._choices]
+        return [self._slot(group, unsure, budget) for group in self._groups(heads, unsure)]
 
-    def _groups(self, heads: Sequence[Head], unsure: Set[str], scope: Scope) -> Iterator[list[Head]]:
+    def _groups(self, heads: Sequence[Head], unsure: Set[str]) -> Iterator[list[Head]]:
         """The heads, each with the uncertain variables that it may lead to, and the heads that share one of them."""
         group: dict[Head, list[Head]] = {head: [head] for head in (*heads, *unsure)}
         place = {head: number for number, head in enumerate(group)}
         for head in group if unsure else ():
-            for name in scope.facts(self._options[head]).uses & unsure:
+            for name in self._options[head].uses & unsure:
                 small, large = sorted((group[head], group[name]), key=len)
                 if small is not large:
                     large += small
@@ -99,41 +97,20 @@ class Plan:
     def _slot(self, group: Sequence[Head], unsure: Set[str], budget: Budget) -> Slot:
         """One axis for heads and uncertain variables that can only be chosen together. Raises TooMany."""
         if len(group) == 1:
-            return Slot(group[0], len(self._options[group[0]]))
+            return Slot(group[0], len(self._options[group[0]].texts))
         rows: list[tuple[dict[Head, int], Set[str]]] = [({}, set())]
         for head in group:
             wider = []
             for picks, needed in rows:
                 taken = head not in unsure or head in needed
-                options = list(enumerate(self._options[head])) if taken else []
+                options = list(enumerate(self._options[head].texts)) if taken else []
                 budget.spend((len(picks) + 1) * len(options or "x"))
                 wider += [({**picks, head: n}, needed | (needs(text) & unsure)) for n, text in options]
                 wider += [] if taken else [(picks, needed)]
             rows = wider
         return Slot(group[0], len(rows), [picks for picks, _ in rows])
 
-    def _check_length(self, scope: Scope) -> None:
-        def length(text: Text) -> int:
-            pieces = (text,) if isinstance(text, str) else text
-            return min(sum(longest(self._options[p]) if isinstance(p, Var) else len(p) for p in pieces), 10**12)
-
-        def longest(options: Sequence[Text]) -> int:
-            facts = scope.facts(options)
-            if facts.longest < 0:
-                facts.longest = max(map(length, options), default=0)
-            return facts.longest
-
-        for name in self._order:  # those that others use come first
-            longest(self._options[name])
-        total = sum(longest(part.options) if isinstance(part, Choice) else length((part,)) for part in self._parts)
-        if self._order and total > MAX_PROMPT:
-            raise ValueError(f"this makes a prompt of up to {total:,} characters; allowed: {MAX_PROMPT:,}")
-
     # ---- reading -----------------------------------------------------------------------------
-
-    def factors(self) -> list[tuple[str, int]]:
-        """What is multiplied, by name, without ones."""
-        return [(_name(head), size) for head, size, _ in self.slots if size != 1]
 
     def picks(self, index: int) -> dict[Head, int]:
         """What the index-th combination chooses along each axis."""
@@ -144,17 +121,21 @@ class Plan:
         return found
 
     def values(self, picks: Mapping[Head, int]) -> dict[str, str]:
-        """The variables' values."""
-        values = dict(self._constants)
-        for name in self._order:
+        """The variables' values. Raises TooMany."""
+        values, left = dict(self._constants), 10 * MAX_PROMPT
+        for name in self._varying:
             if name in picks:
-                values[name] = render(self._options[name][picks[name]], values)
+                values[name] = render(self._options[name].texts[picks[name]], values)
+                left -= len(values[name])
+                if left < 0:
+                    raise TooMany(f"the variables of one prompt come to more than {10 * MAX_PROMPT:,} characters")
         return values
 
     def text(self, picks: Mapping[Head, int], values: Mapping[str, str]) -> str:
-        """The prompt."""
-        chosen = (part.options[picks[part]] if isinstance(part, Choice) else (part,) for part in self._parts)
-        return "".join(render(text, values) for text in chosen)
+        """The prompt. Raises TooMany."""
+        chosen = (part.texts[picks[n]] if isinstance(part, Options) else part for n, part in enumerate(self._parts))
+        pieces = (piece for text in chosen for piece in ((text,) if isinstance(text, str) else text))
+        return render(tuple(pieces), values)
 
     def rows(self, picks: Mapping[Head, int]) -> Iterator[tuple[Axis, int]]:
         """The axes of matrix and zip, each with the row that was chosen."""
@@ -164,24 +145,29 @@ class Plan:
 
     def labels(self, picks: Mapping[Head, int], values: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
         """The pieces of the ID, and what was chosen by the axis's name."""
-        labels = [self.prompt.label] if self.prompt.label else []
-        axes = {"prompt": self.prompt.text[:MAX_SHOWN]} if self.prompt.label else {}
-        shown = {name: values[name] for name in self._labelled if name in values}
-        labels += map(label, shown.values())
-        axes |= {name: value[:MAX_SHOWN] for name, value in shown.items()}
+        own = self.prompt.axis
+        labels = [own.labels[self.prompt.row]] if own else []
+        axes = {"prompt": ""} if own else {}  # first of all, set below
+        for name in self._labelled:
+            if name in values:
+                labels.append(label(values[name]))
+                axes[name] = values[name][:MAX_SHOWN]
         for axis, row in self.rows(picks):
-            labels += [axis.labels[row]] if axis is not self.prompt.axis else []
-            axes.update(zip(axis.names, axis.shown[row], strict=True))
-        for number, choice in enumerate(self._choices, 1):
-            chosen = render(choice.options[picks[choice]], values)
+            labels += [axis.labels[row]] if axis is not own else []
+            axes.update((column.name, column.shown[row]) for column in axis.columns)
+        for number, (place, choice) in enumerate(self._choices.items(), 1):
+            chosen = render(choice.texts[picks[place]], values)
             labels.append(label(chosen))
-            name = _name(choice)
+            name = choice.name or "choice"
             axes[name if name not in axes else f"{name} {number}"] = mask_secrets(chosen)[:MAX_SHOWN]
         return labels, axes
 
+    def factors(self) -> list[tuple[str, int]]:
+        """What is multiplied, by name, without ones."""
+        return [(self._name(head), size) for head, size, _ in self.slots if size != 1]
 
-def _name(head: Head) -> str:
-    return head if isinstance(head, str) else head.name or "choice"
+    def _name(self, head: Head) -> str:
+        return head.name if isinstance(head, Axis) else self._options[head].name or "choice"
 
 
 # ---- how many, and which -------------------------------------------------------------------------
@@ -197,20 +183,17 @@ def combinations(spec: Spec) -> int:
 
 def job_count(spec: Spec) -> int:
     """How many jobs a job becomes."""
-    drawn = combinations(spec)
-    return (drawn if spec.sample is None else min(spec.sample, drawn)) * spec.repeat
+    total = combinations(spec)
+    sample: int = spec.get("sample", total)
+    return min(sample, total) * spec.repeat
 
 
 def drawn(spec: Spec) -> Iterator[tuple[Plan, int]]:
     """The combinations that are asked for: all, or those that ``sample`` draws."""
-    plans = iter(spec.plans)
-    plan, start = next(plans, None), 0
-    for index in sample(combinations(spec), spec.sample, spec.sample_seed):
-        while plan is not None and index - start >= plan.total:
-            start += plan.total
-            plan = next(plans)
-        assert plan is not None
-        yield plan, index - start
+    ends = list(accumulate(plan.total for plan in spec.plans))
+    for index in sample(combinations(spec), spec.get("sample"), spec.get("sample_seed", 0)):
+        number = bisect_right(ends, index)
+        yield spec.plans[number], index - ends[number] + spec.plans[number].total
 
 
 def sample(total: int, count: int | None, seed: int) -> Iterable[int]:
@@ -238,29 +221,27 @@ def sample(total: int, count: int | None, seed: int) -> Iterable[int]:
 
 def _factors(spec: Spec) -> list[tuple[str, int]]:
     """What one spec multiplies, by name, without ones."""
-    total = combinations(spec)
+    total, asked = combinations(spec), job_count(spec) // spec.repeat
     each = {tuple(plan.factors()) for plan in spec.plans}
     prompts = [("prompt", len(spec.plans))] if len(spec.plans) > 1 else []
     factors = [*prompts, *each.pop()] if len(each) == 1 else [("combinations", total)]
-    if spec.sample is not None and spec.sample < total:
-        factors = [("sample", spec.sample)]
+    if asked < total:
+        factors = [("sample", asked)]
     return factors + ([("repeat", spec.repeat)] if spec.repeat > 1 else [])
 
 
-def _product(numbers: Sequence[int], words: Sequence[str] = ()) -> str:
-    written = [f"{word} {number(one)}".strip() for word, one in zip(words or [""] * len(numbers), numbers, strict=True)]
+def _product(factors: Iterable[str]) -> str:
+    written = list(factors)
     return " × ".join(written if len(written) <= _MAX_FACTORS else [*written[:_MAX_FACTORS], "…"])
 
 
 def multiplication(specs: Sequence[Spec]) -> str:
     """How the number of jobs comes about: ``2 × 40 × 12 = 960``."""
-    groups: dict[tuple[int, ...], int] = {}
-    for spec in specs:
-        factors = tuple(count for _, count in _factors(spec))
-        groups[factors] = groups.get(factors, 0) + 1
+    groups = Counter(tuple(count for _, count in _factors(spec)) for spec in specs)
     total = number(sum(map(job_count, specs)))
     terms = [
-        _product(([times] if times > 1 or not factors else []) + list(factors)) for factors, times in groups.items()
+        _product(map(number, ([times] if times > 1 or not factors else []) + list(factors)))
+        for factors, times in groups.items()
     ]
     text = " + ".join(terms if len(terms) <= _MAX_TERMS else [*terms[:_MAX_TERMS], "…"]) or "0"
     return text if text == total else f"{text} = {total}"
@@ -268,12 +249,12 @@ def multiplication(specs: Sequence[Spec]) -> str:
 
 def sums(specs: Sequence[Spec]) -> list[str]:
     """How each job multiplies, by the names of its axes: ``dawn: place 2 × stack 3 = 6``."""
-    lines = []
-    for spec in specs:
-        if factors := _factors(spec):
-            names, counts = zip(*factors, strict=True)
-            lines.append(f"{spec.id or spec.key}: {_product(counts, names)} = {number(job_count(spec))}")
-    return lines
+    written = [(spec, [f"{name} {number(count)}" for name, count in _factors(spec)]) for spec in specs]
+    return [
+        f"{spec.id or spec.key}: {_product(factors)} = {number(job_count(spec))}"
+        for spec, factors in written
+        if factors
+    ]
 
 
 def number(value: int) -> str:

@@ -11,8 +11,8 @@ from flux_lora_cli.presets.expand import Plan, combinations, drawn, job_count
 from flux_lora_cli.presets.job import Job, LocalImage, Where
 from flux_lora_cli.presets.nodes import Node, Problems
 from flux_lora_cli.presets.notes import note_job_loras, note_loras
-from flux_lora_cli.presets.prompts import take_tags
-from flux_lora_cli.presets.spec import Axis, Loras, Names, Prompt, Spec
+from flux_lora_cli.presets.prompts import TooMany, take_tags
+from flux_lora_cli.presets.spec import Axis, Loras, Names, Spec
 from flux_lora_cli.service.models import Model
 from flux_lora_cli.service.values import check_lora, parse_lora
 from flux_lora_cli.text import quoted
@@ -38,6 +38,7 @@ class Expander:
     """Makes the jobs of one preset; their IDs are unique in it.
 
     Args:
+        literal: tags in prompts are taken as they stand.
         overrides: values of the command line; a local image as ``LocalImage``.
         stack: LoRAs of ``--stack``, in place of a job's own stack.
         keep_ids: the values replace those of the expanded jobs, whose prompts' LoRA tags and own LoRAs go with them.
@@ -46,6 +47,7 @@ class Expander:
     preset: str
     model: Model
     problems: Problems
+    literal: bool
     overrides: Mapping[str, Any]
     stack: Loras | None = None
     keep_ids: bool = False
@@ -60,62 +62,61 @@ class Expander:
         count = job_count(spec)
         if count * max((len(plan.slots) for plan in spec.plans), default=0) > MAX_WORK:
             message = f"{count} jobs of this many choices are too much to expand; draw some with sample"
-            return self.problems.at(spec.node.where, spec.key, message)
+            return self.problems.add(spec.node, spec.key, message)
         for plan, index in drawn(spec):
-            for made in self._combination(spec, plan, index):
-                self._left -= len(made.job.params.get("prompt", ""))
-                if self._left < 0:
-                    message = f"the prompts come to more than {MAX_TEXT:,} characters"
-                    return self.problems.at(spec.node.where, spec.key, message)
-                yield made
+            try:
+                for job in self._combination(spec, plan, index):
+                    self._left -= len(job.params.get("prompt", ""))
+                    if self._left < 0:
+                        raise TooMany(f"the prompts come to more than {MAX_TEXT:,} characters")
+                    yield Made(job, spec, plan, index)
+            except TooMany as error:
+                return self.problems.add(spec.node, spec.key, str(error))
         if count == combinations(spec) * spec.repeat:
-            self._check_scales(spec)
+            for axis in spec.axes if spec.plans else ():
+                if self._is_scale(axis.names[0]) and axis not in self._scaled:
+                    path = _path(axis.names[0])
+                    which = f"has the LoRA {quoted(path)}" if path else "has a LoRA whose scale it could set"
+                    self.problems.add(axis.place, axis.key, f"no combination of this job {which}")
         return None
-
-    def _check_scales(self, spec: Spec) -> None:
-        for axis in spec.axes if spec.plans else ():
-            if self._is_scale(axis.names[0]) and axis not in self._scaled:
-                path = _path(axis.names[0])
-                which = f"has the LoRA {quoted(path)}" if path else "has a LoRA whose scale it could set"
-                self.problems.add(axis.place, axis.key, f"no combination of this job {which}")
 
     def _is_scale(self, name: str) -> bool:
         return name.partition(" ")[0] == "scale" and name not in self.model.parameters
 
-    def _combination(self, spec: Spec, plan: Plan, index: int) -> Iterator[Made]:
+    def _combination(self, spec: Spec, plan: Plan, index: int) -> Iterator[Job]:
         picks = plan.picks(index)
         values = plan.values(picks)
         prompt, tags = plan.text(picks, values), list[str]()
-        if not plan.prompt.literal:
+        if not self.literal:
             prompt, tags = take_tags(prompt)
         labels, axes = plan.labels(picks, values)
-        params: dict[str, Any] = {**spec.params, "seed": spec.seed}
-        stack, loras = spec.stack, spec.loras
+        params: dict[str, Any] = {**spec.params, "seed": spec.get("seed")}
+        stack, own = spec.get("stack"), spec.get("loras")
         scales: list[tuple[Axis, str, Any]] = []
         for axis, row in plan.rows(picks):
-            for name, value in zip(axis.names, axis.rows[row], strict=True):
+            for name, value in axis.row(row):
                 if name == "stack" and name not in self.model.parameters:
                     stack = value
                 elif name == "loras":
-                    loras = value
+                    own = value
                 elif self._is_scale(name):
                     scales.append((axis, _path(name), value))
                 else:
                     params[name] = value
         params.pop("prompt", None)
-        if not plan.prompt.absent:
+        if plan.prompt.text is not None:
             params["prompt"] = prompt
-        joined = self._loras(spec, plan.prompt, stack, loras, tags)
+        if "prompt" in self.overrides:
+            tags = []
+        loras = self._loras(spec, plan, stack, own, tags)
         params |= self.overrides
-        params.pop("loras", None)
-        if joined is not None:
-            params["loras"] = self._scale(joined, scales)
+        if loras is not None:
+            params["loras"] = self._scale(loras, scales)
         base = "/".join((spec.id, *labels) if spec.id else labels)
-        for job in self._repeats(self._job(spec, plan, params, axes), spec.repeat, base, prompt):
-            yield Made(job, spec, plan, index)
+        yield from self._jobs(spec, plan, params, axes, base, prompt)
 
     def _loras(
-        self, spec: Spec, prompt: Prompt, stack: Loras | None, own: Loras | None, tags: Sequence[str]
+        self, spec: Spec, plan: Plan, stack: Loras | None, own: Loras | None, tags: Sequence[str]
     ) -> list[Any] | None:
         """Stack, own LoRAs and tags, joined; None where the job sets none of them."""
         given = self.overrides.get("loras")
@@ -123,24 +124,25 @@ class Expander:
             stack = self.stack
         if given is not None or (self.keep_ids and self.stack is not None):
             own = given
-        if "prompt" in self.overrides:
-            tags = ()
         if stack is None and own is None and not tags:
             return None
-        read = [_read_tag(tag) for tag in tags]
-        for why in (why for _, why in read if why):
-            self.problems.add(prompt.node, f"{spec.key}.prompt", why)
-        tagged = [lora for lora, _ in read if lora is not None]
-        note_loras(tagged[: self.model.max_loras], prompt.node, self.problems)
+        prompt, place = plan.prompt.node, plan.prompt.node if tags else spec.node
+        tagged = []
+        for tag in tags:
+            lora, why = _read_tag(tag)
+            if why:
+                self.problems.add(prompt, f"{spec.key}.prompt", why)
+            else:
+                tagged.append(lora)
+        most, short = self.model.max_loras, self.model.short
+        note_loras(tagged[:most], prompt, self.problems)
         joined = [*(stack or ()), *(own or ()), *tagged]
-        if self.model.checked and len(joined) > self.model.max_loras:
-            most = self.model.max_loras
-            limit = f"{len(joined)} LoRAs are too many; allowed: at most {most} on {self.model.short}"
-            place = prompt.node if tags else spec.places.get("stack") or spec.places.get("loras") or spec.node
-            self.problems.add(place, f"{spec.key}.loras", limit if most else f"{self.model.short} takes no LoRAs")
+        if self.model.checked and len(joined) > most:
+            limit = f"{len(joined)} LoRAs are too many; allowed: at most {most} on {short}"
+            where = prompt if tags else spec.place("stack" if "stack" in spec.values else "loras")
+            self.problems.add(where, f"{spec.key}.loras", limit if most else f"{short} takes no LoRAs")
         if len(joined) > 1 and given is None:
-            parts = (stack or (), own or (), *([lora] for lora in tagged))
-            note_job_loras(parts, prompt.node if tags else spec.node, self.problems)
+            note_job_loras((stack or (), own or (), *([lora] for lora in tagged)), place, self.problems)
         return joined
 
     def _scale(self, loras: list[Any], scales: Sequence[tuple[Axis, str, Any]]) -> list[Any]:
@@ -151,8 +153,10 @@ class Expander:
             self._scaled |= {axis} if any(meant) else set()
         return loras
 
-    def _job(self, spec: Spec, plan: Plan, params: dict[str, Any], axes: dict[str, str]) -> Job:
-        """The job, still without an ID of its own."""
+    def _jobs(
+        self, spec: Spec, plan: Plan, params: dict[str, Any], axes: dict[str, str], base: str, prompt: str
+    ) -> Iterator[Job]:
+        """The job, once for each repeat; its ID made unique by its prompt."""
         images: dict[str, LocalImage] = {}
 
         def hashed(value: Any) -> Any:
@@ -161,31 +165,31 @@ class Expander:
                 return value.sha256
             return value
 
-        seed = params.pop("seed")
+        seed, repeat = params.pop("seed"), spec.repeat
+        seed = None if seed == -1 else seed
         for name, value in params.items():
             params[name] = list(map(hashed, value)) if name == "images" and isinstance(value, list) else hashed(value)
-        where = plan.prompt.node.where if spec.many_prompts else spec.node.where
-        return Job("", self.preset, self.model.id, params, None if seed == -1 else seed, 1, axes, images, where)
-
-    def _repeats(self, job: Job, repeat: int, base: str, prompt: str) -> Iterator[Job]:
-        """The job, once for each repeat; its ID made unique by its prompt."""
+        row, last = self.model.parameters.get("seed"), (seed or 0) + repeat - 1
+        if seed is not None and repeat > 1 and row and row.maximum is not None and last > row.maximum:
+            message = f"the seeds count up from {seed} to {last}; allowed: at most {row.maximum}"
+            self.problems.add(spec.place("repeat"), f"{spec.key}.repeat", message)
+        where = (spec.node if plan.prompt.axis is None else plan.prompt.node).where
         for number in range(1, repeat + 1):
             again = {"repeat": str(number)} if repeat > 1 else {}
             job_id = self._ids.take("/".join((base, *again.values())), prompt)
-            seed = None if job.seed is None else job.seed + number - 1
-            axes = {**job.axes, **again}
-            yield Job(job_id, job.preset, job.model, job.params, seed, number, axes, job.images, job.where)
+            counted = None if seed is None else seed + number - 1
+            yield Job(job_id, self.preset, self.model.id, params, counted, number, {**axes, **again}, images, where)
 
 
-def _read_tag(tag: str) -> tuple[dict[str, Any] | None, str]:
-    """The LoRA of a tag's inside, or why it is none."""
+def _read_tag(tag: str) -> tuple[dict[str, Any], str]:
+    """The LoRA of a tag's inside, and why it is none."""
     if not tag:
         example = "write <lora:owner/name:1>, or \\<lora: for a literal one"
-        return None, f"<lora: is never closed: the > is missing; {example}"
+        return {}, f"<lora: is never closed: the > is missing; {example}"
     if _TWO_SCALES.search(tag):
-        return None, f"<lora:{tag[:80]}>: two scales; a LoRA has one here, for the whole of it: <lora:owner/name:0.8>"
+        return {}, f"<lora:{tag[:80]}>: two scales; a LoRA has one here, for the whole of it: <lora:owner/name:0.8>"
     lora, _, why = check_lora(parse_lora(tag))
-    return (None, f"<lora:{tag[:80]}>: {why}") if why else (lora, "")
+    return lora, f"<lora:{tag[:80]}>: {why}" if why else ""
 
 
 def _path(scale: str) -> str:
@@ -197,7 +201,7 @@ def origins(made: Made, options: Mapping[str, str]) -> dict[str, Where]:
     """The place that each value of a job came from, through ``extends``; ``options``: the option that set it."""
     spec, found = made.spec, _nodes(made)
     names = [*made.job.params, *(["model"] if "model" in found else [])]
-    places = {name: found[name].where if name in found else spec.node.where for name in names}
+    places = {name: found.get(name, spec.node).where for name in names}
     if "seed" in found or made.job.seed is not None:
         places["seed"] = found.get("seed", spec.node).where
     return {**places, **{name: Where(option) for name, option in options.items() if name in (*places, "seed", "model")}}
@@ -208,12 +212,12 @@ def parts(made: Made, name: str) -> Iterator[tuple[object, Where]]:
     spec, found = made.spec, _nodes(made)
     nodes = [found[name]] if name in found else []
     if name == "prompt":
-        used = made.plan.values(made.plan.picks(made.index))
-        nodes += [var.node for var in spec.vars.values() if var.name in used and not var.many]
+        used = [spec.vars[name] for name in made.plan.values(made.plan.picks(made.index))]
+        nodes += [each.node for each in sorted(used, key=lambda each: each.order) if not each.many]
     if name == "loras":
         nodes += [found["stack"]] if "stack" in found else []
         named = [leaf.value for node in nodes for leaf in node.leaves()]
-        nodes += [spec.places[key] for key in (f"stack {value}" for value in named) if key in spec.places]
+        nodes += [spec.stacks[value] for value in named if value in spec.stacks]
         nodes.append(found["prompt"])  # its tags
     yield from ((leaf.value, leaf.where) for node in nodes for leaf in node.leaves())
 
@@ -221,10 +225,11 @@ def parts(made: Made, name: str) -> Iterator[tuple[object, Where]]:
 def _nodes(made: Made) -> dict[str, Node]:
     """What set each value of a job."""
     spec, plan = made.spec, made.plan
-    found: dict[str, Node] = {**spec.places, "prompt": plan.prompt.node}
+    found = {name: node for name, (_, node) in spec.values.items()} | {"prompt": plan.prompt.node}
     if "stack" in found:
         found.setdefault("loras", found["stack"])
     for axis, row in plan.rows(plan.picks(made.index)):
-        for name, node in zip(axis.names, axis.nodes[row], strict=True):
-            found["loras" if name == "stack" or name.startswith("scale") else name] = node
+        for column in axis.columns:
+            name = "loras" if column.name == "stack" or column.name.startswith("scale") else column.name
+            found[name] = column.nodes[row]
     return found

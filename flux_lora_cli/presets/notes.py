@@ -87,9 +87,13 @@ _EDITING = re.compile(
     r"\[[^\[\]:|]{0,200}(?<!\\):[^\[\]:|]{0,200}(?<!\\):\d{0,4}\.?\d{1,4}\]|\[[^\[\]:|]{1,200}(?<!\\):0?\.\d{1,4}\]"
     r"|\[[^\[\]|{}\n]{1,80}(?<!\\)\|[^\[\]{}\n]{1,80}\]|\)\.(?:blend|and)\([^()\n]{0,80}\)|\.swap\([^()\n]{1,80}\)"
 )
+#: A weight before a choice (Dynamic Prompts), and how many are chosen.
+_CHOICE_WEIGHT = re.compile(r"(?<!\\)[{|]\s{0,9}(\d{0,4}\.?\d{1,4})::")
+_COUNT = re.compile(r"(?<!\\)\{\s{0,9}\d{0,4}-?\d{0,4}\$\$")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
 _PLACEHOLDER = re.compile(
-    r"(?<!\\)(?:%([\w-]{1,60})%|%\(([\w-]{1,60})\)s|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\))"
+    r"(?<!\\)(?:%([\w-]{1,60})%|%\(([\w-]{1,60})\)s|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)"
+    r"|(?<!\$)\{\s{0,9}([\w-]{1,60})\s{0,9}\}|\$([A-Za-z_][\w-]{0,60}))"
 )
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
 _HEADERS = ("prompt", "prompts", "text", "caption")
@@ -102,7 +106,16 @@ def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[st
     found = [*_of_node(text, node), *_of_text(text, node, literal), *_of_names(text, variables)]
     for kind, message in found:
         problems.note(node.where, kind, message)
+    if not literal:
+        note_weights(text, node, problems)
     note_secrets(text, node, problems)
+
+
+def note_weights(text: str, node: Node, problems: Problems) -> None:
+    """Say which choices, each after a ``{`` or ``|``, have a weight that is not read."""
+    for weight in _CHOICE_WEIGHT.finditer(text) if "::" in text else ():
+        message = f'"{weight[1]}::" is sent as text: each choice is made once (literal: {weight[1]}{node.escape("::")})'
+        problems.note(node.where, "weight", message)
 
 
 def _of_node(text: str, node: Node) -> Iterator[tuple[str, str]]:
@@ -128,6 +141,8 @@ def _of_text(text: str, node: Node, literal: bool) -> Iterator[tuple[str, str]]:
         yield "tag", f"{quoted(tag[0])} is sent as text; {meant}{or_literal('<') if tag[0][0] == '<' else ''}"
     for weight in _WEIGHTED.finditer(text) if "::" in text or ")+" in text else ():
         yield "weight", f"{quoted(weight[0])} is sent as text: weights are not read here{or_literal('::')}"
+    for _ in _COUNT.finditer(text):
+        yield "count", f'"$$" is not read as a count: one choice is made{or_literal("$$")}'
     for listed in _LISTED.finditer(text):
         yield "choices", f"{quoted(listed[0])} is sent as text; choices are written {{a|b}}{or_literal('{')}"
     for name in _WILDCARD.finditer(text):
@@ -149,9 +164,9 @@ def _of_text(text: str, node: Node, literal: bool) -> Iterator[tuple[str, str]]:
 
 
 def _of_names(text: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for found in _PLACEHOLDER.finditer(text) if variables else ():
+    for found in _PLACEHOLDER.finditer(text):
         name = next(filter(None, found.groups()))
-        if name in variables:
+        if name in variables or found[0] == "{prompt}":
             yield "placeholder", f"{quoted(found[0])} is sent as it is; a variable is written ${{{name}}}"
 
 

@@ -234,7 +234,7 @@ class Reader:
         elif not alone:  # unreadable, which is among the problems
             return preset
         if named and self._model is None:
-            builder.shared.places["model"] = named[-1]
+            builder.shared.values["model"] = named[-1].value, named[-1]
         builder.read.update({root.source.name: root.source.sha256 for root in layers})
         document = builder.checker.merge(layers, builder.language) if layers else Node({}, source, 1, 1)
         jobs = document.get("jobs")
@@ -256,17 +256,17 @@ class Reader:
             self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
         preset.specs = [spec for spec in made if spec is not None]
         if prompts is None and preset.specs:
-            builder.note_unused(document, source)
+            builder.note_unused(source)
         return self._finish(preset)
 
     def _finish(self, preset: Preset) -> Preset:
         name_jobs(preset.specs, self.problems)
         names = [self._stacks] if isinstance(self._stacks, str) else self._stacks
         for name in names or ():
-            if name not in preset.builder.stacks:
-                raise NotFoundError(f"{preset.file}: {preset.builder.unknown_stack(name)}")
+            if name not in preset.builder.sections.stacks:
+                raise NotFoundError(f"{preset.file}: {preset.builder.sections.unknown_stack(name)}")
         if names is not None:
-            preset.stack = tuple(lora for name in names for lora in preset.builder.stacks[name])
+            preset.stack = tuple(lora for name in names for lora in preset.builder.sections.stacks[name])
         return preset
 
 

@@ -1,17 +1,21 @@
-"""A job before its expansion: its prompts, its axes, and the names for what is chosen along them."""
+"""A job before its expansion: its values, its prompts, its axes, and the names for what is chosen along them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.nodes import Node
+from flux_lora_cli.presets.prompts import Options
 from flux_lora_cli.text import mask_secrets, slug
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.expand import Plan
 
 #: Longest slug of a prompt, and longest label of one choice, in characters.
 MAX_SLUG, MAX_LABEL = 60, 40
@@ -19,130 +23,135 @@ MAX_SLUG, MAX_LABEL = 60, 40
 MAX_SHOWN = 80
 
 Loras = tuple[Mapping[str, Any], ...]
+#: Values by name, each with its place.
+Placed = Mapping[str, tuple[Any, Node]]
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SIZE = re.compile(r"([0-9]+)\*([0-9]+)")
 
 
 @dataclass(eq=False)
-class Axis:
-    """Values that multiply a job, a row at a time: one key of ``matrix``, or the keys of ``zip`` tied together.
+class Column:
+    """One key of ``matrix`` or ``zip`` (``scale PATH`` for the scale of a named LoRA) and its values.
 
     Attributes:
-        names: the keys; ``scale PATH`` for the scale of a named LoRA.
-        rows: a value for each key; of ``stack`` the LoRAs, joined.
-        labels: of each row, for IDs.
-        shown: of each value, for people.
-        nodes: the place of each value.
-        parts: of ``zip``, the axes that are tied together.
+        values: of ``stack`` the LoRAs, joined.
+        labels: of each value, for IDs.
+        shown: each value, for people.
     """
 
-    names: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    labels: list[str]
-    shown: list[tuple[str, ...]]
-    nodes: list[tuple[Node, ...]]
+    name: str
+    values: Sequence[Any]
+    nodes: Sequence[Node]
+    labels: Sequence[str]
+    shown: Sequence[str]
+
+
+@dataclass(eq=False)
+class Axis:
+    """Columns of one length that multiply a job, a row at a time: one key of ``matrix``, or all keys of ``zip``."""
+
+    columns: Sequence[Column]
     key: str
     place: Node
-    parts: Sequence[Axis] = ()
+    tied: bool = False
+    labels: Sequence[str] = ()
+    _without: dict[frozenset[str], Axis | None] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        return " + ".join(self.names)
+    def __post_init__(self) -> None:
+        self.names = tuple(column.name for column in self.columns)
+        self.name = " + ".join(self.names)
+        self.labels = self.columns[0].labels
+        if self.tied:
+            rows = zip(*(column.labels for column in self.columns), strict=True)
+            values = zip(*(column.values for column in self.columns), strict=True)
+            self.labels = distinct([label("+".join(row), MAX_SLUG) for row in rows], list(map(str, values)))
 
-    def without(self, names: Iterable[str]) -> Axis | None:
+    def row(self, number: int) -> Iterator[tuple[str, Any]]:
+        """The value of each key in one row."""
+        return ((column.name, column.values[number]) for column in self.columns)
+
+    def without(self, names: Collection[str]) -> Axis | None:
         """This axis without some of its keys; None where none is left."""
-        parts = self.parts or [self]
-        kept = [part for part in parts if part.name not in names]
-        if len(kept) == len(parts):
-            return self
-        return tie(kept, self.key, self.place) if kept else None
-
-    def column(self, name: str) -> list[Any]:
-        """The values of one of its keys."""
-        return [row[self.names.index(name)] for row in self.rows] if name in self.names else []
-
-
-def tie(axes: Sequence[Axis], key: str, place: Node) -> Axis:
-    """Axes of one length as one: the first values go together, the second ones, …"""
-
-    def rows(columns: Iterable[list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
-        return [tuple(cell for (cell,) in row) for row in zip(*columns, strict=True)]
-
-    values = rows(axis.rows for axis in axes)
-    labels = [label("+".join(row), MAX_SLUG) for row in zip(*(axis.labels for axis in axes), strict=True)]
-    return Axis(
-        tuple(axis.name for axis in axes),
-        values,
-        distinct(labels, list(map(str, values))),
-        rows(axis.shown for axis in axes),
-        rows(axis.nodes for axis in axes),
-        key,
-        place,
-        axes,
-    )
+        gone = frozenset(self.names).intersection(names)
+        if gone and gone not in self._without:
+            left = [column for column in self.columns if column.name not in gone]
+            self._without[gone] = Axis(left, self.key, self.place, self.tied) if left else None
+        return self._without[gone] if gone else self
 
 
 @dataclass(eq=False)
 class Prompt:
-    """A prompt and its place. ``literal``: taken as it stands. ``row``: of the zip axis that it belongs to.
+    """A prompt and its place, and the row of the axis that it stands in, if any.
 
-    ``absent``: there is none, and none is sent (a model that is not checked, or takes no prompt).
+    ``text`` is None where there is none, and none is sent (a model that is not checked, or takes no prompt).
     """
 
-    text: str
+    text: str | None
     node: Node
-    literal: bool = False
-    label: str = ""
     axis: Axis | None = None
     row: int = 0
-    absent: bool = False
 
 
 @dataclass(eq=False)
-class VarDef:
-    """A variable as written. ``many``: a list, which multiplies the jobs that use it."""
-
-    name: str
-    texts: list[tuple[str, Node]]
-    many: bool
-    node: Node
-    key: str
-    used: bool = False
-
-
-@dataclass
-class Spec:
-    """One entry of ``jobs`` (or line of a list), checked.
+class Variable:
+    """A variable.
 
     Attributes:
-        params: defaults and the job's own, without prompt, seed and loras; a local image as ``LocalImage``.
-        places: the node that each value came from (also ``seed``, ``stack``, ``loras``, ``prompt``, ``model``), and,
-            as ``stack NAME``, each stack.
-        stack: LoRAs of its stack; None where it names none.
-        plans: the ``Plan`` of each prompt.
+        order: its place among all variables that a job sees.
+        options: what it can be, once something used it.
+        uses: the variables in its texts, each with its place.
+    """
+
+    name: str
+    node: Node
+    key: str
+    order: int
+    options: Options | None = None
+    uses: dict[str, Node] = field(default_factory=dict)
+
+    @property
+    def many(self) -> bool:
+        """Whether it is a list, which multiplies the jobs that use it."""
+        return isinstance(self.node.value, list)
+
+
+@dataclass(eq=False)
+class Spec:
+    """One entry of ``jobs`` (or line of a list), checked; or what all of them start from.
+
+    Attributes:
+        values: what it sets, over the defaults; of ``stack`` the LoRAs, joined, None where a name is not known.
+        stacks: the place of each stack.
+        params: its request parameters without prompt, seed and loras.
+        plans: one of each prompt.
     """
 
     node: Node
     key: str
+    values: dict[str, tuple[Any, Node]] = field(default_factory=dict)
+    vars: Mapping[str, Variable] = field(default_factory=dict)
+    stacks: dict[str, Node] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, Node] = field(default_factory=dict)
-    prompts: list[Prompt] = field(default_factory=list)
     axes: list[Axis] = field(default_factory=list)
-    vars: Mapping[str, VarDef] = field(default_factory=dict)
-    stack: Loras | None = None
-    loras: Loras | None = None
+    prompts: Sequence[Prompt] = ()
+    plans: Sequence[Plan] = ()
     id: str = ""
-    explicit_id: bool = False
-    seed: int | None = None
-    repeat: int = 1
-    sample: int | None = None
-    sample_seed: int = 0
-    skip: bool = False
-    plans: list[Any] = field(default_factory=list)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """What it sets a key to."""
+        return self.values[name][0] if name in self.values else default
+
+    def place(self, name: str) -> Node:
+        """Where it sets a key; its own place where it does not."""
+        return self.values[name][1] if name in self.values else self.node
 
     @property
-    def many_prompts(self) -> bool:
-        return any(prompt.label for prompt in self.prompts)
+    def repeat(self) -> int:
+        return int(self.get("repeat", 1))
+
+    @property
+    def skip(self) -> bool:
+        return bool(self.get("skip", False))
 
 
 # ---- names -----------------------------------------------------------------------------------

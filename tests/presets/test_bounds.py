@@ -95,7 +95,7 @@ CASES = {
 SLOW = {
     "variables of many jobs": (
         "vars: {" + ", ".join(f"a{n}: x" for n in range(20_000)) + "}\n" + many("prompt: a, vars: {z: b}"),
-        "too much to read",
+        "more than the limit",
     ),
     "a variable of many jobs": (f"vars: {{v: {['a'] * 19_000}}}\n" + many("prompt: '${v} {x|${v}}'"), "19000"),
     "small values": ("jobs: [" + "1," * 499_990 + "1]", "jobs[0]"),
