@@ -54,14 +54,10 @@ def load_key(env: Mapping[str, str], key_file: Path | None = None) -> str:
     return key
 
 
-_MASK = "[key]"
-#: Shorter keys are not looked for: masking every "a" would hide the message and no secret.
+#: Letters and digits of the shortest key that is looked for: masking every "a" would hide the message and no secret.
 _SHORTEST = 4
-#: Letters and digits in a row, whatever stands between them and in whatever case, that give a key away: in words; in an
-#: address, whose own may be the same eight by chance.
-_IN_WORDS, _IN_URLS = 8, 12
-#: What a key may share with an ordinary message.
-_ORDINARY = "httpsapiwavespeedai wavespeedaifluxdevlora wavespeedapikey apiwavespeedaiapiv2wavespeedai"
+#: Characters of the shortest key that no address and no catalogue has for itself ("test").
+SHORTEST_FOUND = 12
 
 
 class Redactor:
@@ -69,34 +65,26 @@ class Redactor:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        forms = {key, quote(key, safe="")}
+        forms = {key, quote(key), quote(key, safe="")}
         for before in range(3):  # bytes; the characters that depend on the key alone, whatever stands around it
             encoded = b64encode(b"\0" * before + key.encode()).decode()
             forms.add(encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6])
-        # Character by character: %77%73, \x77\x73, &#x77;&#x73;, \u0077\u0073, &#119;&#115;
-        for mark, code in (("", "02x"), ("x", "02x"), ("u", "04x"), ("", "d")):
-            forms.add("".join(f"{mark}{ord(c):{code}}" for c in key))
-        self._telltales = {
-            length: {part for form in forms for part in _parts(form, length)[0] if part not in _ORDINARY}
-            for length in (_IN_WORDS, _IN_URLS)
-        }
+        for code in ("{:02x}", "x{:02x}", "u{:04x}", "{:d}"):  # %77, \x77 and &#x77;, \u0077, &#119;
+            forms.add("".join(code.format(ord(c)) for c in key))
+        letters = ("".join(re.findall("[a-z0-9]", form.lower())) for form in forms)
+        self._spelled = re.compile("|".join(each for each in letters if len(each) >= _SHORTEST) or "(?!)")
 
     def found_in(self, url: str) -> bool:
-        """Whether the key, or a part of it that tells, is in an address."""
-        return not self._telltales[_IN_URLS].isdisjoint(_parts(url, _IN_URLS)[0])
+        """Whether the key is part of an address, and hardly by chance."""
+        return len(self.key) >= SHORTEST_FOUND and self.clean(url) != url
 
     def clean(self, text: str) -> str:
-        """The text with the key masked, and with each part of it that is long enough to tell."""
-        if len(self.key) >= _SHORTEST:
-            text = text.replace(self.key, _MASK)
-        length = _IN_URLS if text.startswith("http") else _IN_WORDS
-        parts, places = _parts(text, length)
-        shown = list(text)
-        for number, part in enumerate(parts):
-            if part in self._telltales[length]:
-                first, last = places[number], places[number + length - 1] + 1
-                shown[first:last] = "\0" * (last - first)
-        return re.sub("\0+", _MASK, "".join(shown))
+        """The text with the key masked, whatever stands between its letters and digits."""
+        places = [at for at, char in enumerate(text) if char.isascii() and char.isalnum()]
+        letters = "".join(text[at] for at in places).lower()
+        for found in reversed(list(self._spelled.finditer(letters))):
+            text = f"{text[: places[found.start()]]}[key]{text[places[found.end() - 1] + 1 :]}"
+        return text
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -107,13 +95,6 @@ class Redactor:
             error.message, error.hint = self.clean(error.message), self.clean(error.hint)
             error.args = (error.message,)
             raise
-
-
-def _parts(text: str, length: int) -> tuple[list[str], list[int]]:
-    """So many letters and digits in a row, in lower case, from each on; and where each letter or digit stands."""
-    places = [at for at, c in enumerate(text) if c.isascii() and c.isalnum()]
-    letters = "".join(text[at] for at in places).lower()
-    return [letters[at : at + length] for at in range(len(letters) - length + 1)], places
 
 
 # ---- origins ------------------------------------------------------------------------------------
