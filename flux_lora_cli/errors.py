@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
 
     meaning: str
 
-    def __new__(cls, value: int, meaning: str) -> ExitCode:
+    def __new__(cls, value: int, meaning: str = "") -> ExitCode:
         member = int.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -43,11 +43,7 @@ class ExitCode(IntEnum):
 
 
 #: Of several reasons for an exit code the first in this order is reported. [CONTRACT: exit codes]
-PRECEDENCE = (
-    ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.CLOSED_OUTPUT, ExitCode.INTERNAL, ExitCode.FOLDER,
-    ExitCode.BUSY, ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.PRESET, ExitCode.AUTH, ExitCode.BUDGET,
-    ExitCode.UNKNOWN, ExitCode.SERVICE, ExitCode.DEADLINE, ExitCode.INCOMPLETE, ExitCode.NSFW,
-)  # fmt: skip
+PRECEDENCE = tuple(ExitCode(code) for code in (130, 143, 141, 1, 7, 11, 2, 3, 10, 4, 8, 13, 5, 9, 6, 12))
 
 
 class Advice(str, Enum):
