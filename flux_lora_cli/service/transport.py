@@ -69,6 +69,8 @@ def translate(
     late = is_any(TimeoutError, u.TimeoutError, r.Timeout)
     words = (each.strerror for each in reasons if isinstance(each, OSError) and each.strerror)
     why = next(words, "no answer in time" if late else "it broke off").lower()
+    if is_any(ssl.SSLError):
+        why = "the encryption (TLS) failed"
     never_sent = connecting or is_any(*NEVER_SENT)
     # Whatever urllib3 says: it blames the proxy even where a request broke off after it had been passed on.
     if proxy is not None and never_sent:
