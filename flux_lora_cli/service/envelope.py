@@ -87,24 +87,17 @@ def open_envelope(answer: Answer, kind: Kind) -> Any:
     if not 200 <= answer.status < 300:
         raise_status(answer, answer.status, kind, _said(answer))
     value = _read_json(answer)
-    if isinstance(value, list) and kind in ("list", "models", "bill"):
-        return value
     if not isinstance(value, dict):
-        raise unreadable(answer, "not a JSON object")
-    if _is_task(value):
-        return value  # its code is the task's (1200, 5004 …), not the call's
+        return value
     data, digits = value.get("data", value), str(value.get("code") or 0)
     if not re.fullmatch("[0-9]{1,4}", digits):
         raise unreadable(answer, "its code is not a number")
     code = int(digits)
     # Sync mode ends after 90 s with code 5004 while the task goes on. [official client source]
-    if code != 0 and not 200 <= code < 300 and not (code >= 1000 and _is_task(data)):
+    goes_on = code >= 1000 and isinstance(data, dict) and data.get("id") and data.get("status")
+    if code != 0 and not 200 <= code < 300 and not goes_on:
         raise_status(answer, code, kind, _words(answer, value))
     return data
-
-
-def _is_task(value: object) -> bool:
-    return isinstance(value, dict) and bool(value.get("id")) and "status" in value
 
 
 def raise_status(answer: Answer, status: int, kind: Kind, message: str | None) -> NoReturn:

@@ -197,16 +197,13 @@ def test_fields_of_a_task(field: str, expected: object, data: dict[str, Any]) ->
 
 
 def test_a_task_without_an_envelope_is_read_too() -> None:
-    task = wire.decode_task(response({"id": "t1", "status": "failed", "code": 1402, "error": "HTTP 403"}), "t1")
-    assert task.status == "failed"
-    assert task.error == "the service could not reach the input image or a LoRA's URL: HTTP 403"
+    assert wire.decode_task(response({"id": "t1", "status": "failed", "error": "HTTP 403"}), "t1").error == "HTTP 403"
     assert wire.decode_submit(response({"id": "t1"})).status == "created"
 
 
 def test_sync_mode_that_gave_up_waiting_is_a_task_that_goes_on() -> None:
     data = {"id": "t1", "status": "processing"}
     assert wire.decode_submit(response({"code": 5004, "message": "timed out", "data": data})) == Task(**data)
-    assert wire.decode_submit(response({**data, "code": 5004})).status == "processing"
 
 
 @pytest.mark.parametrize(
