@@ -206,10 +206,9 @@ class Reply:
         for piece in self.pieces():
             body += piece
             if len(body) > limit:
-                reads_like_base64 = len(piece.translate(None, _BASE64)) <= len(piece) // 64 + 8
-                if reads_like_base64 and len(body) <= INLINE_LIMIT:
-                    continue
-                raise AnswerTooLong(f"{self.answer.host} sent too long an answer (over {limit // 1024:,} KiB)")
+                others = len(piece.translate(None, _BASE64))
+                if len(body) > INLINE_LIMIT or others > len(piece) // 64 + 8:
+                    raise AnswerTooLong(f"{self.answer.host} sent too long an answer (over {limit // 1024:,} KiB)")
         return replace(self.answer, body=bytes(body))
 
     def close(self) -> None:
