@@ -108,7 +108,6 @@ def mask_secrets(text: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """``value`` with the secrets inside the URLs of every text masked."""
     if isinstance(value, str):
         return mask_secrets(value)
     if isinstance(value, Mapping):

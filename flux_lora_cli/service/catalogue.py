@@ -30,8 +30,6 @@ _STAY = "The tables at hand stay as they are."
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What was read of a catalogue."""
-
     models: tuple[Model, ...]  # in the service's order
     entries: tuple[dict[str, Any], ...]  # of the document, one for each of them
     skipped: tuple[str, ...]  # one line per entry that could not be read

@@ -46,8 +46,6 @@ Time = datetime | None
 
 @dataclass(frozen=True)
 class Download:
-    """A download that has begun."""
-
     offset: int  # of its first byte: 0, or the one that was asked for
     chunks: Iterator[bytes]  # raises Uncertain where they break off, BadImage where there are too many
 
@@ -103,7 +101,6 @@ class Client:
         return self._ask("submit", wire.submit_path(model, version), wire.decode_submit, body)
 
     def result(self, task_id: str, version: Version = "v2") -> Task:
-        """Poll a task once."""
         path = wire.result_path(task_id, version)
         return self._ask("poll", path, lambda answer: wire.decode_task(answer, task_id))
 
@@ -182,7 +179,6 @@ class Client:
             raise RefusedUrl(f"the image's address redirects more than {MAX_REDIRECTS} times: {hosts.show_url(url)}")
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
         if "_transport" in self.__dict__:
             self._transport.close()
 

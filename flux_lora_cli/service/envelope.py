@@ -58,8 +58,6 @@ class NoSuchList(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of a server."""
-
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
     body: bytes = b""
@@ -175,7 +173,6 @@ def part(data: Any, name: str) -> dict[str, Any]:
 
 
 def items_of(answer: Answer, data: Any) -> list[Any]:
-    """The entries of a page."""
     if isinstance(data, dict) and "items" in data:
         data = [] if data["items"] is None else data["items"]
     if not isinstance(data, list):

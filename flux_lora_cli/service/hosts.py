@@ -205,8 +205,6 @@ def redirect_target(url: str, location: str) -> str:
 
 
 class Proxy(NamedTuple):
-    """A proxy that the environment names."""
-
     url: str
     variable: str
 

@@ -31,8 +31,6 @@ class UnknownModel(UsageError):
 
 @dataclass(frozen=True)
 class Model:
-    """One model on one API version."""
-
     id: str  # full, as the service has it: wavespeed-ai/flux-dev-lora
     version: Version
     parameters: Mapping[str, Parameter]
@@ -95,7 +93,6 @@ class Models:
 
     @classmethod
     def builtin(cls) -> Models:
-        """The tables that ship with the tool."""
         return cls(_BUILTIN)
 
     def __iter__(self) -> Iterator[Model]:

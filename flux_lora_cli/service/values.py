@@ -46,7 +46,6 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """What may stand here, in words."""
         words, low, high = _WORDS[self.type], self.minimum, self.maximum
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
@@ -60,8 +59,6 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class ValueProblem:
-    """What is wrong with one value."""
-
     key: str  # its path: loras[0].path
     message: str  # what is wrong, what is allowed, and the suggestion; without the key
     suggestion: str = ""  # the value or name that was probably meant; "" where none is near

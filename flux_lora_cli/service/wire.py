@@ -48,8 +48,6 @@ _CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What the service says of a task."""
-
     id: str  # a plain token: letters, digits, - and _
     status: str  # lower case, spellings unified; one that is not in TERMINAL means "not finished yet"
     model: str | None = None  # as the service names it
@@ -182,8 +180,6 @@ MAX_BILL_IDS = 100
 
 @dataclass(frozen=True, slots=True)
 class BillItem:
-    """One entry of the bill."""
-
     id: str
     kind: str  # deduct, refund, or another word of the service
     price: Decimal | None  # as sent, sign and all; None where it is not a number
