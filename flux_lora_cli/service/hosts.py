@@ -54,10 +54,10 @@ def load_key(env: Mapping[str, str], key_file: Path | None = None) -> str:
     return key
 
 
-#: Letters and digits of the shortest key that is looked for: masking every "a" would hide the message and no secret.
-_SHORTEST = 4
-#: Characters of the shortest key that no address and no catalogue has for itself ("test").
-SHORTEST_FOUND = 12
+#: Characters of the shortest key that is looked for (masking every "a" would hide the message and no secret), letters
+#: and digits of the shortest that is found in any spelling, characters of the shortest that no address and no catalogue
+#: has for itself ("test").
+_SHORTEST, _SHORTEST_SPELLED, SHORTEST_FOUND = 4, 8, 12
 
 
 class Redactor:
@@ -72,7 +72,7 @@ class Redactor:
         for code in ("{:02x}", "x{:02x}", "u{:04x}", "{:d}"):  # %77, \x77 and &#x77;, \u0077, &#119;
             forms.add("".join(code.format(ord(c)) for c in key))
         letters = ("".join(re.findall("[a-z0-9]", form.lower())) for form in forms)
-        self._spelled = re.compile("|".join(each for each in letters if len(each) >= _SHORTEST) or "(?!)")
+        self._spelled = re.compile("|".join(each for each in letters if len(each) >= _SHORTEST_SPELLED) or "(?!)")
 
     def found_in(self, url: str) -> bool:
         """Whether the key is part of an address, and hardly by chance."""
@@ -80,6 +80,8 @@ class Redactor:
 
     def clean(self, text: str) -> str:
         """The text with the key masked, whatever stands between its letters and digits."""
+        if len(self.key) >= _SHORTEST:
+            text = text.replace(self.key, "[key]")
         places = [at for at, char in enumerate(text) if char.isascii() and char.isalnum()]
         letters = "".join(text[at] for at in places).lower()
         for found in reversed(list(self._spelled.finditer(letters))):
