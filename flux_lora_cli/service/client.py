@@ -17,6 +17,7 @@ from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadAnswer, BadImage, NotFoundError, OutputGone, RefusedUrl, Rejected
@@ -98,10 +99,11 @@ class Client:
 
     def submit(self, model: str, body: Json, version: Version = "v2") -> Task:
         """Ask for images: one POST, never repeated."""
-        return self._ask("submit", wire.submit_path(model, version), wire.decode_submit, body)
+        return self._ask("submit", f"/api/{version}/{quote(model)}", wire.decode_submit, body)
 
     def result(self, task_id: str, version: Version = "v2") -> Task:
-        path = wire.result_path(task_id, version)
+        # The path comes from the ID alone: the service's own ``urls.get`` may name another host.
+        path = f"/api/{version}/predictions/{quote(task_id, safe='')}/result"
         return self._ask("poll", path, lambda answer: wire.decode_task(answer, task_id))
 
     def predictions(self, page: int = 1, page_size: int = 100, created_after: Time = None) -> list[Task]:

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
 
-from flux_lora_cli.errors import Rejected, UsageError
+from flux_lora_cli.errors import Rejected
 from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, part, raise_status, unreadable
-from flux_lora_cli.service.models import MODEL_ID, Version
 from flux_lora_cli.service.values import is_number
-from flux_lora_cli.text import quoted
 
 #: Most outputs of a task that are believed (the API makes at most 4), and milliseconds that it took: a day.
 MAX_OUTPUTS, MAX_MS = 64, 86_400_000
@@ -76,22 +73,6 @@ class Task:
 def is_task_id(text: object) -> bool:
     """Whether this is safe in a URL, a path and a terminal."""
     return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,128}", text) is not None
-
-
-def submit_path(model: str, version: Version) -> str:
-    """The path of a submission; UsageError where this is not a model ID."""
-    if not MODEL_ID.fullmatch(model):
-        raise UsageError(
-            f"not a valid model ID: {quoted(model, 80)}", "A model ID looks like wavespeed-ai/flux-dev-lora."
-        )
-    return f"/api/{version}/{quote(model)}"
-
-
-def result_path(task_id: str, version: Version) -> str:
-    """The path of a poll. It comes from the ID alone: the service's own ``urls.get`` may name another host."""
-    if not is_task_id(task_id):
-        raise UsageError(f"not a valid task ID: {quoted(task_id, 80)}", "A task ID has letters, digits, - and _ only.")
-    return f"/api/{version}/predictions/{task_id}/result"
 
 
 def parse_time(text: str | None) -> datetime | None:
