@@ -93,35 +93,46 @@ def check_value(parameter: Parameter, value: Any) -> Checked:
     if parameter.type in ("images", "loras"):
         return _check_list(parameter, value)
     value = by_value(value) if is_number(value) else value
-    why, meant = _wrong(parameter, value)
+    why = _wrong(parameter, value)
     if not why:
         return value, None
+    meant = _meant(parameter, value)
     allowed = f"did you mean '{meant}'?" if meant else f"allowed: {parameter.allowed}"
     return value, ValueProblem(parameter.name, f"{quoted(value)} is {why}; {allowed}", meant)
 
 
-def _wrong(p: Parameter, value: Any) -> tuple[str, str]:
-    """Why a value is not allowed, and the one that was probably meant; "", "" for nothing."""
-    if p.type == "any" or (p.type == "boolean" and isinstance(value, bool)):
-        return "", ""
+def _wrong(p: Parameter, value: Any) -> str:
+    """Why a value is not allowed; "" where it is."""
+    if p.type == "any":
+        return ""
     if p.type == "boolean":
-        return "not a boolean", ""
+        return "" if isinstance(value, bool) else "not a boolean"
     if p.type == "size":
-        return _wrong_size(p, value)
+        exact = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        return _out_of_range(p, *map(int, exact.groups())) if exact else "not a size"
     if p.type in ("integer", "number"):
         if not is_number(value):
-            return "not a number", ""
+            return "not a number"
         if p.type == "integer" and isinstance(value, float):
-            return "not a whole number", ""
-        return "not known" if p.choices and value not in p.choices else _out_of_range(p, value), ""
+            return "not a whole number"
+        return "not known" if p.choices and value not in p.choices else _out_of_range(p, value)
     if not isinstance(value, str):
-        return "not text (put text in quotes)", ""
+        return "not text (put text in quotes)"
     if p.choices and value not in p.choices:
-        return "not known", nearest(value, map(str, p.choices))
+        return "not known"
     fetchable = p.type == "string" or not value or any(form.fullmatch(value) for form in (_URL, _DATA_URI, _BASE64))
-    if fetchable or (p.type == "image" and not _SCHEME.match(value)):
-        return "", ""
-    return "not an image that the service can fetch", ""
+    local = p.type == "image" and not _SCHEME.match(value)
+    return "" if fetchable or local else "not an image that the service can fetch"
+
+
+def _meant(p: Parameter, value: Any) -> str:
+    """The value that was probably meant; "" where none is near."""
+    if p.type != "size":
+        return nearest(value, map(str, p.choices)) if isinstance(value, str) else ""
+    text = "*".join(map(str, value[:3])) if isinstance(value, (list, tuple)) else quoted(value).strip('"')
+    loose = _LOOSE_SIZE.fullmatch(text)
+    sides = [loose[1], loose[2] or loose[1]] if loose else []
+    return "" if _out_of_range(p, *map(int, sides)) else "*".join(sides)
 
 
 def _out_of_range(p: Parameter, *numbers: int | float) -> str:
@@ -131,15 +142,6 @@ def _out_of_range(p: Parameter, *numbers: int | float) -> str:
 
 _SIZE = re.compile(r"([1-9][0-9]{0,5})\*([1-9][0-9]{0,5})")
 _LOOSE_SIZE = re.compile(r"\s*([1-9][0-9]{0,5})(?:\s*[x×X*,:/ ]\s*([1-9][0-9]{0,5}))?\s*(?:px)?\s*", re.IGNORECASE)
-
-
-def _wrong_size(p: Parameter, value: Any) -> tuple[str, str]:
-    if isinstance(value, str) and (exact := _SIZE.fullmatch(value)):
-        return _out_of_range(p, *map(int, exact.groups())), ""
-    text = "*".join(map(str, value[:3])) if isinstance(value, (list, tuple)) else quoted(value).strip('"')
-    loose = _LOOSE_SIZE.fullmatch(text)
-    sides = [loose[1], loose[2] or loose[1]] if loose else []
-    return "not a size", "" if _out_of_range(p, *map(int, sides)) else "*".join(sides)
 
 
 _URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
