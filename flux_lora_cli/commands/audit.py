@@ -78,12 +78,12 @@ def audit(
     if not folders and not everything:
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
     check(service, console)
-    name, progress = service_name(service), console.meter()
+    name = service_name(service)
     with Reports(junit, False, console, "audit") as reports:
         books = list(_read_all(folders or [], name, everything, console))
         since = since or (first_submission(books) if everything else None)
         with connected(service, console) as (client, _):
-            bill = Bill(client, lambda done: progress(f"{counted(done, 'task')} looked up"))
+            bill = Bill(client, lambda done: console.progress(f"{counted(done, 'task')} looked up"))
             now = datetime.now(UTC) + timedelta(seconds=client.clock_ahead or 0.0)
             report = compare(bill, books, name, now, since)
         recorded = 0

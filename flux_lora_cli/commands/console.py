@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _COMMAND = re.compile(r"(?m)^([ \t]*:)(?=:)")
 #: Paid tasks that an error names in text; under ``--json`` it names all.
 _MAX_NAMED = 50
-#: Seconds between two messages about progress: where somebody watches, and in a log.
-_TERMINAL_STEP, _LOG_STEP = 2.0, 30.0
+#: Seconds between two messages about progress.
+_STEP = 10.0
 _RED, _YELLOW = "31", "33"
 
 
@@ -43,7 +43,6 @@ class Console:
         given: names of the parameters that were written on the command line (not set in the environment).
         signals: what the process does about Ctrl-C and the like.
         lifted: a context in which the terminal is free of the live display.
-        asking: a question is open, and nothing may be drawn.
     """
 
     def __init__(self) -> None:
@@ -55,7 +54,7 @@ class Console:
         self.given: frozenset[str] = frozenset()
         self.signals = Signals()
         self.lifted: Callable[[], AbstractContextManager[object]] = nullcontext
-        self.asking = False
+        self._due = time.monotonic() + _STEP
 
     def configure(self, general: GeneralOptions) -> None:
         """Take the options that all commands have, and that may stand before a command, too."""
@@ -189,28 +188,18 @@ class Console:
 
     def ask(self, question: str) -> bool:
         """A yes or a no from the terminal on standard input; no where it cannot be had."""
-        self.asking = True
         try:
             # Where messages are redirected, who can answer must see the question all the same.
             (self._write_line if _is_terminal(sys.stderr) else _tell_terminal)(f"{question} [y/N]")
             return sys.stdin.readline().strip().lower() in ("y", "yes")
         except (OSError, ValueError):
             return False
-        finally:
-            self.asking = False
 
-    def meter(self) -> Callable[[str], None]:
-        """A function that prints its text on standard error now and then; nothing where all is quick."""
-        step = _TERMINAL_STEP if _is_terminal(sys.stderr) else _LOG_STEP
-        due = time.monotonic() + step
-
-        def show(text: str) -> None:
-            nonlocal due
-            if time.monotonic() >= due:
-                due = time.monotonic() + step
-                self.info(text)
-
-        return show
+    def progress(self, text: str) -> None:
+        """How far a command is, now and then; nothing where all is quick."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _STEP
+            self.info(text)
 
     def settle(self) -> None:
         """Flush what is left; a stream that cannot be written must not change the exit code as Python ends."""

@@ -33,10 +33,8 @@ def merge(
     """
     from flux_lora_cli.folder.merge import merge_folders
 
-    progress = console.meter()
-
     def tell(report: MergeReport) -> None:
-        progress(f"{counted(report.jobs, 'job')} read, {counted(report.images, 'image')} copied")
+        console.progress(f"{counted(report.jobs, 'job')} read, {counted(report.images, 'image')} copied")
 
     report = merge_folders(folders, output, progress=tell)
     for old, new in report.renamed:

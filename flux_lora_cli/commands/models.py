@@ -9,7 +9,7 @@ from typing import Annotated
 
 from flux_lora_cli.commands.console import Console, plain, print_table, some
 from flux_lora_cli.commands.inputs import model_tables
-from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag, model_names
+from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.errors import FolderError, NotFoundError
@@ -27,9 +27,7 @@ flux-lora models --update models.json && flux-lora preset check --models models.
 @command
 def models(
     *,
-    model: Annotated[
-        str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.", complete=model_names)
-    ] = None,
+    model: Annotated[str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.")] = None,
     update: Annotated[
         bool,
         flag("--update", "Read the service's catalogue into FILE, or else the file of --models, or this user's cache."),

@@ -37,7 +37,6 @@ def option(
     *,
     panel: str | None = None,
     env: str | None = None,
-    complete: Callable[..., list[str]] | None = None,
 ) -> Any:
     """An option with a value. Text that is not UTF-8 reaches ``parser`` too, as ``os.fsdecode`` makes it.
 
@@ -45,12 +44,10 @@ def option(
         names: separated by spaces (``"--output -o"``).
         panel: heading in the help; without one, it is among the options that most users need.
         env: the variable that stands in for it.
-        complete: what the shell offers.
     """
     return typer.Option(
-        *names.split(), metavar=metavar, help=text, parser=parser, show_default=False, rich_help_panel=panel,
-        envvar=env, autocompletion=complete,
-    )  # fmt: skip
+        *names.split(), metavar=metavar, help=text, parser=parser, show_default=False, rich_help_panel=panel, envvar=env
+    )
 
 
 def flag(names: str, text: str, *, panel: str | None = None, **more: Any) -> Any:
@@ -58,18 +55,9 @@ def flag(names: str, text: str, *, panel: str | None = None, **more: Any) -> Any
     return typer.Option(*names.split(), help=text, rich_help_panel=panel, **more)
 
 
-def argument(
-    metavar: str, text: str, parser: Parser | None = None, complete: Callable[..., list[str]] | None = None
-) -> Any:
+def argument(metavar: str, text: str, parser: Parser | None = None) -> Any:
     """An argument."""
-    return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False, autocompletion=complete)
-
-
-def model_names() -> list[str]:
-    """What the shell offers for a model."""
-    from flux_lora_cli.service.models import Models
-
-    return [model.short for model in Models.builtin()]
+    return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False)
 
 
 #: For options that few users need.
@@ -273,7 +261,6 @@ class GenerateOptions(ModelsOptions):
         option(
             "--model", "MODEL", "flux-dev-lora (default), flux-dev-lora-ultra-fast, flux-schnell-lora, "
             "flux-krea-dev-lora, flux-kontext-dev-lora, flux-kontext-dev-lora-ultra-fast; all: flux-lora models.",
-            complete=model_names,
         ),
     ] = None  # fmt: skip
     strength: Annotated[str | None, advanced("--strength", "X", "How far to depart from the image, 0 to 1.")] = None

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -37,7 +36,6 @@ class LiveDisplay:
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._drawn: list[int] = []  # widths
-        self._started = time.monotonic()
         self._thread = threading.Thread(target=self._redraw, daemon=True)
 
     def __enter__(self) -> LiveDisplay:
@@ -69,29 +67,27 @@ class LiveDisplay:
                     self._replace(self._lines())
 
     def _replace(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Draw lines in the place of those drawn before; none while a question is open, nothing in the background."""
+        """Draw lines in the place of those drawn before; nothing in the background."""
         if not _in_foreground():
             self._drawn.clear()
             return
         columns = _columns()  # a terminal that became narrower has wrapped the lines since
         rows = sum(max(1, -(-width // columns)) for width in self._drawn)
-        shown = [] if self._console.asking else lines
-        self._drawn[:] = [cell_len(text) for text, _ in shown]
+        self._drawn[:] = [cell_len(text) for text, _ in lines]
         text = f"\r\033[{rows}A\033[J" if rows else ""
-        text += "".join(f"{self._console.styled(line, color)}\n" for line, color in shown)
+        text += "".join(f"{self._console.styled(line, color)}\n" for line, color in lines)
         draw(text)
 
     def _lines(self) -> list[tuple[str, str]]:
-        """Each line with its color, none wider than the terminal."""
+        """Each line with its color, none wider than the terminal; none before the run has begun: it may ask first."""
         width, now = max(20, _columns()) - 1, self.standing
-        elapsed = clock_text(time.monotonic() - self._started)
         if now is None:
-            return [(f"starting{_DOT}{elapsed}", _DIM)]
+            return []
         done, jobs = now.done + now.failed, max(1, now.jobs)
         tail = f" {done:,}/{now.jobs:,} {100 * done // jobs}%"
         room = max(0, width - len(self._what) - 1 - len(tail))
         bar = ("━" * (room * done // jobs)).ljust(room, "─")
-        facts = [*standing_words(now, sandbox=self._sandbox), f"{now.images:,} images", elapsed]
+        facts = [*standing_words(now, sandbox=self._sandbox), f"{now.images:,} images", clock_text(now.elapsed_seconds)]
         facts += [] if now.remaining_seconds is None else [f"{clock_text(now.remaining_seconds)} left"]
         while len(_DOT.join(facts)) > width and len(facts) > 1:
             del facts[-2]

@@ -28,11 +28,11 @@ def verify(folder: Folder, console: Console) -> int:
     """
     from flux_lora_cli.folder.verify import verify_folder
 
-    progress, counts = console.meter(), Counter[str]()
+    counts = Counter[str]()
     for finding in verify_folder(folder):
         path = finding.path and str(folder / finding.path)
         counts[finding.kind] += 1
-        progress(f"{counted(sum(counts[kind] for kind in _CHECKED), 'file')} checked")
+        console.progress(f"{counted(sum(counts[kind] for kind in _CHECKED), 'file')} checked")
         if finding.kind in ("missing", "altered"):
             console.result(f"{path}\t{finding.kind}")
         elif finding.kind == "never_saved":

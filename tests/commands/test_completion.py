@@ -54,8 +54,6 @@ def complete(place: Path) -> Ask:
         ("flux-lora batch --retry", ["--retry-failed"]),
         ("flux-lora submit --nsfw ", ["keep", "quarantine", "skip"]),
         ("flux-lora submit --api-version v", ["v2", "v3"]),
-        ("flux-lora submit --model flux-dev-lora-ul", ["flux-dev-lora-ultra-fast"]),
-        ("flux-lora models flux-kr", ["flux-krea-dev-lora"]),
     ],
 )
 def test_what_bash_is_offered(complete: Ask, line: str, offered: list[str]) -> None:
