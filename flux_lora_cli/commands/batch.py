@@ -37,7 +37,7 @@ from flux_lora_cli.commands.running import (
 )
 from flux_lora_cli.commands.signals import this_command
 from flux_lora_cli.errors import ExitCode, FluxLoraError, MissingKey, UsageError
-from flux_lora_cli.text import counted, printable, quoted, slug
+from flux_lora_cli.text import counted, quoted, slug
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.ci import Reports
@@ -111,7 +111,7 @@ def batch(
         for note in loaded.notes:
             console.note(note)
             if github:
-                console.annotate(annotation("warning", printable(note.message), note.file, note.line, note.column))
+                console.annotate(annotation("warning", note.message, note.file, note.line, note.column))
         warn_unchecked((preset.model.id for preset in loaded.presets), load.models, options.api_version, console)
         how: dict[str, Any] = {
             "models": load.models,

@@ -53,13 +53,10 @@ class Reports:
         """An error, each problem of a preset at its place, as GitHub's workflow commands, where these are asked for."""
         if not self._github:
             return
-        for problem in error.problems:
+        for problem in error.problems or (f"{error.message} {error.hint}".strip(),):
             file, line, column = (getattr(problem, name, 0) for name in ("file", "line", "column"))
-            text = printable(str(getattr(problem, "text", problem)), keep_newlines=True)
-            self._console.annotate(annotation("error", text, printable(str(file or "")), line, column))
-        if not error.problems:
-            text = printable(f"{error.message} {error.hint}".strip(), keep_newlines=True)
-            self._console.annotate(annotation("error", text))
+            text = str(getattr(problem, "text", problem))
+            self._console.annotate(annotation("error", text, str(file or ""), line, column))
 
     def write(self, result: Result, folder: Path) -> None:
         """The reports on a batch that has ended."""
@@ -106,7 +103,7 @@ def verdict(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool =
         ended: why the run stopped before its jobs were done, if it did; a job's own reason says more.
     """
     if record.state is State.SKIPPED:
-        return Verdict("skipped", "skipped", record.error or "left out")
+        return Verdict("skipped")
     if record.state is State.FAILED:
         return Verdict("failure", *error_parts(record.error))
     if record.state in _UNFINISHED:
@@ -228,10 +225,10 @@ def _write_place(path: Path, data: bytes) -> None:
 
 
 def annotation(level: str, text: str, file: str = "", line: int = 0, column: int = 0) -> str:
-    """One ``::error …::text`` line. [GitHub documentation: workflow commands]"""
+    """One ``::error …::text`` line, safe whatever the text is. [GitHub documentation: workflow commands]"""
     places = [("file", _from_top(file)), ("line", line), ("col", column)]
     properties = ",".join(f"{name}={_property(str(value))}" for name, value in places if value)
-    return f"::{level}{' ' if properties else ''}{properties}::{_data(text)}"
+    return f"::{level}{' ' if properties else ''}{properties}::{_data(printable(text, keep_newlines=True))}"
 
 
 def _from_top(file: str) -> str:
@@ -247,4 +244,4 @@ def _data(text: str) -> str:
 
 
 def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    return _data(printable(text)).replace(":", "%3A").replace(",", "%2C")

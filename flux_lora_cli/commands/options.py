@@ -87,7 +87,8 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
     def run(context: typer.Context, **values: Any) -> int:
         console: Console = context.obj
-        console.given = frozenset(name for name in values if _is_given(context, name))
+        sources = {name: context.get_parameter_source(name) for name in values}
+        console.given = frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
         console.configure(_gather(GeneralOptions, values))
         arguments = {name: _gather(group, values) for name, group in groups.items()}
         gc.enable()  # see __main__
@@ -107,11 +108,6 @@ def _parameters(group: Any) -> Iterator[inspect.Parameter]:
 
 def _gather(group: Any, values: dict[str, Any]) -> Any:
     return group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 # ---- the groups ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flux_lora_cli.commands.console import Console, counts_text, some
 from flux_lora_cli.engine import events
 from flux_lora_cli.engine.budget import dollars
-from flux_lora_cli.text import counted, printable
+from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.progress import LiveDisplay
@@ -87,7 +87,7 @@ class Reporter:
         if self._github:
             from flux_lora_cli.commands.ci import annotation
 
-            self._console.annotate(annotation("error", printable(text)))
+            self._console.annotate(annotation("error", text))
 
 
 def _trouble(event: events.Failed | events.Overdue | events.PollFailed | events.Missing) -> str:

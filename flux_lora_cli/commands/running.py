@@ -108,7 +108,7 @@ def _base_url(options: ServiceOptions) -> str:
 def _sandbox(console: Console) -> Iterator[str]:
     """A sandbox on a port of its own, whose state outlives it; its base URL."""
     from flux_lora_cli.folder.state import state_dir
-    from flux_lora_cli.sandbox import Sandbox, StateError
+    from flux_lora_cli.sandbox import Sandbox
 
     if "sandbox" not in console.given:
         console.warn("FLUX_LORA_SANDBOX is set: images come from the offline sandbox", "sandbox")
@@ -118,8 +118,7 @@ def _sandbox(console: Console) -> Iterator[str]:
         sandbox = Sandbox(state=folder / "sandbox.sqlite3")
         base_url = sandbox.start()
     except OSError as error:
-        why = f"the sandbox cannot keep its state in {folder}: {reason(error)}"
-        message = str(error) if isinstance(error, StateError) else why
+        message = f"the sandbox cannot keep its state in {folder}: {error.strerror or error}"
         raise FolderError(message, "Choose another folder with FLUX_LORA_STATE_DIR.") from error
     if sandbox.notice:
         console.warn(sandbox.notice, "sandbox")
