@@ -251,30 +251,25 @@ def parse_shard(text: str) -> tuple[tuple[int, int], str | None]:
 
 def _part_of_engine() -> tuple[int, int, str]:
     for index_name, count_name, first, engine in ENGINES:
-        if index_name in os.environ:
-            index, count = _number(index_name), _number(count_name)
-            return (_slurm_part(index, count) if first is None else index - first + 1), count, engine
+        if index_name not in os.environ:
+            continue
+        index, count, step = _number(index_name), _number(count_name), 1
+        if first is None:
+            first, step = _number("SLURM_ARRAY_TASK_MIN", 0), max(1, _number("SLURM_ARRAY_TASK_STEP", 1))
+            last = first + step * (count - 1)
+            # An array with gaps (--array=1,3,4,6) tells its elements neither which they are nor of how many they once
+            # were a part: all of them are refused, or some would make the jobs of others.
+            if _number("SLURM_ARRAY_TASK_MAX", last) != last:
+                raise UsageError(
+                    f"--shard auto (Slurm): an array with gaps does not tell which part element {index} makes",
+                    "Submit the whole range, like --array=1-4 (finished parts cost nothing), or write --shard K/N.",
+                )
+        return (index - first) // step + 1, count, engine
     names = ", ".join(name for name, *_ in ENGINES)
     raise UsageError(
         "--shard auto: no engine tells which part this is",
         f"It is read from {names} and the matching counts; or write --shard K/N.",
     )
-
-
-def _slurm_part(index: int, count: int) -> int:
-    """The place of an element in its array, counting from 1.
-
-    An array with gaps (``--array=1,3,4,6``) tells its elements neither which they are nor of how many they once
-    were a part: all of them are refused, or some would make the jobs of others.
-    """
-    first, step = _number("SLURM_ARRAY_TASK_MIN", 0), max(1, _number("SLURM_ARRAY_TASK_STEP", 1))
-    expected = first + step * (count - 1)
-    if _number("SLURM_ARRAY_TASK_MAX", expected) != expected or (index - first) % step:
-        raise UsageError(
-            f"--shard auto (Slurm): an array with gaps does not tell which part element {index} makes",
-            "Submit the whole range, like --array=1-4 (finished parts cost nothing), or name the part: --shard K/N.",
-        )
-    return (index - first) // step + 1
 
 
 def _number(name: str, default: int | None = None) -> int:
