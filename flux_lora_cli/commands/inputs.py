@@ -191,23 +191,27 @@ def check_ids(ids: Sequence[str]) -> list[str]:
     """``ids``, each once. Raises NotFoundError for what cannot be a task ID."""
     from flux_lora_cli.service.wire import is_task_id
 
-    _refuse([text for text in ids if not is_task_id(text)])
+    if wrong := [quoted(text) for text in ids if not is_task_id(text)]:
+        raise NotFoundError(f"not a task ID: {some(wrong, 5)}", "Task IDs are what submit prints, one per line.")
     return list(dict.fromkeys(ids))
 
 
 class TaskIds:
-    """Task IDs from standard input, each as soon as its line is there (``seen``: so far), up to a tab."""
+    """Task IDs from standard input, each as soon as its line is there, up to a tab.
+
+    ``seen``: those so far; ``wrong``: what was not one.
+    """
 
     def __init__(self) -> None:
         self.seen: list[str] = []
-        self._wrong: list[str] = []
+        self.wrong: list[str] = []
         self._ids = self._read()
 
     def wait_for_first(self) -> Iterator[str]:
         """All IDs, once the first is there. Raises NotFoundError where there is none."""
         first = next(self._ids, None)
         if first is None:
-            self.complain()
+            check_ids(self.wrong)
             raise NotFoundError("no task ID came in on standard input", _NO_LINE)
         return chain([first], self._ids)
 
@@ -218,24 +222,14 @@ class TaskIds:
             for _ in self._ids:
                 pass
 
-    def complain(self) -> None:
-        """Raise NotFoundError where something so far was not an ID."""
-        _refuse(self._wrong)
-
     def _read(self) -> Iterator[str]:
         from flux_lora_cli.service.wire import is_task_id
 
         for line in _lines(_stdin()):
             text = line.partition("\t")[0].strip()
-            (self.seen if is_task_id(text) else self._wrong).append(text)
+            (self.seen if is_task_id(text) else self.wrong).append(text)
             if is_task_id(text):
                 yield text
-
-
-def _refuse(wrong: Sequence[str]) -> None:
-    if wrong:
-        shown = some([quoted(text) for text in wrong], 5)
-        raise NotFoundError(f"not a task ID: {shown}", "Task IDs are what submit prints, one per line.")
 
 
 def _stdin() -> Iterator[bytes]:

@@ -40,17 +40,11 @@ def wait(
         with running(options, console, hint=hint, what="task") as run:
             from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
 
+            folder = options.output or default_folder(options)
             result = wait_for(
-                wanted,
-                run.client,
-                run.service,
-                options.output or default_folder(options),
-                settings,
-                api_version=options.api_version,
-                reach=service_words(options),
-                observer=run.observer,
-                stop=run.stop,
-            )
+                wanted, run.client, run.service, folder, settings, api_version=options.api_version,
+                reach=service_words(options), observer=run.observer, stop=run.stop,
+            )  # fmt: skip
     except FluxLoraError as error:  # before the run: whoever submitted the tasks may have shown them to nobody else
         from flux_lora_cli.engine.ending import MAX_NAMED
 
@@ -64,5 +58,5 @@ def wait(
         raise
     code = tell_end(result, console)
     if streamed is not None and code < ExitCode.INTERRUPTED:
-        streamed.complain()
+        check_ids(streamed.wrong)
     return code
