@@ -46,15 +46,12 @@ def wait(
                 reach=service_words(options), observer=run.observer, stop=run.stop,
             )  # fmt: skip
     except FluxLoraError as error:  # before the run: whoever submitted the tasks may have shown them to nobody else
-        from flux_lora_cli.engine.ending import MAX_NAMED
-
         if streamed is not None:
             streamed.read_on()
             ids = streamed.seen
         error.tasks = tuple((None, task) for task in ids)
-        collect = shlex.join(["flux-lora", "wait", *service_words(options), *ids[:MAX_NAMED]])
-        more = f" … ({len(ids) - MAX_NAMED:,} more)" if len(ids) > MAX_NAMED else ""
-        error.hint = f"{error.hint} Do not submit them again. To collect them: {collect}{more}".strip()
+        collect = shlex.join(["flux-lora", "wait", *service_words(options), *ids])
+        error.hint = f"{error.hint} Do not submit them again. To collect them: {collect}".strip()
         raise
     code = tell_end(result, console)
     if streamed is not None and code < ExitCode.INTERRUPTED:
