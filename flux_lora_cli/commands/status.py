@@ -178,10 +178,12 @@ def _of_record(record: JobRecord, status: str, why: str) -> Row:
 
 def _show(found: TaskStatus, prompt: str, console: Console) -> None:
     """A line for people: status, age, ID, then job and prompt as far as there is room; an error below, whole."""
+    from rich.cells import set_cell_size
+
     status = console.styled(f"{printable(found.status):<11}", _COLORS.get(found.status, "36"))
-    rest = plain(f"{found.job or ''}  {prompt}")
-    line = f"{_age_text(found.created_at):>4}  {found.task or '-'}  {rest}"
-    console.result(f"{status} {line[: shutil.get_terminal_size().columns - 12]}".rstrip())
+    job = plain((found.job or "")[:24])
+    line = f"{_age_text(found.created_at):>4}  {found.task or '-'}  {job}  {plain(prompt)}"
+    console.result(f"{status} {set_cell_size(line, shutil.get_terminal_size().columns - 12)}".rstrip())
     if found.error:
         console.result(f"{'':<11} {plain(found.error)}")
 
