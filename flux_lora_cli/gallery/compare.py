@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.folder.files import explained, make_folders, read_pieces, write_atomically
+from flux_lora_cli.folder.files import explained, read_pieces
 from flux_lora_cli.gallery.page import MARK, PAGE, Entry, url, write_page
 from flux_lora_cli.gallery.pictures import (
     OTHER_FOLDER,
@@ -19,6 +19,7 @@ from flux_lora_cli.gallery.pictures import (
     name_of,
     place_for,
     read_pictures,
+    write_file,
 )
 
 #: Where the images of either side lie in the review folder.
@@ -71,8 +72,7 @@ def build_review(before: Path, after: Path, pairs: Sequence[Entry], output: Path
     check_ours(output / PAGE, MARK)
     if not (output / PAGE).exists() and any((output / name).exists() for name in SIDES):
         raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", OTHER_FOLDER)
-    with explained(output):
-        entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
+    entries = [replace(pair, links=_links(pair, output)) for pair in pairs]
     changes = [f"{number:,} {change.lower()}" for change, number in count_changes(pairs).items()]
     old, new = name_of(before), name_of(after)
     labels = [f"Before: {old}", f"After: {new}"]
@@ -90,7 +90,6 @@ def _copy(picture: Picture | None, output: Path, side: str) -> str | None:
     """Copy an image into the review folder; returns its link from there."""
     if picture is None or picture.path is None:
         return None
-    place, source = place_for(output, f"{side}/{picture.file}"), picture.path
-    make_folders(place.parent)
-    write_atomically(place, lambda file: file.writelines(read_pieces(source)), mode=0o644)
-    return url(f"{side}/{picture.file}")
+    name, source = f"{side}/{picture.file}", picture.path
+    write_file(place_for(output, name), lambda file: file.writelines(read_pieces(source)))
+    return url(name)

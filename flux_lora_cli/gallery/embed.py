@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import struct
 from collections.abc import Collection, Iterator
@@ -22,7 +23,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadImage, FolderError, ImageError
-from flux_lora_cli.folder.files import explained, make_folders, read_regular_file, write_atomically
+from flux_lora_cli.folder.files import explained, read_regular_file
 from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.gallery.pictures import (
     OTHER_FOLDER,
@@ -34,6 +35,7 @@ from flux_lora_cli.gallery.pictures import (
     place_for,
     read_pictures,
     shown,
+    write_file,
 )
 from flux_lora_cli.text import mask_secrets, masked
 
@@ -113,11 +115,10 @@ def _filled(picture: Picture) -> bytes:
 def _write_new(target: Path, relative: str, data: bytes) -> bool:
     """Write a file under a name that is free; False where these very bytes stand there."""
     path = place_for(target, relative)
+    if not os.path.lexists(path):
+        write_file(path, data)
+        return True
     with explained(path):
-        make_folders(path.parent)
-        if not path.is_symlink() and not path.exists():
-            write_atomically(path, data, mode=0o644)
-            return True
         if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
             raise FolderError(f"{path} already exists and differs; nothing is ever overwritten", OTHER_FOLDER)
     return False

@@ -24,7 +24,6 @@ from urllib.parse import quote
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.entries import decimal_text
-from flux_lora_cli.folder.files import explained, make_folders, write_atomically
 from flux_lora_cli.folder.records import PastTask
 from flux_lora_cli.gallery.pictures import (
     LABELS,
@@ -37,6 +36,7 @@ from flux_lora_cli.gallery.pictures import (
     name_of,
     shape_of,
     shown,
+    write_file,
 )
 from flux_lora_cli.presets.to_yaml import job_as_yaml
 from flux_lora_cli.text import counted, json_line, printable
@@ -130,9 +130,7 @@ def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry],
     }  # fmt: skip
     # One pass over the template: what a field holds is never looked at again.
     text = "".join(fields[piece] if i % 2 else piece for i, piece in enumerate(template.split("@@")))
-    with explained(folder):
-        make_folders(folder)
-        write_atomically(folder / PAGE, text.encode("utf-8", "replace"), mode=0o644)
+    write_file(folder / PAGE, text.encode("utf-8", "replace"))
     return folder / PAGE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -14,7 +14,7 @@ from statistics import mode
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
-from flux_lora_cli.folder.files import explained, inside, on_disk
+from flux_lora_cli.folder.files import explained, inside, make_folders, on_disk, write_atomically
 from flux_lora_cli.folder.manifest import Manifest, read_manifest
 from flux_lora_cli.folder.names import IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
@@ -184,6 +184,13 @@ def place_for(target: Path, relative: str) -> Path:
     if path is None:
         raise FolderError(f"a link in {target} leads out of it", OTHER_FOLDER)
     return path
+
+
+def write_file(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Put a file that others may read in place, with the folders above it. Raises FolderError."""
+    with explained(path):
+        make_folders(path.parent)
+        write_atomically(path, content, mode=0o644)
 
 
 # ---- facets and axes ----------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
-from flux_lora_cli.folder.files import explained, make_folders, write_atomically
 from flux_lora_cli.gallery.page import Entry
 from flux_lora_cli.gallery.pictures import (
     Picture,
@@ -27,6 +25,7 @@ from flux_lora_cli.gallery.pictures import (
     opened,
     shape_of,
     shown,
+    write_file,
 )
 from flux_lora_cli.text import counted
 
@@ -112,11 +111,8 @@ def _write(
     exif[_SOFTWARE] = f"{_MARK} {__version__}"
     for number, (rows, path) in enumerate(zip(pages, targets, strict=True), 1):
         place = [f"page {number} of {len(pages)}"] if len(pages) > 1 else []
-        encoded = io.BytesIO()
-        _draw(title, " · ".join([*notes, *place]), heads, rows, tall).save(encoded, kind, exif=exif, quality=90)
-        with explained(path):
-            make_folders(path.parent)
-            write_atomically(path, encoded.getvalue(), mode=0o644)
+        page = _draw(title, " · ".join([*notes, *place]), heads, rows, tall)
+        write_file(path, partial(page.save, format=kind, exif=exif, quality=90))
     return targets
 
 
