@@ -176,7 +176,7 @@ def first_submission(all_books: Iterable[Books]) -> datetime:
     return min((at for at in times if at is not None), default=datetime.now(UTC))
 
 
-def claimed_tasks(service: str, *, besides: Path | None = None) -> set[str]:
+def claimed_tasks(service: str, besides: Path | None = None) -> set[str]:
     """Every task of the user's ledger and of the folders that are remembered; what cannot be read claims nothing.
 
     Args:

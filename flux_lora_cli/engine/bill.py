@@ -30,7 +30,7 @@ _DOLLARS = ("", "USD", "$", "US$")
 #: USD by which two prices may differ and be the same.
 _SAME_WITHIN = Decimal("0.000001")
 _PAGE, _MAX_PAGES = 100, 1_000
-_RETRY = Retry(tries=4, cap=8.0)
+_RETRY = Retry(tries=4)
 
 
 @dataclass(eq=False)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from contextlib import suppress
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.engine.calls import Stopped
@@ -39,8 +39,8 @@ MAX_DOWNLOADS = 32
 LATE = 120.0
 #: Seconds after its submission for which a task of an earlier run counts as one that ended a moment ago.
 RECENT = 900.0
-#: A try that brought so many bytes is progress, not a failure; tries in all, at most.
-PROGRESS, MAX_TRIES = 65_536, 100
+#: A try that brought so many bytes is progress, not a failure.
+PROGRESS = 65_536
 
 
 class Fetcher:
@@ -69,21 +69,19 @@ class Fetcher:
     async def body(self, record: JobRecord) -> dict[str, Any]:
         """The request as it is sent: local images inline, or as the URL of an upload."""
         body = dict(record.input or {})
-        for key in ("image", "images"):
-            value = body.get(key)
-            if isinstance(value, str):
+        for key in body.keys() & {"image", "images"}:
+            if isinstance(value := body[key], (list, tuple)):
+                body[key] = [await self._sent(record, each) for each in value]
+            else:
                 body[key] = await self._sent(record, value)
-            elif isinstance(value, (list, tuple)):
-                body[key] = [await self._sent(record, str(each)) for each in value]
         return body
 
-    async def _sent(self, record: JobRecord, value: str) -> str:
-        if not value.startswith("inputs/"):
-            return value
-        path = str(self._images.path(value))
-        media_type = f"image/{PurePosixPath(value).suffix[1:]}".replace("jpg", "jpeg")
+    async def _sent(self, record: JobRecord, image: Any) -> Any:
+        if not str(image).startswith("inputs/"):
+            return image
+        path, media_type = self._images.path(image), f"image/{image.rpartition('.')[2]}".replace("jpg", "jpeg")
         try:
-            return await self._run.calls.get(self._run.client.upload, path, media_type, why=record.name)
+            return await self._run.calls.get(self._run.client.upload, str(path), media_type, why=record.name)
         except FluxLoraError as error:
             error.message = f"{record.name}: the input image could not be uploaded: {error.message}"
             raise
@@ -116,32 +114,28 @@ class Fetcher:
         if not fetches:
             await run.save(record)  # else the first image's name is saved with it
         for output, source in fetches:
-            await self._fetch(work, output, source, late_until)
-
-    async def _fetch(self, work: Work, output: OutputRecord, source: str, late_until: float) -> None:
-        run, record = self._run, work.record
-        self.fetching += 1
-        try:
-            received = await self._receive(record, output, source, late_until)
-            with run.unbroken():
-                await self._keep(work, output, received)
-        except NOT_KEPT:
-            raise
-        except FluxLoraError as error:
-            output.error = f"{error.code}: {error.message}"
-            if isinstance(error, DeadlineError):  # the host asks to come back later
-                run.calls.note(error)
-            await run.save(record)
-            run.emit(Missing(record.id, record.task_id, output.index, error.code, error.message))
-        finally:
-            self.fetching -= 1
+            self.fetching += 1
+            try:
+                received = await self._receive(record, output, source, late_until)
+                with run.unbroken():
+                    await self._keep(work, output, received)
+            except NOT_KEPT:
+                raise
+            except FluxLoraError as error:
+                output.error = f"{error.code}: {error.message}"
+                if isinstance(error, DeadlineError):  # the host asks to come back later
+                    run.calls.note(error)
+                await run.save(record)
+                run.emit(Missing(record.id, record.task_id, output.index, error.code, error.message))
+            finally:
+                self.fetching -= 1
 
     async def _receive(self, record: JobRecord, output: OutputRecord, source: str, late_until: float) -> Received:
         """The whole image in a temporary file. A broken download goes on where it broke."""
         run, partial = self._run, self._images.begin()
         which, failures, refreshed = f"{record.name}: image {output.index}", 0, False
         try:
-            for _ in range(MAX_TRIES):
+            while True:
                 size = partial.size
                 try:
                     async with self._downloads:
@@ -160,9 +154,8 @@ class Fetcher:
                     await run.calls.pause(which, error, DOWNLOAD.delay(failures))
                     failures += 1
                 except FluxLoraError as error:
-                    failures = 0 if partial.size - size >= PROGRESS else failures + 1
+                    failures += partial.size - size < PROGRESS
                     await run.calls.pause(which, error, DOWNLOAD.pause(error, failures))
-            raise BadImage(f"not whole after {MAX_TRIES} downloads")
         except FluxLoraError:
             partial.discard()
             raise
@@ -233,13 +226,11 @@ class Fetcher:
 
     async def _fresh(self, record: JobRecord) -> Task | None:
         """The completed task with fresh URLs; None where it cannot be had."""
-        if record.task_id is None or self._run.calls.stopped:
-            return None
-        try:
-            task = await poll(self._run, record)
-        except (Stopped, FluxLoraError):
-            return None
-        return task if task.completed and task.outputs else None
+        with suppress(Stopped, FluxLoraError):
+            task = await poll(self._run, record) if record.task_id else None
+            if task and task.completed and task.outputs:
+                return task
+        return None
 
 
 def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bool = False) -> Image:
@@ -262,12 +253,12 @@ def image_event(record: JobRecord, output: OutputRecord, shown: str, earlier: bo
 def _take(record: JobRecord, task: Task) -> None:
     """Record the outputs that came, and those that were asked for and did not."""
     known = {output.index: output for output in record.outputs}
-    for index, source in enumerate(task.outputs):
+    for index in range(max(len(task.outputs), record.images_asked if record.input else 0)):
         output = known.setdefault(index, OutputRecord(index))
-        output.url = source if source.startswith(("http://", "https://")) else None
-        output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
-    for index in range(len(task.outputs), record.images_asked if record.input else 0):
-        known.setdefault(index, OutputRecord(index))
+        if index < len(task.outputs):
+            source = task.outputs[index]
+            output.url = source if source.startswith(("http://", "https://")) else None
+            output.nsfw = task.nsfw[index] if index < len(task.nsfw) else output.nsfw
     record.outputs = [known[index] for index in sorted(known)]
 
 
@@ -277,9 +268,8 @@ def _not_there(record: JobRecord, output: OutputRecord, *, polled: bool) -> Miss
     if not polled:
         output.error = output.error or "not_polled: the task could not be polled for its address"
     elif not earlier:
-        came, asked = sum(o.url is not None or o.file is not None for o in record.outputs), record.images_asked
-        sent = f"sent {came} of {asked} images" if came < asked else "named no image here"
-        output.error = f"not_delivered: the service {sent}"
+        came = sum(each.url is not None or each.file is not None for each in record.outputs)
+        output.error = f"not_delivered: the service sent {came} of {record.images_asked} images"
     code, message = error_parts(output.error)
     return Missing(record.id, record.task_id, output.index, code, message, earlier)
 

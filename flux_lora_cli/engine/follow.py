@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.engine.events import Explained, Overdue, PollFailed
+from flux_lora_cli.engine.events import Overdue, PollFailed
 from flux_lora_cli.errors import DeadlineError, FluxLoraError, ServiceError, TaskNotFound
 from flux_lora_cli.folder.records import JobRecord, State
 from flux_lora_cli.text import duration
@@ -53,21 +53,18 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
         before, now, polls = now if polls else None, run.time(), polls + 1
         if task.terminal:
             break
-        record.task_status = task.status
         if now >= deadline:
+            note_task(record, task)
             message = f"not finished {duration(run.settings.task_timeout)} after its submission: still {task.status}"
             record.error = f"overdue: {message}"
             await run.save(record)
             run.emit(Overdue(record.id, record.task_id, message))
             return None
         when = planner.next_poll(now, polls)
-        run.emit(Explained(f"{record.name}: {task.status}; next poll in {when - now:.1f} s"))
     if ours and polls:
         planner.observe(submitted_at, now, before, task.execution_ms)
     run.calls.land(record)
-    record.task_status, record.execution_ms, record.task_error = task.status, task.execution_ms, task.error
-    record.task_model, record.model = task.model or record.task_model, record.model or task.model
-    record.task_created_at = task.created_at or record.task_created_at
+    note_task(record, task)
     if not task.completed:
         await run.fail(record, "task_failed", task.error or f"the task ended as {task.status}")
     elif not task.outputs:
@@ -78,26 +75,31 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
     return None
 
 
+def note_task(record: JobRecord, task: Task) -> None:
+    """Record what the service says of a task."""
+    record.task_status, record.execution_ms, record.task_error = task.status, task.execution_ms, task.error
+    record.task_model, record.model = task.model or record.task_model, record.model or task.model
+    record.task_created_at = task.created_at or record.task_created_at
+
+
 async def poll(run: Run, record: JobRecord) -> Task:
     """The task as the service has it now."""
     version, floor = record.api_version or "v2", run.settings.poll_interval
     return await run.calls.get(run.client.result, record.task_id, version, floor=floor, why=record.name)
 
 
-async def insist(poll: Callable[[], Awaitable[Task]], known: bool, floor: float = 0.0) -> Task:
-    """Poll a task, and for a while again where the service does not know it.
+async def insist(ask: Callable[[], Awaitable[Task]], known: bool, floor: float = 0.0) -> Task:
+    """What ``ask`` says of a task; where it raises TaskNotFound, it is asked again for a while.
 
     Args:
-        known: somebody here has heard of it; floor: least seconds between two polls.
-
-    Raises TaskNotFound: it is not there.
+        known: somebody here has heard of the task; floor: least seconds between two polls.
     """
     time = asyncio.get_running_loop().time
     patience, gap = LOST_AFTER if known else NO_SUCH_TASK_AFTER
     until: float | None = None
     while True:
         try:
-            return await poll()
+            return await ask()
         except TaskNotFound:
             until = time() + patience if until is None else until
             if time() >= until:

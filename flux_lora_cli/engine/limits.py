@@ -15,8 +15,9 @@ from flux_lora_cli.errors import DeadlineError, FluxLoraError, RateLimited
 
 Draw = Callable[[], float]
 
+#: Seconds of the first pause between two tries, at most; it doubles up to a cap. [FAULTS: retry policy]
+BACKOFF, BACKOFF_CAP = 1.0, 20.0
 #: Seconds of Retry-After that are waited for; and of the pause after a 429 that does not say how long.
-#: [FAULTS: retry policy]
 LONGEST_WAIT, PAUSE = 300.0, 5.0
 #: Seconds over which clients that were told the same Retry-After spread out after it. Of 200 clients that come back
 #: once each, 2.5 fall on average into a slot of 100 ms, and hardly ever more than 10.
@@ -25,15 +26,13 @@ HERD_SPREAD = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often one request is tried (the first time included), and how long the pauses are, in seconds.
+    """How often one request is tried, the first time included.
 
     Attributes:
         patient: an outage is waited out, and a 429, which is no failure, obeyed for as long as it takes.
     """
 
     tries: int
-    base: float = 1.0
-    cap: float = 20.0
     patient: bool = True
 
     def pause(self, error: FluxLoraError, failures: int, draw: Draw = random.random) -> float:
@@ -56,7 +55,7 @@ class Retry:
         "Full jitter" needs the fewest calls under contention. [AWS Architecture Blog, "Exponential Backoff And
         Jitter"]
         """
-        backoff = draw() * min(self.cap, self.base * 2.0 ** min(attempt, 62))
+        backoff = draw() * min(BACKOFF_CAP, BACKOFF * 2.0 ** min(attempt, 62))
         return backoff if retry_after is None else max(backoff, max(0.0, retry_after) + draw() * HERD_SPREAD)
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -31,11 +30,10 @@ _ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)\s*$", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)\s*[*x×,]\s*(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?(?:e[+-]?\d)?", re.IGNORECASE)
 _HUGGING_FACE = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)
-_FLAGS = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
+_FLAGS = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
 _VERSION, _NO_NAME = re.compile(r"[:@][^/]*$"), re.compile(r"[^a-z0-9/]")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_IMAGES = ("image", "mask_image")
-_INPUTS = (*_IMAGES, "images", "loras")
+_IMAGES = ("image", "mask_image", "images")
 
 
 def find_task(record: JobRecord, tasks: Iterable[Task]) -> dict[str, bool]:
@@ -57,23 +55,22 @@ def bill_candidates(record: JobRecord, charges: Iterable[BillItem]) -> tuple[str
 
 def _is_ours(record: JobRecord, task: Task) -> bool | None:
     """Whether a task is the record's; None where it may be."""
-    echoed, sent = task.inputs or {}, dict(record.input or {})
-    one, other = _plain(sent.pop("seed", None)), _plain(echoed.get("seed"))
+    echoed, sent = task.inputs or {}, record.input or {}
+    one, other = _plain(sent.get("seed")), _plain(echoed.get("seed"))
     seed = one == other if isinstance(other, float) else None
     same_model = _same_model(record.model, task.model)
     ours = seed is True and bool(record.seed_drawn)
     if seed is False or not (ours or same_model):
         return False
-    values = {key: _same(key, value, echoed.get(key)) for key, value in sent.items()}
-    values["prompt"] = _same_prompt(sent.get("prompt", ""), echoed.get("prompt"))
-    foreign = any(not sent.get(key) and echoed.get(key) not in (None, "", [], "[]") for key in _INPUTS)
-    differs = foreign or False in values.values()
+    prompt = _same_prompt(str(sent.get("prompt", "")), echoed.get("prompt"))
+    keys = {*sent, *_IMAGES, "loras"} - {"seed", "prompt"}
+    alike = _all([prompt, *(_same(key, sent.get(key), echoed.get(key)) for key in keys)])
     if ours:
-        return True if values["prompt"] and same_model and not differs else None
+        return True if prompt and same_model and alike is not False else None
     in_time = _in_time(record, task.created_at)
-    if differs or (in_time is False and not (seed and record.seed_drawn is None)):
+    if alike is False or (in_time is False and not (seed and record.seed_drawn is None)):
         return False
-    return True if seed and in_time and None not in values.values() else None
+    return True if seed and in_time and alike else None
 
 
 def _same_model(ours: str | None, theirs: str | None) -> bool:
@@ -99,94 +96,72 @@ def _in_time(record: JobRecord, created_at: str | None) -> bool | None:
 # ---- values by meaning: True, False, or None where the echo does not tell ----
 
 
-def _same(key: str, ours: Any, theirs: Any) -> bool | None:
-    if theirs is None or theirs == "":
-        return True if ours in ("", None, []) else None
-    if key in _IMAGES:
-        return _same_image(ours, theirs)
-    if key == "images":
-        return _each(_same_image, ours, theirs)
-    return _each(_same_lora, ours, _decoded(theirs)) if key == "loras" else _agree(ours, theirs)
-
-
-def _same_prompt(ours: object, theirs: object) -> bool | None:
+def _same_prompt(ours: str, theirs: Any) -> bool | None:
     if not isinstance(theirs, str):
         return None
-    one, other = _text(str(ours)), _text(theirs)
-    for mark in ("…", "..."):
-        if other.endswith(mark) and one != other and one.startswith(other.removesuffix(mark).rstrip()):
-            return None  # shortened by the list
-    return one == other
+    if theirs.endswith(("…", "...")) and not ours.endswith(theirs[-3:]):
+        return None  # shortened by the list
+    return _text(ours) == _text(theirs)
 
 
-def _agree(ours: Any, theirs: Any) -> bool | None:
-    """Whether two plain values mean the same: 123 is "123" is 123.0, 512*512 is 512x512, true is "true"."""
-    if isinstance(ours, bool):
-        flag = _FLAGS.get(str(theirs).strip().casefold())
-        return None if flag is None else flag is ours
-    if isinstance(ours, (list, tuple)):
-        return _each(_agree, ours, theirs)
-    if isinstance(theirs, (bool, Mapping, list, tuple)):
-        return None
-    one, other = _plain(ours), _plain(theirs)
-    if isinstance(one, float) and isinstance(other, float) and not one.is_integer():
-        return math.isclose(one, other, rel_tol=1e-6)
-    return bool(one == other)
+def _same(key: str, ours: Any, theirs: Any) -> bool | None:
+    if not theirs and not isinstance(theirs, (bool, int, float)):  # lists leave out what is empty
+        return None if ours else True
+    if key == "loras":
+        theirs = [parse_lora(each) if isinstance(each, str) else each for each in theirs] if _many(theirs) else theirs
+        return _alike(_plain(ours or ()), _plain(theirs))
+    if key not in _IMAGES:
+        return _alike(_plain(ours), _plain(theirs))
+    one, other = (value if _many(value) else [value] for value in (ours, theirs))
+    return _all(map(_same_image, one, other)) if ours and len(one) == len(other) else False
+
+
+def _many(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _all(results: Iterable[bool | None]) -> bool | None:
+    """False before None before True."""
+    seen = set(results)
+    return False if False in seen else None if None in seen else True
 
 
 def _plain(value: Any) -> Any:
-    """A number as float, also of a text; a text without what spelling may change."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30:  # false for NaN, too
-        return float(value)
+    """A value without what spelling may change: 123 is "123", 512*512 is 512x512, true is "yes" is 1."""
+    if _many(value):
+        return tuple(map(_plain, value))
+    if isinstance(value, Mapping):  # a LoRA
+        path = _HUGGING_FACE.sub("", str(value.get("path")).strip()).partition("?")[0]  # a query may hold a token
+        return path.rstrip("/").removesuffix(".git").casefold(), _plain(value.get("scale", 1))
     if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
+        return float(value) if isinstance(value, (int, float)) and abs(value) < 1e30 else None
+    text = _text(value).casefold()
+    if text in _FLAGS or _NUMBER.fullmatch(text):
+        return float(_FLAGS.get(text, text))
     size = _SIZE.fullmatch(text)
-    return f"{int(size[1])}*{int(size[2])}" if size else _text(text).casefold()
+    return f"{int(size[1])}*{int(size[2])}" if size else text
+
+
+def _alike(one: Any, other: Any) -> bool | None:
+    """Two plain values: None where they are of kinds that cannot be compared."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return _all(map(_alike, one, other)) if len(one) == len(other) else False
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return one == other if isinstance(one, str) and isinstance(other, str) else None
 
 
 def _text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
 
 
-def _each(same: Callable[[Any, Any], bool | None], ours: Sequence[Any], theirs: Any) -> bool | None:
-    """Two lists in order: False before None before True."""
-    if not isinstance(theirs, (list, tuple)):
-        return None
-    seen = set(map(same, ours, theirs))
-    return False if len(ours) != len(theirs) or False in seen else None if None in seen else True
-
-
-def _decoded(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return None
-
-
-def _same_lora(ours: Mapping[str, Any], theirs: Any) -> bool | None:
-    if isinstance(theirs, str):
-        theirs = parse_lora(theirs)
-    if not isinstance(theirs, Mapping) or not isinstance(theirs.get("path"), str):
-        return None
-    if _lora_path(str(ours.get("path"))) != _lora_path(theirs["path"]):
-        return False
-    return theirs.get("scale") is None or _agree(ours.get("scale"), theirs["scale"])
-
-
-def _lora_path(path: str) -> str:
-    """Without a query (it may hold a token, which a list may leave out), a final slash, the provider's address."""
-    return _HUGGING_FACE.sub("", path.strip()).partition("?")[0].rstrip("/").removesuffix(".git").casefold()
-
-
 def _same_image(ours: Any, theirs: Any) -> bool | None:
     """Never False: an upload's address, a copy's, a picture that the list cuts short do not tell."""
-    if not isinstance(theirs, str) or not theirs:
+    if not isinstance(theirs, str):
         return None
-    digest = str(ours).partition("/")[2].partition(".")[0] if str(ours).startswith("inputs/") else ""
-    if str(ours).partition("?")[0] == theirs.partition("?")[0] or (digest and digest in theirs.casefold()):
+    address = str(ours).partition("?")[0]
+    digest = address.removeprefix("inputs/").partition(".")[0] if address.startswith("inputs/") else ""
+    if address == theirs.partition("?")[0] or (digest and digest in theirs.casefold()):
         return True
     try:
         data = base64.b64decode("".join(theirs.rpartition(",")[2].split()), validate=True)

@@ -22,7 +22,7 @@ from flux_lora_cli.engine.calls import FATAL, Stopped
 from flux_lora_cli.engine.durable import NOT_KEPT, Store
 from flux_lora_cli.engine.events import Adopted, Failed, Held, Submitted, Unknown, Warned
 from flux_lora_cli.engine.fetch import Fetcher
-from flux_lora_cli.engine.follow import follow
+from flux_lora_cli.engine.follow import follow, note_task
 from flux_lora_cli.engine.limits import NEVER_SENT, PollPlanner
 from flux_lora_cli.engine.search import Search
 from flux_lora_cli.errors import (
@@ -31,7 +31,6 @@ from flux_lora_cli.errors import (
     DeadlineError,
     FluxLoraError,
     NeverSent,
-    OutOfCredit,
     RateLimited,
     Rejected,
 )
@@ -50,7 +49,7 @@ ANSWERS_WITHIN = 5.0
 #: Coroutines of jobs that wait for their turn, beyond those in flight.
 AHEAD = 32
 #: What proves that the service has not taken a submission: such answers, and that it was not sent.
-NOT_TAKEN = (*FATAL, NeverSent, OutOfCredit, RateLimited, Rejected, Stopped, *NOT_KEPT)
+NOT_TAKEN = (*FATAL, NeverSent, BudgetError, RateLimited, Rejected, Stopped, *NOT_KEPT)
 
 
 class Run:
@@ -65,12 +64,12 @@ class Run:
     """
 
     def __init__(self, session: Session, store: Store, images: ImageStore, shown: str) -> None:
-        self.client, self.settings = session.client, session.settings
+        self.client, self.service, self.settings = session.client, session.service, session.settings
         self.calls, self.emit, self.now = session.calls, session.observer, session.now
         self.store, self.save = store, store.save
         self.reasons = self.calls.reasons
         self.planner = PollPlanner(self.settings.poll_interval)
-        self.search, self.fetcher = Search(session, store), Fetcher(self, images, shown)
+        self.search, self.fetcher = Search(self), Fetcher(self, images, shown)
         self.submitted = self.resubmitted = 0
         self.absent: set[str] = set()
         self.task_ids = set[str]()
@@ -104,8 +103,8 @@ class Run:
 
         One of unknown outcome is sent once more; where that is refused, it stays unknown.
         """
-        record, state, never_sent = work.record, work.record.state, 0
-        while record.state is state:
+        record, never_sent = work.record, 0
+        while True:
             try:
                 self.calls.check_open()
                 body = await self.fetcher.body(record)
@@ -117,18 +116,15 @@ class Run:
             except NeverSent as error:
                 never_sent = 0 if self.calls.outage.probing else never_sent + 1
                 await self.calls.pause(record.name, error, NEVER_SENT.pause(error, never_sent))
-            except (BudgetError, DeadlineError) as error:
+            except (*FATAL, BudgetError, DeadlineError) as error:
                 self.calls.close(error)
-                break
-            except FATAL:
-                break
+                return None
             except Rejected as error:
-                if state is State.PLANNED:
-                    await self._refused(work, error)
+                if record.state is State.PLANNED:
+                    await self._refused(record, error)
                 else:
                     await self.hold(record, f"its second submission was refused: {error}")
-                break
-        return None
+                return None
 
     async def _post(self, work: Work, body: dict[str, Any]) -> Task | None:
         """Intent saved, POST, ID saved; None where the outcome is unknown.
@@ -166,8 +162,8 @@ class Run:
             return None
         self.calls.accepted(record)
         self.task_ids.add(task.id)
-        record.state, record.task_id, record.task_model = State.SUBMITTED, task.id, task.model
-        record.task_status, record.task_created_at = task.status, task.created_at
+        record.state, record.task_id = State.SUBMITTED, task.id
+        note_task(record, task)
         await self.save(record)
         self.submitted += 1
         self.emit(Submitted(record.id, task.id, record.model, (record.input or {}).get("seed")))
@@ -176,25 +172,25 @@ class Run:
     async def find_out(self, work: Work) -> Task | None:
         """Resolve a submission of unknown outcome: adopted (submitted), held (unknown), or sent once more."""
         record = work.record
-        if record.state is State.SUBMITTING:  # an earlier run was cut off before the answer came
-            record.state = State.UNKNOWN
-            await self.save(record)
+        record.state = State.UNKNOWN  # also where an earlier run was cut off before the answer came
         self.calls.take_off(record, self.time())
-        verdict = await self.search.find(record, self.settings.on_unknown)
+        verdict = await self.search.find(record)
         if verdict.task_id is not None:
             await self.adopt(record, verdict.task_id, "predictions")
             return None
         self.calls.land(record)
         if verdict.absent:
             self.absent.add(record.key)
-        if verdict.resubmit and not work.resubmitted:
-            work.resubmitted, attempts = True, record.attempts
-            self.emit(Warned("resubmitted", f"{record.name}: {verdict.why}; submitting it once more, as asked"))
-            task = await self.submit(work)
-            self.resubmitted += record.attempts > attempts
-            return task or (await self.find_out(work) if record.attempts > attempts else None)
-        await self.hold(record, verdict.why, verdict.candidates)
-        return None
+        if work.resubmitted or not verdict.resubmit or self.settings.on_unknown != "resubmit":
+            await self.hold(record, verdict.why, verdict.candidates)
+            return None
+        work.resubmitted, attempts = True, record.attempts
+        self.emit(Warned("resubmitted", f"{record.name}: {verdict.why}; submitting it once more, as asked"))
+        task = await self.submit(work)
+        if record.attempts == attempts:  # certainly not taken
+            return None
+        self.resubmitted += 1
+        return task or await self.find_out(work)
 
     async def adopt(self, record: JobRecord, task_id: str, by: str) -> None:
         """Take a task of the account for this job's."""
@@ -216,10 +212,10 @@ class Run:
         await self.save(record)
         self.emit(Failed(record.id, record.task_id, code, message))
 
-    async def _refused(self, work: Work, error: Rejected) -> None:
+    async def _refused(self, record: JobRecord, error: Rejected) -> None:
         """The service refused this job alone; ten of the first refused alike end the run."""
         self._refusals.append(error.message)
-        await self.fail(work.record, error.code, error.message)
+        await self.fail(record, error.code, error.message)
         if self.submitted == 0 and len(self._refusals) >= MAX_REFUSED_ALIKE and len(set(self._refusals)) == 1:
             message = f"the first {MAX_REFUSED_ALIKE} submissions were all refused alike: {error.message}"
             hint = "Nothing was charged. Correct the preset, then run it again with --retry-failed."

@@ -6,28 +6,32 @@ One reading of the list, page by page, serves all jobs that wait for one.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.audit import claimed_tasks
-from flux_lora_cli.engine.durable import Store, in_thread
+from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Waiting
 from flux_lora_cli.engine.follow import age
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, find_task
 from flux_lora_cli.errors import AnswerTooLong, DeadlineError, FluxLoraError
 from flux_lora_cli.folder.records import JobRecord
 from flux_lora_cli.service.envelope import NoSuchList
+from flux_lora_cli.service.wire import parse_time
+from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.assemble import Session
+    from flux_lora_cli.engine.run import Run
 
 #: Seconds for which the list is read after a submission's time-out. [CONTRACT: money and identity]
 SEARCH_FOR = 120.0
-#: Seconds between two readings of the list; the last one over and over.
-INTERVALS = (1.0, 2.0, 4.0, 8.0, 15.0, 20.0)
+#: Seconds between two readings of the list, the last one over and over; before which of them it is told.
+INTERVALS, TELL_AT = (1.0, 2.0, 4.0, 8.0, 15.0, 20.0), 4.0
 #: Entries per page. A list that echoes inline images can outgrow the limit of an answer: then fewer.
-PAGE_SIZES = (100, 25, 5, 1)
+PAGE_SIZE = 100
 #: Pages read at most: far more tasks than a week of the highest tier has.
 MAX_PAGES = 1000
 
@@ -38,7 +42,7 @@ class Verdict:
 
     Attributes:
         absent: the list was read to its end, and nothing in it may be ours.
-        resubmit: it may be sent once more, if the user asked for that.
+        resubmit: it may be sent once more, where the user asks for that.
     """
 
     why: str
@@ -61,74 +65,77 @@ class _Wanted:
 class Search:
     """Looks for tasks of submissions of unknown outcome; those that a ledger at hand has claimed are left out."""
 
-    def __init__(self, session: Session, store: Store) -> None:
-        self._session, self._store = session, store
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._wanted: list[_Wanted] = []
         self._reader: asyncio.Task[None] | None = None
 
-    async def find(self, record: JobRecord, on_unknown: str) -> Verdict:
+    async def find(self, record: JobRecord) -> Verdict:
         """Look for the record's task until it is found or its time is up.
 
         Raises:
             Stopped: the search was cut short, which says nothing about the task.
         """
-        if on_unknown == "hold":
+        run = self._run
+        if run.settings.on_unknown == "hold":
             return Verdict("not looked for, as asked (--on-unknown hold)")
-        loop = asyncio.get_running_loop()
-        seconds = max(0.0, SUBMIT_TIMEOUT + SEARCH_FOR - age(record, self._session.now()))
-        wanted = _Wanted(record, loop.time() + seconds, loop.create_future())
+        deadline = run.time() + max(0.0, SUBMIT_TIMEOUT + SEARCH_FOR - age(record, run.now()))
+        wanted = _Wanted(record, deadline, asyncio.get_running_loop().create_future())
         self._wanted.append(wanted)
         if self._reader is None or self._reader.done():
             self._reader = asyncio.create_task(self._read())
-        verdict = await wanted.verdict
-        return replace(verdict, resubmit=on_unknown == "resubmit" and verdict.resubmit)
-
-    def _waiting(self) -> list[_Wanted]:
-        self._wanted = [each for each in self._wanted if not each.verdict.done()]
-        return self._wanted
+        return await wanted.verdict
 
     async def _read(self) -> None:
         """Read the list again and again, for as long as somebody waits."""
-        time, page_sizes, passes = asyncio.get_running_loop().time, list(PAGE_SIZES), 0
+        run, page_size = self._run, PAGE_SIZE
         await asyncio.sleep(0)  # those that begin in the same turn share the first reading
         try:
-            while wanted := self._waiting():
-                began, whole = time(), False
+            for seconds in itertools.chain(INTERVALS, itertools.repeat(INTERVALS[-1])):
+                began, whole = run.time(), False
                 failure: FluxLoraError | None = None
                 try:
-                    whole = await self._read_pages(wanted, page_sizes[0])
+                    whole = await self._read_pages(page_size)
                 except FluxLoraError as error:
-                    if isinstance(error, AnswerTooLong) and len(page_sizes) > 1:
-                        page_sizes.pop(0)
+                    if isinstance(error, AnswerTooLong) and page_size > 1:
+                        page_size = max(1, page_size // 5)
                         continue
                     failure = error
-                claimed = await in_thread(self._claimed)
-                for each in wanted:
+                besides = run.store.folder and run.store.folder.path
+                claimed = run.task_ids | await in_thread(claimed_tasks, run.service, besides)
+                for each in self._wanted:
                     found = {task: sure for task, sure in each.found.items() if task not in claimed}
                     verdict = _judge(found, whole, failure, over=began >= each.deadline)
                     if verdict is not None and not each.verdict.done():
                         claimed.add(verdict.task_id or "")
                         each.verdict.set_result(verdict)
-                passes += 1
-                await self._pause(passes)
+                self._wanted = [each for each in self._wanted if not each.verdict.done()]
+                if not self._wanted:
+                    return
+                if seconds == TELL_AT:
+                    left = max(each.deadline for each in self._wanted) - run.time()
+                    message = f"looking for {counted(len(self._wanted), 'submission')} of unknown outcome"
+                    run.emit(Waiting("reconcile", round(left, 1), f"{message} for {left:.0f} s more"))
+                await asyncio.sleep(seconds)
         except Exception as error:  # above all Stopped: it ends every search
-            for each in self._waiting():
-                each.verdict.set_exception(error)
+            for each in self._wanted:
+                if not each.verdict.done():
+                    each.verdict.set_exception(error)
 
-    async def _read_pages(self, wanted: list[_Wanted], page_size: int) -> bool:
+    async def _read_pages(self, page_size: int) -> bool:
         """One reading of the list; whether it was read to its end.
 
         A short page is not the end: a service may give fewer entries than asked. The end is a page with nothing new (a
         full one is not: the service passes over the page's number), or one, newest first, that reaches back past the
         earliest intent.
         """
-        since = _since(wanted)
+        run, wanted = self._run, list(self._wanted)
+        since = _since(each.record for each in wanted)
         for each in wanted:
             each.found = {}
         seen: set[str] = set()
         for page in range(1, MAX_PAGES + 1):
-            list_page = self._session.client.predictions
-            tasks = await self._session.calls.get(list_page, page, page_size, since, why="search")
+            tasks = await run.calls.get(run.client.predictions, page, page_size, since, why="search")
             new = [task for task in tasks if task.id not in seen]
             if not new:
                 return len(tasks) < page_size
@@ -139,25 +146,6 @@ class Search:
             if since is not None and newest is not None and oldest is not None and oldest < since and oldest <= newest:
                 return True
         return False
-
-    def _claimed(self) -> set[str]:
-        """The task IDs of all ledgers at hand: this run's, the user's, and the folders that it remembers; blocking."""
-        folder = self._store.folder
-        elsewhere = claimed_tasks(self._session.service, besides=folder.path if folder is not None else None)
-        return self._store.task_ids() | elsewhere
-
-    async def _pause(self, passes: int) -> None:
-        """Wait until the list is to be read again; after a few readings, say why."""
-        now, waiting = asyncio.get_running_loop().time(), self._waiting()
-        if not waiting:
-            return
-        left = sorted(each.deadline - now for each in waiting)
-        if passes == 3:
-            names = ", ".join(each.record.name for each in waiting[:3])
-            message = f"looking for {len(waiting)} submissions of unknown outcome ({names}) for {left[-1]:.0f} s more"
-            self._session.observer(Waiting("reconcile", round(left[-1], 1), message))
-        interval = INTERVALS[min(passes, len(INTERVALS)) - 1]
-        await asyncio.sleep(min(interval, left[0]) if left[0] > 0 else interval)
 
 
 def _judge(found: dict[str, bool], whole: bool, failure: FluxLoraError | None, *, over: bool) -> Verdict | None:
@@ -186,12 +174,12 @@ def _judge(found: dict[str, bool], whole: bool, failure: FluxLoraError | None, *
     return Verdict("not found among the account's recent predictions", absent=True, resubmit=True)
 
 
-def _since(wanted: list[_Wanted]) -> datetime | None:
+def _since(records: Iterable[JobRecord]) -> datetime | None:
     """Nothing older can be one of those looked for, by the service's clock; None where that is not known."""
     times = []
-    for each in wanted:
-        if each.record.intent_at is None or each.record.service_clock is None:
+    for record in records:
+        meant = parse_time(record.intent_at)
+        if meant is None or record.service_clock is None:
             return None
-        ahead = timedelta(seconds=each.record.service_clock)
-        times.append(datetime.fromisoformat(each.record.intent_at) + ahead)
+        times.append(meant + timedelta(seconds=record.service_clock))
     return min(times) - CLOCK_SLACK - timedelta(minutes=1)

@@ -81,7 +81,6 @@ MATCH, CANDIDATE = {"t1": True}, {"t1": False}
         {"loras": [{**INPUT["loras"][0], "path": "http://www.hf.co/Owner/Retro/"}, INPUT["loras"][1]]},
         {"loras": ["owner/retro:0.8", INPUT["loras"][1]]},
         {"loras": [INPUT["loras"][0], {"path": INPUT["loras"][1]["path"]}]},
-        {"loras": '[{"path": "owner/retro", "scale": 0.8}, "https://civitai.com/api/download/models/9:1"]'},
         {"output_format": "jpeg", "enable_sync_mode": False},
     ],
     ids=repr,

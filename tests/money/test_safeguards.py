@@ -39,7 +39,7 @@ CUTS = [
     Cut("the intent is durable before the POST", "engine/run.py",
         "await self.save(record)\n            self.calls.check_open()", "self.calls.check_open()", _KILLS),
     Cut("the ID is durable before the first poll", "engine/run.py",
-        "task.status, task.created_at\n        await self.save(record)", "task.status, task.created_at", _ORDER),
+        "        note_task(record, task)\n        await self.save(record)", "        note_task(record, task)", _ORDER),
     Cut("an intent without an answer is unknown, not planned", "engine/run.py",
         "        if record.state is State.PLANNED:\n            task = await self.submit(work)",
         "        if record.state in (State.PLANNED, State.SUBMITTING):\n            record.state = State.PLANNED\n"
@@ -50,8 +50,8 @@ CUTS = [
     Cut("tasks of others are left out", "engine/search.py",
         " if task not in claimed}", "}", _SPENDING + "another_folder"),
     Cut("the list is read before anything is sent again", "engine/search.py",
-        '        if on_unknown == "hold":', '        if on_unknown == "resubmit":\n'
-        '            return Verdict("x", resubmit=True)\n        if on_unknown == "hold":', _ROWS + "resubmit-finds"),
+        '        if run.settings.on_unknown == "hold":', '        if run.settings.on_unknown == "resubmit":\n'
+        '            return Verdict("x", resubmit=True)\n        if False:', _ROWS + "resubmit-finds"),
     Cut("beside a candidate nothing is sent again", "engine/search.py",
         "    if found:  # sending", "    if False:  # sending", _ROWS + "beside-a-candidate"),
     Cut("every page of the list is read", "engine/search.py",
@@ -94,7 +94,7 @@ CUTS = [
         '    database.execute("PRAGMA synchronous = FULL")', '    database.execute("PRAGMA synchronous = OFF")',
         _ORDER),
     Cut("an end waits for an image that is being saved", "engine/fetch.py",
-        "            with run.unbroken():\n", "            if True:\n",
+        "                with run.unbroken():\n", "                if True:\n",
         "tests/money/test_interrupts.py -k whole_is_kept"),
     Cut("where no task can be polled, no more are bought", "engine/follow.py",
         "    run.calls.stuck(record, error.message)\n", "", _SPENDING + "refused_for_good"),
@@ -102,7 +102,8 @@ CUTS = [
         "        await in_thread(_take_over_left, opened, observer)\n", "",
         "tests/money/test_later.py -k (collects_what_was_paid and deleted)"),
     Cut("fewer images than asked for are missing", "engine/fetch.py",
-        "for index in range(len(task.outputs), record.images_asked", "for index in range(0, 0", _ROWS + "few-outputs"),
+        "range(max(len(task.outputs), record.images_asked if record.input else 0))", "range(len(task.outputs))",
+        _ROWS + "few-outputs"),
     Cut("images that are late are waited for", "engine/fetch.py", "LATE = 120.0", "LATE = 0.0", _ROWS + "image-403:3"),
 ]  # fmt: skip
 
