@@ -63,17 +63,19 @@ def submit_jobs(
         BudgetError, AuthError, ServiceError: before the first submission.
     """
     settings = replace(settings or Settings(), follow=folder is not None)
-    waiting: list[JobRecord] = []  # to be told of
-    passed: list[JobRecord] = []  # failed, or not known yet to be accepted
+    waiting: list[JobRecord] = []
+
+    def tell_accepted(ended: bool = False) -> None:
+        for record in waiting.copy():
+            if record.task_id is not None:
+                waiting.remove(record)
+                accepted(record)
+            elif not ended and record.state in (State.PLANNED, State.SUBMITTING):
+                break  # its ID may come, and is told before the others
 
     def observe(event: Event) -> None:
         observer(event)
-        while waiting and waiting[0].state not in (State.PLANNED, State.SUBMITTING):
-            record = waiting.pop(0)
-            if record.task_id is not None:
-                accepted(record)
-            else:
-                passed.append(record)
+        tell_accepted()
 
     command = "submit" if folder is None else "submit --wait"
     session = Session(client, service, settings, observe, stop, folder=folder, command=command, reach=reach)
@@ -82,7 +84,11 @@ def submit_jobs(
         ledger = await in_thread(state.open_user_ledger, service)
         session.closing.callback(ledger.close)
         opened = await session.open_folder(folder, exclusive=False) if folder is not None else None
-        plan = BatchPlan([_planned(job, models or Models.builtin(), api_version) for job in jobs])
+        plan = BatchPlan()
+        for job in jobs:
+            record = JobRecord(f"submit:{uuid.uuid4()}", fingerprint=job.fingerprint)
+            describe(record, job)
+            plan.works.append(plan_work(record, job, models or Models.builtin(), api_version))
         total = await session.price(plan.works)
         if (error := check_budget(settings.max_cost, total)) is not None:
             raise error
@@ -95,9 +101,7 @@ def submit_jobs(
         waiting.extend(work.record for work in plan.works)
         images = opened.images if opened is not None else ImageStore(ledger.path.parent)
         run = await session.work_off(plan, Store(opened, ledger), images)
-        for record in (*passed, *waiting):
-            if record.task_id is not None:
-                accepted(record)
+        tell_accepted(ended=True)
         return session.result(run, plan, total)
 
     return session.drive(main)
@@ -200,9 +204,3 @@ def look_up(
         return await asyncio.gather(*(one(*task) for task in tasks))
 
     return session.drive(main)
-
-
-def _planned(job: Job, models: Models, api_version: Version | None) -> Work:
-    record = JobRecord(f"submit:{uuid.uuid4()}", fingerprint=job.fingerprint)
-    describe(record, job)
-    return plan_work(record, job, models, api_version)
