@@ -19,7 +19,6 @@ from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import UNKNOWN, BatchPlan, lacks_images, make_plan, plan_event
 from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import (
-    BudgetError,
     DeadlineError,
     ExitCode,
     FluxLoraError,
@@ -121,12 +120,10 @@ def run_batch(
         await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
         _tell_earlier(plan, observer, str(folder))
         run = await session.work_off(plan, Store(opened), opened.images, charged or ZERO, late=late)
-        left = set[str]()
-        if (error := run.reasons.get(ExitCode.FOLDER)) is not None:
-            left = await in_thread(_leave, error, opened, [work.record for work in plan.works])
+        error = run.reasons.get(ExitCode.FOLDER)
+        kept = opened.records if error is None else await in_thread(_leave, error, opened)
         if service != SANDBOX:  # submitted now, or by a run that was killed
-            kept = [record for key, record in opened.records.items() if key not in left]
-            await in_thread(month.note_charges, service, opened.ledger, kept)
+            await in_thread(month.note_charges, service, opened.ledger, kept.values())
         return session.result(run, plan, total, charged or ZERO)
 
     return session.drive(main)
@@ -141,7 +138,7 @@ def plan_batch(
     models: Models | None = None,
     api_version: Version | None = None,
     **how: Any,
-) -> tuple[events.Plan, BatchPlan, BudgetError | None]:
+) -> tuple[events.Plan, BatchPlan, FluxLoraError | None]:
     """What ``run_batch`` would do: no connection, no lock, nothing written.
 
     The cost comes from ``settings.price`` or, marked as such, from the documented price. The error says why a limit
@@ -232,28 +229,26 @@ def _tell_earlier(plan: BatchPlan, observer: Observer, shown: str) -> None:
 # ---- tasks of a folder that went away ----
 
 
-def _leave(error: FluxLoraError, opened: OutputFolder, records: Iterable[JobRecord]) -> set[str]:
-    """Where the folder is gone: keep in the user's own ledger what it has paid for and not collected; the keys.
+def _leave(error: FluxLoraError, opened: OutputFolder) -> dict[str, JobRecord]:
+    """Where the folder is gone: keep in the user's own ledger what it has paid for and not collected.
 
-    The next batch into the same path takes it over. Where that ledger cannot be written, the message stays as it is.
+    Returns the other records. The next batch into the same path takes it over. Where that ledger cannot be written, the message stays as it is.
     """
+    kept, mark = opened.records, _mark(opened.path)
     try:
         opened.ledger.check_place()
-        return set()
     except FolderMoved:
-        left = [record for record in records if record.state in _ON_ITS_WAY or lacks_images(record)]
-    mark = _mark(opened.path)
-    try:
-        with state.open_user_ledger(opened.ledger.service) as ledger:
-            for record in left:
+        left = {key: record for key, record in kept.items() if record.state in _ON_ITS_WAY or lacks_images(record)}
+        with suppress(FluxLoraError), state.open_user_ledger(opened.ledger.service) as ledger:
+            for record in left.values():
                 stage = record.state if record.task_id is None else State.SUBMITTED
-                kept = replace(record, key=mark + record.key, state=stage, outputs=[], error=None)
-                ledger.save([ledger.row(kept)])
+                copied = replace(record, key=mark + record.key, state=stage, outputs=[], error=None)
+                ledger.save([ledger.row(copied)])
             ledger.set_meta(mark, "left")
-    except FluxLoraError:
-        return set()
-    error.hint = "Put it back, or run the same command again as it is: it collects the paid tasks into a new folder."
-    return {record.key for record in left}
+            kept = {key: record for key, record in kept.items() if key not in left}
+            way = "run the same command again as it is: it collects the paid tasks into a new folder."
+            error.hint = f"Put it back, or {way}"
+    return kept
 
 
 def _mark(path: Path) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 from flux_lora_cli.engine.plan import GONE, UNKNOWN, lacks_images
 from flux_lora_cli.errors import (
@@ -34,7 +33,6 @@ from flux_lora_cli.text import counted
 KEPT_DAYS = 7
 #: Names and IDs that a message lists, at most; ``tasks`` of the error has them all.
 MAX_NAMED = 20
-E = TypeVar("E", bound=FluxLoraError)
 _COUNTED = {State.PLANNED: "pending", State.SUBMITTED: "running", State.FAILED: "failed"}
 
 
@@ -141,7 +139,7 @@ def ending(
     return decided, told
 
 
-def with_tasks(error: E, records: Collection[JobRecord]) -> E:
+def with_tasks(error: FluxLoraError, records: Collection[JobRecord]) -> FluxLoraError:
     """An error that ends a command before its run, with what earlier runs paid for and did not collect."""
     left = Left.of(records)
     _add_hints(error, left)
