@@ -232,7 +232,8 @@ def _tell_earlier(plan: BatchPlan, observer: Observer, shown: str) -> None:
 def _leave(error: FluxLoraError, opened: OutputFolder) -> dict[str, JobRecord]:
     """Where the folder is gone: keep in the user's own ledger what it has paid for and not collected.
 
-    Returns the other records. The next batch into the same path takes it over. Where that ledger cannot be written, the message stays as it is.
+    Returns the other records. The next batch into the same path takes over what is left; where that ledger cannot be
+    written, the message stays as it is.
     """
     kept, mark = opened.records, _mark(opened.path)
     try:
