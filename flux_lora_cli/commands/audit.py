@@ -124,8 +124,8 @@ def _read_all(folders: Sequence[Path], service: str, everything: bool, console: 
                 error.hint = _ONE_SERVICE if other else error.hint
                 raise
             (console.explain if other else console.warn)(f"left out: {error.message}")
-    if everything:
-        yield own_books(service)
+    if everything and (own := own_books(service)).records:
+        yield own
 
 
 def _tell(report: Report, recorded: int, console: Console) -> None:

@@ -165,9 +165,10 @@ def read_books(folder: Path, service: str) -> Books:
 
 def own_books(service: str) -> Books:
     """The records of the user's own ledger (of ``submit``). Raises FolderError."""
+    own = Books(None, [])
     with suppress(NotFoundError), state.open_user_ledger(service, create=False) as ledger:
-        return Books(None, list(ledger.records()))
-    return Books(None, [])
+        own.records += ledger.records()
+    return own
 
 
 def first_submission(all_books: Iterable[Books]) -> datetime:
