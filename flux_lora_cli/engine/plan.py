@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -248,17 +249,17 @@ def plan_event(
     to_submit = plan.to_submit
     first = to_submit[0].unit_price if to_submit else None
     images = sum(work.record.images_asked for work in to_submit)
-    in_flight = len(plan.those(State.SUBMITTED))
+    states = Counter(work.record.state for work in plan.works)
     # Roughly: by concurrency, or by the rate where that is slower.
-    seconds = TYPICAL_SECONDS * -(-(len(to_submit) + in_flight) // settings.concurrency)
+    seconds = TYPICAL_SECONDS * -(-(len(to_submit) + states[State.SUBMITTED]) // settings.concurrency)
     seconds = max(seconds, images / settings.rate) if settings.rate else seconds
     sources = {work.price_source for work in to_submit if work.unit_price is not None}
     return Plan(
         jobs=len(plan.works),
-        done=len(plan.those(State.COMPLETED)),
-        failed=len(plan.those(State.FAILED)),
-        unknown=len(plan.those(*UNKNOWN)),
-        in_flight=in_flight,
+        done=states[State.COMPLETED],
+        failed=states[State.FAILED],
+        unknown=sum(states[state] for state in UNKNOWN),
+        in_flight=states[State.SUBMITTED],
         to_submit=len(to_submit),
         images=images,
         duplicates=len(plan.duplicates),
