@@ -59,6 +59,7 @@ def spent(records: Iterable[JobRecord], per_image: Decimal | None = None) -> Dec
         task.cost - task.refunded if task.cost is not None else per_image and per_image * record.images_asked
         for record in records
         for task in purchases(record)
+        if task.cost is not None or record.attempts  # else somebody else submitted it
     )
 
 

@@ -74,6 +74,7 @@ def test_what_was_spent_and_may_be_refunded(fields: dict[str, Any], cost: str | 
 def test_what_was_submitted_at_an_unknown_price_counts_at_the_one_that_is_named() -> None:
     unknown = record(attempts=2, state=State.UNKNOWN, history=(PastTask("t", "x"),), input={"num_images": 2})
     assert spent([unknown, record(attempts=1, price=D("0.02"), state=State.UNKNOWN)], D("0.01")) == D("0.06")
+    assert spent([record(task_id="t", state=State.COMPLETED)]) == 0  # somebody else submitted it
 
 
 LORAS = [{"path": "a/b", "scale": 1}]
