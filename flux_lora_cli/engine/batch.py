@@ -206,7 +206,7 @@ def _write(opened: OutputFolder, changed: Iterable[JobRecord]) -> None:
     records = {record.key: record for record in changed}
     if records and not opened.read_only:
         opened.records.update(records)
-        opened.save([opened.row(record) for record in records.values()])
+        opened.save(map(opened.row, records.values()))
         opened.write_manifest()
 
 

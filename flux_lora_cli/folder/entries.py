@@ -1,7 +1,7 @@
 """Records as JSON and back: how a field is written, read and checked.
 
-What is read may come from anywhere, so all of it is checked. The entry, which is shown and shared, has the secrets
-inside URLs masked; the ledger keeps beside it what only it may know.
+What is read may come from anywhere, so all of it is checked. The manifest's entry, which is shown and shared, has the
+secrets inside URLs masked, and lacks what is hidden; the ledger keeps the whole record, too.
 """
 
 from __future__ import annotations
@@ -41,20 +41,17 @@ def decimal_text(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize() + 0, "f")
 
 
-def _form(value: Any) -> Any:
-    return decimal_text(value) if isinstance(value, Decimal) else write_fields(value)
+def dumps(value: object, *, whole: bool = False) -> str:
+    """One line of JSON, records in it as entries, or ``whole``; text as it is, but for half a surrogate pair."""
 
+    def form(each: Any) -> Any:
+        return decimal_text(each) if isinstance(each, Decimal) else write_fields(each, whole=whole)
 
-_readable = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, default=_form).encode
-
-
-def dumps(value: object) -> str:
-    """One line of JSON; text as it is, but for what UTF-8 cannot carry (half a surrogate pair)."""
-    text = _readable(value)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, check_circular=False, default=form)
     try:
-        text.encode()
+        text.encode()  # UTF-8 cannot carry those
     except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False, default=_form)
+        return json.dumps(value, allow_nan=False, default=form)
     return text
 
 
@@ -153,15 +150,15 @@ KINDS: dict[str, Reader] = {
 # ---- the fields of a record -----------------------------------------------------------------
 
 
-def kept(at: str | None, default: Any = None, *, rare: bool = False, private: bool = False) -> Any:
-    """A field that the entry does not simply have under its own name.
+def kept(at: str | None, default: Any = None, *, rare: bool = False) -> Any:
+    """A field that JSON does not simply have under its own name.
 
     Args:
-        at: its name in the entry, ``task.id`` inside of an object; "": the ledger alone keeps it; None: nobody.
+        at: its name there, ``task.id`` inside of an object; "": its own, and the entry does not show it; None: it is
+            not kept.
         rare: the entry leaves it out where it is empty.
-        private: the ledger keeps it, too, where the entry shows it masked.
     """
-    metadata = {"at": at, "rare": rare, "private": private or at == ""}
+    metadata = {"at": at, "rare": rare}
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -176,59 +173,42 @@ class _Column(NamedTuple):
     read: Reader
     required: bool
     rare: bool
+    hidden: bool
 
 
 @lru_cache
-def _columns(of: Any, private: bool) -> list[_Column]:
-    """What the entry has of a kind of record, or what the ledger keeps beside it (``rare``: where that is masked)."""
+def _columns(of: Any) -> list[_Column]:
     found = []
     for each in fields(of):
-        read = KINDS.get(str(each.type).removesuffix(" | None"))
-        at = each.metadata.get("at", each.name)
-        rare, also_private = each.metadata.get("rare", False), each.metadata.get("private", False)
-        if read is None or at is None:
-            continue
-        if private and also_private:
-            found.append(_Column(each.name, "", each.name, read, False, at != ""))
-        elif not private and at:
-            within, _, last = at.rpartition(".")
+        read, at = KINDS.get(str(each.type).removesuffix(" | None")), each.metadata.get("at", each.name)
+        if read is not None and at is not None:
+            within, _, last = (at or each.name).rpartition(".")
             required = each.default is MISSING and each.default_factory is MISSING
-            found.append(_Column(each.name, within, last, read, required, rare))
+            found.append(_Column(each.name, within, last, read, required, each.metadata.get("rare", False), not at))
     return found
 
 
-def write_fields(record: Any) -> dict[str, Any]:
-    """The entry that shows a record."""
+def write_fields(record: Any, *, whole: bool = False) -> dict[str, Any]:
+    """The entry that shows a record, or the ``whole`` of it."""
     written: dict[str, Any] = {}
-    for name, within, at, _, _, rare in _columns(record.__class__, False):
-        value = masked(getattr(record, name))
-        if value or not rare:
-            (written.setdefault(within, {}) if within else written)[at] = value
+    for name, within, at, _, _, rare, hidden in _columns(record.__class__):
+        value = getattr(record, name) if whole else masked(getattr(record, name))
+        inside = written.setdefault(within, {}) if within else written
+        if value is not None if whole else not hidden and (value or not rare):
+            inside[at] = value
     return written
 
 
-def write_private(record: Any) -> dict[str, Any]:
-    """What the ledger keeps of a record beside its entry."""
-    written = {}
-    for name, _, at, _, _, rare in _columns(record.__class__, True):
-        value = getattr(record, name)
-        if value is not None and value is not False and not (rare and masked(value) == value):
-            written[at] = value
-    return written
-
-
-def read_fields(of: type, value: Any, place: str, *, private: bool = False) -> dict[str, Any]:
-    """The fields of a record that an entry gives; with ``private``, what the ledger kept beside it.
+def read_fields(of: type, value: Any, place: str) -> dict[str, Any]:
+    """The fields of a record that an object gives. Raises EntryError.
 
     Args:
         place: where it was found, for messages: ``jobs[3]``.
-
-    Raises EntryError.
     """
     if not isinstance(value, dict):
         raise EntryError(f"{place} is not an object")
     found: dict[str, Any] = {}
-    for name, within, at, read, required, _ in _columns(of, private):
+    for name, within, at, read, required, *_ in _columns(of):
         holder = value.get(within) if within else value
         if not isinstance(holder, dict):
             raise EntryError(f"{place}.{within} is not an object")

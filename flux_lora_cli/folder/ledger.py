@@ -24,7 +24,7 @@ from flux_lora_cli.folder import files, ledgerfile
 from flux_lora_cli.folder.entries import EntryError, loads
 from flux_lora_cli.folder.ledgerfile import LEDGER_NAME, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import Manifest, tally
-from flux_lora_cli.folder.records import JobRecord, add_private, entry, iso, private, record_of
+from flux_lora_cli.folder.records import JobRecord, entry, iso, of_whole, whole
 from flux_lora_cli.text import printable
 
 __all__ = ["LEDGER_NAME", "Ledger", "Row"]
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     task_id: str | None
     tally: str
     entry: str
-    private: str
+    whole: str
     checksum: int
 
 
@@ -172,7 +172,7 @@ class Ledger:
 
     def row(self, record: JobRecord) -> Row:
         """The record as it is now; touches no file."""
-        values = record.key, record.order, record.task_id, tally(record), entry(record), private(record)
+        values = record.key, record.order, record.task_id, tally(record), entry(record), whole(record)
         return Row(*values, checksum(*values))
 
     def save(self, rows: Iterable[Row]) -> None:
@@ -183,16 +183,17 @@ class Ledger:
         Raises FolderBusy: another batch took the folder over; FolderMoved: the file is not where it was, and what was
         written is in the moved one; FolderError: nothing was written.
         """
-        wanted = {row.key: row for row in rows}
+        written: dict[str, int] = {}
         with self._transaction():
-            for key, row in list(wanted.items()):
-                known = self._all("SELECT checksum FROM jobs WHERE key = ?", key)
-                if self._holder is None and known and known[0][0] != self._seen.get(key, known[0][0]):
-                    del wanted[key]
-                else:
-                    self._database.execute(_UPSERT, row)
+            for row in rows:
+                known = self._all("SELECT checksum FROM jobs WHERE key = ?", row.key)
+                seen = written.get(row.key, self._seen.get(row.key))
+                if self._holder is None and known and seen not in (None, known[0][0]):
+                    continue
+                self._database.execute(_UPSERT, row)
+                written[row.key] = row.checksum
         if self._holder is None:
-            self._seen.update((key, row.checksum) for key, row in wanted.items())
+            self._seen.update(written)
         self.check_place()
 
     def set_meta(self, name: str, value: str) -> None:
@@ -288,8 +289,7 @@ class Ledger:
     def _record(self, row: Row) -> JobRecord:
         self._checked(row)
         try:
-            record = record_of(loads(row.entry), "a row", row.position, row.key)
-            add_private(record, loads(row.private), "a row")
+            record = of_whole(loads(row.whole), row.key, row.position)
         except EntryError as error:
             raise damaged(self.path, str(error)) from None
         if self._holder is None:

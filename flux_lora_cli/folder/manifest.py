@@ -24,8 +24,8 @@ VERSION = 1
 SECONDS_BETWEEN_WRITES = 5.0
 TIMES_THE_LAST_WRITE = 20.0
 #: Bytes: the largest manifest that is read, some 8 times that of 100,000 jobs; the largest that another program laid
-#: out, which takes ten times its size in memory; the largest line.
-MAX_BYTES, _MAX_WHOLE, _MAX_LINE = 1 << 30, 32 << 20, 32 << 20
+#: out, which takes ten times its size in memory; what stands before the jobs, and the largest line.
+MAX_BYTES, _MAX_WHOLE, _MAX_HEAD, _MAX_LINE = 1 << 30, 32 << 20, 1 << 20, 32 << 20
 
 _JOBS, _END = b' "jobs": [\n', b" ]}\n"
 #: Room for the summary, which is written when the jobs after it are counted.
@@ -153,7 +153,7 @@ def scan(path: Path) -> tuple[Manifest, Iterator[JobRecord]]:
         if path.stat().st_size > MAX_BYTES:
             raise EntryError("it is too large")
         file = files.open_regular(path)
-        start = file.read(_MAX_WHOLE)
+        start = file.read(_MAX_HEAD)
         end = start.find(_JOBS) + len(_JOBS)
         if start.startswith(b'{"version"') and end >= len(_JOBS):
             document = loads((start[:end] + b"]}").decode())
@@ -161,8 +161,9 @@ def scan(path: Path) -> tuple[Manifest, Iterator[JobRecord]]:
             jobs = _entries(file)
         else:  # laid out by another program
             with file:
-                if file.read(1):
-                    raise EntryError(f"it is larger than {_MAX_WHOLE:,} bytes, and not laid out one job per line")
+                start += file.read(_MAX_WHOLE)
+            if len(start) > _MAX_WHOLE:
+                raise EntryError(f"it is larger than {_MAX_WHOLE:,} bytes, and not laid out one job per line")
             document = loads(start.decode("utf-8-sig"))
             if not isinstance(document, dict) or not isinstance(document.get("jobs"), list):
                 raise EntryError("it has no list of jobs")

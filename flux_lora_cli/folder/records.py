@@ -26,7 +26,6 @@ from flux_lora_cli.folder.entries import (
     read_fields,
     word_of,
     write_fields,
-    write_private,
 )
 
 _MASKED = re.compile(r":(?:\\?/){2}\*\*\*@|(?:=|%3[Dd])\*\*\*")
@@ -58,7 +57,7 @@ class OutputRecord:
     """
 
     index: Whole
-    url: str | None = kept("url", private=True)
+    url: str | None = None
     nsfw: bool | None = None
     file: ImageName | None = None
     sha256: Sha256 | None = None
@@ -134,7 +133,7 @@ class JobRecord:
     fingerprint: Sha256 | None = None
     state: State = State.PLANNED
     model: str | None = kept("request.model")
-    input: Mapping[str, Any] | None = kept("request.input", private=True)
+    input: Mapping[str, Any] | None = kept("request.input")
     task_id: TaskId | None = kept("task.id")
     task_model: str | None = kept("task.model")
     task_status: str | None = kept("task.status")
@@ -144,7 +143,7 @@ class JobRecord:
     matched_by: str | None = kept("task.matched_by")
     outputs: list[OutputRecord] = field(default_factory=list)
     attempts: Whole = 0
-    price: Decimal | None = kept("cost_usd", private=True)
+    price: Decimal | None = kept("cost_usd")
     error: str | None = None
     history: tuple[PastTask, ...] = ()
     axes: Mapping[str, str] = kept("axes", dict, rare=True)
@@ -229,13 +228,17 @@ def entry(record: JobRecord) -> str:
     return dumps({**write_fields(record), "cost_usd": record.cost})
 
 
-def private(record: JobRecord) -> str:
-    """What the ledger keeps beside it, as JSON: of the job (price, real request, …), then of each output."""
-    job = {**write_private(record), "price": record.price}
-    return dumps([job, *map(write_private, record.outputs)])
+def whole(record: JobRecord) -> str:
+    """All of a record, as JSON."""
+    return dumps(record, whole=True)
 
 
-def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> JobRecord:
+def of_whole(value: Any, key: str, order: int) -> JobRecord:
+    """The record of what ``whole`` wrote. Raises EntryError."""
+    return JobRecord(key, order, **read_fields(JobRecord, value, "a row"))
+
+
+def record_of(value: Any, at: str, order: int = 0) -> JobRecord:
     """The record of an entry.
 
     The key is the fingerprint, or ``task:ID`` without one. Paths lie inside the folder as far as their text tells;
@@ -243,7 +246,6 @@ def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> Jo
 
     Args:
         at: its place, for messages: ``jobs[3]``.
-        key: where the ledger has one of its own for it.
 
     Raises EntryError: something is not as the format says. Nothing is left out, for such a job would be paid again.
     """
@@ -252,25 +254,19 @@ def record_of(value: Any, at: str, order: int = 0, key: str | None = None) -> Jo
         if name not in found:
             raise EntryError(f"{at}.{name} is missing")
     cost, task_id, fingerprint = found.pop("price", None), found.get("task_id"), found.get("fingerprint")
-    if key is None and fingerprint is None and task_id is None:
+    if fingerprint is None and task_id is None:
         raise EntryError(f"{at} has neither a fingerprint nor a task")
-    record = JobRecord(key or fingerprint or f"task:{task_id}", order, **found)
+    record = JobRecord(fingerprint or f"task:{task_id}", order, **found)
     if len({output.index for output in record.outputs}) != len(record.outputs):
         raise EntryError(f"{at}.outputs has one index twice")
     if cost is not None and (record.attempts or task_id):
         earlier = sum((past.net or Decimal(0) for past in record.history), Decimal(0))
         record.price = max(cost - earlier, Decimal(0)) + record.refunded
+    for output in record.outputs:  # of files on their way, and of where to send it, only a ledger may tell
+        output.mtime_ns = output.writing = output.temp = None
+        output.left_out = False
+    record.api_version = record.service_clock = None
     return record
-
-
-def add_private(record: JobRecord, value: Any, at: str) -> None:
-    """Add to a record what the ledger kept beside its entry. Raises EntryError."""
-    if not isinstance(value, list):
-        raise EntryError(f"{at} is not a list")
-    record.price = None  # of earlier tasks without a price, the entry does not tell the present one's
-    for target, beside in zip((record, *record.outputs), value, strict=False):
-        for name, item in read_fields(type(target), beside, at, private=True).items():
-            setattr(target, name, item)
 
 
 # ---- two records of one job become one: the better result stays, and every charge counts ----
