@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from io import BufferedWriter, FileIO
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,7 +39,7 @@ _UNSAFE_PATH = re.compile("[\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]|^.:|(?:^|/)\\.{
 # ---- reading --------------------------------------------------------------------------------
 
 
-def open_regular(path: Path | str, *, follow: bool = True) -> BinaryIO:
+def open_regular(path: Path | str, *, follow: bool = True) -> BufferedReader:
     """Open a regular file for reading; never waits. Raises OSError, also for a FIFO, device or folder.
 
     Args:
@@ -135,7 +135,7 @@ def is_temp(name: str) -> bool:
 
 def create(path: Path | str, mode: int = 0o666) -> BinaryIO:
     """A new file. Raises OSError, also where the name is taken, even by a dangling link."""
-    return BufferedWriter(FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)))
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def remove(path: Path) -> None:

@@ -25,7 +25,7 @@ MAX_PIXELS = 100_000_000
 #: a file of nothing but empty ones would take a minute.
 MAX_PARTS = 500_000
 #: Bytes by which a format is recognised, and the fewest that an image of an unknown one has.
-HEAD, _MIN_OTHER = 512, 32
+_HEAD, _MIN_OTHER = 512, 32
 _PIECE = 1 << 18
 
 _Size = tuple[int, int]
@@ -50,8 +50,11 @@ class ImageInfo:
 
 def inspect_image(file: BinaryIO) -> ImageInfo:
     """What a file is, by its structure. Raises BadImage: it is not an image, or not a whole one; OSError."""
-    head = file.read(HEAD)
-    check_head(head)
+    head = file.read(_HEAD)
+    if _is_text(head):
+        raise BadImage("text came in place of the image")
+    if head[:4] == b"\x89PNG" and not head.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise BadImage("the PNG's signature is damaged")
     media_type, extension, walk = next(kind for magic, kind in _FORMATS if magic.match(head))
     if walk is not None:
         reader = _Reader(file, extension.upper())
@@ -61,14 +64,6 @@ def inspect_image(file: BinaryIO) -> ImageInfo:
     name = "an unknown format" if extension == "bin" else extension.upper()
     warning = f"the image is in {name}: saved as it came, only its length was checked"
     return ImageInfo(media_type, extension, None, None, warning)
-
-
-def check_head(head: bytes) -> None:
-    """Raise BadImage where the first bytes (``HEAD``, or all) show that this is not an image, whatever follows."""
-    if _is_text(head):
-        raise BadImage("text came in place of the image")
-    if head[:4] == b"\x89PNG" and not head.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise BadImage("the PNG's signature is damaged")
 
 
 def _is_text(head: bytes) -> bool:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from flux_lora_cli.errors import BadImage, FolderError, NotFoundError
 from flux_lora_cli.folder import files
 from flux_lora_cli.folder.files import explained
-from flux_lora_cli.folder.imagefile import HEAD, MAX_BYTES, ImageInfo, check_head, inspect_image
+from flux_lora_cli.folder.imagefile import MAX_BYTES, ImageInfo, inspect_image
 from flux_lora_cli.folder.records import JobRecord, OutputRecord
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.text import printable
@@ -36,7 +36,7 @@ class Received(ImageInfo):
 
 
 class PartialImage:
-    """One image on its way to disk, hashed while it passes. ``size`` bytes have come so far.
+    """One image on its way to disk; ``size`` bytes have come so far.
 
     Its file is made with the first bytes. ``write`` and ``finish`` raise BadImage (it is not an image, or is cut
     short), DiskFull, FolderError.
@@ -47,18 +47,10 @@ class PartialImage:
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
         self._abandoned = False
-        self._begin()
-
-    def _begin(self) -> None:
         self.size = 0
-        self._head = b""
-        self._hash = hashlib.sha256()
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes."""
-        self._head = (self._head + chunk[:HEAD])[:HEAD]
-        if self.size < HEAD <= self.size + len(chunk):
-            check_head(self._head)
         self.size += len(chunk)
         if self.size > MAX_BYTES:
             raise BadImage(f"the file is larger than {MAX_BYTES / 1e6:g} MB")
@@ -69,7 +61,6 @@ class PartialImage:
                         raise FolderError("nobody waits for this image any more")
                     self._file = files.create(self._path)
             self._file.write(chunk)
-        self._hash.update(chunk)
 
     def finish(self) -> Received:
         """Check the whole image and flush it to disk."""
@@ -79,16 +70,18 @@ class PartialImage:
             self._file.flush()
             with files.open_regular(self._path) as file:
                 info = inspect_image(file)
+                file.seek(0)
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(self._file)
             # Some file systems (NFS, quotas) report a failed write only here.
-            file, self._file = self._file, None
-            file.close()
-        return Received(**asdict(info), temp=self._path.name, sha256=self._hash.hexdigest(), bytes=self.size)
+            written, self._file = self._file, None
+            written.close()
+        return Received(**asdict(info), temp=self._path.name, sha256=sha256, bytes=self.size)
 
     def restart(self) -> None:
         """Begin anew: what has come is of no use."""
         self.discard()
-        self._begin()
+        self.size = 0
 
     def discard(self) -> None:
         """Remove it, whatever has become of it. Never raises."""
@@ -156,13 +149,9 @@ class ImageStore:
 
     def sha256(self, name: str) -> str | None:
         """SHA-256 in lower-case hex; None where there is no such regular file, or it cannot be read."""
-        digest = hashlib.sha256()
-        try:
-            for piece in files.read_pieces(self.path(name)):
-                digest.update(piece)
-        except (OSError, FolderError):
-            return None
-        return digest.hexdigest()
+        with suppress(OSError, FolderError), files.open_regular(self.path(name), follow=False) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return None
 
     def discard(self, temp: str | None) -> None:
         """Remove a temporary file, if it is one and is there. Never raises."""
