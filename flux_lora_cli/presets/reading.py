@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -200,32 +201,27 @@ class Reader:
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
-        preset = self._start(source, None, literal=not self.options.expand)
+        literal = not self.options.expand
+        preset, before = self._start(source, None, literal), len(self.problems)
         text = decode(data, source, self.problems)
-        if text is None:
-            return preset
-        before = len(self.problems)
-        nodes = read_list(kind, text, source, self.problems)
-        for count, node in enumerate(nodes, 1):
-            if count > preset.builder.most:
-                self.too_many(source, 1, count + sum(1 for _ in nodes))
-                preset.specs = []
-            spec = preset.builder.job(node, f"line {node.line}")
-            preset.specs += [spec] if spec is not None else []
-            if self.problems.full(source.name):
-                break
-        if not preset.specs and len(self.problems) == before:
+        nodes = iter(()) if text is None else read_list(kind, text, source, self.problems)
+        jobs = list(islice(nodes, preset.builder.most))
+        if more := sum(1 for _ in nodes):
+            self.too_many(source, 1, len(jobs) + more)
+        elif jobs:
+            document = Node({"jobs": (1, 1, Node(jobs, source, 1, 1))}, source, 1, 1)
+            self._build(preset, document)
+        elif len(self.problems) == before:
             self.problems.at(Where(source.name, 1, 1), "", "no jobs in this file")
-        prompts = [prompt.node for spec in preset.specs for prompt in spec.prompts]
-        note_list(kind, prompts, not self.options.expand, self.problems)
-        return self._finish(preset)
+        note_list(kind, [prompt.node for spec in preset.specs for prompt in spec.prompts], literal, self.problems)
+        return preset
 
     def preset(self, source: Source, data: bytes, prompts: Sequence[str] | None = None) -> Preset:
-        """A preset with all that it extends; with ``prompts`` those in place of its jobs."""
-        layers = read_layers(source, data, self.files, self.problems) if data or prompts is None else []
+        """A preset with all that it extends; with ``prompts`` those in place of its jobs and what multiplies these."""
+        alone = prompts is not None and not data
+        layers = [] if alone else read_layers(source, data, self.files, self.problems)
         named = [node for root in layers if (node := root.get("model")) is not None]
         literal = prompts is not None and not self.options.expand
-        alone = prompts is not None and not data
         preset = self._start(source, named[-1] if named else None, literal, alone)
         builder = preset.builder
         if layers:
@@ -237,36 +233,36 @@ class Reader:
             builder.shared.values["model"] = named[-1].value, named[-1]
         builder.read.update({root.source.name: root.source.sha256 for root in layers})
         document = builder.checker.merge(layers, builder.language) if layers else Node({}, source, 1, 1)
-        jobs = document.get("jobs")
-        if prompts is not None:
-            document.entries.pop("jobs", None)
-        typed = builder.share(document)
-        made: list[Spec | None] = []
-        if prompts is not None:
-            builder.shared.axes = []
-            made = [builder.job(_prompt_job(text, line, source), "") for line, text in enumerate(prompts, 1)]
-        elif jobs is not None and isinstance(jobs.value, list):
-            preset.line = jobs.line if jobs.source is source else 1
-            if len(jobs.items) > builder.most:
-                self.too_many(source, preset.line, len(jobs.items))
-            else:
-                pairs = enumerate(zip(jobs.items, typed, strict=False))
-                made = [builder.job(node, f"jobs[{number}]", job) for number, (node, job) in pairs]
-        elif self.options.require_jobs and jobs is None and not self.problems:
-            self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
-        preset.specs = [spec for spec in made if spec is not None]
-        if prompts is None and preset.specs:
-            builder.note_unused(source)
-        return self._finish(preset)
+        if prompts is None:
+            return self._build(preset, document)
+        jobs = [_prompt_job(text, line, source) for line, text in enumerate(prompts, 1)]
+        kept = {name: entry for name, entry in document.entries.items() if name not in ("jobs", "matrix", "zip")}
+        document.value = kept | {"jobs": (1, 1, Node(jobs, source, 1, 1))}
+        return self._build(preset, document, is_prompts=True)
 
-    def _finish(self, preset: Preset) -> Preset:
+    def _build(self, preset: Preset, document: Node, *, is_prompts: bool = False) -> Preset:
+        """Add the jobs of a document."""
+        builder, jobs = preset.builder, document.get("jobs")
+        typed = builder.share(document)
+        if jobs is None and self.options.require_jobs and not self.problems:
+            self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
+        if jobs is not None and isinstance(jobs.value, list):
+            preset.line = jobs.line if jobs.source is preset.source else 1
+            if len(jobs.items) > builder.most:
+                self.too_many(preset.source, preset.line, len(jobs.items))
+            else:
+                for number, (node, job) in enumerate(zip(jobs.items, typed, strict=False)):
+                    spec = builder.job(node, "" if is_prompts else f"jobs[{number}]", job)
+                    preset.specs += [spec] if spec is not None else []
+        if preset.specs and not is_prompts:
+            builder.note_unused(preset.source)
         name_jobs(preset.specs, self.problems)
         names = [self._stacks] if isinstance(self._stacks, str) else self._stacks
         for name in names or ():
-            if name not in preset.builder.sections.stacks:
-                raise NotFoundError(f"{preset.file}: {preset.builder.sections.unknown_stack(name)}")
+            if name not in builder.sections.stacks:
+                raise NotFoundError(f"{preset.file}: {builder.sections.unknown_stack(name)}")
         if names is not None:
-            preset.stack = tuple(lora for name in names for lora in preset.builder.sections.stacks[name])
+            preset.stack = tuple(lora for name in names for lora in builder.sections.stacks[name])
         return preset
 
 

@@ -118,7 +118,7 @@ def test_null_in_json_is_a_key_that_is_not_set(studio) -> None:
 @pytest.mark.parametrize(
     ("line", "place", "words"),
     [
-        ('{"prompt": "a", "seed": "x"}', "1:25", "line 1.seed"),
+        ('{"prompt": "a", "seed": "x"}', "1:25", "jobs[0].seed"),
         ("{bad}", "1:2", "not JSON"),
         (r'{"prompt": "a \ud83d"}', "1:17", "invalid Unicode character escape"),
         ('{"prompt": NaN}', "1:1", "NaN is not finite"),
