@@ -111,9 +111,9 @@ def compare(
         PresetError: the new side is invalid.
     """
     found = Difference()
-    with old_side(paths, origin, allow) as old:
-        pairs = _pairs(paths, old, origin)
-        before = _old_jobs(pairs, old, origin, replace(options, max_jobs=_MAX_OLD_JOBS), found.notes)
+    old = old_side(paths, origin, allow)
+    pairs = _pairs(paths, old, origin)
+    before = _old_jobs(pairs, old, origin, replace(options, max_jobs=_MAX_OLD_JOBS), found.notes)
     files = {place: str(path) for place, path in pairs.items() if path is not None}
     after = _by_id(load_presets(*files.values(), options=options, allow=allow), files) if files else {}
     paid = {*bought, *(each.fingerprint for each in before.values())}

@@ -1,8 +1,8 @@
 """Presets as they were: in another folder, or at a revision, read from git alone.
 
 Of a revision nothing is written out: what a preset names is looked up in the commit's list of files, links included,
-and its content asked of ``git cat-file``. Nothing is fetched, no hook or filter runs, no file of the work tree is
-looked at (but for one in Git LFS, which must have the hash that git says).
+and its content asked of git. Nothing is fetched, no hook or filter runs, no file of the work tree is looked at (but for
+one in Git LFS, which must have the hash that git says).
 """
 
 from __future__ import annotations
@@ -12,27 +12,31 @@ import hashlib
 import io
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.folder.files import read_regular_file
 from flux_lora_cli.presets.nodes import Source
-from flux_lora_cli.presets.sources import MAX_IMAGE, MAX_SOURCE, Files, lfs_digest, shown
+from flux_lora_cli.presets.sources import MAX_SOURCE, Files, lfs_digest, shown
 from flux_lora_cli.text import printable, quoted
 
-_SECONDS = 60
 _LINK, _MAX_LINKS = "120000", 40  # on the way to one file, as Linux has it
-#: Variables of a hook or a caller that would make git look elsewhere.
+#: Variables of a hook or a caller that would make git look elsewhere; and what keeps it from the network.
 _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
             "GIT_COMMON_DIR", "GIT_ALTERNATE_OBJECT_DIRECTORIES")  # fmt: skip
-_QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0",
-          "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}  # fmt: skip
-_SETTINGS = ("protocol.allow=never", "core.fsmonitor=false", "safe.bareRepository=explicit")  # none among the files
-_WHOLE = "Clone the whole repository, without --filter."
-_OR_FOLDER = "To compare with a folder instead: --from DIR."
+_QUIET = {"GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C"}
+_GIT = (
+    "git",
+    "--no-pager",
+    "--literal-pathspecs",
+    "-c",
+    "protocol.allow=never",
+    "-c",
+    "safe.bareRepository=explicit",
+)  # fmt: skip - none among the files
 
 
 def is_preset(name: str) -> bool:
@@ -58,26 +62,25 @@ class OldFolder(Files):
 
     def presets(self, place: str) -> list[str]:
         """The preset at a place, or those right in this folder; none where this side does not have it."""
-        if Path(place).is_dir():
-            return [str(path) for path in Path(place).iterdir() if is_preset(path.name) and path.is_file()]
-        return [place] if Path(place).is_file() else []
+        path = Path(place)
+        inner = path.iterdir() if path.is_dir() else []
+        return [str(each) for each in inner if is_preset(each.name) and each.is_file()] or [place] * path.is_file()
 
 
 class Revision(OldFolder):
     """The files of a commit, under the paths that they have, or would have, in the work tree."""
 
-    def __init__(self, top: Path, commit: str, allow: Sequence[Path], objects: subprocess.Popen[bytes]) -> None:
+    def __init__(self, top: Path, commit: str, allow: Sequence[Path]) -> None:
         super().__init__(top, allow)
-        self._objects = objects
         self._hashes: dict[Path, str] = {}
-        self._links: set[Path] = set()
+        self._links: dict[Path, str] = {}
         for line in filter(None, _git(top, "ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0")):
             head, _, name = line.partition(b"\t")
             mode, kind, digest = head.decode().split()
             if kind == "blob":
                 self._hashes[top / os.fsdecode(name)] = digest
             if mode == _LINK:
-                self._links.add(top / os.fsdecode(name))
+                self._links[top / os.fsdecode(name)] = ""  # not read yet
 
     def real(self, path: str | Path) -> str:
         """An absolute path, links resolved as the commit has them."""
@@ -87,7 +90,8 @@ class Revision(OldFolder):
             found = found.parent if part == ".." else found / part
             if found in self._links and links < _MAX_LINKS:
                 links += 1
-                left += reversed(Path(os.fsdecode(self._content(found))).parts)
+                self._links[found] = self._links[found] or os.fsdecode(self._content(found))
+                left += reversed(Path(self._links[found]).parts)
                 found = found.parent
         return str(found)
 
@@ -98,8 +102,8 @@ class Revision(OldFolder):
             raise FileNotFoundError(errno.ENOENT, "no such file", real)
         data = self._content(path)
         if digest := lfs_digest(data):
-            common = _git(self._folder, "rev-parse", "--git-common-dir").removesuffix(b"\n")
-            kept = self._folder / os.fsdecode(common) / "lfs/objects" / digest[:2] / digest[2:4] / digest
+            common = os.fsdecode(_git(self._folder, "rev-parse", "--git-common-dir").removesuffix(b"\n"))
+            kept = Path(self._folder, common, "lfs/objects", digest[:2], digest[2:4], digest)
             for place in (os.path.realpath(kept), real):
                 with suppress(OSError):
                     whole = read_regular_file(place, MAX_SOURCE) if os.path.realpath(place) == place else b""
@@ -108,22 +112,11 @@ class Revision(OldFolder):
         return io.BytesIO(data)
 
     def _content(self, path: Path) -> bytes:
-        """Raises NotFoundError: it is not in this clone; OSError: it is larger than any file that presets name."""
-        ask, answer = self._objects.stdin, self._objects.stdout
-        assert ask is not None and answer is not None
-        with suppress(BrokenPipeError):  # then it says nothing
-            ask.write(f"{self._hashes[path]}\n".encode())
-            ask.flush()
-        words = answer.readline().split()
-        if len(words) != 3:
-            raise NotFoundError(f"git: {printable(shown(str(path)))} as it was is not in this clone", _WHOLE)
-        size = int(words[2])
-        data = answer.read(min(size, MAX_IMAGE + 1))
-        for left in range(size - len(data) + 1, 0, -MAX_IMAGE):  # with its line end
-            answer.read(min(left, MAX_IMAGE))
-        if size > MAX_IMAGE:
-            raise OSError(errno.EFBIG, f"larger than {MAX_IMAGE:,} bytes")
-        return data
+        try:
+            return _git(self._folder, "cat-file", "blob", self._hashes[path])
+        except NotFoundError:
+            message = f"git: {printable(shown(str(path)))} as it was is not in this clone"
+            raise NotFoundError(message, "Clone the whole repository, without --filter.") from None
 
     def given(self, path: str) -> tuple[Source, bytes]:
         """A preset of the commit. Raises Refused."""
@@ -137,12 +130,10 @@ class Revision(OldFolder):
 
     def presets(self, place: str) -> list[str]:
         path = Path(place)
-        itself = Path(self.real(path.parent), path.name)
-        if itself in self._hashes:
+        if Path(self.real(path.parent), path.name) in self._hashes:
             return [place]
         folder = Path(self.real(path))
-        here = (each.name for each in self._hashes if each.parent == folder)
-        return [str(path / name) for name in here if is_preset(name)]
+        return [str(path / each.name) for each in self._hashes if each.parent == folder and is_preset(each.name)]
 
     def wildcard_names(self, source: Source) -> list[str]:
         """None: they are for hints."""
@@ -153,52 +144,37 @@ class Revision(OldFolder):
         return False
 
 
-@contextmanager
-def old_side(paths: Sequence[Path], origin: str, allow: Sequence[Path]) -> Iterator[OldFolder]:
+def old_side(paths: Sequence[Path], origin: str, allow: Sequence[Path]) -> OldFolder:
     """The side that ``--from`` names, a revision or else a folder.
 
     Raises:
         NotFoundError: neither; no git, or no repository.
     """
-    folder, commit = Path(origin), ""
+    folder = Path(origin)
     if not (folder.is_dir() and (origin.startswith((".", os.sep)) or origin.endswith(("/", os.sep)))):
         try:
             top = _top(paths[0])
-            commit = _commit(top, origin)
+            return Revision(top, _commit(top, origin), allow)
         except NotFoundError:
             if not origin or not folder.is_dir():
                 raise
-    if not commit:
-        yield OldFolder(folder, allow)
-        return
-    command, env = _command(top, "cat-file", "--batch")
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=nothing) as objects:  # noqa: S603
-        yield Revision(top, commit, allow, objects)
+    return OldFolder(folder, allow)
 
 
 # ---- git ---------------------------------------------------------------------------------------
 
 
-def _command(folder: Path, *words: str) -> tuple[list[str], dict[str, str]]:
-    """A command of git, and its environment."""
-    env = {name: value for name, value in os.environ.items() if name not in _DROPPED} | _QUIET
-    settings = (word for each in _SETTINGS for word in ("-c", each))
-    return ["git", "--no-pager", "--literal-pathspecs", *settings, "-C", str(folder), *words], env
-
-
 def _git(folder: Path, *words: str) -> bytes:
     """What a command of git prints. Raises NotFoundError with what it says."""
-    command, env = _command(folder, *words)
+    env = {name: value for name, value in os.environ.items() if name not in _DROPPED} | _QUIET
     try:
-        done = subprocess.run(command, capture_output=True, env=env, timeout=_SECONDS, check=False)  # noqa: S603
+        done = subprocess.run([*_GIT, "-C", str(folder), *words], capture_output=True, env=env, check=False)  # noqa: S603
     except FileNotFoundError:
         raise NotFoundError("git is not installed", "Install it, or compare with a folder: --from DIR.") from None
-    except subprocess.TimeoutExpired:
-        raise NotFoundError(f"git did not answer within {_SECONDS} s", _OR_FOLDER) from None
     if done.returncode:
         said, _, more = done.stderr.decode("utf-8", "replace").strip().rpartition("fatal: ")[2].partition("\n")
-        raise NotFoundError(f"git: {printable(said[:300])}", " ".join(more.split()) or _OR_FOLDER)
+        hint = " ".join(more.split()) or "To compare with a folder instead: --from DIR."
+        raise NotFoundError(f"git: {printable(said[:300])}", hint)
     return done.stdout
 
 
