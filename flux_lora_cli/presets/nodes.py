@@ -17,13 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A file that was read.
+    """A file that was read; ``name`` as messages show it, all paths absolute, links resolved, "" where there is none.
 
     Attributes:
-        name: as messages show it.
-        folder: absolute, links resolved: where the names in it begin; "" for standard input.
+        folder: where the names in it begin.
         root: the folder of the preset on the command line, which confines what this file may name.
-        real: absolute path, links resolved; "" where there is none.
         sha256: of its bytes, lower-case hex.
     """
 
@@ -41,7 +39,7 @@ class Node:
     Attributes:
         value: str, int, float, bool, None; a list of nodes; or a dict of keys to (line, column of the key, node).
         text: a scalar as it was written, without quotes.
-        style: how: "" plain YAML, ``'`` ``"`` ``|`` ``>``; "cell" (CSV: the column decides the type), "json", "line".
+        style: how: "" plain YAML, ``'`` ``"`` ``|`` ``>``; "cell" (CSV: the column decides the type), "line".
         mark: what its writing did to it: "comment" (a YAML comment ended it), "space" (``\\_`` in double quotes).
     """
 
@@ -73,8 +71,8 @@ class Node:
 
     def leaves(self) -> Iterator[Node]:
         """The scalars in it, in order."""
-        inner = [entry[2] for entry in self.entries.values()] or self.items
-        yield from [self] if inner == [self] else (leaf for node in inner for leaf in node.leaves())
+        for node in [entry[2] for entry in self.entries.values()] or self.items:
+            yield from [self] if node is self else node.leaves()
 
     def key(self, key: str) -> Node:
         """The place of a key of this mapping, as a node."""
@@ -91,7 +89,7 @@ class Node:
 
     def escape(self, mark: str) -> str:
         """How a literal ``mark`` is written in this scalar."""
-        return ("\\\\" if self.style in ('"', "json") else "\\") + mark
+        return ("\\\\" if self.style == '"' else "\\") + mark
 
 
 def repeated(values: Iterable[T]) -> T | None:
@@ -141,20 +139,16 @@ class Problems:
     def at(self, where: Where, key: str, message: str) -> None:
         """Refuse what stands at a place."""
         found = self._found.setdefault(where.file, {})
-        message = mask_secrets(message)
-        place = (where.line or 1, where.column or 1, message)
-        if place in found or self.full(where.file):
-            return
         if len(found) == MAX_PROBLEMS:
             key, message = "", f"more than {MAX_PROBLEMS} problems; the rest is not shown"
-        found[place] = Finding(where.file, *place[:2], key, message)
+        if not self.full(where.file):
+            _keep(found, where, key, message)
 
     def note(self, where: Where, kind: str, message: str) -> None:
         """Say what is sent as it is and probably not meant."""
         found = self._notes.setdefault(where.file, {})
-        place = (where.line or 1, where.column or 1, kind + message)
         if len(found) < MAX_PROBLEMS:
-            found.setdefault(place, Finding(where.file, *place[:2], "", mask_secrets(message), kind))
+            _keep(found, where, "", message, kind)
 
     def __len__(self) -> int:
         return sum(map(len, self._found.values()))
@@ -172,5 +166,13 @@ class Problems:
         return _in_order(self._notes)
 
 
-def _in_order(found: Mapping[str, Mapping[Any, Finding]]) -> tuple[Finding, ...]:
+_Found = dict[tuple[int, int, str], Finding]
+
+
+def _keep(found: _Found, where: Where, key: str, message: str, kind: str = "") -> None:
+    finding = Finding(where.file, where.line or 1, where.column or 1, key, mask_secrets(message), kind)
+    found.setdefault((finding.line, finding.column, kind + finding.message), finding)
+
+
+def _in_order(found: Mapping[str, _Found]) -> tuple[Finding, ...]:
     return tuple(f for each in found.values() for f in sorted(each.values(), key=lambda f: (f.line, f.column)))

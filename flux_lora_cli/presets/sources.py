@@ -86,27 +86,29 @@ class Files:
         try:
             kind = Path(path).stat().st_mode
         except (OSError, ValueError):
-            raise NotFoundError(f"{path}: no such file{_near(path)}") from None
+            raise NotFoundError(f"{path}: no such file{_near(Path(path))}") from None
         if stat.S_ISDIR(kind):
             raise UsageError(f"{path} is a folder, not a preset", f"Name its files: {Path(path, '*.yaml')}")
-        return self.main(path, path, stat.S_ISREG(kind))
-
-    def main(self, path: str, name: str, is_file: bool = True) -> tuple[Source, bytes]:
-        """A preset by its path, and how messages call it. Raises Refused."""
-        self._refuse_link(path)
-        real = self.real(path) if is_file else ""
+        if stat.S_ISREG(kind):
+            return self.main(path, path)
+        if Path(path).is_symlink() and not str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
+            raise Refused("is a link to what is not a file")
         with _explained():
-            data = self._read(real) if real else _whole(read_stream(path, MAX_SOURCE))
-        folder = str(Path(real).parent) if real else os.path.realpath(os.curdir)
-        return Source(name, folder, folder, real, hashlib.sha256(data).hexdigest()), data
+            data = _whole(read_stream(path, MAX_SOURCE))
+        here = os.path.realpath(os.curdir)
+        return Source(path, here, here, "", hashlib.sha256(data).hexdigest()), data
 
-    def _refuse_link(self, path: str) -> None:
-        """A preset that is itself a link is confined like a file that it would name. Raises Refused."""
+    def main(self, path: str, name: str) -> tuple[Source, bytes]:
+        """A preset by its path, and how messages call it. Raises Refused.
+
+        One that is itself a link is confined like a file that it would name.
+        """
         folder, real = Path(self.real(Path(path).parent)), self.real(path)
-        if real == str(folder / Path(path).name) or str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
-            return
-        root = next((str(parent) for parent in (folder, *folder.parents) if (parent / ".git").exists()), str(folder))
-        self._confine(real, (str(folder), root), "is a link that leads out of its repository or folder")
+        if real != str(folder / Path(path).name):
+            root = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
+            self._confine(real, (str(folder), str(root)), "is a link that leads out of its repository or folder")
+        parent, data = str(Path(real).parent), self._read(real)
+        return Source(name, parent, parent, real, hashlib.sha256(data).hexdigest()), data
 
     def given_image(self, path: str) -> LocalImage:
         """An input image named on the command line. Raises NotFoundError, UsageError."""
@@ -151,10 +153,9 @@ class Files:
     def is_extended(self, source: Source) -> bool:
         """Whether a preset beside this one extends it, so that what it shares is theirs to use."""
         extends = re.compile(rb"^extends:[^#]{0,1000}" + re.escape(os.fsencode(Path(source.real).name)), re.MULTILINE)
-        others = (path for path in Path(source.folder).glob("*.y*ml") if str(path) != source.real)
-        for path in islice(others, _MAX_OTHERS):
+        for path in islice(Path(source.folder).glob("*.y*ml"), _MAX_OTHERS):
             with suppress(OSError):
-                if extends.search(read_regular_file(path, 1_000_000, follow=False)):
+                if str(path) != source.real and extends.search(read_regular_file(path, 1_000_000, follow=False)):
                     return True
         return False
 
@@ -296,9 +297,8 @@ def _explained() -> Iterator[None]:
         raise Refused("is not a file" if is_none else reason.lower()) from None
 
 
-def _near(path: str) -> str:
-    place = Path(path)
+def _near(path: Path) -> str:
     with suppress(OSError, ValueError):
-        if found := nearest(place.name, (other.name for other in place.parent.iterdir())):
-            return f"; did you mean '{place.parent / found}'?"
+        if found := nearest(path.name, (other.name for other in path.parent.iterdir())):
+            return f"; did you mean '{path.parent / found}'?"
     return ""
