@@ -31,7 +31,7 @@ from flux_lora_cli.presets.spec import (
     shown,
 )
 from flux_lora_cli.presets.templates import Templates
-from flux_lora_cli.service.models import Model, Models
+from flux_lora_cli.service.models import Model
 from flux_lora_cli.text import nearest, quoted
 
 #: How much may be read again that jobs share, for each job of a file that may be read.
@@ -52,7 +52,7 @@ class Builder:
     """
 
     def __init__(
-        self, model: Model, models: Models, files: Files, problems: Problems, literal: bool, dropped: Iterable[str],
+        self, model: Model, files: Files, problems: Problems, literal: bool, dropped: Iterable[str],
         most: int,
     ) -> None:  # fmt: skip
         self.model = model
@@ -61,7 +61,7 @@ class Builder:
         self.literal = literal
         self.dropped = {*dropped, *(["stack"] if "loras" in dropped else [])}
         self.most = most
-        self.language = preset_language(model, models)
+        self.language = preset_language(model)
         self.sections = Sections(model, files, problems)
         self.checker = self.sections.checker
         self.shared = Spec(Node({}, Source(""), 1, 1), "defaults")

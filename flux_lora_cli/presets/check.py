@@ -10,7 +10,7 @@ from flux_lora_cli.presets.language import (
     LORA,
     MERGED,
     NOT_IN_PRESETS,
-    Either,
+    PLACES,
     Fields,
     Listed,
     Named,
@@ -77,8 +77,6 @@ class Checker:
                 return self._fields(shape, node, key)
             case Named():
                 return self._names(shape, node, key)
-            case Either():
-                return self.check(shape.mapped if isinstance(node.value, dict) else shape.listed, node, key)
 
     def merge(self, roots: Sequence[Node], language: Fields) -> Node:
         """One document of several: sections of names key by key, of everything else the last.
@@ -174,6 +172,8 @@ class Checker:
     def _list(self, shape: Listed, node: Node, key: str) -> Any:
         if node.style == "cell" and shape.or_one:
             return [name for name in re.split(r"[\s;+,]+", node.text.strip()) if name]
+        if shape.or_named and isinstance(node.value, dict):
+            return self._names(shape.or_named, node, key)
         if not isinstance(node.value, list):
             if not shape.or_one or isinstance(node.value, dict):
                 return self.refuse(node, key, shape.what)
@@ -212,7 +212,7 @@ class Checker:
                 found[name] = self.check(shape.fields[name], item, path), item
             elif name.startswith("x-"):
                 continue
-            elif shape.request and not self.model.checked and name not in shape.elsewhere:
+            elif shape.request and not self.model.checked and name not in PLACES:
                 found[name] = item.plain(), item
             else:
                 found[name] = self.bad(node.key(name), path, self._unknown(shape, name)), item
@@ -225,8 +225,8 @@ class Checker:
 
     def _unknown(self, shape: Fields, name: str) -> str:
         """Why a key is refused, with the nearest right one, or who decides what it means."""
-        if name in shape.elsewhere:
-            return shape.elsewhere[name]
+        if name in PLACES:
+            return f"this key belongs {PLACES[name]}, not here"
         option = NOT_IN_PRESETS.get(name.lower().replace("-", "_"))
         if option:
             return f"a preset cannot set this: it may come from a stranger; use {option}"

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 from flux_lora_cli.service.models import Model, Models
-from flux_lora_cli.service.values import SCALE, Parameter, lora_path_problem
+from flux_lora_cli.service.values import LORA_NAME, LORA_URL, SCALE, Parameter, lora_path_problem
 
 #: Sections of which a preset has at least one: what makes jobs, or what others extend.
 SECTIONS = ("extends", "model", "defaults", "stacks", "vars", "matrix", "zip", "jobs")
 #: Sections that ``extends`` merges key by key; of all others the last file's stands.
 MERGED = ("defaults", "stacks", "vars", "matrix")
-#: Keys of a job that are not parameters.
-JOB_KEYS = (
-    "id", "stack", "vars", "matrix", "zip", "repeat", "sample", "sample_seed", "skip", "prompts_file",
-)  # fmt: skip
-
-#: What a preset may not decide, for it may come from a stranger; and who decides instead.
-NOT_IN_PRESETS = {
-    **dict.fromkeys(("base_url", "host", "url", "service", "endpoint", "api_url"), "--base-url"),
-    **dict.fromkeys(("api_key", "key", "token", "api_key_file", "authorization"), "WAVESPEED_API_KEY"),
-    **dict.fromkeys(("output", "output_dir", "folder", "out", "dir"), "--output"),
-    **dict.fromkeys(("filename", "filename_template"), "--filename"),
-    **dict.fromkeys(("max_cost", "budget"), "--max-cost"),
-    **{name.strip("-").replace("-", "_"): name for name in (
-        "--max-jobs", "--price", "--rate", "--concurrency", "--timeout", "--task-timeout", "--poll-interval",
-        "--allow-path", "--allow-custom-host", "--api-version",
-    )},
+#: What a preset may not decide, for it may come from a stranger; and what on the command line does.
+NOT_IN_PRESETS = {"api_key": "WAVESPEED_API_KEY", "host": "--base-url"} | {
+    option.replace("-", "_"): f"--{option}"
+    for option in (
+        "base-url", "api-key-file", "api-version", "allow-custom-host", "allow-path", "output", "filename", "max-cost",
+        "max-jobs", "price", "rate", "concurrency", "timeout", "task-timeout", "poll-interval",
+    )
 }  # fmt: skip
 
 #: Values of one list in matrix, zip or vars.
@@ -42,13 +32,16 @@ MAX_SAMPLE_SEED = 2**53 - 1
 MAX_ID = 120
 
 
-def _any_case(words: str) -> str:
-    """A pattern of ASCII words in any case, without a flag that JSON Schema does not have."""
-    return re.sub("[a-z]", lambda match: f"[{match[0].upper()}{match[0]}]", words)
+def portable(form: re.Pattern[str]) -> str:
+    """The pattern of a form; letters in any case are spelled out, for JSON Schema has no flags."""
+    if not form.flags & re.IGNORECASE:
+        return form.pattern
+    either = re.sub("[a-z]{2,}", lambda word: "".join(f"[{c.upper()}{c}]" for c in word[0]), form.pattern)
+    return either.replace("a-z", "A-Za-z")
 
 
 def _named(ends: Iterable[str]) -> str:
-    return r"[\s\S]*\.(" + _any_case("|".join(ends)) + ")"
+    return portable(re.compile(rf"[\s\S]*\.({'|'.join(ends)})", re.IGNORECASE))
 
 
 #: How the names of files end that are opened as presets, and as text files that hold prompts; nothing else is.
@@ -56,14 +49,7 @@ FILE_ENDS = {"preset": ("yaml", "yml", "json"), "text": ("txt", "text", "md", "p
 PRESET_FILE = _named(FILE_ENDS["preset"])
 # IDs of jobs: nothing that a shell, a glob or a path takes for its own.
 _JOB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
-# As ``service.values`` has them, which words why a path is refused: ``owner/name``, as on Hugging Face, or a file of
-# that repository; neither an address without its https:// nor a file in a folder.
-_LORA_NAME = (
-    rf"(?!([A-Za-z0-9-]+\.)+({_any_case('ai|app|cloud|co|com|dev|io|net|org')})/)"
-    rf"(?![^/]+/[^/]+\.({_any_case('safetensors|pt|pth|ckpt|bin|gguf')})$)"
-    r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
-)
-_LORA_PATH = rf"{_LORA_NAME}|{_any_case('https?')}://[^\s/?#@]+(@[^\s/?#@]+)?([/?#]\S*)?"
+_LORA_PATH = f"{portable(LORA_NAME)}|{portable(LORA_URL)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,23 +90,6 @@ class Text(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed(Shape):
-    """A list.
-
-    Attributes:
-        or_one: also a single item, which counts as a list of one.
-        keep_bad: a list with refused items is not refused whole; they are BAD in it.
-    """
-
-    what: str = "a list of one or more values"
-    item: Shape
-    least: int = 1
-    most: int = MAX_AXIS
-    or_one: bool = False
-    keep_bad: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Named(Shape):
     """A mapping of names of one's own to values of one shape; ``name_form`` is what a name is made of."""
 
@@ -131,11 +100,22 @@ class Named(Shape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Either(Shape):
-    """One shape for lists, another for mappings."""
+class Listed(Shape):
+    """A list.
 
-    listed: Shape
-    mapped: Shape
+    Attributes:
+        or_one: also a single item, which counts as a list of one.
+        or_named: also such a mapping.
+        keep_bad: a list with refused items is not refused whole; they are BAD in it.
+    """
+
+    what: str = "a list of one or more values"
+    item: Shape
+    least: int = 1
+    most: int = MAX_AXIS
+    or_one: bool = False
+    or_named: Named | None = None
+    keep_bad: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,14 +123,11 @@ class Fields(Shape):
     """A mapping with known keys; ``x-…`` keys hold anchors and are passed over.
 
     Attributes:
-        elsewhere: why a key that is known in another place is refused here.
-        request: these are the keys of a request: a wrong one is told as the model's, and where the model has no
-            table all are taken as they are.
+        request: a wrong key is told as the model's, and where the model has no table all are taken as they are.
     """
 
     fields: Mapping[str, Shape]
     required: tuple[str, ...] = ()
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
     request: bool = False
 
 
@@ -184,11 +161,7 @@ _VARS = Named(
     pattern=r"[A-Za-z_][A-Za-z0-9_-]*",
     name_form="a name of letters, digits, _ and -",
 )
-_SCALE_AXIS = Either(
-    doc=_SCALES.doc,
-    listed=_SCALES,
-    mapped=Named(item=Listed(item=_SCALE), pattern=f"({_LORA_PATH})", name_form="the path of a LoRA"),
-)
+_BY_PATH = Named(item=Listed(item=_SCALE), pattern=f"({_LORA_PATH})", name_form="the path of a LoRA")
 _JOB = {
     "id": Text(
         doc="Unique in the file; by default the slug of the prompt.", pattern=_JOB_ID, max_length=MAX_ID,
@@ -221,41 +194,35 @@ _TOP = {
 }  # fmt: skip
 
 
-def preset_language(model: Model, models: Models) -> Fields:
+#: Keys of a job that are not parameters; and where keys belong that stand in a wrong place.
+JOB_KEYS = (*_JOB, "matrix", "zip")
+PLACES = {**dict.fromkeys(JOB_KEYS, "in a job"), **dict.fromkeys((*_TOP, *MERGED, "jobs"), "at the top of the file")}
+
+
+def preset_language(model: Model) -> Fields:
     """What a preset for this model may hold."""
     parameters = {name: _parameter(row) for name, row in model.parameters.items()}
-    most = model.max_loras if model.checked else None
-    loras = parameters.get("loras") or Value(row=Parameter("loras", "loras", max_items=most))
+    loras = parameters.get("loras") or Value(
+        row=Parameter("loras", "loras", max_items=model.max_loras if model.checked else None)
+    )
     axes = {name: Listed(item=shape) for name, shape in parameters.items()} | {"stack": Listed(item=_STACK)}
-    others = _of_other_models(model, models)
-    in_job = f"belongs in a job, not in defaults; known: {', '.join(parameters)}, stack"
-    at_top = "belongs at the top of the file, not in a job"
-
-    def request(fields: Mapping[str, Shape], what: str, elsewhere: Mapping[str, str] = others, **rest: Any) -> Fields:
-        return Fields(fields=fields, what=what, elsewhere=elsewhere, request=True, **rest)
-
-    combined = {
-        "matrix": request(
-            {**axes, "scale": _SCALE_AXIS}, "a mapping of parameters to lists of values",
-            name="matrix", doc="Every combination of these values, for every job.",
-        ),
-        "zip": request(
-            {**axes, "scale": _SCALES}, "a mapping of parameters to lists of values",
-            name="zip", doc="Lists of one length whose values go together: the first with the first, …",
-        ),
-    }  # fmt: skip
-    job = request(
-        {**parameters, **_JOB, **combined},
-        "a mapping of a job's keys; write - prompt: …",
-        {**others, **dict.fromkeys((*_TOP, "defaults", "stacks", "jobs"), at_top)},
-        name="job",
-    )
-    defaults = request(
-        {**parameters, "stack": _STACK},
-        "a mapping of parameters to values",
-        {**others, **dict.fromkeys(JOB_KEYS, in_job)},
-        doc="Request parameters for every job.",
-    )
+    of_values = "a mapping of parameters to lists of values"
+    matrix = Fields(
+        name="matrix", what=of_values, doc="Every combination of these values, for every job.", request=True,
+        fields={**axes, "scale": replace(_SCALES, or_named=_BY_PATH)},
+    )  # fmt: skip
+    tied = Fields(
+        name="zip", what=of_values, request=True, fields={**axes, "scale": _SCALES},
+        doc="Lists of one length whose values go together: the first with the first, …",
+    )  # fmt: skip
+    job = Fields(
+        name="job", what="a mapping of a job's keys; write - prompt: …", request=True,
+        fields={**parameters, **_JOB, "matrix": matrix, "zip": tied},
+    )  # fmt: skip
+    defaults = Fields(
+        doc="Request parameters for every job.", what="a mapping of parameters to values", request=True,
+        fields={**parameters, "stack": _STACK},
+    )  # fmt: skip
     stacks = Named(
         doc="LoRA stacks by name.", item=loras, pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*",
         name_form="a name of letters, digits and . _ -",
@@ -263,28 +230,15 @@ def preset_language(model: Model, models: Models) -> Fields:
     jobs = Listed(doc="What to make.", item=job, most=1_000_000, keep_bad=True)
     return Fields(
         what="a mapping: version, defaults, jobs, …; a list of prompts is a .txt file",
-        fields={**_TOP, "defaults": defaults, "stacks": stacks, "vars": _VARS, **combined, "jobs": jobs},
-    )
+        fields={
+            **_TOP, "defaults": defaults, "stacks": stacks, "vars": _VARS, "matrix": matrix, "zip": tied, "jobs": jobs,
+        },
+    )  # fmt: skip
 
 
 def _parameter(row: Parameter) -> Value:
     name = "loras" if row.type == "loras" else f"parameter-{row.name}"
     return Value(row=row, doc=row.description, name=name)
-
-
-def _of_other_models(model: Model, models: Models) -> Mapping[str, str]:
-    """Why parameters that others have are refused here (the service would drop them, and bill)."""
-    found: dict[str, str] = {}
-    for other in models if model.checked else ():
-        for name in other.parameters:
-            if name in model.parameters or name in ("stack", "scale"):
-                continue
-            if other.id == model.id:
-                found[name] = f"is a parameter of {model.short} on {other.version} (--api-version {other.version})"
-            else:
-                takes = ", ".join(model.parameters)
-                found.setdefault(name, f"is not a parameter of {model.short}; it takes: {takes}")
-    return found
 
 
 def any_model(models: Models) -> Model:

@@ -196,7 +196,7 @@ class Reader:
         values = self._values(model, alone)
         dropped = [] if options.keep_ids else [*values, *([] if self._stacks is None else ["stack"])]
         most = sys.maxsize if options.max_jobs is None else max(options.max_jobs, MAX_READ)
-        builder = Builder(model, options.models, self.files, self.problems, literal, dropped, most)
+        builder = Builder(model, self.files, self.problems, literal, dropped, most)
         return Preset(source, Path(source.name).stem or source.name, builder, values)
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:

@@ -12,7 +12,6 @@ from typing import Any
 from flux_lora_cli.presets.language import (
     LORA,
     SECTIONS,
-    Either,
     Fields,
     Listed,
     Named,
@@ -20,21 +19,16 @@ from flux_lora_cli.presets.language import (
     Text,
     Value,
     any_model,
+    portable,
     preset_language,
 )
 from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models
-from flux_lora_cli.service.values import Parameter
+from flux_lora_cli.service.values import BASE64, DATA_URI, URL, Parameter
 
 Schema = dict[str, Any]
 
 # "$" alone matches before a final newline in Python, not in ECMAScript; this end is the same in both.
 _END = r"$(?!\n)"
-_URL = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/?#]+\S*" + _END
-_DATA = (
-    r"^[Dd][Aa][Tt][Aa]:[Ii][Mm][Aa][Gg][Ee]/[A-Za-z0-9.+-]+(;[A-Za-z0-9=.-]+)*;"
-    r"[Bb][Aa][Ss][Ee]64,[A-Za-z0-9+/\s]+=*\s*" + _END
-)
-_BASE64 = r"^[A-Za-z0-9+/\r\n]{256,}={0,2}\s*" + _END
 _FILE = r"^(?![A-Za-z][A-Za-z0-9+.-]+:)"
 
 
@@ -44,8 +38,8 @@ def schema(models: Models | None = None) -> Schema:
     default = models.find(DEFAULT_MODEL)
     own = {model.id: models.find(model.id) for model in models}
     definitions: Schema = {}
-    bodies = {model.id: _of_model(model, models, definitions) for model in own.values()}
-    loose = _of_model(any_model(models), models, definitions)
+    bodies = {model.id: _of_model(model, definitions) for model in own.values()}
+    loose = _of_model(any_model(models), definitions)
     definitions["once"] = _once({name for model in own.values() for name in (*model.parameters, "stack")})
     names = {model.id: list(dict.fromkeys((model.short, model.id))) for model in own.values()}
     rules: list[Schema] = [
@@ -61,7 +55,7 @@ def schema(models: Models | None = None) -> Schema:
         "else": {"properties": bodies[default.id]},
     }
     rules.append({"if": {"not": {"required": ["model"]}}, "then": without})
-    top = preset_language(default, models).fields
+    top = preset_language(default).fields
     every = [name for each in names.values() for name in each]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -80,9 +74,9 @@ def schema(models: Models | None = None) -> Schema:
     }
 
 
-def _of_model(model: Model, models: Models, definitions: Schema) -> Schema:
+def _of_model(model: Model, definitions: Schema) -> Schema:
     """The properties of a preset for one model; what has a name is among the definitions."""
-    fields = preset_language(model, models).fields
+    fields = preset_language(model).fields
     return {name: _schema(shape, definitions) for name, shape in fields.items() if name != "model"}
 
 
@@ -107,18 +101,17 @@ def _body(shape: Shape, definitions: Schema) -> Schema:
             default = {} if shape.row.default in (None, ()) else {"default": shape.row.default}
             return _value(shape.row, definitions) | default
         case Text():
-            pattern = {"pattern": f"^({shape.pattern}){_END}"} if shape.pattern else {}
+            pattern = {"pattern": _whole(shape.pattern)} if shape.pattern else {}
             longest = {"maxLength": shape.max_length} if shape.max_length else {}
             return {"type": ["string", "number"] if shape.numbers else "string", **pattern, **longest}
         case Listed():
             item = of(shape.item)
             many = {"type": "array", "minItems": shape.least, "maxItems": shape.most, "items": item}
-            return {"anyOf": [item, many]} if shape.or_one else many
+            others = [item] if shape.or_one else [of(shape.or_named)] if shape.or_named else []
+            return {"anyOf": [*others, many]} if others else many
         case Named():
-            names = {"pattern": f"^{shape.pattern}{_END}"}
+            names = {"pattern": _whole(shape.pattern)}
             return {"type": "object", "propertyNames": names, "additionalProperties": of(shape.item)}
-        case Either():
-            return {"anyOf": [of(shape.listed), of(shape.mapped)]}
         case Fields():
             return {
                 "type": "object",
@@ -138,7 +131,7 @@ def _value(row: Parameter, definitions: Schema) -> Schema:
     match row.type:
         case "size":
             side = _numbers(int(row.minimum or 1), int(row.maximum or 999_999))
-            return {"type": "string", "pattern": rf"^({side})\*({side}){_END}"}
+            return {"type": "string", "pattern": _whole(rf"({side})\*({side})")}
         case "integer" | "number":
             limits = {"minimum": row.minimum, "maximum": row.maximum}
             return {"type": row.type} | {name: limit for name, limit in limits.items() if limit is not None}
@@ -147,7 +140,7 @@ def _value(row: Parameter, definitions: Schema) -> Schema:
         case "image":
             return _image(_FILE, r"^[A-Za-z]:[\\/]")
         case "url":
-            return _image(_BASE64, "^" + _END)
+            return _image(_whole(portable(BASE64)), _whole(""))
         case "images":
             return {"type": "array", **most, "items": _image(_FILE, r"^[A-Za-z]:[\\/]") | {"minLength": 1}}
         case "loras":
@@ -156,7 +149,13 @@ def _value(row: Parameter, definitions: Schema) -> Schema:
 
 
 def _image(*more: str) -> Schema:
-    return {"type": "string", "anyOf": [{"pattern": pattern} for pattern in (_URL, _DATA, *more)]}
+    patterns = (_whole(portable(URL)), _whole(portable(DATA_URI)), *more)
+    return {"type": "string", "anyOf": [{"pattern": pattern} for pattern in patterns]}
+
+
+def _whole(pattern: str) -> str:
+    """A pattern that matches the whole of a text."""
+    return f"^({pattern}){_END}"
 
 
 def _numbers(low: int, high: int) -> str:

@@ -120,7 +120,7 @@ def _wrong(p: Parameter, value: Any) -> str:
         return "not text (put text in quotes)"
     if p.choices and value not in p.choices:
         return "not known"
-    fetchable = p.type == "string" or not value or any(form.fullmatch(value) for form in (_URL, _DATA_URI, _BASE64))
+    fetchable = p.type == "string" or not value or any(form.fullmatch(value) for form in (URL, DATA_URI, BASE64))
     local = p.type == "image" and not _SCHEME.match(value)
     return "" if fetchable or local else "not an image that the service can fetch"
 
@@ -144,15 +144,15 @@ _SIZE = re.compile(r"([1-9][0-9]{0,5})\*([1-9][0-9]{0,5})")
 _LOOSE_SIZE = re.compile(r"\s*([1-9][0-9]{0,5})(?:\s*[x×X*,:/ ]\s*([1-9][0-9]{0,5}))?\s*(?:px)?\s*", re.IGNORECASE)
 
 
-_URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
+URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters at least: C:\ is a drive
-_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9=.-]+)*;base64,[A-Za-z0-9+/\s]+=*\s*", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]{256,}={0,2}\s*")
+DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9=.-]+)*;base64,[A-Za-z0-9+/\s]+=*\s*", re.IGNORECASE)
+BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]{256,}={0,2}\s*")
 
 
 def is_remote_image(value: str) -> bool:
     """Whether an image goes to the service as it stands: nothing, a URL, a data URI, bare base64."""
-    return not value or bool(_SCHEME.match(value[:40])) or bool(_BASE64.fullmatch(value))
+    return not value or bool(_SCHEME.match(value[:40])) or bool(BASE64.fullmatch(value))
 
 
 def _check_list(p: Parameter, value: Any) -> Checked:
@@ -207,10 +207,10 @@ def typed(kind: str, text: str) -> Any:
 #: ``loras[].scale`` of every model. [API page]
 SCALE = Parameter("scale", "number", 1, 0, 4)
 
-_LORA_URL = re.compile(r"https?://[^\s/?#@]+(?:@[^\s/?#@]+)?(?:[/?#]\S*)?", re.IGNORECASE)
+LORA_URL = re.compile(r"https?://[^\s/?#@]+(?:@[^\s/?#@]+)?(?:[/?#]\S*)?", re.IGNORECASE)
 _ADDRESS = r"(?:[a-z0-9-]+\.)+(?:ai|app|cloud|co|com|dev|io|net|org)(?::[0-9]+)?/"
 #: ``owner/name`` as on Hugging Face, or with a file of that repository after it; no address, no file in a folder.
-_LORA_NAME = re.compile(
+LORA_NAME = re.compile(
     rf"(?!{_ADDRESS})(?![^/]+/[^/]+\.(?:safetensors|pt|pth|ckpt|bin|gguf)$)[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)+",
     re.IGNORECASE,
 )
@@ -251,7 +251,7 @@ def check_lora(item: Any) -> tuple[dict[str, Any], str, str]:
     if not isinstance(item, Mapping) or "path" not in item or not item.keys() <= {"path", "scale"}:
         return {}, "", f"{quoted(item)} is not a LoRA; allowed: {{path: owner/name, scale: 1}}"
     path, why = item["path"], lora_path_problem(item["path"])
-    if why and not (isinstance(path, str) and _LORA_URL.fullmatch(path)):  # a URL is sent as it is, with a note
+    if why and not (isinstance(path, str) and LORA_URL.fullmatch(path)):  # a URL is sent as it is, with a note
         return {}, ".path", why
     scale, problem = check_value(SCALE, item.get("scale", 1))
     return {"path": path, "scale": scale}, ".scale", problem.message if problem else ""
@@ -268,6 +268,6 @@ def lora_path_problem(path: Any) -> str | None:
     for form, better in _NEVER_LOAD:
         if found := form.fullmatch(text):
             return f"{shown} is not the address of a file; write {mask_secrets(found.expand(better))}"
-    if _LORA_URL.fullmatch(text) or _LORA_NAME.fullmatch(path):
+    if LORA_URL.fullmatch(text) or LORA_NAME.fullmatch(path):
         return None
     return f"{shown} is not a LoRA path, and the service cannot read a local file (upload it to Hugging Face); {_FORMS}"
