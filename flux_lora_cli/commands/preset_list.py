@@ -54,5 +54,5 @@ def _entry(path: Path, options: LoadOptions) -> dict[str, Any]:
     except PresetError as error:
         why = f"invalid: {counted(len(error.problems), 'problem')} (flux-lora preset check)"
         return {**entry, "description": why}
-    stacks = list(preset.builder.sections.stacks)
+    stacks = list(preset.builder.stacks)
     return {**entry, "name": preset.name, "jobs": preset.jobs, "stacks": stacks, "description": preset.description}

@@ -64,6 +64,7 @@ class Builder:
         self.language = preset_language(model)
         self.sections = Sections(model, files, problems)
         self.checker = self.sections.checker
+        self.stacks, self.unknown_stack = self.sections.stacks, self.sections.unknown_stack
         self.shared = Spec(Node({}, Source(""), 1, 1), "defaults")
         self.read: dict[str, str] = {}
         self._templates = Templates(files, problems, self._told)
@@ -83,7 +84,7 @@ class Builder:
         sections = {} if typed is BAD else {name: value for name, (value, _) in typed.items()}
         shared = self.shared
         for name, (loras, place) in sections.get("stacks", {}).items():
-            self.sections.stacks[name] = tuple(loras)
+            self.stacks[name] = tuple(loras)
             shared.stacks[name] = place
             self.sections.note_loras(loras, place)
         shared.values |= self.sections.values(sections.get("defaults", {}), "defaults")
@@ -102,7 +103,7 @@ class Builder:
         if typed is BAD or self._again.spent:
             return None
         shared, own = self.shared, self.sections.values(typed, key)
-        spec = Spec(node, key, {**shared.values, **own}, shared.vars, shared.stacks)
+        spec = Spec(node, key, {**shared.values, **own}, shared.vars, shared.stacks, literal=self.literal)
         if "vars" in typed:
             own_vars = self.sections.variables(typed["vars"][0], f"{key}.vars", shared.vars)
             spec.vars = ChainMap(own_vars, cast(dict[str, Variable], shared.vars))

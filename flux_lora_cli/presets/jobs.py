@@ -38,7 +38,6 @@ class Expander:
     """Makes the jobs of one preset; their IDs are unique in it.
 
     Args:
-        literal: tags in prompts are taken as they stand.
         overrides: values of the command line; a local image as ``LocalImage``.
         stack: LoRAs of ``--stack``, in place of a job's own stack.
         keep_ids: the values replace those of the expanded jobs, whose prompts' LoRA tags and own LoRAs go with them.
@@ -47,7 +46,6 @@ class Expander:
     preset: str
     model: Model
     problems: Problems
-    literal: bool
     overrides: Mapping[str, Any]
     stack: Loras | None = None
     keep_ids: bool = False
@@ -87,7 +85,7 @@ class Expander:
         picks = plan.picks(index)
         values = plan.values(picks)
         prompt, tags = plan.text(picks, values), list[str]()
-        if not self.literal:
+        if not spec.literal:
             prompt, tags = take_tags(prompt)
         labels, axes = plan.labels(picks, values)
         params: dict[str, Any] = {**spec.params, "seed": spec.get("seed")}
@@ -113,7 +111,7 @@ class Expander:
         if loras is not None:
             params["loras"] = self._scale(loras, scales)
         base = "/".join((spec.id, *labels) if spec.id else labels)
-        yield from self._jobs(spec, plan, params, axes, base, prompt)
+        yield from self._jobs(spec, plan, params, axes, base)
 
     def _loras(
         self, spec: Spec, plan: Plan, stack: Loras | None, own: Loras | None, tags: Sequence[str]
@@ -153,22 +151,15 @@ class Expander:
             self._scaled |= {axis} if any(meant) else set()
         return loras
 
-    def _jobs(
-        self, spec: Spec, plan: Plan, params: dict[str, Any], axes: dict[str, str], base: str, prompt: str
-    ) -> Iterator[Job]:
+    def _jobs(self, spec: Spec, plan: Plan, params: dict[str, Any], axes: dict[str, str], base: str) -> Iterator[Job]:
         """The job, once for each repeat; its ID made unique by its prompt."""
-        images: dict[str, LocalImage] = {}
-
-        def hashed(value: Any) -> Any:
-            if isinstance(value, LocalImage):
-                images[value.sha256] = value
-                return value.sha256
-            return value
-
         seed, repeat = params.pop("seed"), spec.repeat
         seed = None if seed == -1 else seed
-        for name, value in params.items():
-            params[name] = list(map(hashed, value)) if name == "images" and isinstance(value, list) else hashed(value)
+        given = [value for key in ("image", "images") for value in _listed(params.get(key))]
+        images = {value.sha256: value for value in given if isinstance(value, LocalImage)}
+        for name, value in params.items() if images else ():
+            named = [item.sha256 if isinstance(item, LocalImage) else item for item in _listed(value)]
+            params[name] = named if isinstance(value, list) else named[0]
         row, last = self.model.parameters.get("seed"), (seed or 0) + repeat - 1
         if seed is not None and repeat > 1 and row and row.maximum is not None and last > row.maximum:
             message = f"the seeds count up from {seed} to {last}; allowed: at most {row.maximum}"
@@ -176,9 +167,13 @@ class Expander:
         where = (spec.node if plan.prompt.axis is None else plan.prompt.node).where
         for number in range(1, repeat + 1):
             again = {"repeat": str(number)} if repeat > 1 else {}
-            job_id = self._ids.take("/".join((base, *again.values())), prompt)
+            job_id = self._ids.take("/".join((base, *again.values())), params.get("prompt", ""))
             counted = None if seed is None else seed + number - 1
             yield Job(job_id, self.preset, self.model.id, params, counted, number, {**axes, **again}, images, where)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _read_tag(tag: str) -> tuple[dict[str, Any], str]:
@@ -199,37 +194,32 @@ def _path(scale: str) -> str:
 
 def origins(made: Made, options: Mapping[str, str]) -> dict[str, Where]:
     """The place that each value of a job came from, through ``extends``; ``options``: the option that set it."""
-    spec, found = made.spec, _nodes(made)
-    names = [*made.job.params, *(["model"] if "model" in found else [])]
-    places = {name: found.get(name, spec.node).where for name in names}
-    if "seed" in found or made.job.seed is not None:
-        places["seed"] = found.get("seed", spec.node).where
-    return {**places, **{name: Where(option) for name, option in options.items() if name in (*places, "seed", "model")}}
+    given = {*made.job.params, "model"} | ({"seed"} if made.job.seed is not None else set())
+    places = {name: nodes[0].where for name, nodes in _nodes(made).items() if name in given or name == "seed"}
+    places = {**dict.fromkeys(given - {"model"}, made.spec.node.where), **places}
+    return places | {name: Where(option) for name, option in options.items() if name in (*places, "seed", "model")}
 
 
 def parts(made: Made, name: str) -> Iterator[tuple[object, Where]]:
     """What a value of a job was made of, each part with its place: a prompt of variables, too, and LoRAs of stacks."""
-    spec, found = made.spec, _nodes(made)
-    nodes = [found[name]] if name in found else []
-    if name == "prompt":
-        used = [spec.vars[name] for name in made.plan.values(made.plan.picks(made.index))]
-        nodes += [each.node for each in sorted(used, key=lambda each: each.order) if not each.many]
-    if name == "loras":
-        nodes += [found["stack"]] if "stack" in found else []
-        named = [leaf.value for node in nodes for leaf in node.leaves()]
-        nodes += [spec.stacks[value] for value in named if value in spec.stacks]
-        nodes.append(found["prompt"])  # its tags
+    nodes = _nodes(made).get(name, [])
     yield from ((leaf.value, leaf.where) for node in nodes for leaf in node.leaves())
 
 
-def _nodes(made: Made) -> dict[str, Node]:
-    """What set each value of a job."""
+def _nodes(made: Made) -> dict[str, list[Node]]:
+    """For each value of a job what set it; and then the variables of a prompt, and the stacks and tags of LoRAs."""
     spec, plan = made.spec, made.plan
-    found = {name: node for name, (_, node) in spec.values.items()} | {"prompt": plan.prompt.node}
-    if "stack" in found:
-        found.setdefault("loras", found["stack"])
-    for axis, row in plan.rows(plan.picks(made.index)):
+    picks = plan.picks(made.index)
+    found = {name: [node] for name, (_, node) in spec.values.items()} | {"prompt": [plan.prompt.node]}
+    stack = found.get("stack", [])
+    found["loras"] = [*found.get("loras", stack)]
+    for axis, row in plan.rows(picks):
         for column in axis.columns:
-            name = "loras" if column.name == "stack" or column.name.startswith("scale") else column.name
-            found[name] = column.nodes[row]
+            is_loras = column.name == "stack" or column.name.startswith("scale")
+            found["loras" if is_loras else column.name] = [column.nodes[row]]
+    used = sorted((spec.vars[name] for name in plan.values(picks)), key=lambda variable: variable.order)
+    found["prompt"] += [variable.node for variable in used if not variable.many]
+    found["loras"] += stack
+    names = [leaf.value for node in found["loras"] for leaf in node.leaves()]
+    found["loras"] += [spec.stacks[name] for name in names if name in spec.stacks] + [plan.prompt.node]
     return found

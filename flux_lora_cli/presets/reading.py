@@ -259,10 +259,10 @@ class Reader:
         name_jobs(preset.specs, self.problems)
         names = [self._stacks] if isinstance(self._stacks, str) else self._stacks
         for name in names or ():
-            if name not in builder.sections.stacks:
-                raise NotFoundError(f"{preset.file}: {builder.sections.unknown_stack(name)}")
+            if name not in builder.stacks:
+                raise NotFoundError(f"{preset.file}: {builder.unknown_stack(name)}")
         if names is not None:
-            preset.stack = tuple(lora for name in names for lora in builder.sections.stacks[name])
+            preset.stack = tuple(lora for name in names for lora in builder.stacks[name])
         return preset
 
 

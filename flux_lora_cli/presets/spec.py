@@ -124,6 +124,7 @@ class Spec:
         stacks: the place of each stack.
         params: its request parameters without prompt, seed and loras.
         plans: one of each prompt.
+        literal: its prompts are taken as they stand.
     """
 
     node: Node
@@ -136,6 +137,7 @@ class Spec:
     prompts: Sequence[Prompt] = ()
     plans: Sequence[Plan] = ()
     id: str = ""
+    literal: bool = False
 
     def get(self, name: str, default: Any = None) -> Any:
         """What it sets a key to."""

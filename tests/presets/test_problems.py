@@ -71,7 +71,7 @@ jobs:
         ("jobs:\n- prompt: a\n  model: flux-dev-lora", "belongs at the top of the file"),
         ("jobs:\n- prompt: a\n  output_format: png", "not a parameter of flux-dev-lora on API v2"),
         ("model: flux-krea-dev-lora\njobs: [{prompt: a, num_images: 2}]", "not a parameter of flux-krea-dev-lora"),
-        ("model: flux-schnell-lora\ndefaults: {guidance_scale: 2}\njobs:\n- prompt: a", "not a parameter of flux-schnell-lora"),
+        ("model: flux-schnell-lora\ndefaults: {guidance_scale: 2}\njobs:\n- prompt: a", "not a parameter of flux-sch"),
         ("model: flux-kontext-dev-lora\njobs:\n- prompt: a", "flux-kontext-dev-lora needs image"),
         ("model: flux-schnell-lora\njobs:\n- prompt: ''", "flux-schnell-lora needs a prompt"),
         ("jobs:\n- prompt: a\n  loras: owner/name", "a list"),
