@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
-from flux_lora_cli.service.models import Model, Models
+from flux_lora_cli.service.models import Model
 from flux_lora_cli.service.values import LORA_NAME, LORA_URL, SCALE, Parameter, lora_path_problem
 
 #: Sections of which a preset has at least one: what makes jobs, or what others extend.
@@ -239,13 +238,3 @@ def preset_language(model: Model) -> Fields:
 def _parameter(row: Parameter) -> Value:
     name = "loras" if row.type == "loras" else f"parameter-{row.name}"
     return Value(row=row, doc=row.description, name=name)
-
-
-def any_model(models: Models) -> Model:
-    """A model that takes what any takes, without ranges: for a preset whose model another file names."""
-    rows: dict[str, Parameter] = {}
-    for model in models:
-        for name, row in model.parameters.items():
-            kind = row.type if name not in rows or rows[name].type == row.type else "any"
-            rows[name] = Parameter(name, kind, description=row.description)
-    return replace(next(iter(models)), id="any/model", parameters=MappingProxyType(rows))

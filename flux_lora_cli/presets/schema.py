@@ -6,7 +6,7 @@ the checker alone refuses; in all else the two agree.
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from flux_lora_cli.presets.language import (
@@ -18,7 +18,6 @@ from flux_lora_cli.presets.language import (
     Shape,
     Text,
     Value,
-    any_model,
     portable,
     preset_language,
 )
@@ -35,28 +34,23 @@ _FILE = r"^(?![A-Za-z][A-Za-z0-9+.-]+:)"
 def schema(models: Models | None = None) -> Schema:
     """The whole schema. A preset's parameters are those of its model; of any model, where another file names it."""
     models = models or Models.builtin()
-    default = models.find(DEFAULT_MODEL)
     own = {model.id: models.find(model.id) for model in models}
+    default = own[DEFAULT_MODEL]
     definitions: Schema = {}
-    bodies = {model.id: _of_model(model, definitions) for model in own.values()}
-    loose = _of_model(any_model(models), definitions)
+    bodies: dict[str, Schema] = {}
+    names: dict[str, list[str]] = {}
+    for number, model in enumerate(own.values(), 1):
+        definitions[f"model-{number}"] = {"properties": _of_model(model, definitions), **_needs(model)}
+        bodies[model.id] = {"$ref": f"#/$defs/model-{number}"}
+        names[model.id] = list(dict.fromkeys((model.short, model.id)))
     definitions["once"] = _once({name for model in own.values() for name in (*model.parameters, "stack")})
-    names = {model.id: list(dict.fromkeys((model.short, model.id))) for model in own.values()}
     rules: list[Schema] = [
-        {
-            "if": {"required": ["model"], "properties": {"model": {"enum": names[model_id]}}},
-            "then": {"properties": body, **_needs(own[model_id])},
-        }
-        for model_id, body in bodies.items()
+        {"if": {"required": ["model"], "properties": {"model": {"enum": names[each]}}}, "then": body}
+        for each, body in bodies.items()
     ]
-    without = {
-        "if": {"required": ["extends"]},
-        "then": {"properties": loose},
-        "else": {"properties": bodies[default.id]},
-    }
+    without = {"if": {"required": ["extends"]}, "then": {"anyOf": [*bodies.values()]}, "else": bodies[default.id]}
     rules.append({"if": {"not": {"required": ["model"]}}, "then": without})
     top = preset_language(default).fields
-    every = [name for each in names.values() for name in each]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flux-lora preset",
@@ -64,7 +58,7 @@ def schema(models: Models | None = None) -> Schema:
         "type": "object",
         "properties": {
             **{name: {"description": shape.doc} for name, shape in top.items()},
-            "model": {"description": top["model"].doc, "enum": every, "default": default.short},
+            "model": {"description": top["model"].doc, "enum": [*chain(*names.values())], "default": default.short},
         },
         "patternProperties": {"^x-": True},
         "additionalProperties": False,
