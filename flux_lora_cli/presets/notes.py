@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from flux_lora_cli.presets.job import Job
@@ -18,23 +19,72 @@ from flux_lora_cli.service.models import Model
 from flux_lora_cli.service.values import lora_path_problem
 from flux_lora_cli.text import counted, mask_secrets, quoted
 
+_SUSPICIOUS = re.compile(r"[<＜\[(:+/—–\x00-\x08\x0b-\x1f\x7f-\x9f\xa0\ufeff]|(?<!\$)\{|--| -\w|__|Steps|withLora")
+#: A LoRA or a tag as A1111, ComfyUI, InvokeAI and SwarmUI write it.
+_TAG = re.compile(
+    r"(?<!\\)(?!(?-i:<lora:)|<(?:https?|mailto):)(?:<\s*lora[\s:=/][^<>\n]{1,300}>|<[a-z][a-z_-]{0,20}(?:\[[^\[\]<>\n]{0,80}\])?:[^\s<>][^<>\n]{0,300}>"
+    r"|<(?:break|trigger|refiner)>|(?:[\[({＜]|&lt;)\s*lora:[^\s()\[\]{}<>]{1,200}"
+    r"|\bwithLora\([^()\n]{1,200}\)|\bembedding:[\w./-]{1,100})",
+    re.IGNORECASE,
+)
+#: ``{2::fox|hen}`` (Dynamic Prompts), ``fox::2`` (Midjourney), ``1.5::fox::`` (NovelAI), ``(fox)++`` (InvokeAI); not
+#: ``::`` in prose, or in an address.
+_WEIGHTED = re.compile(
+    r"(?<=[{|])(?<!\\[{|])\s{0,9}\d{0,4}\.?\d{1,4}::|(?:(?<=[^\W\d_])|(?<=[\s)]))::-?\d{0,4}\.?\d{1,4}(?![\w:])"
+    r"|(?<![\w.:\\-])-?\d{0,4}\.?\d{1,4}::[^:\n{|}]{1,200}::|\)\+{2,}(?!\w)"
+)
+_WILDCARD = re.compile(
+    r"(?<![\\_])__(?=[^_\s]*[A-Za-z])(?:[@~][\w./*-]{1,80}?|[\w./-]{0,80}?\*[\w./*-]{0,80}?"
+    r"|[\w./-]{1,80}?\([^()\n]{0,80}\))__(?!_)"
+)
+#: ``{red, blue}`` (Midjourney); braces around code and sets of letters are text.
+_LISTED = re.compile(r"(?<!\\)\{[^\W\d]\w[\w -]{0,80}(?:,\s{0,3}[^\W\d]\w[\w -]{0,80}){1,20}\}")
+_OPTION = re.compile(
+    r"(?:^|\s)(?:--(?:prompt|negative[_-]?prompt|neg|seed|steps|cfg[_-]?scale|guidance|sampler(?:[_-]name)?|width|height|ar"
+    r"|aspect|version|stylize|quality|chaos|niji|no|style|sref|cref|oref|iw|tile|weird|raw|hd|p|profile|draft|relax|fast"
+    r"|turbo|video|loop|n_iter|batch_size|outpath)(?=[\s=:]|$)|--[a-z][a-z_-]{0,30}[ =]-?\d"
+    r"|[—–](?:ar|v|s|q|c|w|iw|cw|ow|seed|stylize|chaos|weird|niji)\s+\d|-[sSWHCnA] ?\d+(?:\.\d+)?(?=\s|$))"
+    r"|^\s*/imagine\s+prompt\b"
+)
+_INFOTEXT = re.compile(
+    r"^[ \t]*(?:negative prompt|undesired content):|\bsteps:\s*\d+,\s*(?:sampler|cfg scale|seed|size|schedule type):"
+    r"|\bmodel hash:\s*[0-9a-f]{6}|\bcfg scale:\s*\d|\"class_type\"|\"(?:positive|negative)_prompt\"\s*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_EDITING = re.compile(
+    r"\[(?=[^\]]{0,400}[A-Za-z])(?:[^\[\]:|]{0,200}(?<!\\):[^\[\]:|]{0,200}(?<!\\):\d{0,4}\.?\d{1,4}"
+    r"|[^\[\]:|]{1,200}(?<!\\):0?\.\d{1,4}|[^\[\]|{}\n]{1,80}(?<!\\)\|[^\[\]{}\n]{1,80})\]|\)\.(?:blend|and)\([^()\n]{0,80}\)|\.swap\([^()\n]{1,80}\)"
+)
+_COUNT = re.compile(r"(?<!\\)\{\s{0,9}\d{0,4}-?\d{0,4}\$\$")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
+_PLACEHOLDER = re.compile(
+    r"(?<!\\)(?:%([\w-]{1,60})%|%\(([\w-]{1,60})\)s|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)"
+    r"|(?<!\$)\{\s{0,9}([\w-]{1,60})\s{0,9}\}|\$([A-Za-z_][\w-]{0,60}))"
+)
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+#: Marks of one kind in one prompt that are told.
+_MOST = 3
+_HEADERS = ("prompt", "prompts", "text", "caption")
+
 
 class Kind(NamedTuple):
-    """A rule: why it matters, and what silences it."""
+    """A rule: why it matters, and what silences it; of marks in a prompt their form, and what to escape in them."""
 
     reason: str
     silence: str
+    form: re.Pattern[str] | None = None
+    escapes: tuple[str, ...] = ()
 
 
 KINDS: Mapping[str, Kind] = {
-    "weight": Kind("weights are not read; the number is sent as text", r"write \:: for literal colons"),
-    "count": Kind("counts of choices ($$) are not read", r"write \$$ for literal dollars"),
-    "choices": Kind("choices are written {a|b}, with bars", r"write \{ for a literal brace"),
-    "wildcard": Kind("samplers, globs and parameters of wildcards are not read", r"write \__ for literal underscores"),
-    "tag": Kind("only <lora:PATH:SCALE> is read; other tags are sent as text", r"write \< for a literal <"),
-    "options": Kind("options in a prompt are not read", r"set them as keys or columns; write \-- for dashes"),
-    "infotext": Kind("generation data of another tool would be sent as a prompt", "delete it"),
-    "editing": Kind("prompt editing ([from:to:when], [a|b]) is not read", r"write \: or \| for literal ones"),
+    "weight": Kind("weights are not read here", r"write \:: for literal colons", _WEIGHTED, ("::",)),
+    "count": Kind("counts of choices are not read, and one is made", r"write \$$ for literal dollars", _COUNT, ("$$",)),
+    "choices": Kind("choices are written {a|b}", r"write \{ for a literal brace", _LISTED, ("{",)),
+    "wildcard": Kind("a wildcard is written __name__", r"write \__ for literal underscores", _WILDCARD, ("__",)),
+    "tag": Kind("did you mean <lora:PATH:SCALE>? Other tags are not read here", r"write \< for a tag", _TAG, ("<",)),
+    "options": Kind("parameters are set as keys, or as columns of a .csv", r"write \-- for dashes", _OPTION, ("--",)),
+    "infotext": Kind("this looks like pasted generation data of another tool", "delete it", _INFOTEXT),
+    "editing": Kind("prompt editing is not read here", r"write \: or \| for literal ones", _EDITING, ("|", ":")),
     "header": Kind("the first line of a list looks like a table's header", "delete it, or name the file .csv"),
     "placeholder": Kind("a variable's name without ${…} is sent as text", r"write \{, \$ or \<, or rename it"),
     "comment": Kind("a YAML comment (space, #) ends a text", "put the text in quotes; or write two spaces before #"),
@@ -53,121 +103,31 @@ KINDS: Mapping[str, Kind] = {
     "literal": Kind("prompts of lists are literal unless --expand", "add --expand"),
 }  # fmt: skip
 
-_SUSPICIOUS = re.compile(r"[<＜\[(:+/—–\x00-\x08\x0b-\x1f\x7f-\x9f\xa0\ufeff]|(?<!\$)\{|--| -\w|__|Steps|withLora")
-#: A LoRA or a tag as A1111, ComfyUI, InvokeAI and SwarmUI write it.
-_TAG = re.compile(
-    r"(?<!\\)(?:<\s*lora[\s:=/][^<>\n]{1,300}>|<[a-z][a-z_-]{0,20}(?:\[[^\[\]<>\n]{0,80}\])?:[^\s<>][^<>\n]{0,300}>"
-    r"|<(?:break|trigger|refiner)>|(?:[\[({＜]|&lt;)\s*lora:[^\s()\[\]{}<>]{1,200}"
-    r"|\bwithLora\([^()\n]{1,200}\)|\bembedding:[\w./-]{1,100})",
-    re.IGNORECASE,
-)
-#: ``fox::2`` (Midjourney), ``1.5::fox::`` (NovelAI), ``(fox)++`` (InvokeAI); not ``::`` in prose, or in an address.
-_WEIGHTED = re.compile(
-    r"(?:(?<=[^\W\d_])|(?<=[\s)]))::-?\d{0,4}\.?\d{1,4}(?![\w:])|(?<![\w.:\\-])-?\d{0,4}\.?\d{1,4}::[^:\n{|}]{1,200}::|\)\+{2,}(?!\w)"
-)
-_WILDCARD = re.compile(
-    r"(?<![\\_])__(?=[^_\s]*[A-Za-z])(?:[@~][\w./*-]{1,80}?|[\w./-]{0,80}?\*[\w./*-]{0,80}?"
-    r"|[\w./-]{1,80}?\([^()\n]{0,80}\))__(?!_)"
-)
-#: ``{red, blue}`` (Midjourney); braces around code and sets of letters are text.
-_LISTED = re.compile(r"(?<!\\)\{[^\W\d]\w[\w -]{0,80}(?:,\s{0,3}[^\W\d]\w[\w -]{0,80}){1,20}\}")
-_OPTION = re.compile(
-    r"(?:^|\s)(--(?:prompt|negative[_-]?prompt|neg|seed|steps|cfg[_-]?scale|guidance|sampler(?:[_-]name)?|width|height|ar"
-    r"|aspect|version|stylize|quality|chaos|niji|no|style|sref|cref|oref|iw|tile|weird|raw|hd|p|profile|draft|relax|fast"
-    r"|turbo|video|loop|n_iter|batch_size|outpath)(?=[\s=:]|$)|--[a-z][a-z_-]{0,30}[ =]-?\d"
-    r"|[—–](?:ar|v|s|q|c|w|iw|cw|ow|seed|stylize|chaos|weird|niji)\s+\d|-[sSWHCnA] ?\d+(?:\.\d+)?(?=\s|$))"
-    r"|^\s*(/imagine)\s+prompt\b"
-)
-_INFOTEXT = re.compile(
-    r"^[ \t]*(?:negative prompt|undesired content):|\bsteps:\s*\d+,\s*(?:sampler|cfg scale|seed|size|schedule type):"
-    r"|\bmodel hash:\s*[0-9a-f]{6}|\bcfg scale:\s*\d|\"class_type\"|\"(?:positive|negative)_prompt\"\s*:",
-    re.IGNORECASE | re.MULTILINE,
-)
-_EDITING = re.compile(
-    r"\[[^\[\]:|]{0,200}(?<!\\):[^\[\]:|]{0,200}(?<!\\):\d{0,4}\.?\d{1,4}\]|\[[^\[\]:|]{1,200}(?<!\\):0?\.\d{1,4}\]"
-    r"|\[[^\[\]|{}\n]{1,80}(?<!\\)\|[^\[\]{}\n]{1,80}\]|\)\.(?:blend|and)\([^()\n]{0,80}\)|\.swap\([^()\n]{1,80}\)"
-)
-#: A weight before a choice (Dynamic Prompts), and how many are chosen.
-_CHOICE_WEIGHT = re.compile(r"(?<!\\)[{|]\s{0,9}(\d{0,4}\.?\d{1,4})::")
-_COUNT = re.compile(r"(?<!\\)\{\s{0,9}\d{0,4}-?\d{0,4}\$\$")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
-_PLACEHOLDER = re.compile(
-    r"(?<!\\)(?:%([\w-]{1,60})%|%\(([\w-]{1,60})\)s|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)"
-    r"|(?<!\$)\{\s{0,9}([\w-]{1,60})\s{0,9}\}|\$([A-Za-z_][\w-]{0,60}))"
-)
-_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
-_HEADERS = ("prompt", "prompts", "text", "caption")
-
 
 def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[str, Any], literal: bool) -> None:
     """Say what in a prompt belongs to other tools, and what YAML did to it."""
     if literal:  # no backslash silences anything
         text, variables = text.replace("\\", " "), {}
-    found = [*_of_node(text, node), *_of_text(text, node, literal), *_of_names(text, variables)]
-    for kind, message in found:
-        problems.note(node.where, kind, message)
-    if not literal:
-        note_weights(text, node, problems)
-    note_secrets(text, node, problems)
-
-
-def note_weights(text: str, node: Node, problems: Problems) -> None:
-    """Say which choices, each after a ``{`` or ``|``, have a weight that is not read."""
-    for weight in _CHOICE_WEIGHT.finditer(text) if "::" in text else ():
-        message = f'"{weight[1]}::" is sent as text: each choice is made once (literal: {weight[1]}{node.escape("::")})'
-        problems.note(node.where, "weight", message)
-
-
-def _of_node(text: str, node: Node) -> Iterator[tuple[str, str]]:
     if node.mark == "comment":
-        end = quoted(text[-30:])
-        yield "comment", f"the text ends at {end}: YAML takes the rest (#) for a comment; put it in quotes"
+        cut = f"the text ends at {quoted(text[-30:])}: YAML takes the rest (#) for a comment; put it in quotes"
+        problems.note(node.where, "comment", cut)
     if node.mark == "space":
-        yield "space", r"in double quotes YAML reads \_ as a no-break space; write \\_, or use single quotes"
-
-
-def _of_text(text: str, node: Node, literal: bool) -> Iterator[tuple[str, str]]:
-    if not _SUSPICIOUS.search(text):
-        return
-
-    def or_literal(mark: str) -> str:
-        return "" if literal else f" (literal: {node.escape(mark)})"
-
-    for tag in _TAG.finditer(text):
-        if tag[0].startswith("<lora:") or re.match("<(?:https?|mailto):", tag[0], re.IGNORECASE):
-            continue
-        lora = "lora" in tag[0][:10].lower()
-        meant = "did you mean <lora:PATH:SCALE>?" if lora else "tags other than <lora:…> are not read here"
-        yield "tag", f"{quoted(tag[0])} is sent as text; {meant}{or_literal('<') if tag[0][0] == '<' else ''}"
-    for weight in _WEIGHTED.finditer(text) if "::" in text or ")+" in text else ():
-        yield "weight", f"{quoted(weight[0])} is sent as text: weights are not read here{or_literal('::')}"
-    for _ in _COUNT.finditer(text):
-        yield "count", f'"$$" is not read as a count: one choice is made{or_literal("$$")}'
-    for listed in _LISTED.finditer(text):
-        yield "choices", f"{quoted(listed[0])} is sent as text; choices are written {{a|b}}{or_literal('{')}"
-    for name in _WILDCARD.finditer(text):
-        yield "wildcard", f"{quoted(name[0])} is sent as text: a wildcard is written __name__{or_literal('__')}"
-    option = _OPTION.search(text)
-    if option:
-        mark = (option[1] or option[2]).strip()
-        how = "set parameters as keys, or as columns of a .csv" + (or_literal("--") if mark[:2] == "--" else "")
-        yield "options", f"{quoted(mark)} is sent as text; {how}"
-    if _INFOTEXT.search(text):
-        yield "infotext", "this looks like pasted generation data of another tool; it would be sent as a prompt"
-    for edit in _EDITING.finditer(text):
-        if re.search(r"[A-Za-z]", edit[0]):
-            mark = or_literal("|" if "|" in edit[0] else ":")
-            yield "editing", f"{quoted(edit[0])} is sent as text: prompt editing is not read here{mark}"
-    control = _CONTROL.search(text)
-    if control:
-        yield "control", f"the prompt holds the control character U+{ord(control[0]):04X}"
-
-
-def _of_names(text: str, variables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        space = r"in double quotes YAML reads \_ as a no-break space; write \\_, or use single quotes"
+        problems.note(node.where, "space", space)
+    for kind, rule in KINDS.items() if _SUSPICIOUS.search(text) else ():
+        for found in islice(rule.form.finditer(text), _MOST) if rule.form else ():
+            escaped = [] if literal else [node.escape(mark) for mark in rule.escapes if mark in found[0]]
+            how = f" (literal: {escaped[0]})" if escaped else ""
+            problems.note(node.where, kind, f"{quoted(found[0].strip())} is sent as text: {rule.reason}{how}")
     for found in _PLACEHOLDER.finditer(text):
         name = next(filter(None, found.groups()))
         if name in variables or found[0] == "{prompt}":
-            yield "placeholder", f"{quoted(found[0])} is sent as it is; a variable is written ${{{name}}}"
+            message = f"{quoted(found[0])} is sent as it is; a variable is written ${{{name}}}"
+            problems.note(node.where, "placeholder", message)
+    control = _CONTROL.search(text)
+    if control:
+        problems.note(node.where, "control", f"the prompt holds the control character U+{ord(control[0]):04X}")
+    note_secrets(text, node, problems)
 
 
 def note_list(kind: str, prompts: Sequence[Node], literal: bool, problems: Problems) -> None:

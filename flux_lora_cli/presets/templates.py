@@ -154,7 +154,7 @@ class Templates:
         budget = self.budget()
         try:
             for line in lines:
-                notes.note_weights(f"|{line.text}", line, self._problems)
+                notes.note_prompt(f"|{line.text}", line, self._problems, {}, literal=False)
                 parts = self.parts(line, "", beside, budget, depth)
                 for used in names_in(parts):
                     self._problems.add(line, "", _no_variable(used, (), line.escape("$")))
