@@ -7,6 +7,7 @@ Sources: PNG (ISO 15948), JPEG (ITU T.81), WebP container (RFC 9649).
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import re
@@ -68,14 +69,11 @@ def inspect_image(file: BinaryIO) -> ImageInfo:
 
 def _is_text(head: bytes) -> bool:
     """Whether a file begins like a page, an answer of an API or other words, in UTF-8 or UTF-16."""
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"<", b"{", b"["):
-        return True
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    for cut in range(4):  # the last character may be cut
-        with contextlib.suppress(UnicodeDecodeError):
-            text = head[: len(head) - cut].decode(encoding)
-            return bool(text) and all(c.isprintable() or c in "\t\r\n\f\ufeff" for c in text)
-    return False
+    with contextlib.suppress(UnicodeDecodeError):
+        text = codecs.getincrementaldecoder(encoding)().decode(head)  # the last character may be cut
+        return bool(text) and all(c.isprintable() or c in "\t\r\n\f\ufeff" for c in text)
+    return head.lstrip(b" \t\r\n")[:1] in (b"<", b"{", b"[")
 
 
 class _Reader:

@@ -153,13 +153,11 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     mode = "rw" if writable or not read_only else "ro"
     database = sqlite3.connect(
         f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
-        uri=True, timeout=OPEN_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=16,
+        uri=True, timeout=OPEN_SECONDS, isolation_level=None, check_same_thread=False,
     )  # fmt: skip
     try:
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
-        database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        for setting in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY"):
-            database.execute(f"PRAGMA {setting}")
+        database.execute("PRAGMA temp_store = MEMORY")  # there may be no folder for temporary files
         _check(path, database)
         if read_only:
             database.execute("PRAGMA query_only = ON")

@@ -13,7 +13,7 @@ from flux_lora_cli.folder.images import ImageStore, forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
 from flux_lora_cli.folder.manifest import read_manifest, summary
 from flux_lora_cli.folder.output import OutputFolder
-from flux_lora_cli.folder.records import JobRecord, is_better, join
+from flux_lora_cli.folder.records import JobRecord, join
 from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.text import printable
 
@@ -70,9 +70,9 @@ def merge_folders(
         state.remember_folder(merged.path)
         for record, folder in sorted(pairs, key=lambda pair: pair[0].order):
             known = merged.records.get(record.key)
-            if known is None or is_better(record, known):
-                record = _with_files(merged.images, folder, record, report)
             joined = replace(record, order=merged.next_order()) if known is None else join(known, record)
+            if joined.outputs is record.outputs:
+                joined = _with_files(merged.images, folder, joined, report)
             if known is not None and len(joined.history) > max(len(known.history), len(record.history)):
                 report.twice.append(record.name)
             if joined != known:

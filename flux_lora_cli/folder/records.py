@@ -287,9 +287,9 @@ def join(mine: JobRecord, other: JobRecord) -> JobRecord:
     Charges of either that are not the present one of the result become history. Equal to ``mine`` where ``other`` has
     nothing new.
     """
-    better, lesser = (other, mine) if is_better(other, mine) else (mine, other)
+    better, lesser = (other, mine) if _is_better(other, mine) else (mine, other)
     past = [charge for charge in purchases(lesser) if not _in(charge, purchases(better))]
-    same = _in(_present(lesser), [_present(better)])
+    twin = lesser if _in(_present(lesser), [_present(better)]) else better  # of one charge, it may know what is missing
     names = [*dict.fromkeys(name for name in (mine.id, *mine.aliases, other.id, *other.aliases) if name)]
     return replace(
         better,
@@ -299,15 +299,15 @@ def join(mine: JobRecord, other: JobRecord) -> JobRecord:
         aliases=tuple(names[1:]),
         attempts=max(mine.attempts, other.attempts, len(better.history) + len(past) + bool(better.attempts)),
         history=(*better.history, *past),
-        price=lesser.price if same and better.price is None else better.price,
-        refunded=max(better.refunded, lesser.refunded) if same else better.refunded,
-        intent_at=better.intent_at or (lesser.intent_at if same else None),
+        price=twin.price if better.price is None else better.price,
+        refunded=max(better.refunded, twin.refunded),
+        intent_at=better.intent_at or twin.intent_at,
         api_version=better.api_version or lesser.api_version,
         input=_fuller(better.input, lesser.input),
     )
 
 
-def is_better(other: JobRecord, mine: JobRecord) -> bool:
+def _is_better(other: JobRecord, mine: JobRecord) -> bool:
     """Whether ``other`` is a later state of the job than ``mine``, or a better result of another submission."""
     theirs, ours = _present(other), _present(mine)
     if _in(theirs, mine.history) or _in(ours, other.history):
