@@ -99,11 +99,11 @@ def audit(
             if found.exit_code is not ExitCode.OK
         }
         verdicts = [  # a folder is a test suite, for two may have jobs of one name
-            (replace(record, preset=each.name, outputs=[]), wrong.get(id(record), Verdict("passed")))
+            (replace(record, preset=each.name), wrong.get(id(record), Verdict("passed")))
             for each in books
             for record in each.records
         ]
-        reports.write_junit(verdicts, Path())
+        reports.write_junit(verdicts)
     return _conclude(report, service_words(service), console)
 
 

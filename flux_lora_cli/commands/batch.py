@@ -127,7 +127,7 @@ def batch(
         how |= {"verify": own.verify, "engine": engine, "sources": loaded.sources}
         result = _run(loaded, folder, options, settings, how, console, github=github)
         code = _tell(result, folder, options.sandbox, reports, console)
-        reports.write(result, folder)
+        reports.write(result)
         return code
 
 

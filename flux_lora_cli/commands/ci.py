@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Result
 
 _HELD = "whether it was submitted is not known; it is held, and not paid for again"
+_SUITE = "flux-lora"
 _UNFINISHED = {
     State.PLANNED: "not submitted",
     State.SUBMITTING: _HELD,
@@ -47,7 +48,8 @@ class Reports:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FluxLoraError):
             self.annotate(error)
-            self.write_junit([], Path(), error)
+            details = "\n".join([*map(str, error.problems), error.hint])
+            self._write([(_SUITE, self._command, Verdict("error", error.code, error.message, details), 0.0)])
 
     def annotate(self, error: FluxLoraError) -> None:
         """An error, each problem of a preset at its place, as GitHub's workflow commands, where these are asked for."""
@@ -58,27 +60,28 @@ class Reports:
             text = str(getattr(problem, "text", problem))
             self._console.annotate(annotation("error", text, str(file or ""), line, column))
 
-    def write(self, result: Result, folder: Path) -> None:
+    def write(self, result: Result) -> None:
         """The reports on a batch that has ended."""
         ended = result.reasons.get(result.exit_code)
         fail_on_nsfw = ExitCode.NSFW in result.reasons  # the option matters only where it found something
-        verdicts = [(record, verdict(record, ended, fail_on_nsfw)) for record in result.records]
-        self.write_junit(verdicts, folder)
+        self.write_junit([(record, verdict_of(record, ended, fail_on_nsfw)) for record in result.records])
 
-    def write_junit(self, verdicts: Verdicts, folder: Path, error: FluxLoraError | None = None) -> None:
-        """The JUnit report, where it is asked for; one that cannot be written is a warning, for the run is over.
+    def write_junit(self, verdicts: Sequence[tuple[JobRecord, Verdict]]) -> None:
+        """The JUnit report, where it is asked for: a job is a test case, a preset a test suite."""
+        self._write(
+            [
+                (record.preset or _SUITE, record.id or record.key, verdict, (record.execution_ms or 0) / 1000)
+                for record, verdict in verdicts
+            ]
+        )
 
-        Args:
-            folder: as it is printed before an image's path.
-            error: what ended the command before any job.
-        """
-        if self._junit is None:
-            return
-        try:
-            cases = [_case_of_job(record, found, folder) for record, found in verdicts]
-            _write_place(self._junit, _document([_case_of_error(error, self._command)] if error else cases))
-        except OSError as failed:
-            self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
+    def _write(self, cases: Sequence[tuple[str, str, Verdict, float]]) -> None:
+        """One that cannot be written is a warning, for the run is over."""
+        if self._junit is not None:
+            try:
+                _write_place(self._junit, _junit(cases))
+            except OSError as failed:
+                self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
 
 
 # ---- one job ---------------------------------------------------------------------------------
@@ -91,12 +94,10 @@ class Verdict:
     kind: str
     code: str = ""
     message: str = ""
+    details: str = ""
 
 
-Verdicts = Sequence[tuple[JobRecord, Verdict]]
-
-
-def verdict(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool = False) -> Verdict:
+def verdict_of(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool = False) -> Verdict:
     """What a report says of one job.
 
     Args:
@@ -119,40 +120,14 @@ def verdict(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool =
 
 # ---- JUnit -----------------------------------------------------------------------------------
 # Valid under both schemas in circulation: Jenkins' (xunit-plugin, junit-10.xsd) and Ant's (Windy Road, JUnit.xsd).
-# The second allows no output in a test case, so the paths of the images stand in the suite's ``system-out``.
 
 
-@dataclass(frozen=True)
-class _Case:
-    suite: str
-    name: str
-    verdict: Verdict
-    details: str
-    seconds: float = 0.0
-    files: str = ""
-
-
-def _case_of_job(record: JobRecord, found: Verdict, folder: Path) -> _Case:
-    """A job is a test case, a preset a test suite."""
-    request, job = record.input or {}, record.id or record.key
-    facts = (("task", record.task_id), ("prompt", request.get("prompt")), ("seed", request.get("seed")))
-    details = "\n".join(f"{key}: {value}" for key, value in facts if value is not None)
-    files = "".join(f"{job}\t{folder}/{output.file}\n" for output in record.outputs if output.file)
-    return _Case(record.preset or "flux-lora", job, found, details, (record.execution_ms or 0) / 1000, files)
-
-
-def _case_of_error(error: FluxLoraError, command: str) -> _Case:
-    """A command that ended before any job: what is wrong line by line."""
-    details = "\n".join([*map(str, error.problems), error.hint])
-    return _Case("flux-lora", command, Verdict("error", error.code, error.message), details)
-
-
-def _document(cases: Sequence[_Case]) -> bytes:
+def _junit(cases: Sequence[tuple[str, str, Verdict, float]]) -> bytes:
+    """The report on cases: (suite, name, what became of it, seconds)."""
     root = ET.Element("testsuites")
-    by_suite = attrgetter("suite")
-    for name, group in groupby(sorted(cases, key=by_suite), by_suite):
+    for name, group in groupby(sorted(cases, key=itemgetter(0)), itemgetter(0)):
         own = list(group)
-        kinds = [case.verdict.kind for case in own]
+        kinds = [verdict.kind for _, _, verdict, _ in own]
         attributes = {
             "name": name,
             "package": "flux-lora",
@@ -163,27 +138,22 @@ def _document(cases: Sequence[_Case]) -> bytes:
             "failures": kinds.count("failure"),
             "errors": kinds.count("error"),
             "skipped": kinds.count("skipped"),
-            "time": f"{sum(case.seconds for case in own):.3f}",
+            "time": f"{sum(seconds for *_, seconds in own):.3f}",
         }
         suite = ET.SubElement(root, "testsuite", {key: _xml(str(value)) for key, value in attributes.items()})
         ET.SubElement(suite, "properties")
-        for case in own:
-            _add(case, suite)
-        ET.SubElement(suite, "system-out").text = _xml("".join(case.files for case in own))
+        for _, job, verdict, seconds in own:
+            case = ET.SubElement(suite, "testcase", name=_xml(job), classname=_xml(name), time=f"{seconds:.3f}")
+            if verdict.kind == "skipped":
+                ET.SubElement(case, "skipped")
+            elif verdict.kind != "passed":
+                mark = ET.SubElement(case, verdict.kind, message=_xml(verdict.message), type=_xml(verdict.code))
+                mark.text = _xml(f"{verdict.message}\n{verdict.details}".rstrip())
+        ET.SubElement(suite, "system-out")
         ET.SubElement(suite, "system-err")
     ET.indent(root)
     text: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"
-
-
-def _add(case: _Case, suite: ET.Element) -> None:
-    name, found = _xml(case.name), case.verdict
-    element = ET.SubElement(suite, "testcase", name=name, classname=_xml(case.suite), time=f"{case.seconds:.3f}")
-    if found.kind == "skipped":
-        ET.SubElement(element, "skipped")
-    elif found.kind != "passed":
-        mark = ET.SubElement(element, found.kind, message=_xml(found.message), type=_xml(found.code))
-        mark.text = _xml(f"{found.message}\n{case.details}".rstrip())
 
 
 def _xml(text: str) -> str:
