@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import groupby, zip_longest
@@ -23,6 +24,7 @@ from flux_lora_cli.text import counted, masked, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.diff import Change, Difference
+    from flux_lora_cli.presets.job import Where
 
 EXAMPLES = """
 flux-lora preset diff presets
@@ -91,11 +93,13 @@ def preset_diff(
     to_buy = f"{counted(images, 'image')} to buy, {told}" if images else "nothing to buy"
     counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
     summary = f"{counts} since {plain(from_)}; {to_buy}"
-    lines = _github(found, summary) if format == "github" else _text(found)
-    if format == "markdown":
-        lines = _markdown(found, f"**{counts}** since {_code(from_)}: {to_buy}")
-    for line in lines:
-        console.result(line)
+    forms = {
+        "text": lambda: _blocks(found, "{}: {}\n", {k: f"  {mark}" for k, mark in _MARKS.items()}, "      ", plain),
+        "markdown": lambda: _markdown(found, f"**{counts}** since {_code(from_)}: {to_buy}"),
+        "github": lambda: _github(found, summary),
+    }
+    for text in forms[format]():
+        console.result(text)
     usd = None if cost is None else decimal(cost)
     console.summary.update(changes=len(found.changes), unchanged=found.unchanged, images=images, cost_usd=usd)
     console.info(summary)
@@ -141,52 +145,46 @@ def _data(change: Change) -> dict[str, Any]:
 # ---- forms -----------------------------------------------------------------------------------
 
 
-def _text(found: Difference) -> Iterator[str]:
-    for preset, changes in _by_preset(found):
-        yield f"{plain(preset)}: {_count(changes)}"
+def _blocks(
+    found: Difference, title: str, heads: Mapping[str, str], indent: str, show: Callable[[str], str]
+) -> Iterator[str]:
+    """A text for each job, the first of a preset under a title; ``show`` makes text from outside safe."""
+    for preset, group in groupby(sorted(found.changes, key=lambda c: c.preset), key=lambda c: c.preset):
+        changes = list(group)
+        block = title.format(show(preset), _count(changes))
         for change in changes:
-            yield from _job(change, f"  {_MARKS[change.kind]}", "      ", plain)
+            renamed = f" (was {show(change.old_id)})" if change.kind == "renamed" and change.old_id else ""
+            buys = f", {counted(change.images, 'image')}" if change.images else ""
+            block += f"{heads[change.kind]} {show(change.id)}{renamed}{buys}"
+            for name, old, new, where in _values(change):
+                place = plain(f"{where.file}:{where.line}" if where.line else where.file)
+                block += f"\n{indent}{show(name)}: {show(old)} → {show(new)} ({show(place)})"
+            if change.kind == "added":
+                block += f"\n{indent}prompt: {show(_shown(change.prompt))}"
+            yield block
+            block = ""
 
 
 def _markdown(found: Difference, head: str) -> Iterator[str]:
     """A comment of at most 65,536 characters: the first jobs whole, then their number."""
-    yield head
-    yield ""
-    for note in found.notes[:_MAX_NOTES]:
-        yield f"> {_code(note[:_MAX_NOTE])}"
-    if len(found.notes) > _MAX_NOTES:
-        yield f"> … and {counted(len(found.notes) - _MAX_NOTES, 'more preset')} with an invalid old side."
-    left, hidden = _MAX_COMMENT - len(head) - _MAX_NOTES * (_MAX_NOTE + 10) - _ROOM, 0
-    for preset, changes in _by_preset(found):
-        title = ["", f"### {_code(preset)}", "", _count(changes), ""]
-        for change in changes:
-            block = "\n".join([*title, *_job(change, f"- **{change.kind}**", "  - ", _code)])
-            title = []
-            left -= len(block) + 1
-            hidden += left < 0
-            if left >= 0:
-                yield block
+    notes = [f"> {_code(note[:_MAX_NOTE])}" for note in found.notes[:_MAX_NOTES]]
+    if more := len(found.notes) - len(notes):
+        notes.append(f"> … and {counted(more, 'more preset')} with an invalid old side.")
+    lines, hidden = "\n".join([head, "", *notes]), 0
+    for block in _blocks(found, "\n### {}\n\n{}\n\n", {kind: f"- **{kind}**" for kind in _MARKS}, "  - ", _code):
+        hidden += len(lines) + len(block) > _MAX_COMMENT - _ROOM
+        lines += "" if hidden else f"\n{block}"
+    yield lines
     if hidden:
         yield f"\n… and {counted(hidden, 'more job')} not shown here."
-
-
-def _job(change: Change, head: str, indent: str, show: Callable[[str], str]) -> Iterator[str]:
-    """A job as lines; ``show`` makes text from outside safe."""
-    renamed = f" (was {show(change.old_id)})" if change.kind == "renamed" and change.old_id else ""
-    buys = f", {counted(change.images, 'image')}" if change.images else ""
-    yield f"{head} {show(change.id)}{renamed}{buys}"
-    for name, old, new, place in _values(change):
-        yield f"{indent}{show(name)}: {show(old)} → {show(new)} ({show(place)})"
-    if change.kind == "added":
-        yield f"{indent}prompt: {show(_shown(change.prompt))}"
 
 
 def _github(found: Difference, summary: str) -> Iterator[str]:
     """One annotation for each place that changed something, however many jobs it changes."""
     places: dict[tuple[str, int, str], list[str]] = {}
     for change in found.changes:
-        for (name, old, new, _), value in zip(_values(change), change.parameters.values(), strict=True):
-            places.setdefault((value.where.file, value.where.line, f"{name}: {old} → {new}"), []).append(change.id)
+        for name, old, new, where in _values(change):
+            places.setdefault((where.file, where.line, f"{name}: {old} → {new}"), []).append(change.id)
         if change.kind != "changed":
             was = f" (was {change.old_id})" if change.kind == "renamed" else ""
             places.setdefault((change.where.file, change.where.line, change.kind), []).append(change.id + was)
@@ -197,25 +195,19 @@ def _github(found: Difference, summary: str) -> Iterator[str]:
     yield annotation("notice", summary)
 
 
-def _by_preset(found: Difference) -> Iterator[tuple[str, list[Change]]]:
-    for preset, changes in groupby(sorted(found.changes, key=lambda c: c.preset), key=lambda c: c.preset):
-        yield preset, list(changes)
-
-
 def _count(changes: Sequence[Change]) -> str:
     counts = Counter[str](change.kind for change in changes)
     return ", ".join(f"{counts[kind]:,} {kind}" for kind in _MARKS if counts[kind])
 
 
-def _values(change: Change) -> Iterator[tuple[str, str, str, str]]:
-    """Name, old and new value, and place of each parameter that changed, each safe to print."""
+def _values(change: Change) -> Iterator[tuple[str, str, str, Where]]:
+    """Name, old and new value, each safe to print, and place of each parameter that changed."""
     for name, (old, new, where) in change.parameters.items():
-        place = f"{where.file}:{where.line}" if where.line else where.file
         old, new = masked(old), masked(new)
         if isinstance(old, str) and isinstance(new, str) and max(len(old), len(new)) > _MAX_TEXT:
             start = next((n for n, (a, b) in enumerate(zip_longest(old, new)) if a != b), 0) - _MAX_TEXT // 2
             old, new = (f"…{text[start:]}" if start > 0 else text for text in (old, new))
-        yield plain(name), _shown(old), _shown(new), plain(place)
+        yield plain(name), _shown(old), _shown(new), where
 
 
 def _shown(value: object) -> str:
@@ -226,6 +218,6 @@ def _shown(value: object) -> str:
 def _code(text: str) -> str:
     """Text as Markdown shows it unchanged, whatever it holds: no mention, no link, no HTML."""
     shown = plain(text) or " "
-    fence = "`" * (max((len(list(run)) for mark, run in groupby(shown) if mark == "`"), default=0) + 1)
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
     pad = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
