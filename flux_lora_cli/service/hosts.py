@@ -166,6 +166,9 @@ def checked_base_url(base_url: str, *, allow_custom_host: bool = False) -> str:
 
 # ---- URLs of outputs ----------------------------------------------------------------------------
 
+_FETCHABLE = re.compile(
+    r"(https?)://([^\x00-\x20\x7f/?#\\\"<>`^{|}@]+)((?:[/?\\][^#]*)?)(?:#.*)?", re.IGNORECASE | re.DOTALL
+)
 # What RFC 3986 lets nobody send; everything else stays as it is, for signatures cover it.
 _CANNOT_BE_SENT = re.compile(rb"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]")
 
@@ -175,15 +178,14 @@ def fetchable_url(url: str, *, allow_loopback: bool) -> str:
 
     Raises RefusedUrl unless it is https, or http to this machine where the API itself is there (``allow_loopback``).
     """
-    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\\]+)([^#]*)(?:#.*)?", url.strip(), re.DOTALL)
-    scheme, netloc, target = (match[1].lower(), match[2], match[3]) if match else ("", "", "")
+    found = _FETCHABLE.fullmatch(url.strip())
+    scheme, netloc, target = (found[1].lower(), found[2], found[3]) if found else ("", "", "")
     try:
-        netloc = netloc if netloc.isascii() else netloc.encode("idna").decode()
+        netloc = netloc.encode("idna").decode()
         host = origin(f"{scheme}://{netloc}")[1]
-    except (ValueError, UnicodeError):
+    except ValueError:  # of which UnicodeError is one
         host = ""
-    plain = scheme == "http" and not (allow_loopback and is_loopback(host))
-    if plain or re.search(r"[^\x21-\x7e]|[\"<>`^{|}@]", netloc) or not host:
+    if not host or (scheme == "http" and not (allow_loopback and is_loopback(host))):
         raise RefusedUrl(
             f"the image is not fetched, because its address is not https, or is broken: {show_url(url)}",
             "The service gave this address.",
