@@ -69,7 +69,7 @@ WRONG: list[tuple[list[str], int, list[str]]] = [
     (["submit", "a cat", "--max-cost", "$1,50"], 2, ["'$1.50'"]),
     (["submit", "a cat", "--filename", "{nope}"], 2, ["{nope}", "slug"]),
     (["submit", "a cat", "--filename", "same.png"], 2, ["--filename"]),
-    (["submit", "a cat", "--base-url", "http://example.org"], 2, ["plain http"]),
+    (["submit", "a cat", "--base-url", "http://example.org"], 2, ["over https"]),
     (["submit", "a cat", "--base-url", "https://example.org"], 2, ["--allow-custom-host"]),
     (["submit", "a cat", "--base-url", "https://k:wsk-secret@example.org"], 2, ["user name"]),
     (["submit", "a cat", "--base-url", "nonsense"], 2, ["base URL"]),
