@@ -27,7 +27,6 @@ How to add a command: give it a line in ``COMMANDS`` (``"preset check"`` for a c
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -155,9 +154,6 @@ class _Argument(TyperArgument):
 
     def display_type_rich(self, ctx: Any) -> None:
         return None
-
-    def get_usage_pieces(self, ctx: Any) -> list[str]:
-        return [re.sub("[{}]", "", piece) for piece in super().get_usage_pieces(ctx)]
 
 
 class _Ours:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -74,7 +75,11 @@ class Console:
     @property
     def live(self) -> bool:
         """Whether something may be redrawn in place: a terminal that can, watched by a person, not by a CI service."""
-        return _is_terminal(sys.stderr) and not self.quiet and takes_codes()
+        return _is_terminal(sys.stderr) and not self.quiet and _takes_codes()
+
+    def colored(self, stream: TextIO | None) -> bool:
+        """Whether what is written there may have colors."""
+        return _is_terminal(stream) and not self.plain and _takes_codes()
 
     # ---- standard output ----
 
@@ -183,8 +188,7 @@ class Console:
 
     def styled(self, text: str, code: str) -> str:
         """``text`` in a color, on a terminal that takes it."""
-        colored = _is_terminal(sys.stderr) and not self.plain and takes_codes()
-        return f"\033[{code}m{text}\033[0m" if colored else text
+        return f"\033[{code}m{text}\033[0m" if self.colored(sys.stderr) else text
 
     def ask(self, question: str) -> bool:
         """A yes or a no from the terminal on standard input; no where it cannot be had."""
@@ -226,7 +230,7 @@ def draw(text: str) -> None:
         sys.stderr.buffer.flush()
 
 
-def takes_codes() -> bool:
+def _takes_codes() -> bool:
     """Whether a terminal may get control codes: it is not a dumb one, nor one that a CI service made."""
     return os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown") and not os.environ.get("CI")
 
@@ -284,26 +288,14 @@ def value_text(value: Any, scalar: Callable[[Any], str] = quoted) -> str:
 
 
 def print_table(rows: Sequence[Sequence[str]], console: Console) -> None:
-    """Print aligned cells, none of them cut: on a terminal cells wrap, elsewhere each row is one line."""
+    """Print aligned cells, none of them cut: on a terminal rows wrap towards the right, elsewhere each is a line."""
     from rich.cells import cell_len, set_cell_size
 
     cells = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    if not console.out_is_terminal:
-        for row in cells:
-            console.result("  ".join(map(set_cell_size, row, widths)).rstrip())
-        return
-    from rich.console import Console as Terminal
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    width = shutil.get_terminal_size().columns
-    names = Column(overflow="fold", no_wrap=widths[0] <= width // 2)  # whole, to be copied, where there is room
-    grid = Table.grid(names, *(Column(overflow="fold") for _ in widths[1:]), padding=(0, 2, 0, 0))
+    columns = shutil.get_terminal_size().columns if console.out_is_terminal else sys.maxsize
+    indent = " " * min(sum(widths[:-1]) + 2 * len(widths[:-1]), columns // 2)
     for row in cells:
-        grid.add_row(*map(Text, row))
-    terminal = Terminal(width=width, color_system=None)
-    with terminal.capture() as drawn:
-        terminal.print(grid)
-    for line in drawn.get().splitlines():
-        console.result(line.rstrip())
+        line = "  ".join(map(set_cell_size, row, widths)).rstrip()
+        for part in textwrap.wrap(line, columns, subsequent_indent=indent, break_on_hyphens=False) or [""]:
+            console.result(part)

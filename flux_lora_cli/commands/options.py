@@ -7,6 +7,7 @@ import gc
 import inspect
 import io
 import os
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.commands.console import Console, takes_codes
+from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.values import count, duration, money, price, rate
 
 OnUnknown = Literal["reconcile", "hold", "resubmit"]
@@ -130,7 +131,7 @@ def help_text(context: typer.Context) -> str:
 def _print_help(context: typer.Context, value: bool) -> None:
     if value and not context.resilient_parsing:
         console: Console = context.obj
-        if console.out_is_terminal and takes_codes() and not (console.plain or console.json):
+        if console.colored(sys.stdout) and not console.json:
             context.get_help()
         else:
             console.tell(help_text(context))

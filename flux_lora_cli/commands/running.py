@@ -194,14 +194,13 @@ def running(
     hint: str = "",
     what: str = "job",
     end: str = "done",
-    shown: bool = True,
     github: bool = False,
 ) -> Iterator[Running]:
     """Connect, and show what happens until the context ends.
 
     Args:
         hint: what to do after an interrupt.
-        what: is counted, once it is ``end``; ``shown``: whether there is a live display, on a terminal.
+        what: is counted, once it is ``end``.
         github: failures as annotations, too.
     """
     from flux_lora_cli.commands.reporter import Reporter
@@ -210,7 +209,7 @@ def running(
         stop = stack.enter_context(console.signals.stopping(hint, console.closed))
         client, name = stack.enter_context(connected(service, console))
         display = None
-        if shown and console.live:
+        if console.live:
             from flux_lora_cli.commands.progress import LiveDisplay
 
             bar = f"{what}s" if end == "done" else end

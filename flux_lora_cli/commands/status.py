@@ -54,7 +54,7 @@ def status(
     read = [line.partition("\t")[0].strip() for line in read_lines("task ID")] if "-" in given else []
     wanted = check_ids([text for text in given if text != "-"] + read)
     missing: list[str] = []
-    with running(service, console, shown=False) as run:
+    with running(service, console) as run:
         known = _own_records(run.service, wanted)
         if wanted:
             known |= _in_folders(run.service, {*wanted} - known.keys())
