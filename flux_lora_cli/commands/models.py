@@ -52,7 +52,8 @@ def models(
         except UnknownModel as error:
             if any(model in (each.id, each.short) for each in known):  # but not on this version
                 raise
-            raise NotFoundError(error.message, error.hint.partition("; --allow")[0]) from None
+            hint = "To list those known: flux-lora models; to read the service's catalogue: flux-lora models --update"
+            raise NotFoundError(error.message, hint) from None
     rows = [["MODEL", "API", "LORAS", "PRICE", "PARAMETERS", "TABLE"]]
     for each in (each for each in known if everything or each.max_loras):
         _record(each, console)
