@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from statistics import mode
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -272,17 +271,15 @@ def caption_of(picture: Picture, facets: Sequence[Facet], i: int) -> list[tuple[
 
 def choose_axes(facets: Sequence[Facet]) -> tuple[Facet | None, Facet | None]:
     """Columns and rows that span the pictures as a matrix, at least half of it filled; None where there are none."""
-    chosen: list[Facet] = []
-    for each in sorted(facets, key=_rank):
-        tried = [*chosen, each]
-        cells = prod(len(axis.values) for axis in tried)
-        filled = len(set(zip(*(axis.codes for axis in tried), strict=True)))
-        if len(chosen) < 2 and filled > max(cells / 2, len(chosen[0].values) if chosen else 1):
-            chosen.append(each)
-    columns, rows = [*chosen, None, None][:2]
-    if columns and rows and len(columns.values) > 2 * len(rows.values):
-        columns, rows = rows, columns
-    return columns, rows
+    ranked = sorted(facets, key=_rank)
+    if not ranked:
+        return None, None
+    columns = ranked[0]
+    for rows in ranked[1:]:
+        across, down = len(columns.values), len(rows.values)
+        if len(set(zip(columns.codes, rows.codes, strict=True))) > max(across * down / 2, across):
+            return (rows, columns) if across > 2 * down else (columns, rows)
+    return columns, None
 
 
 def _rank(each: Facet) -> int:
