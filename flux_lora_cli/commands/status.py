@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console, plain
@@ -55,12 +56,10 @@ def status(
     wanted = check_ids([text for text in given if text != "-"] + read)
     missing: list[str] = []
     with running(service, console) as run:
-        known = _own_records(run.service, wanted)
         if wanted:
-            known |= _in_folders(run.service, {*wanted} - known.keys())
-            rows, missing = _look_up(run, service.api_version, wanted, known)
+            rows, missing = _look_up(run, service.api_version, wanted)
         else:
-            rows = _recent(run, known)
+            rows = _recent(run)
     console.summary["statuses"] = dict(Counter(found.status for found, _ in rows))
     if console.out_is_terminal and not wanted:
         rows.sort(key=lambda row: _age(row[0].created_at))
@@ -78,27 +77,19 @@ def status(
 # ---- what ledgers know -----------------------------------------------------------------------
 
 
-def _own_records(service: str, ids: Sequence[str]) -> dict[str, JobRecord]:
-    """What the user's own ledger knows of tasks; without IDs, its last ones."""
-    from flux_lora_cli.folder.state import open_user_ledger
-
-    found: list[JobRecord | None] = []
-    with suppress(FluxLoraError), open_user_ledger(service, create=False) as ledger:
-        found = [ledger.find(task_id) for task_id in ids] if ids else list(ledger.recent(MAX_RECENT))
-    return {record.task_id or record.key: record for record in found if record is not None}
-
-
-def _in_folders(service: str, ids: set[str]) -> dict[str, JobRecord]:
-    """What the output folders that this user's runs have used know of tasks, as far as they can be read."""
+def _records(service: str, ids: set[str]) -> dict[str, JobRecord]:
+    """What the user's own ledger and the output folders of this user's runs know of tasks."""
     from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
-    from flux_lora_cli.folder.state import remembered_folders
+    from flux_lora_cli.folder.state import open_user_ledger, remembered_folders
 
+    paths = [folder / LEDGER_NAME for folder in remembered_folders()[: -MAX_FOLDERS - 1 : -1]]
+    ledgers = [partial(Ledger.open, path, service, create=False, read_only=True) for path in paths]
     known: dict[str, JobRecord] = {}
-    for folder in remembered_folders()[: -MAX_FOLDERS - 1 : -1]:
-        path, left = folder / LEDGER_NAME, ids - known.keys()
+    for opened in (partial(open_user_ledger, service, create=False), *ledgers):
+        left = ids - known.keys()
         if not left:
             break
-        with suppress(FluxLoraError), Ledger.open(path, service, create=False, read_only=True) as ledger:
+        with suppress(FluxLoraError), opened() as ledger:
             known |= {task_id: record for task_id in left if (record := ledger.find(task_id)) is not None}
     return known
 
@@ -106,12 +97,11 @@ def _in_folders(service: str, ids: set[str]) -> dict[str, JobRecord]:
 # ---- what the service says -------------------------------------------------------------------
 
 
-def _look_up(
-    run: Running, api_version: Any, ids: Sequence[str], known: dict[str, JobRecord]
-) -> tuple[list[Row], list[str]]:
+def _look_up(run: Running, api_version: Any, ids: Sequence[str]) -> tuple[list[Row], list[str]]:
     """What the service says of tasks, and the IDs that it does not know. Raises what keeps it from saying."""
     from flux_lora_cli.engine.tasks import look_up
 
+    known = _records(run.service, {*ids})
     versions = {task_id: record.api_version for task_id, record in known.items()}
     asked: list[Any] = [(each, api_version or versions.get(each) or "v2", each in known) for each in ids]
     rows, missing = [], []
@@ -127,12 +117,16 @@ def _look_up(
     return rows, missing
 
 
-def _recent(run: Running, known: dict[str, JobRecord]) -> list[Row]:
+def _recent(run: Running) -> list[Row]:
     """The account's recent tasks, and those that this user submitted and never saw again; the oldest first."""
     from flux_lora_cli.engine.assemble import Session
     from flux_lora_cli.engine.settings import Settings
     from flux_lora_cli.folder.records import State
+    from flux_lora_cli.folder.state import open_user_ledger
 
+    own: list[JobRecord] = []
+    with suppress(FluxLoraError), open_user_ledger(run.service, create=False) as ledger:
+        own = [record for record in ledger.recent(MAX_RECENT) if _age(record.intent_at) < _KEPT_SECONDS]
     session = Session(run.client, run.service, Settings(), run.observer, run.stop)
 
     async def main() -> list[Task]:
@@ -142,16 +136,15 @@ def _recent(run: Running, known: dict[str, JobRecord]) -> list[Row]:
     with suppress(Rejected):  # not every account has the list; the ledger still knows what was submitted from here
         listed = session.drive(main)
     ids = {task.id for task in listed}
-    known |= _in_folders(run.service, ids - known.keys())
-    young = [record for record in known.values() if _age(record.intent_at) < _KEPT_SECONDS]
-    unseen = [r.task_id for r in young if r.task_id and r.task_id not in ids and r.state is State.SUBMITTED]
+    unseen = [r.task_id for r in own if r.task_id and r.task_id not in ids and r.state is State.SUBMITTED]
+    known = _records(run.service, ids)
     return [
         *(
             _of_record(record, "unknown", f"submitted at {record.intent_at}, outcome not known")
-            for record in young
+            for record in own
             if record.task_id is None and record.state in (State.UNKNOWN, State.SUBMITTING)
         ),
-        *(_look_up(run, None, unseen, known)[0] if unseen else ()),
+        *(_look_up(run, None, unseen)[0] if unseen else ()),
         *(_of_task(task, known) for task in reversed(listed)),
     ]
 
