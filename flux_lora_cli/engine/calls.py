@@ -138,14 +138,13 @@ class Calls:
 
     def _failed(self, error: FluxLoraError) -> None:
         """A request failed on its way, or with a 5xx."""
-        now, before, every = _time(), self.outage.probing, self.outage.PROBE_EVERY
-        self.outage.failure(now, timed_out=error.timed_out)
+        now, every = _time(), self.outage.PROBE_EVERY
+        if self.outage.failure(now, timed_out=error.timed_out):
+            message = f"the service seems to be down ({error.message}); submissions pause, and it is tried every"
+            self.emit(Waiting("outage", every, f"{message} {every:.0f} s"))
         if self.outage.given_up(now):
             message = f"the service could not be reached for {self.outage.GIVE_UP_AFTER / 60:.0f} minutes"
             self.stop(ServiceError(f"{message}: {error.message}", "Run the same command again later."))
-        elif self.outage.probing and not before:
-            message = f"the service seems to be down ({error.message}); submissions pause, and it is tried every"
-            self.emit(Waiting("outage", every, f"{message} {every:.0f} s"))
 
     # ---- submissions ----
 
@@ -195,20 +194,21 @@ class Calls:
         self._answered()
 
     def lost(self, error: FluxLoraError) -> None:
-        """The answer to a submission was lost: the next ones wait, longer each time in a row, and as was asked."""
-        if (late := too_long(error)) is not None:
-            self.close(late)
-        self._gate.lost(_time(), error.retry_after)
+        """The answer to a submission was lost."""
+        self.slow_down(error)
         self._answered()
 
-    def throttled(self, error: RateLimited) -> None:
-        """429: nothing was charged; submissions resume when the service says."""
-        if (late := too_long(error)) is not None:
-            return self.close(late)
+    def slow_down(self, error: FluxLoraError) -> None:
+        """After a 429, or a lost answer: the next submissions wait, longer each time in a row, and as was asked."""
         now = _time()
-        seconds = max(0.0, self._gate.refused(now, error.retry_after) - now)
-        message = f"the service asks to slow down; submissions resume in {seconds:.0f} s"
-        return self.emit(Waiting("rate", round(seconds, 1), message))
+        if (late := too_long(error)) is not None:
+            self.close(late)
+        elif isinstance(error, RateLimited):
+            seconds = max(0.0, self._gate.refused(now, error.retry_after) - now)
+            message = f"the service asks to slow down; submissions resume in {seconds:.0f} s"
+            self.emit(Waiting("rate", round(seconds, 1), message))
+        else:
+            self._gate.lost(now, error.retry_after)
 
     def _answered(self) -> None:
         self._sending -= 1

@@ -41,14 +41,8 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
         await asyncio.sleep(min(when, max(deadline, run.time())) - run.time())
         try:
             task = await insist(lambda: poll(run, record), work.known, planner.floor)
-        except TaskNotFound:
-            await _lost(run, work)
-            return None
-        except DeadlineError as error:  # the service asks to come back later: the next run polls it again
-            run.calls.close(error)
-            return None
         except FluxLoraError as error:
-            await _not_polled(run, work, error)
+            await _not_seen(run, work, error)
             return None
         before, now, polls = now if polls else None, run.time(), polls + 1
         if task.terminal:
@@ -107,30 +101,33 @@ async def insist(ask: Callable[[], Awaitable[Task]], known: bool, floor: float =
         await asyncio.sleep(max(floor, gap))
 
 
-async def _lost(run: Run, work: Work) -> None:
-    record = work.record
-    if record.matched_by == "user":  # --adopt named it, and there is no such task: as unknown as before
-        why = f"the service does not know task {record.task_id}, which --adopt named"
+async def _not_seen(run: Run, work: Work, error: FluxLoraError) -> None:
+    """A task that is not there, or cannot be polled; that is paid for, and left as it is: the next run polls it again.
+
+    It keeps its place among the tasks in flight, or more would be bought blindly.
+    """
+    record, unknown = work.record, isinstance(error, TaskNotFound)
+    why = f"the service does not know task {record.task_id}"
+    if isinstance(error, DeadlineError):  # the service asks to come back later
+        run.calls.close(error)
+    elif unknown and record.matched_by == "user":  # --adopt named it: as unknown as before
         record.state, record.task_id, record.matched_by = State.UNKNOWN, None, None
-        await run.hold(record, why)
-    elif work.known:
-        run.calls.stuck(record, f"the service does not know task {record.task_id}")
-        await run.fail(record, "lost", f"the service does not know task {record.task_id} (polled for a minute)")
-    else:
+        await run.hold(record, f"{why}, which --adopt named")
+    elif unknown and not work.known:
         work.no_such_task = True
         hint = "Check the ID and the key: a task belongs to one account."
         run.calls.note(TaskNotFound(f"there is no task {record.task_id}", hint))
-
-
-async def _not_polled(run: Run, work: Work, error: FluxLoraError) -> None:
-    """A task that cannot be polled is paid for, and left as it is: the next run polls it again."""
-    record, message = work.record, f"could not be polled: {error.message}"
-    record.error = f"{error.code}: {message}"
-    await run.save(record)
-    run.emit(PollFailed(record.id, record.task_id, error.code, message))
-    if work.counts:
-        run.calls.note(ServiceError(f"task {record.task_id} {message}"))
-    run.calls.stuck(record, error.message)
+    elif unknown:
+        run.calls.stuck(record, why)
+        await run.fail(record, "lost", f"{why} (polled for a minute)")
+    else:
+        message = f"could not be polled: {error.message}"
+        record.error = f"{error.code}: {message}"
+        await run.save(record)
+        run.emit(PollFailed(record.id, record.task_id, error.code, message))
+        if work.counts:
+            run.calls.note(ServiceError(f"task {record.task_id} {message}"))
+        run.calls.stuck(record, error.message)
 
 
 def age(record: JobRecord, now: datetime) -> float:

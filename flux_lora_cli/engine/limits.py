@@ -101,13 +101,15 @@ class Outage:
         self._tokens = min(self.TOKENS, self._tokens + 1)
         self.probing, self._down_since = False, None
 
-    def failure(self, now: float, timed_out: bool = False) -> None:
-        """A request failed on the way, or with a 5xx."""
+    def failure(self, now: float, timed_out: bool = False) -> bool:
+        """A request failed on the way, or with a 5xx; whether an outage begins with it."""
         self._tokens = max(0, self._tokens - (self.TIMEOUT_COST if timed_out else self.RETRY_COST))
         if self._down_since is None:
             self._down_since = now
-        if self._tokens < self.RETRY_COST and not self.probing:
+        begins = self._tokens < self.RETRY_COST and not self.probing
+        if begins:
             self.probing, self._last_probe = True, now
+        return begins
 
     def probe(self, now: float) -> float:
         """Seconds that a request has to wait; 0 where it may leave, as the next probe while there is an outage."""

@@ -34,6 +34,7 @@ _FLAGS = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
 _VERSION, _NO_NAME = re.compile(r"[:@][^/]*$"), re.compile(r"[^a-z0-9/]")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _IMAGES = ("image", "mask_image", "images")
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
 def find_task(record: JobRecord, tasks: Iterable[Task]) -> dict[str, bool]:
@@ -105,8 +106,8 @@ def _same_prompt(ours: str, theirs: Any) -> bool | None:
 
 
 def _same(key: str, ours: Any, theirs: Any) -> bool | None:
-    if not theirs and not isinstance(theirs, (bool, int, float)):  # lists leave out what is empty
-        return None if ours else True
+    if theirs in _EMPTY:  # lists leave out what is empty
+        return True if ours in _EMPTY else None
     if key == "loras":
         theirs = [parse_lora(each) if isinstance(each, str) else each for each in theirs] if _many(theirs) else theirs
         return _alike(_plain(ours or ()), _plain(theirs))

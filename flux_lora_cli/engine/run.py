@@ -112,7 +112,7 @@ class Run:
                 with self.unbroken():
                     return await self._post(work, body)
             except RateLimited as error:
-                self.calls.throttled(error)
+                self.calls.slow_down(error)
             except NeverSent as error:
                 never_sent = 0 if self.calls.outage.probing else never_sent + 1
                 await self.calls.pause(record.name, error, NEVER_SENT.pause(error, never_sent))

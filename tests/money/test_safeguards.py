@@ -97,7 +97,7 @@ CUTS = [
         "                with run.unbroken():\n", "                if True:\n",
         "tests/money/test_interrupts.py -k whole_is_kept"),
     Cut("where no task can be polled, no more are bought", "engine/follow.py",
-        "    run.calls.stuck(record, error.message)\n", "", _SPENDING + "refused_for_good"),
+        "        run.calls.stuck(record, error.message)\n", "", _SPENDING + "refused_for_good"),
     Cut("what was paid for when the folder went away is not bought again", "engine/batch.py",
         "        await in_thread(_take_over_left, opened, observer)\n", "",
         "tests/money/test_later.py -k (collects_what_was_paid and deleted)"),
