@@ -27,7 +27,6 @@ D = Decimal
         (D(1), None, D(0), True),
         (D(1), D(1), D(0), False),
         (D(1), D(1), D("0.01"), True),
-        (D(1), D(1), None, True),
         (D(1), D(0), D(2), False),  # a rerun that buys nothing
         (D(1), D(0), None, False),
     ],
@@ -75,6 +74,8 @@ def test_what_was_submitted_at_an_unknown_price_counts_at_the_one_that_is_named(
     unknown = record(attempts=2, state=State.UNKNOWN, history=(PastTask("t", "x"),), input={"num_images": 2})
     assert spent([unknown, record(attempts=1, price=D("0.02"), state=State.UNKNOWN)], D("0.01")) == D("0.06")
     assert spent([record(task_id="t", state=State.COMPLETED)]) == 0  # somebody else submitted it
+    refused = check_budget(D(1), D(1), spent([unknown]))
+    assert refused is not None and "--price" in refused.hint
 
 
 LORAS = [{"path": "a/b", "scale": 1}]
