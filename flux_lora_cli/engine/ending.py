@@ -182,40 +182,27 @@ def _advise(error: FluxLoraError, left: Left, command: str) -> None:
 
 def _ways(error: FluxLoraError, left: Left, command: str, reach: Sequence[str], folder: Path | None) -> list[str]:
     """What may be done next, none of which pays again; commands to be copied come last."""
-    code = error.exit_code
-    batch, buys, incomplete = command == "batch", command.startswith("submit"), code is ExitCode.INCOMPLETE
+    incomplete, unknown = error.exit_code is ExitCode.INCOMPLETE, error.exit_code is ExitCode.UNKNOWN
+    batch, buys = command == "batch", command.startswith("submit")
     repeated = buys and bool(left.paid or left.held)
-    other = not error.hint and code not in (ExitCode.NSFW, ExitCode.UNKNOWN)
+    other = not (incomplete or unknown or error.hint or error.exit_code is ExitCode.NSFW)
+    rerun = batch and (other or (incomplete and left.resumable))
+    expired = counted(left.expired, "image")
     output = ["-o", str(folder)] if folder is not None else []
     wait = shlex.join(["flux-lora", "wait", *reach, *output, *(task for _, task in left.paid)])  # whole, to be copied
+    status = shlex.join(["flux-lora", "status", *reach])
     ways = (
         (repeated, "Do not repeat this command: it would submit, and pay for, everything again."),
-        (
-            batch and code is ExitCode.UNKNOWN,
-            "Run the same command again to look once more, or look in the bill with flux-lora audit DIR."
-            " --adopt JOB=ID takes a task that was found.",
-        ),
-        (
-            batch and code is ExitCode.UNKNOWN and left.absent,
-            "--on-unknown resubmit looks once more, then submits what is still not there.",
-        ),
-        (
-            batch and (left.resumable if incomplete else other),
-            "Run the same command again: it goes on where this one stopped.",
-        ),
+        (batch and unknown, "Run the same command again to look once more, or read the bill: flux-lora audit DIR."),
+        (batch and unknown, "--adopt JOB=ID takes a task that was found."),
+        (batch and unknown and left.absent, "--on-unknown resubmit looks once more, then submits what is not there."),
+        (rerun, "Run the same command again: it goes on where this one stopped."),
         (batch and incomplete and left.failed, "--retry-failed submits failed jobs again."),
         (not batch and incomplete and left.failed, "Submit only what failed again."),
-        (
-            incomplete and left.expired,
-            f"{counted(left.expired, 'image')} gone after {KEPT_DAYS} days at the service: only flux-lora replay makes"
-            " them again.",
-        ),
-        (
-            incomplete and left.lost,
-            "Ask the service's support for images that it did not deliver; they are not bought again.",
-        ),
+        (incomplete and left.expired, f"{expired} gone after {KEPT_DAYS} days: flux-lora replay buys them again."),
+        (incomplete and left.lost, "Ask the service's support for what it did not deliver; it is not bought again."),
         (repeated and left.pending, f"Submit only what is left ({counted(left.pending, 'prompt')} not submitted)."),
-        (buys and left.held, f"See what became of the rest: {shlex.join(['flux-lora', 'status', *reach])}"),
+        (buys and left.held, f"See what became of the rest: {status}"),
         (not batch and left.paid, f"To collect what is paid for: {wait}"),
     )
     return [words for applies, words in ways if applies]
