@@ -32,7 +32,7 @@ from flux_lora_cli.errors import (
     Rejected,
     Uncertain,
 )
-from flux_lora_cli.folder import month, state
+from flux_lora_cli.folder import state
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord, State
@@ -197,8 +197,8 @@ class Session:
             if (error := check_month(self.settings, self.service, total, folder)) is not None:
                 raise error
 
-        parts = {month.submission(folder, work.record): work.unit_price or ZERO for work in works}
-        self.closing.callback(await in_thread(month.reserve, self.service, parts, check))
+        parts = {state.submission(folder, work.record): work.unit_price or ZERO for work in works}
+        self.closing.callback(await in_thread(state.reserve, self.service, parts, check))
 
     async def ask(self, confirm: Callable[[], bool]) -> None:
         """Raise BudgetError where the user says no."""
@@ -302,7 +302,7 @@ def check_month(
     """Why ``--max-month`` does not allow a plan (USD; None: not known). The sandbox charges nobody: no limit there."""
     if settings.max_month is None or service == SANDBOX or planned == 0:
         return None
-    return check_budget(settings.max_month, planned, month.charged(service, settings.price, folder), "--max-month")
+    return check_budget(settings.max_month, planned, state.charged(service, settings.price, folder), "--max-month")
 
 
 def _wake(loop: asyncio.AbstractEventLoop) -> None:

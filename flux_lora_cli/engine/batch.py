@@ -26,7 +26,7 @@ from flux_lora_cli.errors import (
     FolderMoved,
     UsageError,
 )
-from flux_lora_cli.folder import month, state
+from flux_lora_cli.folder import state
 from flux_lora_cli.folder.output import OutputFolder, read_records
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.service.models import Models
@@ -123,7 +123,7 @@ def run_batch(
         error = run.reasons.get(ExitCode.FOLDER)
         kept = opened.records if error is None else await in_thread(_leave, error, opened)
         if service != SANDBOX:  # submitted now, or by a run that was killed
-            await in_thread(month.note_charges, service, opened.ledger, kept.values())
+            await in_thread(state.note_charges, service, opened.ledger, kept.values())
         return session.result(run, plan, total, charged or ZERO)
 
     return session.drive(main)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, OtherService, UsageError
-from flux_lora_cli.folder import files, month, state
+from flux_lora_cli.folder import files, state
 from flux_lora_cli.folder.images import ImageStore, forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
 from flux_lora_cli.folder.manifest import read_manifest, summary
@@ -84,7 +84,7 @@ def merge_folders(
         merged.save(map(merged.row, changed.values()))
         merged.write_manifest()
         identities = [manifest.created_at for _, manifest in read]
-        month.note_charges(owner, merged.ledger, merged.records.values(), instead_of=identities)
+        state.note_charges(owner, merged.ledger, merged.records.values(), instead_of=identities)
         report.summary = summary(merged.records.values())
     return report
 

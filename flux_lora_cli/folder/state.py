@@ -1,28 +1,32 @@
-"""What belongs to the user rather than to a folder: the ledger of ``submit``, remembered folders, small notes."""
+"""What belongs to the user: the ledger of ``submit``, remembered folders, and what was charged this month."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from flux_lora_cli.errors import FolderBusy, FolderError, LedgerDamaged
+from flux_lora_cli.errors import FluxLoraError, FolderBusy, FolderError, LedgerDamaged, NotFoundError
 from flux_lora_cli.folder import files
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.records import JobRecord, PastTask, State, purchases
+from flux_lora_cli.text import slug
 
 VARIABLE = "FLUX_LORA_STATE_DIR"
 #: Tasks of ``submit`` that are remembered; of more, those of earlier months that have ended are forgotten.
 MAX_TASKS = 20_000
 #: Output folders that are remembered, the newest last.
 MAX_FOLDERS = 5_000
-_MAX_NOTE = 4 << 20  # bytes
+_MAX_NOTE, _MAX_RESERVATION = 4 << 20, 64 << 20  # bytes
 _WAY_OUT = f"set {VARIABLE} to a folder that can be written."
 
 
@@ -46,8 +50,7 @@ def open_user_ledger(service: str, *, create: bool = True) -> Ledger:
     Without ``create``, one that cannot be written is read.
     Raises NotFoundError: there is none; FolderError: it cannot be used; the hint names ``FLUX_LORA_STATE_DIR``.
     """
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", service).strip("-.") or "service"
-    path = state_dir() / "tasks" / name[:100] / LEDGER_NAME
+    path = state_dir() / "tasks" / slug(service, 100) / LEDGER_NAME
     read_only = not create and not os.access(path.parent, os.W_OK)
     with naming_the_variable():
         if create:
@@ -115,3 +118,109 @@ def write_note(name: str, data: object) -> None:
         folder = state_dir()
         files.make_folders(folder, 0o700)
         files.write_atomically(folder / f"{name}.json", json.dumps(data).encode())
+
+
+# ---- what the user was charged in this month ----
+# A run with a monthly limit reserves each submission of its plan by a name, so that one that is charged meanwhile does
+# not count twice. A reservation ends with its run, or with the run's process.
+
+
+def submission(folder: Path | None, record: JobRecord, number: int | None = None) -> str:
+    """The name of a record's submission, in a folder or (None) the user's own ledger; without a number, the next."""
+    if number is None:  # one of unknown outcome becomes history when it is sent once more
+        number = len(record.history) + (record.state in (State.UNKNOWN, State.SUBMITTING))
+    text = f"{folder and os.path.realpath(folder)}\0{record.key}\0{number}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def charged(service: str, per_image: Decimal | None, folder: Path | None) -> Decimal | None:
+    """USD of this month, less refunds, with what living runs have reserved; None where a price is not known.
+
+    Args:
+        per_image: USD, for submissions whose price is not known.
+        folder: counts beside those that are remembered.
+
+    Raises:
+        FolderError: the user's own ledger cannot be read. A folder that cannot counts as its last run left it.
+    """
+    reserved = dict(_reserved(service))  # before the ledgers, for what is charged meanwhile moves from here to there
+    noted = _noted(service)
+    tasks = dict[str, Decimal | None]()
+    for place, identity, records in _books(service, folder):
+        noted.pop(identity, None)
+        for record in records:
+            for name, task in _submissions(place, record):
+                reserved.pop(name, None)
+                net = per_image * record.images_asked if task.net is None and per_image is not None else task.net
+                # ``wait`` and ``merge`` copy records: of copies counts the one that knows most of price and refund.
+                known = [usd for usd in (net, tasks.get(task.task_id or name)) if usd is not None]
+                tasks[task.task_id or name] = min(known, default=None)
+    counted = [*tasks.values(), *reserved.values(), *map(Decimal, noted.values())]
+    return None if None in counted else sum(filter(None, counted), Decimal(0))
+
+
+def reserve(service: str, parts: Mapping[str, Decimal], check: Callable[[], None]) -> Callable[[], None]:
+    """Set submissions (name: USD) aside, unless ``check`` raises; returns what ends that. Raises FolderError."""
+    place = _place(service)
+    with lock(f"month-{place.name}", patience=60.0), ExitStack() as undo:
+        check()
+        path = place / f"{secrets.token_hex(16)}.json"
+        with naming_the_variable(), files.explained(path):
+            files.make_folders(place)
+            undo.enter_context(files.locked(path.with_suffix(".lock"), 0))
+            files.write_atomically(path, json.dumps({name: str(usd) for name, usd in parts.items()}).encode())
+        undo.callback(files.remove, path)
+        return undo.pop_all().close
+
+
+def note_charges(service: str, ledger: Ledger, records: Iterable[JobRecord], instead_of: Collection[str] = ()) -> None:
+    """Keep what a folder was charged this month, for the case that it is deleted. Never raises.
+
+    Args:
+        instead_of: identities of folders whose charges it has now, too.
+    """
+    nets = [task.net or Decimal(0) for record in records for _, task in _submissions(None, record)]
+    with suppress(FluxLoraError, OSError), lock("charged", 0.5):
+        noted = {name: usd for name, usd in _noted(service).items() if name not in instead_of}
+        folders = {**noted, ledger.created_at: str(sum(nets, Decimal(0)))}
+        write_note(f"charged-{_place(service).name}", {"month": month(), "folders": folders})
+
+
+def _noted(service: str) -> dict[str, str]:
+    note = read_note(f"charged-{_place(service).name}")
+    return dict(note.get("folders") or {}) if isinstance(note, dict) and note.get("month") == month() else {}
+
+
+def _books(service: str, folder: Path | None) -> Iterator[tuple[Path | None, str, list[JobRecord]]]:
+    """(folder, its identity, records) of the user's own ledger (None) and of each folder that can be read."""
+    with suppress(NotFoundError), open_user_ledger(service, create=False) as own:
+        yield None, own.created_at, list(own.records())
+    for path in {Path(os.path.realpath(path)) for path in (*remembered_folders(), folder) if path is not None}:
+        with suppress(FluxLoraError, OSError):
+            with Ledger.open(path / LEDGER_NAME, service, create=False, read_only=True) as ledger:
+                records = list(ledger.records())
+            yield path, ledger.created_at, records
+
+
+def _submissions(folder: Path | None, record: JobRecord) -> Iterator[tuple[str, PastTask]]:
+    """What a record may have been charged for this month, by name; not what ``wait`` found or a folder left."""
+    for number, task in enumerate(purchases(record)):
+        is_copy = number == len(record.history) and (not record.attempts or record.state is State.SKIPPED)
+        if not is_copy and (task.intent_at or month()).startswith(month()):
+            yield submission(folder, record, number), task
+
+
+def _reserved(service: str) -> Iterator[tuple[str, Decimal]]:
+    """What living runs have set aside, by name."""
+    for path in _place(service).glob("*.json"):
+        try:
+            with files.locked(path.with_suffix(".lock"), 0):
+                files.remove(path)  # its run has ended
+        except FolderBusy:
+            with suppress(OSError, ValueError, AttributeError, ArithmeticError):
+                parts = json.loads(files.read_regular_file(path, _MAX_RESERVATION))
+                yield from [(name, Decimal(usd)) for name, usd in parts.items()]
+
+
+def _place(service: str) -> Path:
+    return state_dir() / "month" / slug(service, 100)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flux_lora_cli.errors import FolderError
-from flux_lora_cli.folder import month, state
+from flux_lora_cli.folder import state
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord, PastTask, State, iso
 from flux_lora_cli.sandbox import Sandbox
@@ -73,7 +73,7 @@ def test_a_state_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("FLUX_LORA_STATE_DIR", str(tmp_path))
     (tmp_path / taken).mkdir() if taken.endswith(".lock") else (tmp_path / taken).touch()
     with pytest.raises(FolderError) as caught:
-        month.reserve(SERVICE, {}, lambda: None)
+        state.reserve(SERVICE, {}, lambda: None)
     assert "FLUX_LORA_STATE_DIR" in caught.value.hint
 
 
@@ -142,18 +142,18 @@ def test_what_counts_of_a_record(tmp_path: Path, records: list[JobRecord], total
         with OutputFolder.open(tmp_path / name, SERVICE, exclusive=True) as folder:
             folder.save([folder.row(record) for record in records if name == "a" or record.task_id])
         state.remember_folder(tmp_path / name)
-    assert month.charged(SERVICE, None, None) == (total and D(total))
-    assert month.charged(SERVICE, D("0.5"), None) == D(total or "1")
-    assert month.charged("https://other.example", None, None) == 0
+    assert state.charged(SERVICE, None, None) == (total and D(total))
+    assert state.charged(SERVICE, D("0.5"), None) == D(total or "1")
+    assert state.charged("https://other.example", None, None) == 0
 
 
 def test_a_submission_is_named_by_its_place_in_the_history(tmp_path: Path) -> None:
     """What is sent once more after an unknown outcome is another charge; a repeated plan is the same."""
     new, unknown = JobRecord("k"), paid("k", state=State.UNKNOWN)
-    assert month.submission(tmp_path, new) == month.submission(tmp_path, JobRecord("k"))
-    names = [month.submission(tmp_path, new), month.submission(None, new), month.submission(tmp_path, unknown)]
+    assert state.submission(tmp_path, new) == state.submission(tmp_path, JobRecord("k"))
+    names = [state.submission(tmp_path, new), state.submission(None, new), state.submission(tmp_path, unknown)]
     assert len(set(names)) == 3
-    assert month.submission(tmp_path, unknown) == month.submission(tmp_path, JobRecord("k", history=(OLD,)))
+    assert state.submission(tmp_path, unknown) == state.submission(tmp_path, JobRecord("k", history=(OLD,)))
 
 
 def test_one_adds_up_while_others_wait() -> None:
@@ -161,7 +161,7 @@ def test_one_adds_up_while_others_wait() -> None:
     releases: list[Callable[[], None]] = []
 
     def reserve() -> None:
-        releases.append(month.reserve(SERVICE, {"b": D(1)}, lambda: order.append("b")))
+        releases.append(state.reserve(SERVICE, {"b": D(1)}, lambda: order.append("b")))
 
     other = threading.Thread(target=reserve)
 
@@ -170,9 +170,9 @@ def test_one_adds_up_while_others_wait() -> None:
         other.join(0.3)
         order.append("a")
 
-    release = month.reserve(SERVICE, {"a": D(1)}, check)
+    release = state.reserve(SERVICE, {"a": D(1)}, check)
     other.join()
     assert order == ["a", "b"]
-    assert month.charged(SERVICE, None, None) == 2
+    assert state.charged(SERVICE, None, None) == 2
     release()
-    assert month.charged(SERVICE, None, None) == 1
+    assert state.charged(SERVICE, None, None) == 1
