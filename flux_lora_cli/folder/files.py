@@ -75,9 +75,9 @@ def read_stream(path: Path | str, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def read_pieces(path: Path | str, *, follow: bool = False) -> Iterator[bytes]:
-    """A regular file in pieces of 1 MB. Raises OSError as ``open_regular``."""
-    with open_regular(path, follow=follow) as file:
+def read_pieces(path: Path | str) -> Iterator[bytes]:
+    """A regular file, which is no link, in pieces of 1 MB. Raises OSError as ``open_regular``."""
+    with open_regular(path, follow=False) as file:
         while piece := file.read(1 << 20):
             yield piece
 

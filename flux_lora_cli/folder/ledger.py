@@ -236,11 +236,11 @@ class Ledger:
             if self._closed:
                 return
             self._closed = True
-            with suppress(sqlite3.Error, FolderError, FolderBusy):
-                self._database.execute("PRAGMA busy_timeout = 900")
-                if self._holder is not None:
-                    with self._transaction():
-                        self._database.execute("DELETE FROM meta WHERE name = 'holder'")
+            self._database.execute("PRAGMA busy_timeout = 900")
+            if self._holder is not None:
+                with suppress(FolderError, FolderBusy), self._transaction():
+                    self._database.execute("DELETE FROM meta WHERE name = 'holder'")
+            with suppress(sqlite3.Error):
                 self._database.execute("PRAGMA journal_mode = DELETE").fetchall()  # removes the empty journal
             self._database.close()
 

@@ -103,17 +103,15 @@ def is_there(path: Path) -> bool:
     found = False
     for suffix in ("-journal", "-wal", ""):
         each = path.with_name(path.name + suffix)
-        found = os.path.lexists(each)
-        with files.explained(each):
-            info = each.lstat() if found else None
-        if info is None:
-            continue
-        if not stat.S_ISREG(info.st_mode):  # opening it might never end
-            raise FolderError(
-                f"{printable(str(each))} is not a regular file", "Remove it, or choose another folder with -o."
-            )
-        if info.st_size > (0 if suffix == "-wal" else MAX_BYTES):
-            raise damaged(path, f"{each.name} is not of this program, or too large")
+        with files.explained(each), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            info = each.lstat()
+            if not stat.S_ISREG(info.st_mode):  # opening it might never end
+                raise FolderError(
+                    f"{printable(str(each))} is not a regular file", "Remove it, or choose another folder with -o."
+                )
+            if info.st_size > (0 if suffix == "-wal" else MAX_BYTES):
+                raise damaged(path, f"{each.name} is not of this program, or too large")
+            found = not suffix
     return found
 
 
