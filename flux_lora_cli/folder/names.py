@@ -24,7 +24,6 @@ MAX_COMPONENT = 200
 IMAGE_ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "avif", "heic", "jxl", "bmp", "tiff", "bin")
 
 _MAX_VALUE = 120  # bytes of one field's value
-_MAX_DEPTH = 8
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 # Device names of Windows, with any extension. [Microsoft, "Naming Files, Paths, and Namespaces"]
@@ -52,22 +51,14 @@ class Template:
         """
         if ending := _IMAGE_ENDING.search(text):
             raise _wrong(text, f"it ends in {ending[0]}, but the extension follows the content", "End it in .{ext}.")
-        if text.startswith("/") or "\\" in text or text[1:2] == ":":
-            raise _wrong(text, "it leads out of the output folder", "Write a relative path with / between folders.")
-        fields = _fields(text)
-        template = cls(text)
-        if not {"", ".", ".."}.isdisjoint(template._components):
-            raise _wrong(text, "it is empty, or has an empty, . or .. folder")
-        if len(template._components) > _MAX_DEPTH:
-            raise _wrong(text, f"it has more than {_MAX_DEPTH - 1} folders")
+        fields, template = _fields(text), cls(text)
+        if "\\" in text or text[1:2] == ":" or not {"", ".", ".."}.isdisjoint(template._components):
+            raise _wrong(text, "it is empty, or leads out of the output folder", "Write a path of names, as in {preset}/….")
         by_job = "job" in fields and (not several_presets or "preset" in fields)
-        if not by_job and not fields & {"fingerprint", "task"}:
-            also = " With several presets, {job} needs {preset}, too." if several_presets else ""
-            raise _wrong(text, "it could give two images one name", f"Add {{fingerprint}}, {{task}} or {{job}}.{also}")
-        if "index" not in fields:
-            raise _wrong(
-                text, "it could give two images of one task one name", "Add {index}: it counts a task's images."
-            )
+        if "index" not in fields or not (by_job or fields & {"fingerprint", "task"}):
+            also = "; with several presets, {job} needs {preset}, too" if several_presets else ""
+            hint = f"Write {{index}}, which counts a task's images, and {{fingerprint}}, {{task}} or {{job}}{also}."
+            raise _wrong(text, "it could give two images one name", hint)
         return template
 
     def render(self, fields: Values) -> str:

@@ -43,16 +43,15 @@ def test_what_a_template_makes(template: str, name: str) -> None:
     ("template", "words"),
     [
         ("", "empty"), ("{slug}-{index}.{ext}", "two images one name"),
-        ("{seed}-{date}-{index}.{ext}", "two images one name"), ("{fingerprint}.{ext}", "one task one name"),
-        ("{job}.{ext}", "one task one name"), ("{jop}-{index}.{ext}", "no field"), ("{}-{index}.{ext}", "no field"),
+        ("{seed}-{date}-{index}.{ext}", "two images one name"), ("{fingerprint}.{ext}", "two images one name"),
+        ("{job}.{ext}", "two images one name"), ("{jop}-{index}.{ext}", "no field"), ("{}-{index}.{ext}", "no field"),
         ("{task!r}-{index}", "no field"), ("{task.__class__}-{index}", "no field"), ("{task[0]}-{index}", "no field"),
         ("{slug:>5}-{index}", "no field"), ("{task}-{index:03}", "no field"), ("{task-{index}", "a single brace"),
         ("task}-{index}", "a single brace"), ("/tmp/{task}-{index}", "out of the output folder"),
-        ("../{task}-{index}", ".. folder"), ("a/../{task}-{index}", ".. folder"), ("./{task}-{index}", ".. folder"),
-        ("a//{task}-{index}", "empty"), ("{task}-{index}/", "empty"),
+        ("../{task}-{index}", "out of the output folder"), ("a/../{task}-{index}", "out of the output folder"),
+        ("./{task}-{index}", "out of the output folder"), ("a//{task}-{index}", "empty"), ("{task}-{index}/", "empty"),
         ("a\\{task}-{index}", "out of the output folder"), ("C:{task}-{index}", "out of the output folder"),
         ("{task}-{index}.png", "follows the content"), ("{task}-{index}.JPEG", "follows the content"),
-        ("a/b/c/d/e/f/g/h/{task}-{index}", "7 folders"),
     ],
 )  # fmt: skip
 def test_wrong_templates_say_what_is_wrong(template: str, words: str) -> None:
