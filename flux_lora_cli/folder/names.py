@@ -53,7 +53,9 @@ class Template:
             raise _wrong(text, f"it ends in {ending[0]}, but the extension follows the content", "End it in .{ext}.")
         fields, template = _fields(text), cls(text)
         if "\\" in text or text[1:2] == ":" or not {"", ".", ".."}.isdisjoint(template._components):
-            raise _wrong(text, "it is empty, or leads out of the output folder", "Write a path of names, as in {preset}/….")
+            raise _wrong(
+                text, "it is empty, or leads out of the output folder", "Write a path like {preset}/{job}-{index}."
+            )
         by_job = "job" in fields and (not several_presets or "preset" in fields)
         if "index" not in fields or not (by_job or fields & {"fingerprint", "task"}):
             also = "; with several presets, {job} needs {preset}, too" if several_presets else ""
