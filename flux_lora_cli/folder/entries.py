@@ -1,7 +1,7 @@
 """Records as JSON and back: how a field is written, read and checked.
 
-What is read may come from anywhere, so all of it is checked. The manifest's entry, which is shown and shared, has the
-secrets inside URLs masked, and lacks what is hidden; the ledger keeps the whole record, too.
+What is read may come from anywhere, so all of it is checked. Secrets inside URLs are masked, but for those that the
+ledger, which keeps the whole record beside the manifest's entry, has to know.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, TypeAlias
 from flux_lora_cli.folder.files import is_safe_path
 from flux_lora_cli.text import masked
 
+#: Fields that are sent to where they came from, and so kept with the secrets in them.
+_SENT = frozenset({"input", "url"})
 _MAX_DEPTH = 100
 _MAX_WHOLE, _MAX_COST = 2**63 - 1, Decimal(10) ** 12
 # No name of an image: what Windows forbids, a dot file, an end in a dot or a space, what the tool uses itself.
@@ -84,9 +86,8 @@ Whole: TypeAlias = int
 
 def _kind(what: str, types: Any, is_right: Reader | None = None, convert: Reader | None = None) -> Reader:
     def read(value: Any) -> Any:
-        if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
-            raise EntryError(f" is not {what}")
-        if is_right is not None and not is_right(value):
+        fits = isinstance(value, types) and (types is bool or not isinstance(value, bool))
+        if not fits or (is_right is not None and not is_right(value)):
             raise EntryError(f" is not {what}")
         return value if convert is None else convert(value)
 
@@ -192,7 +193,9 @@ def write_fields(record: Any, *, whole: bool = False) -> dict[str, Any]:
     """The entry that shows a record, or the ``whole`` of it."""
     written: dict[str, Any] = {}
     for name, within, at, _, _, rare, hidden in _columns(record.__class__):
-        value = getattr(record, name) if whole else masked(getattr(record, name))
+        value = getattr(record, name)
+        if not (whole and name in _SENT):
+            value = masked(value)
         inside = written.setdefault(within, {}) if within else written
         if value is not None if whole else not hidden and (value or not rare):
             inside[at] = value

@@ -99,7 +99,7 @@ def remembered_folders() -> list[Path]:
 
 def remember_folder(path: Path) -> None:
     """Add an output folder. Never raises: it is a convenience."""
-    with suppress(OSError, FolderError, FolderBusy), lock("folders", patience=2.0):
+    with suppress(OSError, FolderError, FolderBusy), lock("folders", 2.0):
         others = [known for known in remembered_folders() if known != path.absolute()]
         write_note("folders", [files.as_written(str(each)) for each in (*others, path.absolute())][-MAX_FOLDERS:])
 
@@ -113,11 +113,8 @@ def read_note(name: str) -> Any:
 
 
 def write_note(name: str, data: object) -> None:
-    """Keep something small that only makes things better. Never raises."""
-    with suppress(OSError, FolderError):
-        folder = state_dir()
-        files.make_folders(folder, 0o700)
-        files.write_atomically(folder / f"{name}.json", json.dumps(data).encode())
+    """Keep something small, under a ``lock``. Raises OSError."""
+    files.write_atomically(state_dir() / f"{name}.json", json.dumps(data).encode())
 
 
 # ---- what the user was charged in this month ----

@@ -247,3 +247,11 @@ def test_one_that_lost_its_hold_writes_nothing(tmp_path: Path) -> None:
     put(second, planned(2))  # the close of the first did not take the hold away
     second.close()
     assert read(tmp_path) == [planned(2)]
+
+
+def test_the_ledger_has_no_more_secrets_than_it_needs(tmp_path: Path) -> None:
+    record = completed(1, input={"image": "https://h/x?token=NEEDED"}, error="https://h/?token=SECRET")
+    with opened(tmp_path) as ledger:
+        put(ledger, record)
+    assert b"SECRET" not in (tmp_path / LEDGER_NAME).read_bytes()
+    assert read(tmp_path)[0].input == record.input
