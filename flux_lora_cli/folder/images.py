@@ -169,11 +169,9 @@ class ImageStore:
 
     def all_files(self) -> Iterator[str]:
         """The path of every file in the folder. Links are named, not followed."""
-        for place, folders, names in os.walk(self.folder):
-            folders.sort()
-            prefix = Path(place).relative_to(self.folder).as_posix() + "/"
-            links = [name for name in folders if Path(place, name).is_symlink()]
-            yield from (files.as_written(prefix.removeprefix("./") + name) for name in sorted(names + links))
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_symlink() or not path.is_dir():
+                yield files.as_written(path.relative_to(self.folder).as_posix())
 
     # ---- files from elsewhere ----
 
