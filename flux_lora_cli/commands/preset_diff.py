@@ -10,7 +10,7 @@ from contextlib import suppress
 from decimal import Decimal
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from flux_lora_cli.commands.ci import Reports, annotation
 from flux_lora_cli.commands.console import Console, plain, some, value_text
@@ -24,7 +24,6 @@ from flux_lora_cli.text import counted, masked, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.diff import Change, Difference
-    from flux_lora_cli.presets.job import Where
 
 EXAMPLES = """
 flux-lora preset diff presets
@@ -85,7 +84,9 @@ def preset_diff(
     for note in found.notes:
         console.warn(note, "old_side")
     for change in found.changes if console.json else ():
-        console.record("change", _data(change))
+        usd = None if change.cost is None else decimal(change.cost)
+        shown = {name: getattr(change, name) for name in ("id", "change", "old_id", "preset", "parameters", "images")}
+        console.record("change", shown | {"cost_usd": usd})
     images = sum(change.images for change in found.changes)
     cost = sum_prices(change.cost for change in found.changes)
     floor = any(change.is_floor for change in found.changes)
@@ -127,21 +128,6 @@ def _bought(folder: Path, console: Console) -> set[str]:
     return {record.fingerprint for record in records if record.fingerprint and record.state not in not_paid}
 
 
-def _data(change: Change) -> dict[str, Any]:
-    return {
-        "id": change.id,
-        "change": change.kind,
-        "old_id": change.old_id,
-        "preset": change.preset,
-        "parameters": {
-            name: {"from": masked(old), "to": masked(new), "file": where.file, "line": where.line}
-            for name, (old, new, where) in change.parameters.items()
-        },
-        "images": change.images,
-        "cost_usd": None if change.cost is None else decimal(change.cost),
-    }
-
-
 # ---- forms -----------------------------------------------------------------------------------
 
 
@@ -153,13 +139,13 @@ def _blocks(
         changes = list(group)
         block = title.format(show(preset), _count(changes))
         for change in changes:
-            renamed = f" (was {show(change.old_id)})" if change.kind == "renamed" and change.old_id else ""
+            renamed = f" (was {show(change.old_id)})" if change.change == "renamed" and change.old_id else ""
             buys = f", {counted(change.images, 'image')}" if change.images else ""
-            block += f"{heads[change.kind]} {show(change.id)}{renamed}{buys}"
-            for name, old, new, where in _values(change):
-                place = plain(f"{where.file}:{where.line}" if where.line else where.file)
+            block += f"{heads[change.change]} {show(change.id)}{renamed}{buys}"
+            for name, old, new, file, line in _values(change):
+                place = plain(f"{file}:{line}" if line else file)
                 block += f"\n{indent}{show(name)}: {show(old)} → {show(new)} ({show(place)})"
-            if change.kind == "added":
+            if change.change == "added":
                 block += f"\n{indent}prompt: {show(_shown(change.prompt))}"
             yield block
             block = ""
@@ -183,11 +169,11 @@ def _github(found: Difference, summary: str) -> Iterator[str]:
     """One annotation for each place that changed something, however many jobs it changes."""
     places: dict[tuple[str, int, str], list[str]] = {}
     for change in found.changes:
-        for name, old, new, where in _values(change):
-            places.setdefault((where.file, where.line, f"{name}: {old} → {new}"), []).append(change.id)
-        if change.kind != "changed":
-            was = f" (was {change.old_id})" if change.kind == "renamed" else ""
-            places.setdefault((change.where.file, change.where.line, change.kind), []).append(change.id + was)
+        for name, old, new, file, line in _values(change):
+            places.setdefault((file, line, f"{name}: {old} → {new}"), []).append(change.id)
+        if change.change != "changed":
+            was = f" (was {change.old_id})" if change.change == "renamed" else ""
+            places.setdefault((change.where.file, change.where.line, change.change), []).append(change.id + was)
     for (file, line, what), ids in places.items():
         yield annotation("notice", plain(f"{what}: {some(ids, 3)}"), plain(file), line)
     for note in found.notes:
@@ -196,18 +182,18 @@ def _github(found: Difference, summary: str) -> Iterator[str]:
 
 
 def _count(changes: Sequence[Change]) -> str:
-    counts = Counter[str](change.kind for change in changes)
+    counts = Counter[str](change.change for change in changes)
     return ", ".join(f"{counts[kind]:,} {kind}" for kind in _MARKS if counts[kind])
 
 
-def _values(change: Change) -> Iterator[tuple[str, str, str, Where]]:
-    """Name, old and new value, each safe to print, and place of each parameter that changed."""
-    for name, (old, new, where) in change.parameters.items():
-        old, new = masked(old), masked(new)
+def _values(change: Change) -> Iterator[tuple[str, str, str, str, int]]:
+    """Name, old and new value, each safe to print, file and line of each parameter that changed."""
+    for name, value in change.parameters.items():
+        old, new = value["from"], value["to"]
         if isinstance(old, str) and isinstance(new, str) and max(len(old), len(new)) > _MAX_TEXT:
             start = next((n for n, (a, b) in enumerate(zip_longest(old, new)) if a != b), 0) - _MAX_TEXT // 2
             old, new = (f"…{text[start:]}" if start > 0 else text for text in (old, new))
-        yield plain(name), _shown(old), _shown(new), where
+        yield plain(name), _shown(old), _shown(new), value["file"], value["line"]
 
 
 def _shown(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from importlib.resources import files
 from pathlib import Path
@@ -79,15 +80,13 @@ def _resource(name: str) -> str:
 
 
 def _write(path: Path, text: str) -> bool:
-    """Write a new file, whole or not at all; False where something of its name exists."""
+    """Write a new file; False where something of its name exists."""
+    if os.path.lexists(path):
+        return False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError:
-        if path.parent.is_dir():
-            return False
-        raise UsageError(f"{printable(str(path.parent))} is a file, not a folder", "Choose another name.") from None
     except OSError as error:
         raise UsageError(f"{printable(str(path))} is not written: {reason(error)}", "Choose another place.") from None
     return True

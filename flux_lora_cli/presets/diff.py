@@ -14,19 +14,11 @@ from flux_lora_cli.presets.job import Job, LocalImage, Where
 from flux_lora_cli.presets.load import Loaded, LoadOptions, load_presets
 from flux_lora_cli.presets.oldside import OldFolder, is_preset, old_side
 from flux_lora_cli.presets.sources import shown
-from flux_lora_cli.text import counted, printable
+from flux_lora_cli.text import counted, masked, printable
 
 Kind = Literal["added", "removed", "renamed", "changed"]
 #: Jobs of the old side that are expanded at most: whatever the limit of the new side is.
 _MAX_OLD_JOBS = 100_000
-
-
-class Value(NamedTuple):
-    """A parameter that changed; None where a side does not set it. ``where``: what set the new value, or the old."""
-
-    old: Any
-    new: Any
-    where: Where
 
 
 @dataclass
@@ -34,20 +26,22 @@ class Change:
     """What happened to one job.
 
     Attributes:
-        preset: the file, as the new side (or, of a removed job, the old one) names it.
         id: of the job; ``old_id``: on the old side, None where it was not there.
+        preset: the file, as the new side (or, of a removed job, the old one) names it.
+        parameters: that changed: from what, to what (None where a side does not set it), secrets masked; file and line
+            of what set the new value, or the old.
         images: that it will buy.
         cost: USD of these; None where no price is known.
         is_floor: they may cost more.
     """
 
-    kind: Kind
-    preset: str
+    change: Kind
     id: str
     old_id: str | None
+    preset: str
     prompt: str
     where: Where
-    parameters: Mapping[str, Value] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     images: int = 0
     cost: Decimal | None = Decimal(0)
     is_floor: bool = False
@@ -76,7 +70,7 @@ class _Sided(NamedTuple):
     fingerprint: str
 
     def change(self, kind: Kind, old_id: str | None, where: Where) -> Change:
-        return Change(kind, self.file, self.job.id, old_id, str(self.job.params.get("prompt", "")), where)
+        return Change(kind, self.job.id, old_id, self.file, str(self.job.params.get("prompt", "")), where)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -152,7 +146,7 @@ def _price(change: Change, job: Job, options: LoadOptions, price: Decimal | None
     change.is_floor = model.price_is_floor and price is None
 
 
-def _changed(earlier: _Sided, now: _Sided) -> Iterator[tuple[str, Value]]:
+def _changed(earlier: _Sided, now: _Sided) -> Iterator[tuple[str, dict[str, Any]]]:
     """What differs, with the place of the new value, or of the part of it that is new; else that of the old value."""
     before, after = earlier.values, now.values
     ours, theirs = now.loaded.provenance(now.job), earlier.loaded.provenance(earlier.job)
@@ -163,7 +157,8 @@ def _changed(earlier: _Sided, now: _Sided) -> Iterator[tuple[str, Value]]:
         if name in ours:
             then = {part for part, _ in earlier.loaded.parts(earlier.job, name)}
             where = next((place for part, place in now.loaded.parts(now.job, name) if part not in then), where)
-        yield name, Value(before.get(name), after.get(name), where)
+        values = {"from": masked(before.get(name)), "to": masked(after.get(name))}
+        yield name, values | {"file": where.file, "line": where.line}
 
 
 def _called(image: LocalImage) -> str:

