@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from flux_lora_cli.commands.console import Console, print_table
 from flux_lora_cli.commands.inputs import load_options, offline_service
 from flux_lora_cli.commands.options import ModelsOptions, argument, command
 from flux_lora_cli.errors import NotFoundError, PresetError
 from flux_lora_cli.text import counted, printable
-
-if TYPE_CHECKING:
-    from flux_lora_cli.presets.load import LoadOptions
 
 EXAMPLES = """
 flux-lora preset list
@@ -26,14 +23,25 @@ def preset_list(
     folder: Annotated[Path, argument("DIR", "Folder of presets (default: presets).", Path)] = Path("presets"),
 ) -> int:
     """List the presets of a folder and the folders below it: file, jobs, stacks, description."""
+    from flux_lora_cli.presets.load import load_presets
+    from flux_lora_cli.presets.oldside import is_preset
+
     if not folder.is_dir():
         raise NotFoundError(f"there is no folder {printable(str(folder))}", "Name the folder that your presets are in.")
     options = load_options(ModelsOptions(), offline_service(), max_jobs=None, require_jobs=False)
     rows = [["FILE", "JOBS", "STACKS", "DESCRIPTION"]]
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".yaml", ".yml")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or not is_preset(path.name) or not path.is_file():
             continue
-        entry = _entry(path, options)
+        entry: dict[str, Any] = {"file": str(path), "name": None, "jobs": None, "stacks": [], "description": ""}
+        try:
+            (preset,) = load_presets(path, options=options).presets
+            entry |= {"name": preset.name, "jobs": preset.jobs, "stacks": list(preset.builder.sections.stacks)}
+            entry["description"] = preset.description
+        except PresetError as error:
+            problems = counted(len(error.problems), "problem")
+            entry["description"] = f"invalid: {problems} (flux-lora preset check)"
         console.record("preset", entry)
         jobs = "-" if entry["jobs"] is None else str(entry["jobs"])
         rows.append([entry["file"], jobs, ", ".join(entry["stacks"]) or "-", entry["description"]])
@@ -43,16 +51,3 @@ def preset_list(
     else:
         console.info(f"no presets in {folder}; start one with: flux-lora preset new {folder / 'NAME.yaml'}")
     return 0
-
-
-def _entry(path: Path, options: LoadOptions) -> dict[str, Any]:
-    from flux_lora_cli.presets.load import load_presets
-
-    entry: dict[str, Any] = {"file": str(path), "name": None, "jobs": None, "stacks": [], "description": ""}
-    try:
-        (preset,) = load_presets(path, options=options).presets
-    except PresetError as error:
-        why = f"invalid: {counted(len(error.problems), 'problem')} (flux-lora preset check)"
-        return {**entry, "description": why}
-    stacks = list(preset.builder.stacks)
-    return {**entry, "name": preset.name, "jobs": preset.jobs, "stacks": stacks, "description": preset.description}

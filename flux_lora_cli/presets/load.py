@@ -53,13 +53,11 @@ class Loaded:
 
     def provenance(self, job: Job) -> dict[str, Where]:
         """The place of each value of one of these jobs, through ``extends``; an option's ``file`` is its name."""
-        made = self._made.get(id(job))
-        return origins(made, self._options) if made else {}
+        return origins(self._made[id(job)], self._options)
 
     def parts(self, job: Job, name: str) -> list[tuple[object, Where]]:
         """What a value of one of these jobs was made of, each part with its place."""
-        made = self._made.get(id(job))
-        return list(parts(made, name)) if made else []
+        return list(parts(self._made[id(job)], name))
 
 
 def load_presets(
