@@ -67,6 +67,12 @@ def inspect_image(file: BinaryIO) -> ImageInfo:
     return ImageInfo(media_type, extension, None, None, warning)
 
 
+def input_format(head: bytes) -> tuple[str, str] | None:
+    """Media type and extension of an image that models take, by its first bytes; None of anything else."""
+    media_type, extension, walk = next(kind for magic, kind in _FORMATS if magic.match(head))
+    return (media_type, extension) if walk is not None else None
+
+
 def _is_text(head: bytes) -> bool:
     """Whether a file begins like a page, an answer of an API or other words, in UTF-8 or UTF-16."""
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"

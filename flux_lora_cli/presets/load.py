@@ -223,8 +223,8 @@ def _select(jobs: list[Job], skipped: list[Job], options: LoadOptions) -> tuple[
 
 def _no_job(message: str, glob: str, jobs: Sequence[Job]) -> NotFoundError:
     ids = [job.id for job in jobs[:2000]]
-    if any(name.startswith(f"{glob}/") for name in ids):
-        return NotFoundError(message, f"The pattern is matched against the whole ID; try '{glob}/*'.")
     near = nearest(glob, ids)
-    shown = f"{', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}" if ids else "none"
-    return NotFoundError(message + (f"; did you mean '{near}'?" if near else ""), f"The job IDs are: {shown}")
+    hint = f"The job IDs are: {', '.join(ids[:5]) or 'none'}{', …' * (len(ids) > 5)}"
+    if any(name.startswith(f"{glob}/") for name in ids):
+        hint = f"The pattern is matched against the whole ID; try '{glob}/*'."
+    return NotFoundError(message + (f"; did you mean '{near}'?" if near else ""), hint)

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file, read_stream
+from flux_lora_cli.folder.imagefile import input_format
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
 from flux_lora_cli.presets.nodes import Node, Problems, Source
@@ -32,11 +33,6 @@ MAX_FILES = 100
 _MAX_NAMES, _MAX_OTHERS = 2_000, 200
 _LFS = b"version https://git-lfs.github.com/spec/v1"
 _LFS_DIGEST = re.compile(re.escape(_LFS) + rb"\r?\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\r?\n")
-_IMAGES = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), ("image/png", "png")),
-    (re.compile(rb"\xff\xd8\xff"), ("image/jpeg", "jpg")),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ("image/webp", "webp")),
-)
 
 
 class Refused(Exception):
@@ -95,8 +91,7 @@ class Files:
         if real != str(folder / Path(path).name):
             root = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
             self._confine(real, (str(folder), str(root)), "is a link that leads out of its repository or folder")
-        parent, data = str(Path(real).parent), self._read(real)
-        return Source(name, parent, parent, real, hashlib.sha256(data).hexdigest()), data
+        return self._read(real, name)
 
     def given_image(self, path: str) -> LocalImage:
         """An input image named on the command line. Raises NotFoundError, UsageError."""
@@ -115,8 +110,7 @@ class Files:
         ends = tuple(f".{end}" for end in FILE_ENDS[kind])
         if not real.lower().endswith(ends):
             raise Refused(f"is not a {kind} file; allowed: {', '.join(ends)}")
-        data = self._read(real)
-        return Source(shown(real), str(Path(real).parent), source.root, real, hashlib.sha256(data).hexdigest()), data
+        return self._read(real, shown(real), source.root)
 
     def image(self, path: str, source: Source) -> LocalImage:
         """An input image that ``source`` names. Raises Refused."""
@@ -166,10 +160,12 @@ class Files:
         if any(part.startswith(".") for part in (*named, *Path(inner).parts)):
             raise Refused("a name that begins with a dot is never read")
 
-    def _read(self, real: str) -> bytes:
+    def _read(self, real: str, name: str, root: str = "") -> tuple[Source, bytes]:
         """A text, whole. Raises Refused."""
         with _explained(), self.open(real) as file:
-            return _whole(file.read(MAX_SOURCE + 1))
+            data = _whole(file.read(MAX_SOURCE + 1))
+        folder = str(Path(real).parent)
+        return Source(name, folder, root or folder, real, hashlib.sha256(data).hexdigest()), data
 
     def _image(self, real: str) -> LocalImage:
         if real in self._images:
@@ -177,7 +173,7 @@ class Files:
         with _explained(), self.open(real) as file:
             head = file.read(1024)
             digest = lfs_digest(head) if self.takes_pointers else ""
-            kind = next((kind for form, kind in _IMAGES if digest or form.match(_whole(head))), None)
+            kind = ("", "") if digest else input_format(_whole(head))
             if kind is None:
                 raise Refused("is not an image; allowed: PNG, JPEG, WebP")
             size = file.seek(0, os.SEEK_END)
