@@ -110,7 +110,7 @@ def batch(
             console.note(note)
             if github:
                 console.annotate(annotation("warning", note.message, note.file, note.line, note.column))
-        warn_unchecked((preset.model.id for preset in loaded.presets), load.models, options.api_version, console)
+        warn_unchecked(loaded.models.values(), console)
         how: dict[str, Any] = {
             "models": load.models,
             "api_version": options.api_version,

@@ -17,8 +17,8 @@ from flux_lora_cli.errors import FluxLoraError, NotFoundError, UsageError
 from flux_lora_cli.text import printable, quoted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.presets.load import LoadOptions
-    from flux_lora_cli.service.models import Models
+    from flux_lora_cli.presets.load import Loaded, LoadOptions
+    from flux_lora_cli.service.models import Model, Models
 
 #: Bytes of a list of IDs: a million of them.
 _MAX_LIST = 64 << 20
@@ -48,10 +48,19 @@ def load_options(options: ModelsOptions, service: ServiceOptions, **more: Any) -
     )
 
 
-def warn_unchecked(names: Iterable[str], models: Models, version: ApiVersion | None, console: Console) -> None:
+def load(
+    files: Sequence[str], options: ModelsOptions, service: ServiceOptions, selected: dict[str, Any], **more: Any
+) -> Loaded:
+    """The jobs of presets. Raises as ``load_options`` and ``load_presets``."""
+    from flux_lora_cli.presets.load import load_presets
+
+    settings = load_options(options, service, **selected, **more)
+    return load_presets(*files, options=settings, allow=options.allow_path or ())
+
+
+def warn_unchecked(models: Iterable[Model], console: Console) -> None:
     """Say of each of these models that has no table what is not checked."""
-    for name in dict.fromkeys(names):
-        model = models.find(name, version, allow_unknown=True)
+    for model in models:
         if not model.checked:
             unchecked = "which parameters it takes, their ranges and the number of LoRAs are not checked"
             console.warn(f"no table has {model.id} on API {model.version}: {unchecked}", "unchecked_model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, plain
-from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
+from flux_lora_cli.commands.inputs import load, offline_service, selection, warn_unchecked
 from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, Strict, command, option
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.text import counted
@@ -36,7 +36,6 @@ def preset_check(
     what silences a note.
     """
     from flux_lora_cli.commands.ci import annotation
-    from flux_lora_cli.presets.load import load_presets
     from flux_lora_cli.presets.notes import KINDS
 
     def tell(found: Any, level: str = "error") -> None:
@@ -50,11 +49,8 @@ def preset_check(
             (console.annotate if console.json else console.result)(line)
 
     try:
-        chosen = selection(files, options)
-        settings = load_options(
-            models, offline_service(options.api_version), strict=strict, require_jobs=False, **chosen
-        )
-        loaded = load_presets(*files, options=settings, allow=models.allow_path or ())
+        selected, service = selection(files, options), offline_service(options.api_version)
+        loaded = load(files, models, service, selected, strict=strict, require_jobs=False)
     except FluxLoraError as error:
         console.summary.update(files=len(files), problems=len(error.problems))
         for problem in error.problems:
@@ -67,14 +63,13 @@ def preset_check(
         tell(note, "warning")
     for kind in dict.fromkeys(note.kind for note in loaded.notes):
         console.explain(f"{kind}: {KINDS[kind].reason}; to silence it, {KINDS[kind].silence}")
-    warn_unchecked((preset.model.id for preset in loaded.presets), settings.models, options.api_version, console)
+    warn_unchecked(loaded.models.values(), console)
     for preset in loaded.presets:
         data = {"file": preset.file, "name": preset.name, "jobs": preset.jobs, "model": preset.model.id}
         console.record("preset", data)
     for line in loaded.sums:
         console.explain(line)
     console.summary.update(files=len(loaded.presets), problems=0, notes=len(loaded.notes), jobs=loaded.total)
-    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
     notes = f", {counted(len(loaded.notes), 'note')}" if loaded.notes else ""
-    console.info(f"{counted(len(loaded.presets), 'preset')} OK, {counted(loaded.total, 'job')}{how}{notes}")
+    console.info(f"{counted(len(loaded.presets), 'preset')} OK, {counted(loaded.total, 'job')}{loaded.how}{notes}")
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, print_table, value_text
-from flux_lora_cli.commands.inputs import load_options, offline_service, selection, warn_unchecked
+from flux_lora_cli.commands.inputs import load, offline_service, selection, warn_unchecked
 from flux_lora_cli.commands.options import (
     ExpandOptions,
     Files,
@@ -23,7 +23,7 @@ from flux_lora_cli.text import counted, masked, quoted
 
 if TYPE_CHECKING:
     from flux_lora_cli.presets.job import Job
-    from flux_lora_cli.presets.load import Loaded, LoadOptions
+    from flux_lora_cli.presets.load import Loaded
 
 EXAMPLES = """
 flux-lora preset show presets/posters.yaml
@@ -52,12 +52,9 @@ def preset_show(
     What all jobs share stands first, then a table of what differs. With --why, each value comes with the file and
     line that set it, through "extends" too.
     """
-    from flux_lora_cli.presets.load import load_presets
-
-    chosen = selection(files, options, only, only_file)
-    settings = load_options(generate, offline_service(options.api_version), strict=strict, **chosen)
-    loaded = load_presets(*files, options=settings, allow=generate.allow_path or ())
-    views = [_view(job, loaded, settings) for job in loaded.jobs]
+    selected = selection(files, options, only, only_file)
+    loaded = load(files, generate, offline_service(options.api_version), selected, strict=strict)
+    views = [_view(job, loaded) for job in loaded.jobs]
     console.summary.update(jobs=len(views))
     for sent, places in views:
         console.record("job", sent | ({"why": places} if why else {}))
@@ -68,21 +65,20 @@ def preset_show(
         _print_jobs(views, why, console)
     for note in loaded.notes:
         console.note(note)
-    warn_unchecked((preset.model.id for preset in loaded.presets), settings.models, options.api_version, console)
+    warn_unchecked(loaded.models.values(), console)
     part = f" of {loaded.total:,}" if len(views) != loaded.total else ""
-    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
-    console.info(f"{counted(len(views), 'job')}{part}{how}")
+    console.info(f"{counted(len(views), 'job')}{part}{loaded.how}")
     for line in loaded.sums:
         console.explain(line)
     return 0
 
 
-def _view(job: Job, loaded: Loaded, options: LoadOptions) -> tuple[dict[str, Any], dict[str, str]]:
+def _view(job: Job, loaded: Loaded) -> tuple[dict[str, Any], dict[str, str]]:
     """A job as it will be sent, and where the value of each parameter comes from.
 
     A local image stands there as its path, a seed that will be drawn as ``random``; secrets are masked.
     """
-    model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
+    model = loaded.models[job.model]
     params = {
         name: job.with_images(value, lambda image: os.path.relpath(image.path)) for name, value in job.params.items()
     }

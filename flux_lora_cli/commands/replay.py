@@ -59,7 +59,7 @@ def replay(
             f"{found.where} was made by the sandbox; submitting it to the service costs money",
             "Add --sandbox to make it there again; to pay for it, name the service: --base-url https://api.wavespeed.ai",
         )
-    warn_unchecked([again.model], models, options.api_version, console)
+    warn_unchecked([models.find(again.model, options.api_version, allow_unknown=True)], console)
     if options.dry_run:
         return dry_run([again], models, options, settings, console)
     return submit_and_wait([again], models, options, settings, console, wait=wait)

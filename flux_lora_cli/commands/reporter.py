@@ -130,10 +130,9 @@ def clock_text(seconds: float) -> str:
 
 def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded, *, sandbox: bool = False) -> list[str]:
     """The plan, one fact per line."""
-    how = f" ({loaded.multiplication})" if "=" in loaded.multiplication else ""
     part = f" of {loaded.total:,}" if event.jobs < loaded.total else ""
-    lines = [f"{counted(event.jobs, 'job')}{part}{how}" if event.jobs else "no jobs"]
-    if 1 < len(loaded.sums) <= MAX_NAMED or (loaded.sums and not how):
+    lines = [f"{counted(event.jobs, 'job')}{part}{loaded.how}" if event.jobs else "no jobs"]
+    if 1 < len(loaded.sums) <= MAX_NAMED or (loaded.sums and not loaded.how):
         lines += [f"  {text}" for text in loaded.sums[:MAX_NAMED]]
     states = {
         "done": event.done,

@@ -91,7 +91,7 @@ def submit(
         console.warn("a prompt has an unmatched brace; the shell splits an unquoted {a|b}", "quoting")
     for note in loaded.notes:
         console.note(note)
-    warn_unchecked((preset.model.id for preset in loaded.presets), load.models, options.api_version, console)
+    warn_unchecked(loaded.models.values(), console)
     if options.dry_run:
         return dry_run(loaded.jobs, load.models, options, settings, console)
     return submit_and_wait(loaded.jobs, load.models, options, settings, console, wait=wait)

@@ -129,17 +129,17 @@ def compare(
             change = each.change("added", None, each.job.where)
         if each.fingerprint not in paid:
             paid.add(each.fingerprint)
-            _price(change, each.job, options, price)
+            _price(change, each, price)
         found.changes.append(change)
     for each in (each for left in gone.values() for each in left):
         found.changes.append(each.change("removed", each.job.id, Where(each.file, each.job.where.line)))
     return found
 
 
-def _price(change: Change, job: Job, options: LoadOptions, price: Decimal | None) -> None:
+def _price(change: Change, each: _Sided, price: Decimal | None) -> None:
     """Add what a job buys."""
-    model = options.models.find(job.model, options.api_version, allow_unknown=options.allow_unknown_model)
-    request = model.request(job.params, job.seed or 0)
+    model = each.loaded.models[each.job.model]
+    request = model.request(each.job.params, each.job.seed or 0)
     number = request.get("num_images", 1)
     change.images = number if isinstance(number, int) else 1
     change.cost = model.price_of(request) if price is None else price * change.images

@@ -17,6 +17,7 @@ from flux_lora_cli.presets.notes import note_list, note_requests
 from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader
 from flux_lora_cli.presets.sources import Files
 from flux_lora_cli.presets.spec import Spec
+from flux_lora_cli.service.models import Model
 from flux_lora_cli.text import counted, nearest, quoted
 
 __all__ = ["MAX_JOBS", "LoadOptions", "Loaded", "build_prompt_jobs", "load_presets"]
@@ -45,6 +46,16 @@ class Loaded:
     notes: tuple[Finding, ...]
     _made: Mapping[int, Made] = field(repr=False)
     _options: Mapping[str, str] = field(repr=False)
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The models of the jobs, by ID."""
+        return {preset.model.id: preset.model for preset in self.presets}
+
+    @property
+    def how(self) -> str:
+        """``multiplication`` in brackets, where anything multiplies."""
+        return f" ({self.multiplication})" if "=" in self.multiplication else ""
 
     @property
     def sums(self) -> tuple[str, ...]:
