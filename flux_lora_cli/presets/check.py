@@ -26,7 +26,7 @@ from flux_lora_cli.text import nearest, quoted
 #: What stands for a value that is refused.
 BAD: Any = object()
 
-_IMAGE = Parameter("images", "image")
+_SHORTENED = re.compile(r"\s*[-+]?[0-9.,]+[eE]\+?[0-9]+\s*")
 
 
 def _kind(node: Node) -> str:
@@ -41,6 +41,15 @@ def _kind(node: Node) -> str:
         case int() | float():
             return f"{node.text[:40]} is a number"
     return f"{quoted(node.value)} is not allowed here"
+
+
+def _from_plain(value: Any, place: Node) -> Node:
+    """Bare values as nodes, all in one place."""
+    if isinstance(value, list):
+        value = [_from_plain(item, place) for item in value]
+    if isinstance(value, dict):
+        value = {name: (place.line, place.column, _from_plain(item, place)) for name, item in value.items()}
+    return Node(value, place.source, place.line, place.column, str(value), "json")
 
 
 class Checker:
@@ -68,13 +77,13 @@ class Checker:
         """The typed value of a node, those in a mapping each with its place; BAD where a problem was noted."""
         match shape:
             case Value():
-                return self._value(shape.row, node, key)
+                return self._value(shape, node, key)
             case Text():
                 return self._text(shape, node, key)
             case Listed():
                 return self._list(shape, node, key)
             case Fields():
-                return self._fields(shape, node, key)
+                return self._lora(node, key) if shape is LORA else self._fields(shape, node, key)
             case Named():
                 return self._names(shape, node, key)
 
@@ -97,18 +106,26 @@ class Checker:
 
     # ---- values ------------------------------------------------------------------------------------
 
-    def _value(self, row: Parameter, node: Node, key: str) -> Any:
+    def _value(self, shape: Value, node: Node, key: str) -> Any:
+        row, value = shape.row, node.plain()
+        if node.style == "cell" and row.type in ("integer", "number") and _SHORTENED.fullmatch(node.text):
+            why = f"{node.text.strip()} is how a spreadsheet shortens a long number, its last digits are lost"
+            return self.bad(node, key, f"{why}; format the column as text, and write them all")
         if node.style == "cell":
-            return self._cell(row, node, key)
-        if node.value is None:
-            return self.refuse(node, key, row.allowed)
-        if row.type in ("images", "loras") and isinstance(node.value, list):
-            return self._many(row, node.items, node, key)
-        if isinstance(node.value, (list, dict)) and row.type not in ("any", "size"):
-            several = isinstance(node.value, list) and row.name in self.model.parameters
-            hint = "; to try several, list them under matrix" if several else ""
-            return self.refuse(node, key, row.allowed + hint)
-        return self._checked(row, node.plain(), node, key)
+            value = self._typed(row.type, node, key)
+        elif value is None or (isinstance(value, (list, dict)) and row.type not in ("any", "size")):
+            several = isinstance(value, list) and row.name in self.model.parameters
+            return self.refuse(node, key, row.allowed + ("; to try several, list them under matrix" if several else ""))
+        if value is BAD or (shape.filled and value == ""):
+            return BAD if value is BAD else self.refuse(node, key, row.allowed)
+        return self._checked(row, value, node, key)
+
+    def _typed(self, kind: str, node: Node, key: str) -> Any:
+        """What a cell means for a parameter of this type."""
+        try:
+            return typed(kind, node.text)
+        except (ValueError, RecursionError) as error:
+            return self.bad(node, key, f"begins like JSON and is not: {str(error)[:100]}")
 
     def _checked(self, row: Parameter, value: Any, node: Node, key: str) -> Any:
         found, problem = check_value(row, value)
@@ -119,32 +136,6 @@ class Checker:
             return self._image(node, key) if row.type == "image" and found else found
         word = row.type == "boolean" and str(value).lower() in ("yes", "no", "on", "off")
         return self.bad(node, key, problem.message + (" (yes and no are text in YAML 1.2)" if word else ""))
-
-    def _cell(self, row: Parameter, node: Node, key: str) -> Any:
-        if row.type in ("integer", "number") and re.fullmatch(r"\s*[-+]?[0-9.,]+[eE]\+?[0-9]+\s*", node.text):
-            why = f"{node.text.strip()} is how a spreadsheet shortens a long number, its last digits are lost"
-            return self.bad(node, key, f"{why}; format the column as text, and write them all")
-        try:
-            value = typed(row.type, node.text)
-        except (ValueError, RecursionError) as error:
-            return self.bad(node, key, f"begins like JSON and is not: {str(error)[:100]}")
-        if row.type == "images" and isinstance(value, list):
-            return self._many(row, [Node(item, node.source, node.line, node.column) for item in value], node, key)
-        return self._checked(row, value, node, key)
-
-    def _many(self, row: Parameter, items: Sequence[Node], node: Node, key: str) -> Any:
-        one = self._lora if row.type == "loras" else self._one_image
-        found = [one(item, f"{key}[{number}]") for number, item in enumerate(items)]
-        if row.max_items is not None and len(found) > row.max_items:
-            noun = "LoRAs" if row.type == "loras" else "images"
-            most = f"allowed: at most {row.max_items} on {self.model.short}"
-            no = f"{self.model.short} takes no {noun}"
-            return self.bad(node, key, f"{len(found)} {noun} are too many; {most}" if row.max_items else no)
-        return BAD if BAD in found else found
-
-    def _one_image(self, node: Node, key: str) -> Any:
-        found = self._value(_IMAGE, node, key)
-        return self.refuse(node, key, _IMAGE.allowed) if found == "" else found
 
     def _lora(self, node: Node, key: str) -> Any:
         if isinstance(node.value, str):
@@ -170,8 +161,12 @@ class Checker:
     # ---- lists and mappings ------------------------------------------------------------------------
 
     def _list(self, shape: Listed, node: Node, key: str) -> Any:
-        if node.style == "cell" and shape.or_one:
-            return [name for name in re.split(r"[\s;+,]+", node.text.strip()) if name]
+        if node.style == "cell":
+            names = [name for name in re.split(r"[\s;+,]+", node.text.strip()) if name]
+            found = self._typed(shape.cell, node, key) if shape.cell else names
+            if found is BAD:
+                return BAD
+            node = _from_plain(found, node)
         if shape.or_named and isinstance(node.value, dict):
             return self._names(shape.or_named, node, key)
         if not isinstance(node.value, list):
@@ -182,7 +177,8 @@ class Checker:
         if len(node.value) < shape.least:
             return self.refuse(node, key, shape.what, "an empty list")
         if len(node.value) > shape.most:
-            return self.bad(node, key, f"a list of {len(node.value)}; allowed: at most {shape.most} values")
+            most = f"{len(node.value)} {shape.noun} are too many; allowed: at most {shape.most} on {self.model.short}"
+            return self.bad(node, key, most if shape.most else f"{self.model.short} takes no {shape.noun}")
         found = [self.check(shape.item, item, f"{key}[{number}]") for number, item in enumerate(node.value)]
         return BAD if not shape.keep_bad and BAD in found else found
 

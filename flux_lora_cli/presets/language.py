@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from flux_lora_cli.service.models import Model
+from flux_lora_cli.service.models import MAX_ITEMS, Model
 from flux_lora_cli.service.values import LORA_NAME, LORA_URL, SCALE, Parameter, lora_path_problem
 
 #: Sections of which a preset has at least one: what makes jobs, or what others extend.
@@ -67,9 +67,10 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Value(Shape):
-    """A request parameter, or what is described like one: a number, a boolean, a list of LoRAs, …"""
+    """A request parameter, or what is described like one: a number, a boolean, …; ``filled``: no empty text."""
 
     row: Parameter
+    filled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ class Listed(Shape):
         or_one: also a single item, which counts as a list of one.
         or_named: also such a mapping.
         keep_bad: a list with refused items is not refused whole; they are BAD in it.
+        cell: what type a table's cell has that stands for such a list; "" for names.
     """
 
     what: str = "a list of one or more values"
@@ -115,6 +117,8 @@ class Listed(Shape):
     or_one: bool = False
     or_named: Named | None = None
     keep_bad: bool = False
+    noun: str = "values"
+    cell: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,9 +205,8 @@ PLACES = {**dict.fromkeys(JOB_KEYS, "in a job"), **dict.fromkeys((*_TOP, *MERGED
 def preset_language(model: Model) -> Fields:
     """What a preset for this model may hold."""
     parameters = {name: _parameter(row) for name, row in model.parameters.items()}
-    loras = parameters.get("loras") or Value(
-        row=Parameter("loras", "loras", max_items=model.max_loras if model.checked else None)
-    )
+    most = model.max_loras if model.checked else None
+    loras = parameters.get("loras") or _parameter(Parameter("loras", "loras", max_items=most))
     axes = {name: Listed(item=shape) for name, shape in parameters.items()} | {"stack": Listed(item=_STACK)}
     of_values = "a mapping of parameters to lists of values"
     matrix = Fields(
@@ -235,6 +238,13 @@ def preset_language(model: Model) -> Fields:
     )  # fmt: skip
 
 
-def _parameter(row: Parameter) -> Value:
-    name = "loras" if row.type == "loras" else f"parameter-{row.name}"
-    return Value(row=row, doc=row.description, name=name)
+def _parameter(row: Parameter) -> Shape:
+    """What a parameter may be."""
+    if row.type not in ("images", "loras"):
+        return Value(row=row, doc=row.description, name=f"parameter-{row.name}")
+    of_loras = row.type == "loras"
+    return Listed(
+        item=LORA if of_loras else Value(row=Parameter("images", "image"), filled=True), least=0, cell=row.type,
+        most=MAX_ITEMS if row.max_items is None else row.max_items, noun="LoRAs" if of_loras else "images",
+        what=row.allowed, doc=row.description, name="loras" if of_loras else f"parameter-{row.name}",
+    )  # fmt: skip

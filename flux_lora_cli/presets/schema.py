@@ -10,7 +10,6 @@ from itertools import chain, count
 from typing import Any
 
 from flux_lora_cli.presets.language import (
-    LORA,
     SECTIONS,
     Fields,
     Listed,
@@ -93,7 +92,7 @@ def _body(shape: Shape, definitions: Schema) -> Schema:
     match shape:
         case Value():
             default = {} if shape.row.default in (None, ()) else {"default": shape.row.default}
-            return _value(shape.row, definitions) | default
+            return _value(shape.row) | default | ({"minLength": 1} if shape.filled else {})
         case Text():
             pattern = {"pattern": _whole(shape.pattern)} if shape.pattern else {}
             longest = {"maxLength": shape.max_length} if shape.max_length else {}
@@ -118,10 +117,9 @@ def _body(shape: Shape, definitions: Schema) -> Schema:
     return {}
 
 
-def _value(row: Parameter, definitions: Schema) -> Schema:
+def _value(row: Parameter) -> Schema:
     if row.choices:
         return {"enum": list(row.choices)}
-    most = {} if row.max_items is None else {"maxItems": row.max_items}
     match row.type:
         case "size":
             side = _numbers(int(row.minimum or 1), int(row.maximum or 999_999))
@@ -135,10 +133,6 @@ def _value(row: Parameter, definitions: Schema) -> Schema:
             return _image(_FILE, r"^[A-Za-z]:[\\/]")
         case "url":
             return _image(_whole(portable(BASE64)), _whole(""))
-        case "images":
-            return {"type": "array", **most, "items": _image(_FILE, r"^[A-Za-z]:[\\/]") | {"minLength": 1}}
-        case "loras":
-            return {"type": "array", **most, "items": _schema(LORA, definitions)}
     return {}
 
 

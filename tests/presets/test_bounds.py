@@ -87,7 +87,7 @@ CASES = {
     ),
     "prompts of many jobs": ("matrix: {prompt: [" + "a," * 20_000 + "b]}\n" + many("repeat: 2"), "more than the limit"),
     "many jobs": ("jobs:\n" + "- prompt: a\n" * 83_000, "expands to 83000 jobs"),
-    "wide zip": (f"zip: {{prompt: {['a'] * 90_000}, seed: {[1] * 90_000}}}\njobs: [{{id: j}}]", "at most 25000 values"),
+    "wide zip": (f"zip: {{prompt: {['a'] * 90_000}, seed: {[1] * 90_000}}}\njobs: [{{id: j}}]", "at most 25000"),
     "globs": (prompt("__a*b" * 190_000 + "__"), "1 jobs"),
     "line ends": ('jobs: [{prompt: "[' + "\\n" * 400_000 + '"}]', "1 jobs"),
 }
