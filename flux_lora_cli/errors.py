@@ -62,20 +62,17 @@ class FluxLoraError(Exception):
     Args:
         message: what happened, and to which file, line, job or task.
         hint: what the user can do about it, in words; the class's own where it is empty.
-        advice: the same as a value; the class's own where it is not given.
+        problems: one printable line each, where there are several in one go.
+        advice: the hint as a value; the class's own where it is not given.
         tasks: ``(job, task id)`` of paid tasks that are not collected yet; the job is None where unknown.
         retry_after: seconds that the service asked to wait; None where it did not say.
         timed_out: the answer was waited for until the end of its time.
-
-    Attributes:
-        problems: one printable line each, where there are several in one go.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
     code: ClassVar[str] = "internal"
     default_advice: ClassVar[Advice] = Advice.REPORT
     default_hint: ClassVar[str] = ""
-    problems: tuple[object, ...] = ()
 
     def __init_subclass__(
         cls, code: str | None = None, exit_code: ExitCode | None = None, advice: Advice | None = None
@@ -88,6 +85,7 @@ class FluxLoraError(Exception):
         self,
         message: str,
         hint: str = "",
+        problems: Sequence[object] = (),
         *,
         advice: Advice | None = None,
         tasks: Sequence[tuple[str | None, str]] = (),
@@ -95,10 +93,13 @@ class FluxLoraError(Exception):
         timed_out: bool = False,
     ) -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint or self.default_hint
+        self.message, self.hint, self.problems = message, hint or self.default_hint, tuple(problems)
         self.advice = advice or self.default_advice
         self.tasks = tuple(tasks)
         self.retry_after, self.timed_out = retry_after, timed_out
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *map(str, self.problems)])
 
 
 # ---- what the user said -------------------------------------------------------------------
@@ -120,13 +121,6 @@ class PresetError(FluxLoraError, code="preset_invalid", exit_code=ExitCode.PRESE
     """A preset is invalid. ``problems`` holds every problem of every file."""
 
     default_hint = "Correct what is named above, then run the command again."
-
-    def __init__(self, message: str, hint: str = "", problems: Sequence[object] = ()) -> None:
-        super().__init__(message, hint)
-        self.problems = tuple(problems)
-
-    def __str__(self) -> str:
-        return "\n".join([self.message, *map(str, self.problems)])
 
 
 # ---- key, budget --------------------------------------------------------------------------
