@@ -121,12 +121,9 @@ class Models:
                 f"what {known} takes on API {version} is not known",
                 f"Leave out --api-version (it runs on {own}), or send it unchecked with --allow-unknown-model.",
             )
-        alike = [
-            each
-            for model in self
-            for each in (model.short, model.id)
-            if re.findall(r"\d", each) == re.findall(r"\d", name)
-        ]
+        digits = re.sub(r"\D", "", name)
+        names = (each for model in self for each in (model.short, model.id))
+        alike = [each for each in names if re.sub(r"\D", "", each) == digits]
         near = get_close_matches(name[:200].casefold().replace("_", "-"), alike, n=1, cutoff=0.9)
         raise UnknownModel(
             f"unknown model {quoted(name)}" + (f"; did you mean '{near[0]}'?" if near else ""),
@@ -136,11 +133,11 @@ class Models:
 
     def _named(self, name: str) -> str | None:
         """The full ID of a short or full one; None where no table, or more than one provider's, has it."""
-        ids = dict.fromkeys(model.id for model in self if name in (model.id, model.short))
+        ids = {model.id for model in self if name in (model.id, model.short)}
         for preferred in (name, f"wavespeed-ai/{name}"):
             if preferred in ids:
                 return preferred
-        return next(iter(ids)) if len(ids) == 1 else None
+        return ids.pop() if len(ids) == 1 else None
 
 
 # ---- whole requests -----------------------------------------------------------------------------
