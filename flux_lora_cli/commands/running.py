@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -52,9 +52,10 @@ def service_name(options: ServiceOptions) -> str:
     """Whom a folder that is made under these options belongs to, without a connection. Raises UsageError."""
     if options.sandbox:
         return SANDBOX
-    from flux_lora_cli.service.hosts import origin_text
+    from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, checked_base_url, origin_text
 
-    return origin_text(_base_url(options))
+    base_url = options.base_url or DEFAULT_BASE_URL
+    return origin_text(checked_base_url(base_url, allow_custom_host=options.allow_custom_host))
 
 
 def default_folder(options: ServiceOptions, name: str = "") -> Path:
@@ -82,31 +83,24 @@ def connected(options: ServiceOptions, console: Console) -> Iterator[tuple[Clien
         MissingKey: there is no key, and it is not the sandbox.
         UsageError: the base URL is not valid, or the key may not go there; the log file cannot be written.
     """
+    from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, load_key
+
     with ExitStack() as stack:
         log = None if console.log_file is None else _request_log(console.log_file)
+        key, base_url, env = "sandbox", options.base_url or DEFAULT_BASE_URL, {}
         if options.sandbox:
-            key, base_url = "sandbox", stack.enter_context(_sandbox(console))
+            base_url = _sandbox(console, stack)
         else:
-            from flux_lora_cli.service.hosts import load_key
+            key, env = load_key(os.environ, options.api_key_file), dict(os.environ)
+        from flux_lora_cli.service.client import connect  # not before the key is there: it takes long
 
-            key, base_url = load_key(os.environ, options.api_key_file), _base_url(options)
-        from flux_lora_cli.service.client import connect
-
-        env = {} if options.sandbox else os.environ
-        client = connect(key=key, base_url=base_url, allow_custom_host=options.allow_custom_host, env=env, log=log)
-        stack.callback(client.close)
-        yield client, service_name(options)
+        own_host = options.allow_custom_host
+        client = connect(key=key, base_url=base_url, allow_custom_host=own_host, env=env, log=log)
+        yield stack.enter_context(closing(client)), service_name(options)
 
 
-def _base_url(options: ServiceOptions) -> str:
-    from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, checked_base_url
-
-    return checked_base_url(options.base_url or DEFAULT_BASE_URL, allow_custom_host=options.allow_custom_host)
-
-
-@contextmanager
-def _sandbox(console: Console) -> Iterator[str]:
-    """A sandbox on a port of its own, whose state outlives it; its base URL."""
+def _sandbox(console: Console, stack: ExitStack) -> str:
+    """The base URL of a sandbox on a port of its own, whose state outlives it."""
     from flux_lora_cli.folder.state import state_dir
     from flux_lora_cli.sandbox import Sandbox
 
@@ -115,17 +109,13 @@ def _sandbox(console: Console) -> Iterator[str]:
     folder = state_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sandbox = Sandbox(state=folder / "sandbox.sqlite3")
-        base_url = sandbox.start()
+        sandbox = stack.enter_context(Sandbox(state=folder / "sandbox.sqlite3"))
     except OSError as error:
         message = f"the sandbox cannot keep its state in {folder}: {error.strerror or error}"
         raise FolderError(message, "Choose another folder with FLUX_LORA_STATE_DIR.") from error
     if sandbox.notice:
         console.warn(sandbox.notice, "sandbox")
-    try:
-        yield base_url
-    finally:
-        sandbox.stop()
+    return sandbox.base_url
 
 
 def _request_log(path: str) -> Callable[[str], None]:
