@@ -75,21 +75,13 @@ class BatchOptions(JobsOptions):
     strict: Strict = False
     shard: Annotated[str | None, advanced("--shard", "K/N|auto", "Make the K-th of N parts.")] = None
     verify: Annotated[bool, advanced_flag("--verify", "Read every byte of the saved images first.")] = False
-    adopt: Annotated[
-        list[str] | None,
-        advanced("--adopt", "JOB=ID", "Take task ID as this job's; repeatable."),
-    ] = None
+    adopt: Annotated[list[str] | None, advanced("--adopt", "JOB=ID", "Take task ID as this job's; repeatable.")] = None
     junit: Junit = None
     format: Annotated[Format, advanced("--format", "text|github", "github: print errors as annotations, too.")] = "text"
 
 
 @command
-def batch(
-    presets: Files,
-    own: BatchOptions,
-    options: RunOptions,
-    console: Console,
-) -> int:
+def batch(presets: Files, own: BatchOptions, options: RunOptions, console: Console) -> int:
     """Run presets to completion: submit, wait, download, write the manifest. Run again to resume.
 
     What is done is never paid for again, and what was cut off is picked up. The path of every image is printed as soon

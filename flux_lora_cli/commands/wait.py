@@ -21,9 +21,7 @@ flux-lora wait 1f0c9a3e -o pictures --filename "{task}-{index}.{ext}"
 
 @command
 def wait(
-    ids: Annotated[list[str], argument("ID", "Task IDs, or - to read them.")],
-    options: WaitOptions,
-    console: Console,
+    ids: Annotated[list[str], argument("ID", "Task IDs, or - to read them.")], options: WaitOptions, console: Console
 ) -> int:
     """Wait for tasks, save their images, print the file paths.
 
