@@ -87,8 +87,7 @@ def embed_images(folder: Path, target: Path, *, only: Collection[str] | None = N
             continue
         for name in input_files(picture.record):  # so that the copies can be replayed by themselves
             if is_image(folder, name) and not (target / name).exists():
-                with explained(folder / name):
-                    _write_new(target, name, read_regular_file(folder / name, READ_LIMIT, follow=False))
+                _write_new(target, name, read_image(folder / name, follow=False))
         yield Copy(target / file, file, new=_write_new(target, file, filled))
 
 
@@ -103,13 +102,18 @@ def _chosen(pictures: list[Picture], only: Collection[str], folder: Path) -> lis
 def _filled(picture: Picture) -> bytes:
     if picture.path is None:
         raise ImageError("the file is gone")
-    try:
-        data = read_regular_file(picture.path, READ_LIMIT, follow=False)
-    except OSError as error:
-        raise ImageError(f"the file cannot be read: {error.strerror or error}") from error
+    data = read_image(picture.path, follow=False)
     if hashlib.sha256(data).hexdigest() != picture.output.sha256:
         raise ImageError("the file is not the one that the manifest describes")
     return insert(data, request_json(picture), parameters_text(picture))
+
+
+def read_image(path: Path, *, follow: bool = True) -> bytes:
+    """The bytes of an image. Raises BadImage: it is larger than READ_LIMIT, or cannot be read."""
+    try:
+        return read_regular_file(path, READ_LIMIT, follow=follow)
+    except OSError as error:
+        raise BadImage(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _write_new(target: Path, relative: str, data: bytes) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flux_lora_cli.errors import BadImage, FluxLoraError, FolderError, NotFoundError, UsageError
-from flux_lora_cli.folder.files import inside, read_regular_file
+from flux_lora_cli.errors import FluxLoraError, FolderError, NotFoundError, UsageError
+from flux_lora_cli.folder.files import inside
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest
 from flux_lora_cli.folder.records import JobRecord
 from flux_lora_cli.folder.verify import input_files
-from flux_lora_cli.gallery.embed import READ_LIMIT, read_request
+from flux_lora_cli.gallery.embed import read_image, read_request
 from flux_lora_cli.gallery.pictures import no_job
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.presets.sources import Files
@@ -78,10 +78,7 @@ def _pick(manifest: Manifest, folder: Path, wanted: str | None) -> JobRecord:
 
 
 def _from_image(target: Path) -> ReplaySource:
-    try:
-        data = read_regular_file(target, READ_LIMIT)
-    except OSError as error:
-        raise BadImage(f"{target} cannot be read: {error.strerror or error}") from error
+    data = read_image(target)
     digest = hashlib.sha256(data).hexdigest()
     above = target.resolve().parents[:8]  # a template's ``/`` makes folders in the output folder
     for folder in above:
