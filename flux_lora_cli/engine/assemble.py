@@ -18,7 +18,6 @@ from flux_lora_cli.engine.calls import Calls
 from flux_lora_cli.engine.durable import Store, in_thread, opened_folder
 from flux_lora_cli.engine.ending import Left, ending, with_tasks
 from flux_lora_cli.engine.events import Event, Progress, Warned
-from flux_lora_cli.engine.limits import START
 from flux_lora_cli.engine.plan import BatchPlan, Work, lacks_images
 from flux_lora_cli.engine.run import Run
 from flux_lora_cli.engine.settings import Settings, Stop
@@ -147,7 +146,7 @@ class Session:
 
     async def read(self, function: Callable[..., T], *args: Any) -> T:
         """The answer to a request that is made before the run begins."""
-        return await self.calls.get(function, *args, retry=START)
+        return await self.calls.get(function, *args, patient=False)
 
     async def price(self, works: Iterable[Work]) -> Decimal | None:
         """Put a price on each work, by one request for each kind; the sum, None where a price is not known."""

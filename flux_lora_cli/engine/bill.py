@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.budget import ZERO, dollars
 from flux_lora_cli.engine.calls import ask
-from flux_lora_cli.engine.limits import Retry
 from flux_lora_cli.errors import ExitCode, ServiceError
 from flux_lora_cli.folder.records import JobRecord, PastTask, State, purchases
 from flux_lora_cli.service.wire import MAX_BILL_IDS, BillItem, parse_time
@@ -30,7 +29,6 @@ _DOLLARS = ("", "USD", "$", "US$")
 #: USD by which two prices may differ and be the same.
 _SAME_WITHIN = Decimal("0.000001")
 _PAGE, _MAX_PAGES = 100, 1_000
-_RETRY = Retry(tries=4)
 
 
 @dataclass(eq=False)
@@ -122,7 +120,7 @@ class Bill:
         """The entries of tasks, or of a time, each once, though new ones move the pages."""
         seen: set[str] = set()
         for number in range(1, _MAX_PAGES + 1):
-            page = ask(self._client.bill, number, _PAGE, task_ids, start, end, retry=_RETRY)
+            page = ask(self._client.bill, number, _PAGE, task_ids, start, end)
             new = {item.id: item for item in page.items if item.id not in seen}
             self.unread += page.unread
             seen.update(new)

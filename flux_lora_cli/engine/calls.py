@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flux_lora_cli.engine.budget import ZERO, check_budget
 from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Event, Explained, Waiting
-from flux_lora_cli.engine.limits import POLL, START, Outage, RateGate, Retry, too_long
+from flux_lora_cli.engine.limits import POLL, START, Outage, RateGate, next_try, too_long
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import (
     BadAnswer,
@@ -78,29 +78,30 @@ class Calls:
     # ---- requests ----
 
     async def get(
-        self, function: Callable[..., T], *args: Any, retry: Retry = POLL, floor: float = 0.0, why: str = "request"
+        self, function: Callable[..., T], *args: Any, patient: bool = True, floor: float = 0.0, why: str = "request"
     ) -> T:
         """The answer to a request that changes nothing at the service.
 
         Args:
+            patient: an outage is waited out, and a 429, which is no failure, obeyed for as long as it takes.
             floor: least seconds between two tries.
             why: whose request it is, for explanations.
 
         Raises:
             Stopped: nothing is asked any more.
-            DeadlineError, FluxLoraError: as of ``Retry.pause``.
+            DeadlineError, FluxLoraError: as of ``next_try``.
         """
         failures = 0
         while True:
-            if retry.patient:
+            if patient:
                 await self._service_up()
             try:
                 return await self.send(function, *args)
             except (*PASSING, RateLimited) as error:
-                if self.stopped and retry.patient:
+                if self.stopped and patient:
                     raise Stopped from error
-                failures += not (retry.patient and isinstance(error, RateLimited))
-                await self.pause(why, error, max(floor, retry.pause(error, failures)))
+                failures += not (patient and isinstance(error, RateLimited))
+                await self.pause(why, error, max(floor, next_try(error, failures, POLL if patient else START)))
 
     async def pause(self, why: str, error: FluxLoraError, seconds: float) -> None:
         """Wait before something that failed is tried again, and tell so."""
@@ -260,11 +261,11 @@ class Calls:
                 await self._changed.wait()
 
 
-def ask(function: Callable[..., T], *args: Any, retry: Retry = START) -> T:
+def ask(function: Callable[..., T], *args: Any) -> T:
     """The answer to a request that changes nothing at the service, for a command that does nothing else meanwhile.
 
     Raises:
-        DeadlineError, FluxLoraError: as of ``Retry.pause``.
+        DeadlineError, FluxLoraError: as of ``next_try``.
     """
     failures = 0
     while True:
@@ -272,7 +273,7 @@ def ask(function: Callable[..., T], *args: Any, retry: Retry = START) -> T:
             return function(*args)
         except (NeverSent, Uncertain, RateLimited) as error:
             failures += 1
-            time.sleep(retry.pause(error, failures))
+            time.sleep(next_try(error, failures, START))
 
 
 def _time() -> float:

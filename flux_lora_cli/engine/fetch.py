@@ -17,7 +17,7 @@ from flux_lora_cli.engine.calls import Stopped
 from flux_lora_cli.engine.durable import NOT_KEPT, Flusher, in_thread
 from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
-from flux_lora_cli.engine.limits import DOWNLOAD
+from flux_lora_cli.engine.limits import DOWNLOAD, backoff, next_try
 from flux_lora_cli.engine.plan import GONE
 from flux_lora_cli.errors import BadImage, DeadlineError, FluxLoraError, OutputGone, RefusedUrl
 from flux_lora_cli.folder.files import other_names
@@ -26,7 +26,6 @@ from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, i
 from flux_lora_cli.text import slug
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.plan import Work
     from flux_lora_cli.engine.run import Run
     from flux_lora_cli.folder.images import ImageStore, PartialImage, Received
     from flux_lora_cli.service.client import Client
@@ -86,13 +85,13 @@ class Fetcher:
             error.message = f"{record.name}: the input image could not be uploaded: {error.message}"
             raise
 
-    async def fetch_missing(self, work: Work, task: Task | None) -> None:
+    async def fetch_missing(self, record: JobRecord, task: Task | None) -> None:
         """Save the images of a completed job that are asked for and not there.
 
         Args:
             task: the completed task; None for a job of an earlier run, whose task is polled for fresh URLs.
         """
-        run, record = self._run, work.record
+        run = self._run
         late = task is not None or age(record, run.now()) < RECENT
         late_until = run.time() + (LATE if late else 0.0)
         task = task or await self._fresh(record)
@@ -118,7 +117,7 @@ class Fetcher:
             try:
                 received = await self._receive(record, output, source, late_until)
                 with run.unbroken():
-                    await self._keep(work, output, received)
+                    await self._keep(record, output, received)
             except NOT_KEPT:
                 raise
             except FluxLoraError as error:
@@ -151,11 +150,11 @@ class Fetcher:
                         continue
                     if run.time() >= late_until:
                         raise
-                    await run.calls.pause(which, error, DOWNLOAD.delay(failures))
+                    await run.calls.pause(which, error, backoff(failures))
                     failures += 1
                 except FluxLoraError as error:
                     failures += partial.size - size < PROGRESS
-                    await run.calls.pause(which, error, DOWNLOAD.pause(error, failures))
+                    await run.calls.pause(which, error, next_try(error, failures, DOWNLOAD))
         except FluxLoraError:
             partial.discard()
             raise
@@ -163,9 +162,9 @@ class Fetcher:
             partial.abandon()  # a thread may still be writing to it
             raise
 
-    async def _keep(self, work: Work, output: OutputRecord, received: Received) -> None:
+    async def _keep(self, record: JobRecord, output: OutputRecord, received: Received) -> None:
         """The bytes are whole and on disk: record what they will be called, rename, make that durable, record it."""
-        run, record = self._run, work.record
+        run = self._run
         output.temp, output.sha256, output.bytes = received.temp, received.sha256, received.bytes
         output.width, output.height, output.media_type = received.width, received.height, received.media_type
         replacing = output.writing is not None  # an image of ours that was found altered
@@ -180,7 +179,7 @@ class Fetcher:
         await run.save(record)
         if received.warning:
             run.emit(Warned("image", f"{output.file}: {received.warning}"))
-        self.saved += work.counts
+        self.saved += 1
         run.emit(image_event(record, output, self._shown))
 
     def _name_all(self, images: list[tuple[str, str, bool]]) -> list[int | None]:

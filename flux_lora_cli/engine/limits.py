@@ -9,7 +9,6 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from flux_lora_cli.errors import DeadlineError, FluxLoraError, RateLimited
 
@@ -24,39 +23,35 @@ LONGEST_WAIT, PAUSE = 300.0, 5.0
 HERD_SPREAD = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How often one request is tried, the first time included.
+#: Tries in a row, the first one included, of a submission of which no byte left (as in the AWS SDKs' "standard" mode);
+#: of what a command asks before its run begins, for somebody may be waiting for the answer; of any other GET, so that
+#: they span the restart of a service (a minute or two); of an image, which stays where it is for days: what these do
+#: not fetch, the next run does.
+NEVER_SENT, START, POLL, DOWNLOAD = 3, 3, 10, 5
 
-    Attributes:
-        patient: an outage is waited out, and a 429, which is no failure, obeyed for as long as it takes.
+
+def next_try(error: FluxLoraError, failures: int, tries: int, draw: Draw = random.random) -> float:
+    """Seconds until a request is sent again that has failed so often in a row, with ``error`` at last.
+
+    Raises:
+        DeadlineError: the service asks for more patience than a run has.
+        FluxLoraError: ``error``, where no further try is allowed.
     """
+    if (late := too_long(error)) is not None:
+        raise late
+    if failures >= tries:
+        raise error
+    unsaid = PAUSE if isinstance(error, RateLimited) else None
+    return backoff(max(0, failures - 1), error.retry_after or unsaid, draw)
 
-    tries: int
-    patient: bool = True
 
-    def pause(self, error: FluxLoraError, failures: int, draw: Draw = random.random) -> float:
-        """Seconds until a request is sent again that has failed so often in a row, with ``error`` at last.
+def backoff(attempt: int, retry_after: float | None = None, draw: Draw = random.random) -> float:
+    """Seconds to wait after failure number ``attempt`` (from 0); a Retry-After is never undercut.
 
-        Raises:
-            DeadlineError: the service asks for more patience than a run has.
-            FluxLoraError: ``error``, where no further try is allowed.
-        """
-        if (late := too_long(error)) is not None:
-            raise late
-        if failures >= self.tries:
-            raise error
-        unsaid = PAUSE if isinstance(error, RateLimited) else None
-        return self.delay(max(0, failures - 1), draw, error.retry_after or unsaid)
-
-    def delay(self, attempt: int, draw: Draw = random.random, retry_after: float | None = None) -> float:
-        """Seconds to wait after failure number ``attempt`` (from 0); a Retry-After is never undercut.
-
-        "Full jitter" needs the fewest calls under contention. [AWS Architecture Blog, "Exponential Backoff And
-        Jitter"]
-        """
-        backoff = draw() * min(BACKOFF_CAP, BACKOFF * 2.0 ** min(attempt, 62))
-        return backoff if retry_after is None else max(backoff, max(0.0, retry_after) + draw() * HERD_SPREAD)
+    "Full jitter" needs the fewest calls under contention. [AWS Architecture Blog, "Exponential Backoff And Jitter"]
+    """
+    seconds = draw() * min(BACKOFF_CAP, BACKOFF * 2.0 ** min(attempt, 62))
+    return seconds if retry_after is None else max(seconds, max(0.0, retry_after) + draw() * HERD_SPREAD)
 
 
 def too_long(error: FluxLoraError) -> DeadlineError | None:
@@ -66,16 +61,6 @@ def too_long(error: FluxLoraError) -> DeadlineError | None:
         return None
     message = f"the service asks to come back in {seconds / 60:.0f} minutes (Retry-After)"
     return DeadlineError(message, "Run the same command again then.")
-
-
-#: A submission of which no byte left. Three tries and 20 s are the AWS SDKs' "standard" retry mode.
-NEVER_SENT = Retry(tries=3)
-#: What a command asks before its run begins: somebody may be waiting for the answer.
-START = Retry(tries=3, patient=False)
-#: Any other GET, in a row. Ten tries of up to 20 s span the restart of a service (a minute or two).
-POLL = Retry(tries=10)
-#: An image. The URL stays good for days, so what five tries do not fetch, the next run does.
-DOWNLOAD = Retry(tries=5)
 
 
 class Outage:
@@ -173,7 +158,7 @@ class RateGate:
 
     def lost(self, now: float, retry_after: float | None, draw: Draw = random.random) -> None:
         """Whether a request was accepted is not known: the next ones wait, longer each time in a row."""
-        self._resume = max(self._resume, now + POLL.delay(self._lost, draw, retry_after))
+        self._resume = max(self._resume, now + backoff(self._lost, retry_after, draw))
         self._lost += 1
 
     def refused(self, now: float, retry_after: float | None, draw: Draw = random.random) -> float:

@@ -40,7 +40,6 @@ class Work:
         adopt: a task that the user named as this job's (``--adopt``).
         known: a ledger knows the task, so it is asked for longer before it is called lost.
         no_such_task: the service does not know it, and nobody else does.
-        resubmitted: it was sent once more in this run, as asked.
     """
 
     record: JobRecord
@@ -53,7 +52,6 @@ class Work:
     adopt: str | None = None
     known: bool = True
     no_such_task: bool = False
-    resubmitted: bool = False
 
 
 @dataclass

@@ -23,7 +23,7 @@ from flux_lora_cli.engine.durable import NOT_KEPT, Store
 from flux_lora_cli.engine.events import Adopted, Failed, Held, Submitted, Unknown, Warned
 from flux_lora_cli.engine.fetch import Fetcher
 from flux_lora_cli.engine.follow import follow, note_task
-from flux_lora_cli.engine.limits import NEVER_SENT, PollPlanner
+from flux_lora_cli.engine.limits import NEVER_SENT, PollPlanner, next_try
 from flux_lora_cli.engine.search import Search
 from flux_lora_cli.errors import (
     BadAnswer,
@@ -96,7 +96,7 @@ class Run:
         if record.state is State.SUBMITTED and self.settings.follow:
             task = await follow(self, work, task)
         if record.state is State.COMPLETED:
-            await self.fetcher.fetch_missing(work, task)
+            await self.fetcher.fetch_missing(record, task)
 
     async def submit(self, work: Work) -> Task | None:
         """Send a job until it is accepted, refused or of unknown outcome; the record says which.
@@ -115,7 +115,7 @@ class Run:
                 self.calls.slow_down(error)
             except NeverSent as error:
                 never_sent = 0 if self.calls.outage.probing else never_sent + 1
-                await self.calls.pause(record.name, error, NEVER_SENT.pause(error, never_sent))
+                await self.calls.pause(record.name, error, next_try(error, never_sent, NEVER_SENT))
             except (*FATAL, BudgetError, DeadlineError) as error:
                 self.calls.close(error)
                 return None
@@ -169,7 +169,7 @@ class Run:
         self.emit(Submitted(record.id, task.id, record.model, (record.input or {}).get("seed")))
         return task
 
-    async def find_out(self, work: Work) -> Task | None:
+    async def find_out(self, work: Work, sent_again: bool = False) -> Task | None:
         """Resolve a submission of unknown outcome: adopted (submitted), held (unknown), or sent once more."""
         record = work.record
         record.state = State.UNKNOWN  # also where an earlier run was cut off before the answer came
@@ -181,16 +181,16 @@ class Run:
         self.calls.land(record)
         if verdict.absent:
             self.absent.add(record.key)
-        if work.resubmitted or not verdict.resubmit or self.settings.on_unknown != "resubmit":
+        if sent_again or not verdict.resubmit or self.settings.on_unknown != "resubmit":
             await self.hold(record, verdict.why, verdict.candidates)
             return None
-        work.resubmitted, attempts = True, record.attempts
         self.emit(Warned("resubmitted", f"{record.name}: {verdict.why}; submitting it once more, as asked"))
+        attempts = record.attempts
         task = await self.submit(work)
         if record.attempts == attempts:  # certainly not taken
             return None
         self.resubmitted += 1
-        return task or await self.find_out(work)
+        return task or await self.find_out(work, sent_again=True)
 
     async def adopt(self, record: JobRecord, task_id: str, by: str) -> None:
         """Take a task of the account for this job's."""
