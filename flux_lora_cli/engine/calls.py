@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flux_lora_cli.engine.budget import ZERO, check_budget
 from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Event, Explained, Waiting
-from flux_lora_cli.engine.limits import POLL, START, Outage, RateGate, next_try, too_long
+from flux_lora_cli.engine.limits import GIVE_UP_AFTER, POLL, PROBE_EVERY, START, Outage, RateGate, next_try, too_long
 from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import (
     BadAnswer,
@@ -139,12 +139,12 @@ class Calls:
 
     def _failed(self, error: FluxLoraError) -> None:
         """A request failed on its way, or with a 5xx."""
-        now, every = _time(), self.outage.PROBE_EVERY
+        now = _time()
         if self.outage.failure(now, timed_out=error.timed_out):
             message = f"the service seems to be down ({error.message}); submissions pause, and it is tried every"
-            self.emit(Waiting("outage", every, f"{message} {every:.0f} s"))
+            self.emit(Waiting("outage", PROBE_EVERY, f"{message} {PROBE_EVERY:.0f} s"))
         if self.outage.given_up(now):
-            message = f"the service could not be reached for {self.outage.GIVE_UP_AFTER / 60:.0f} minutes"
+            message = f"the service could not be reached for {GIVE_UP_AFTER / 60:.0f} minutes"
             self.stop(ServiceError(f"{message}: {error.message}", "Run the same command again later."))
 
     # ---- submissions ----

@@ -16,8 +16,11 @@ Draw = Callable[[], float]
 
 #: Seconds of the first pause between two tries, at most; it doubles up to a cap. [FAULTS: retry policy]
 BACKOFF, BACKOFF_CAP = 1.0, 20.0
-#: Seconds of Retry-After that are waited for; and of the pause after a 429 that does not say how long.
-LONGEST_WAIT, PAUSE = 300.0, 5.0
+#: Seconds of Retry-After that are waited for.
+LONGEST_WAIT = 300.0
+#: Seconds of the pause after a 429 that does not say how long; of submissions it doubles up to a cap, for account
+#: limits are per minute.
+PAUSE, PAUSE_CAP = 5.0, 60.0
 #: Seconds over which clients that were told the same Retry-After spread out after it. Of 200 clients that come back
 #: once each, 2.5 fall on average into a slot of 100 ms, and hardly ever more than 10.
 HERD_SPREAD = 8.0
@@ -63,42 +66,44 @@ def too_long(error: FluxLoraError) -> DeadlineError | None:
     return DeadlineError(message, "Run the same command again then.")
 
 
+#: Tokens of the process's retry budget: in all; what a failure costs, and one by time-out, which held a connection all
+#: the while. A success returns one. [AWS SDKs, "standard" retry mode]
+TOKENS, RETRY_COST, TIMEOUT_COST = 100, 5, 10
+#: Seconds between two probes of a service that is down; and without any success until the run ends. [CONTRACT: waiting]
+PROBE_EVERY, GIVE_UP_AFTER = 20.0, 600.0
+
+
 class Outage:
     """Whether the service is taken to be down (``probing``): the retry budget of the process is empty.
 
-    Its proportions are those of the AWS SDKs' "standard" retry mode: 20 failures in a row empty it. Then submissions
-    pause, and one request of another kind goes out every PROBE_EVERY seconds, until one succeeds.
+    20 failures in a row empty it. Then submissions pause, and one request of another kind goes out every PROBE_EVERY
+    seconds, until one succeeds.
     """
-
-    #: A success returns one token; a time-out is dearer, since it held a connection all the while.
-    TOKENS, RETRY_COST, TIMEOUT_COST = 100, 5, 10
-    #: Seconds; the second without any success. [CONTRACT: waiting]
-    PROBE_EVERY, GIVE_UP_AFTER = 20.0, 600.0
 
     def __init__(self) -> None:
         self.probing = False
-        self._tokens = self.TOKENS
+        self._tokens = TOKENS
         self._last_probe = -math.inf
         self._down_since: float | None = None  # first failure since the last success
 
     def success(self) -> None:
         """An answer came that shows the service to be up (a 4xx, too)."""
-        self._tokens = min(self.TOKENS, self._tokens + 1)
+        self._tokens = min(TOKENS, self._tokens + 1)
         self.probing, self._down_since = False, None
 
     def failure(self, now: float, timed_out: bool = False) -> bool:
         """A request failed on the way, or with a 5xx; whether an outage begins with it."""
-        self._tokens = max(0, self._tokens - (self.TIMEOUT_COST if timed_out else self.RETRY_COST))
+        self._tokens = max(0, self._tokens - (TIMEOUT_COST if timed_out else RETRY_COST))
         if self._down_since is None:
             self._down_since = now
-        begins = self._tokens < self.RETRY_COST and not self.probing
+        begins = self._tokens < RETRY_COST and not self.probing
         if begins:
             self.probing, self._last_probe = True, now
         return begins
 
     def probe(self, now: float) -> float:
         """Seconds that a request has to wait; 0 where it may leave, as the next probe while there is an outage."""
-        wait = self._last_probe + self.PROBE_EVERY - now
+        wait = self._last_probe + PROBE_EVERY - now
         if self.probing and wait > 0:
             return wait
         self._last_probe = now
@@ -106,7 +111,20 @@ class Outage:
 
     def given_up(self, now: float) -> bool:
         """Whether there was no success for so long that the run should end (exit 5)."""
-        return self.probing and self._down_since is not None and now - self._down_since >= self.GIVE_UP_AFTER
+        return self.probing and self._down_since is not None and now - self._down_since >= GIVE_UP_AFTER
+
+
+#: Seconds by which a submission may be early: what a busy event loop loses is caught up, without a burst.
+LAG = 0.15
+#: Images per second: what the first 429 leaves where there was no limit; and below which no row of them goes (6 per
+#: minute: the smallest account may do 10).
+FIRST_RATE, LEAST_RATE = 5.0, 0.1
+#: A window is as many accepted images as the rate gives in a second, and at least this many.
+MIN_WINDOW = 5
+#: Seconds that a submission takes while none was seen; from the decision until it leaves (the intent's commit); in
+#: which all vacancies are filled, and a FEW of them. Submissions whose answer is waited for, at most.
+GUESS, COMMIT, FILL, REFILL = 0.2, 0.01, 1.0, 0.25
+FEW, MAX_SENDING = 8, 32
 
 
 class RateGate:
@@ -120,20 +138,6 @@ class RateGate:
         limit: images per second; None where the user set no limit.
     """
 
-    #: Seconds by which a request may be early: what a busy event loop loses is caught up, without a burst.
-    LAG = 0.15
-    #: Images per second: what the first 429 leaves where there was no limit; and below which no row of them goes
-    #: (6 per minute: the smallest account may do 10).
-    START, FLOOR = 5.0, 0.1
-    #: A window is as many accepted images as the rate gives in a second, and at least this many.
-    MIN_WINDOW = 5
-    #: Seconds of pause after a 429 without Retry-After, doubling up to the cap; account limits are per minute.
-    PAUSE, PAUSE_CAP = 5.0, 60.0
-    #: Seconds that a submission takes while none was seen; from the decision until it leaves (the intent's commit);
-    #: in which all vacancies are filled, and a few of them.
-    GUESS, COMMIT, FILL, REFILL = 0.2, 0.01, 1.0, 0.25
-    FEW, MAX = 8, 32
-
     def __init__(self, limit: float | None = None) -> None:
         self.limit = self.rate = limit
         self._latency: float | None = None
@@ -142,7 +146,7 @@ class RateGate:
 
     def ready_at(self, now: float) -> float:
         """The earliest time at which a request may leave. One for many images waits no longer: it pays afterwards."""
-        return max(now, self._resume, self._empty_at - self.LAG)
+        return max(now, self._resume, self._empty_at - LAG)
 
     def take(self, now: float, images: int = 1) -> None:
         """A request for so many images leaves."""
@@ -151,10 +155,10 @@ class RateGate:
 
     def in_flight(self, vacancies: int) -> int:
         """How many submissions may be in flight; ``vacancies``: tasks that could be in flight and are not."""
-        latency = (self.GUESS if self._latency is None else self._latency) + self.COMMIT
-        wanted = max(vacancies / self.FILL, min(vacancies, self.FEW) / self.REFILL)
+        latency = (GUESS if self._latency is None else self._latency) + COMMIT
+        wanted = max(vacancies / FILL, min(vacancies, FEW) / REFILL)
         wanted = wanted if self.rate is None else min(wanted, self.rate)
-        return max(1, min(self.MAX, vacancies, math.ceil(wanted * latency)))
+        return max(1, min(MAX_SENDING, vacancies, math.ceil(wanted * latency)))
 
     def lost(self, now: float, retry_after: float | None, draw: Draw = random.random) -> None:
         """Whether a request was accepted is not known: the next ones wait, longer each time in a row."""
@@ -169,11 +173,11 @@ class RateGate:
         """
         together = now < self._resume
         if not together:
-            current = 2 * self.START if self.rate is None else self.rate
-            self.rate = max(min(self.FLOOR, self.limit or self.FLOOR), current / 2)
+            current = 2 * FIRST_RATE if self.rate is None else self.rate
+            self.rate = max(min(LEAST_RATE, self.limit or LEAST_RATE), current / 2)
             self._window, self._empty_at = 0, -math.inf
             self._refusals += 1
-        pause = min(self.PAUSE_CAP, self.PAUSE * 2.0 ** min(self._refusals - 1, 10))
+        pause = min(PAUSE_CAP, PAUSE * 2.0 ** min(self._refusals - 1, 10))
         least = pause / 2 if retry_after is None else max(0.0, retry_after)
         if not together or now + least > self._resume:
             self._resume = now + least + draw() * max(HERD_SPREAD, pause)
@@ -189,10 +193,23 @@ class RateGate:
         if self.rate is None or self.rate == self.limit:
             return
         self._window += images
-        window = max(self.rate, self.MIN_WINDOW)
+        window = max(self.rate, MIN_WINDOW)
         if self._window >= window:
             self._window = 0
             self.rate = min(self.rate * (window + 1) / window, self.limit or math.inf)
+
+
+#: Seconds after the submission while no task was seen to end; and that two polls are apart at most.
+FIRST_POLL, MAX_GAP = 0.5, 30.0
+#: Every gap of a task is this much longer than the one before it.
+GROWTH = 1.2
+#: Tasks that the estimate rests on, and the share of them that ended before the first poll of a new one comes: a low
+#: one, for half of all tasks end before the median. It comes a little after that (this part of the time, and of the
+#: floor): a poll just too early costs a whole gap.
+RECENT, EARLIER, MARGIN = 32, 0.1, 0.05
+#: A task that its first poll saw finished may have ended this much sooner, or, if the service says that it took less
+#: than that, LATE much sooner.
+SOONER, LATE = 0.92, 0.5
 
 
 class PollPlanner:
@@ -202,34 +219,21 @@ class PollPlanner:
         floor: least seconds between two polls of one task. The first poll may come sooner after its submission.
     """
 
-    #: Seconds after the submission while no task was seen to end; and that two polls are apart at most.
-    FIRST, MAX_GAP = 0.5, 30.0
-    #: Every gap of a task is this much longer than the one before it.
-    GROWTH = 1.2
-    #: Tasks that the estimate rests on, and the share of them that ended before the first poll of a new one comes:
-    #: a low one, for half of all tasks end before the median.
-    RECENT, EARLIER = 32, 0.1
-    #: It comes a little after that (this part of the time, and of the floor): a poll just too early costs a whole gap.
-    MARGIN = 0.05
-    #: A task that its first poll saw finished may have ended this much sooner, or, if the service says that it took
-    #: less than that, LATE much sooner.
-    SOONER, LATE = 0.92, 0.5
-
     def __init__(self, floor: float = 2.0) -> None:
         self.floor = floor
-        self._took: deque[float] = deque(maxlen=self.RECENT)
+        self._took: deque[float] = deque(maxlen=RECENT)
 
     def first_poll(self, submitted_at: float, now: float) -> float:
         """The time of the first poll of a task."""
         if not self._took:
-            return max(now, submitted_at + min(self.floor, self.FIRST))
+            return max(now, submitted_at + min(self.floor, FIRST_POLL))
         took = sorted(self._took)
-        usual = took[int(self.EARLIER * (len(took) - 1))]
-        return max(now, submitted_at + usual + self.MARGIN * (usual + self.floor))
+        usual = took[int(EARLIER * (len(took) - 1))]
+        return max(now, submitted_at + usual + MARGIN * (usual + self.floor))
 
     def next_poll(self, now: float, polls: int) -> float:
         """The time of the next poll of a task that is not finished ``now``, after so many polls."""
-        return now + max(self.floor, min(self.MAX_GAP, self.floor * self.GROWTH ** min(polls - 1, 100)))
+        return now + max(self.floor, min(MAX_GAP, self.floor * GROWTH ** min(polls - 1, 100)))
 
     def observe(self, submitted_at: float, seen_at: float, polled_before_at: float | None, took_ms: int | None) -> None:
         """A task was seen finished.
@@ -241,8 +245,8 @@ class PollPlanner:
         longest = max(0.0, seen_at - submitted_at)
         reported = (took_ms or 0) / 1000.0
         if polled_before_at is None:
-            slower_times = 0 < reported < self.LATE * longest  # those that the estimate is from, as of a cold start
-            shortest = guess = (self.LATE if slower_times else self.SOONER) * longest
+            slower_times = 0 < reported < LATE * longest  # those that the estimate is from, as of a cold start
+            shortest = guess = (LATE if slower_times else SOONER) * longest
         else:
             shortest = polled_before_at - submitted_at
             guess = max(0.0, (shortest + longest) / 2)

@@ -12,7 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flux_lora_cli.engine.limits import DOWNLOAD, NEVER_SENT, POLL, Outage, PollPlanner, RateGate, backoff, next_try
+from flux_lora_cli.engine.limits import (
+    DOWNLOAD,
+    LAG,
+    LEAST_RATE,
+    MAX_GAP,
+    MAX_SENDING,
+    NEVER_SENT,
+    POLL,
+    RETRY_COST,
+    Outage,
+    PollPlanner,
+    RateGate,
+    backoff,
+    next_try,
+)
 from flux_lora_cli.errors import DeadlineError, RateLimited, Uncertain
 
 
@@ -85,7 +99,7 @@ def test_a_run_is_given_up_after_ten_minutes_counted_from_the_first_failure() ->
     outage = Outage()
     for n in range(100):  # successes between failures keep the budget
         outage.failure(float(n))
-        for _ in range(Outage.RETRY_COST):
+        for _ in range(RETRY_COST):
             outage.success()
     for n in range(20):
         assert not outage.probing
@@ -129,12 +143,12 @@ def test_the_limit_is_used_and_not_overshot(rate: float, images: int) -> None:
         gate.take(now, images)
         gate.accepted(now, images)
         times.append(now)
-    assert rate * 120 * 0.99 <= len(times) * images <= rate * (120 + RateGate.LAG) + images
+    assert rate * 120 * 0.99 <= len(times) * images <= rate * (120 + LAG) + images
     gate.take(1000.0, images)  # a pause is not saved up for a burst
-    assert gate.ready_at(1000.0) > 1000.0 or rate * RateGate.LAG > images
+    assert gate.ready_at(1000.0) > 1000.0 or rate * LAG > images
     for start in (0.0, 13.0, 60.0):
         window = sum(images for time in times if start <= time < start + 60)
-        assert window <= rate * (60 + RateGate.LAG) + images
+        assert window <= rate * (60 + LAG) + images
 
 
 def test_a_refusal_halves_the_rate_once_for_all_that_were_in_flight() -> None:
@@ -174,7 +188,7 @@ def test_the_rate_climbs_by_one_per_full_window_and_not_over_the_ceiling() -> No
 
 
 def test_a_row_of_refusals_stops_at_the_floor() -> None:
-    for limit, floor in ((20.0, RateGate.FLOOR), (0.05, 0.05), (None, RateGate.FLOOR)):
+    for limit, floor in ((20.0, LEAST_RATE), (0.05, 0.05), (None, LEAST_RATE)):
         gate, now = RateGate(limit), 0.0
         for _ in range(40):
             now = gate.refused(now, None, half) + 0.01
@@ -228,12 +242,12 @@ def test_200_clients_at_one_server_do_not_come_back_as_a_herd(seed: int, retry_a
 @pytest.mark.parametrize(
     ("latency", "rate", "vacancies", "allowed"),
     [
-        (None, None, 1000, RateGate.MAX),
+        (None, None, 1000, MAX_SENDING),
         (0.11, 10 / 60, 16, 1),
         (0.11, 30.0, 100, 4),
         (0.11, None, 0, 1),
         (0.11, None, 1, 1),
-        (0.11, None, 2000, RateGate.MAX),
+        (0.11, None, 2000, MAX_SENDING),
         (0.014, None, 48, 2),  # a near service needs few at a time,
         (0.014, 5000 / 60, 1000, 2),  # also at the highest tier
     ],
@@ -281,7 +295,7 @@ def test_gaps_grow_from_the_floor_to_half_a_minute(floor: float, took: float, ea
     gaps = [b - a for a, b in itertools.pairwise(polled(took, planner))]
     assert all(gap >= floor - 1e-6 for gap in gaps)
     assert all(b >= a - 1e-6 for a, b in itertools.pairwise(gaps))
-    assert max(gaps, default=0.0) <= max(planner.MAX_GAP, floor) + 1e-6
+    assert max(gaps, default=0.0) <= max(MAX_GAP, floor) + 1e-6
 
 
 def test_a_burst_of_slow_tasks_is_forgotten_and_clocks_do_no_harm() -> None:
