@@ -56,6 +56,7 @@ class Calls:
         outage: the retry budget of the process, and the switch that it throws.
         reasons: why the run does not end well, beyond what the records say; the first error of each kind.
         closed: no further submission; ``stopped``: no further request to the API, images aside.
+        failures: of requests, since the last success, newest last.
         in_flight: tasks that the service has, or may have, of ours: record key to name and loop time of the submission.
         spent: USD charged to the folder so far, or reserved, so that tasks in flight cannot overshoot the limit.
     """
@@ -65,6 +66,7 @@ class Calls:
         self.outage = Outage()
         self.reasons: dict[ExitCode, FluxLoraError] = {}
         self.closed = self.stopped = False
+        self.failures: list[FluxLoraError] = []
         self.in_flight: dict[str, tuple[str, float]] = {}
         self.spent = ZERO
         self._settings, self._probe = settings, client.balance
@@ -136,10 +138,12 @@ class Calls:
         if self.outage.probing:
             self._changed.set()
         self.outage.success()
+        self.failures.clear()
 
     def _failed(self, error: FluxLoraError) -> None:
         """A request failed on its way, or with a 5xx."""
         now = _time()
+        self.failures.append(error)
         if self.outage.failure(now, timed_out=error.timed_out):
             message = f"the service seems to be down ({error.message}); submissions pause, and it is tried every"
             self.emit(Waiting("outage", PROBE_EVERY, f"{message} {PROBE_EVERY:.0f} s"))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.engine.events import Overdue, PollFailed
+from flux_lora_cli.engine.events import Explained, Overdue, PollFailed
 from flux_lora_cli.errors import DeadlineError, FluxLoraError, ServiceError, TaskNotFound
 from flux_lora_cli.folder.records import JobRecord, State
 from flux_lora_cli.text import duration
@@ -55,6 +55,7 @@ async def follow(run: Run, work: Work, task: Task | None) -> Task | None:
             run.emit(Overdue(record.id, record.task_id, message))
             return None
         when = planner.next_poll(now, polls)
+        run.emit(Explained(f"{record.name}: {task.status}; next poll in {when - now:.1f} s"))
     if ours and polls:
         planner.observe(submitted_at, now, before, task.execution_ms)
     run.calls.land(record)

@@ -33,6 +33,7 @@ from flux_lora_cli.errors import (
     NeverSent,
     RateLimited,
     Rejected,
+    ServiceError,
 )
 from flux_lora_cli.folder.records import JobRecord, State, iso, present_task
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 MAX_REFUSED_ALIKE = 10
 #: Seconds that the end of a run waits for answers, unless it is asked for: their tasks can then at least be named.
 ANSWERS_WITHIN = 5.0
+#: So many failures in a row, up to the run's deadline, are told as the service's.
+MIN_FAILURES = 3
 #: Coroutines of jobs that wait for their turn, beyond those in flight.
 AHEAD = 32
 #: What proves that the service has not taken a submission: such answers, and that it was not sent.
@@ -283,6 +286,9 @@ class Run:
     def abort(self, reason: FluxLoraError | None, grace: float = ANSWERS_WITHIN) -> None:
         """End the run: no new submission, ``grace`` seconds for the answers of those in flight."""
         self.calls.close(reason)
+        if isinstance(reason, DeadlineError) and len(failures := self.calls.failures) >= MIN_FAILURES:
+            why = f"the service did not answer as it should until the end: {failures[-1].message}"
+            self.calls.note(ServiceError(why))
         if not self._ending:
             self._ending = True
             _cancel(self._tasks - self._unbroken)
