@@ -7,6 +7,7 @@ Built on the parser's events and not on ``yaml.compose``: libyaml composes by re
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -102,7 +103,7 @@ def read_yaml(text: str, source: Source, problems: Problems, *, line: int = 1, n
             row, column = mark.line, mark.column
         if not isinstance(error, _Stop):
             why = _why(why, (text.split("\n", row + 1)[row:] or [""])[0], column)
-    except (ValueError, OverflowError, RecursionError) as error:  # numbers in directives and escapes (%YAML 99999…)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # numbers in directives (%YAML 9999…)
         why = f"cannot be read as YAML: {str(error)[:100]}"
     problems.at(Where(source.name, row + line, column + 1), "", why)
     return None
@@ -125,20 +126,22 @@ def _why(words: str, line: str, column: int) -> str:
     return f"not YAML: {words}"
 
 
+@dataclass
 class _Reader:
-    def __init__(self, text: str, source: Source, problems: Problems, first: int, nulls: bool) -> None:
+    text: str
+    source: Source
+    problems: Problems
+    first: int
+    nulls: bool
+    written: int = 0
+    aliased: int = 0
+    anchors: dict[str, tuple[Node, int] | None] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    path: list[str | int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         loader: Any = yaml.CSafeLoader if HAS_LIBYAML else yaml.SafeLoader
-        self._next = loader(text).get_event
-        self._text = text
-        self._source = source
-        self._problems = problems
-        self._first = first
-        self._nulls = nulls
-        self._written = 0
-        self._aliased = 0
-        self._anchors: dict[str, tuple[Node, int] | None] = {}
-        self._keys: dict[str, str] = {}
-        self._path: list[str | int] = []
+        self._next = loader(self.text).get_event
 
     def document(self) -> Node | None:
         """The root of the first document; None where there is none."""
@@ -146,7 +149,7 @@ class _Reader:
         event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
             return None
-        root = self._node(self._next(), 0)
+        root = self._node(self._next())
         self._next()  # the document's end
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
@@ -154,33 +157,33 @@ class _Reader:
         return root
 
     def _place(self, event: Any) -> tuple[int, int]:
-        return event.start_mark.line + self._first, event.start_mark.column + 1
+        return event.start_mark.line + self.first, event.start_mark.column + 1
 
     def _note(self, event: Any, message: str, key: str = "") -> None:
-        self._problems.at(Where(self._source.name, *self._place(event)), key, message)
+        self.problems.at(Where(self.source.name, *self._place(event)), key, message)
 
-    def _node(self, event: Any, depth: int) -> Node:
+    def _node(self, event: Any) -> Node:
         kind = type(event)
         if kind is yaml.AliasEvent:
             return self._alias(event)
-        self._written += 1
-        if self._written > MAX_VALUES:
+        self.written += 1
+        if self.written > MAX_VALUES:
             raise _Stop(event, f"more than {MAX_VALUES} values in one file")
-        before = self._written + self._aliased
+        before = self.written + self.aliased
         if event.anchor is not None:
-            self._anchors[event.anchor] = None
+            self.anchors[event.anchor] = None
         if event.tag is not None and not (kind is yaml.ScalarEvent and event.tag in ("tag:yaml.org,2002:str", "!")):
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             self._note(event, f"the tag {tag[:60]} is not allowed; put text in quotes instead")
         if kind is yaml.ScalarEvent:
             node = self._scalar(event)
-        elif depth >= MAX_LEVELS:
+        elif len(self.path) >= MAX_LEVELS:
             raise _Stop(event, TOO_DEEP)
         else:
             read = self._map if kind is yaml.MappingStartEvent else self._list
-            node = Node(read(depth + 1), self._source, *self._place(event))
+            node = Node(read(), self.source, *self._place(event))
         if event.anchor is not None:
-            self._anchors[event.anchor] = (node, self._written + self._aliased - before + 1)
+            self.anchors[event.anchor] = (node, self.written + self.aliased - before + 1)
         return node
 
     def _scalar(self, event: Any) -> Node:
@@ -189,45 +192,45 @@ class _Reader:
         value, flag = text, ""
         if not style:
             value = resolve(text)
-            flag = "comment" if isinstance(value, str) and _CUT.match(self._text, end) else ""
-        elif style == '"' and "\xa0" in text and "\\_" in self._text[event.start_mark.index : end]:
+            flag = "comment" if isinstance(value, str) and _CUT.match(self.text, end) else ""
+        elif style == '"' and "\xa0" in text and "\\_" in self.text[event.start_mark.index : end]:
             flag = "space"
-        return Node(value, self._source, *self._place(event), text, style, flag)
+        return Node(value, self.source, *self._place(event), text, style, flag)
 
     def _alias(self, event: Any) -> Node:
         name = event.anchor
-        if name not in self._anchors:
+        if name not in self.anchors:
             hint = "put text that begins with * in quotes"
             raise _Stop(event, f"the alias *{name[:60]} has no anchor before it; {hint}")
-        target = self._anchors[name]
+        target = self.anchors[name]
         if target is None:
             raise _Stop(event, f"the alias *{name[:60]} contains itself")
         self._grow(event, target[1])
         return target[0]
 
     def _grow(self, event: Any, size: int) -> None:
-        self._aliased += size
-        if self._aliased > MAX_ALIASED:
+        self.aliased += size
+        if self.aliased > MAX_ALIASED:
             raise _Stop(event, f"aliases and merge keys that explode: over {MAX_ALIASED} values")
 
-    def _list(self, depth: int) -> list[Node]:
+    def _list(self) -> list[Node]:
         items: list[Node] = []
-        self._path.append(0)
+        self.path.append(0)
         while type(event := self._next()) is not yaml.SequenceEndEvent:
-            self._path[-1] = len(items)
-            items.append(self._node(event, depth))
-        self._path.pop()
+            self.path[-1] = len(items)
+            items.append(self._node(event))
+        self.path.pop()
         return items
 
-    def _map(self, depth: int) -> dict[str, tuple[int, int, Node]]:
+    def _map(self) -> dict[str, tuple[int, int, Node]]:
         entries: dict[str, tuple[int, int, Node]] = {}
         merged: list[tuple[Any, Node]] = []
-        self._path.append("")
+        self.path.append("")
         while type(event := self._next()) is not yaml.MappingEndEvent:
-            name = self._node(event, depth)
-            key = self._keys.setdefault(name.text, name.text)  # each text once: keys are many, and alike
-            self._path[-1] = key
-            value = self._node(self._next(), depth)
+            name = self._node(event)
+            key = self.keys.setdefault(name.text, name.text)  # each text once: keys are many, and alike
+            self.path[-1] = key
+            value = self._node(self._next())
             if isinstance(name.value, (list, dict)):
                 self._note(event, "a key must be text; quote braces and brackets")
             elif key == "<<" and not getattr(event, "style", None):
@@ -235,19 +238,20 @@ class _Reader:
             elif key in entries:
                 message = f'the key "{key[:60]}" is a duplicate; it is already in line {entries[key][0]}'
                 self._note(event, message, self._shown_path())
-            elif self._nulls or value.value is not None:
+            elif self.nulls or value.value is not None:
                 entries[key] = (*self._place(event), value)
-        self._path.pop()
+        self.path.pop()
         for event, value in merged:
             for node in value.items:
                 if isinstance(node.value, dict):
                     self._grow(event, len(node.entries))
-                    entries = {**node.entries, **entries}
+                    for key, entry in node.entries.items():
+                        entries.setdefault(key, entry)
                 else:
                     self._note(event, "<< takes a mapping, or a list of mappings")
         return entries
 
     def _shown_path(self) -> str:
         """Where we are, as messages name it: ``jobs[2].loras[0].path``."""
-        steps = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in self._path]
+        steps = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in self.path]
         return "".join(steps).removeprefix(".")
