@@ -36,6 +36,8 @@ from flux_lora_cli.text import nearest, quoted
 
 #: How much may be read again that jobs share, for each job of a file that may be read.
 _AGAIN = 40
+#: What a job sets besides parameters, stack and LoRAs.
+_NO_PARAMETERS = {*JOB_KEYS, "prompt", "model"} - {"stack"}
 
 
 class Builder:
@@ -107,7 +109,7 @@ class Builder:
         if "vars" in typed:
             own_vars = self.sections.variables(typed["vars"][0], f"{key}.vars", shared.vars)
             spec.vars = ChainMap(own_vars, cast(dict[str, Variable], shared.vars))
-        spec.params = {name: value for name, (value, _) in spec.values.items() if self._is_param(name, value)}
+        spec.params = {name: value for name, (value, _) in spec.values.items() if name not in _NO_PARAMETERS}
         spec.axes = self._axes_of(spec, typed)
         spec.prompts = self._prompts(spec, own)
         self._check_effects(spec)
@@ -144,12 +146,6 @@ class Builder:
 
     def _is_dropped(self, name: str) -> bool:
         return name in self.dropped or (name.startswith("scale") and "loras" in self.dropped)
-
-    def _is_param(self, name: str, value: Any) -> bool:
-        """Whether a value goes into the request as it is."""
-        if name in ("prompt", "seed", "model") or (name == "loras" and isinstance(value, list)):
-            return False
-        return name in self.model.parameters or name not in JOB_KEYS
 
     # ---- prompts -------------------------------------------------------------------------------
 
@@ -313,5 +309,6 @@ def name_jobs(specs: Sequence[Spec], problems: Problems) -> None:
     names = Names(first)
     for spec in specs:
         if "id" not in spec.values and spec.id and spec.prompts:
-            content = f"{spec.prompts[0].text} {sorted(map(str, spec.params.items()))} {spec.get('seed')}"
+            params = [str(item) for item in spec.params.items() if item[0] not in ("stack", "loras", "seed")]
+            content = f"{spec.prompts[0].text} {sorted(params)} {spec.get('seed')}"
             spec.id = names.take(spec.id, content)

@@ -54,6 +54,12 @@ class Expander:
         self._ids = Names()
         self._left = MAX_TEXT
         self._scaled: set[Axis] = set()
+        given = dict(self.overrides)
+        if self.stack is not None or "loras" in given:
+            given["stack"] = self.stack
+        if self.stack is not None and self.keep_ids:
+            given.setdefault("loras", None)
+        self._given = given
 
     def expand(self, spec: Spec) -> Iterator[Made]:
         """The jobs of one spec, in order; nothing more once a problem says that it is too much."""
@@ -72,14 +78,11 @@ class Expander:
                 return self.problems.add(spec.node, spec.key, str(error))
         if count == combinations(spec) * spec.repeat:
             for axis in spec.axes if spec.plans else ():
-                if self._is_scale(axis.names[0]) and axis not in self._scaled:
+                if axis.names[0].partition(" ")[0] == "scale" and axis not in self._scaled:
                     path = _path(axis.names[0])
                     which = f"has the LoRA {quoted(path)}" if path else "has a LoRA whose scale it could set"
                     self.problems.add(axis.place, axis.key, f"no combination of this job {which}")
         return None
-
-    def _is_scale(self, name: str) -> bool:
-        return name.partition(" ")[0] == "scale" and name not in self.model.parameters
 
     def _combination(self, spec: Spec, plan: Plan, index: int) -> Iterator[Job]:
         picks = plan.picks(index)
@@ -87,41 +90,28 @@ class Expander:
         prompt, tags = plan.text(picks, values), list[str]()
         if not spec.literal:
             prompt, tags = take_tags(prompt)
-        labels, axes = plan.labels(picks, values)
-        params: dict[str, Any] = {**spec.params, "seed": spec.get("seed")}
-        stack, own = spec.get("stack"), spec.get("loras")
+        params = dict(spec.params)
         scales: list[tuple[Axis, str, Any]] = []
         for axis, row in plan.rows(picks):
             for name, value in axis.row(row):
-                if name == "stack" and name not in self.model.parameters:
-                    stack = value
-                elif name == "loras":
-                    own = value
-                elif self._is_scale(name):
+                if name.partition(" ")[0] == "scale":
                     scales.append((axis, _path(name), value))
                 else:
                     params[name] = value
-        params.pop("prompt", None)
-        if plan.prompt.text is not None:
-            params["prompt"] = prompt
-        if "prompt" in self.overrides:
-            tags = []
-        loras = self._loras(spec, plan, stack, own, tags)
-        params |= self.overrides
+        params["prompt"] = prompt
+        if plan.prompt.text is None:
+            del params["prompt"]
+        params |= self._given
+        loras = self._loras(spec, plan, params, [] if "prompt" in self.overrides else tags)
         if loras is not None:
             params["loras"] = self._scale(loras, scales)
+        labels, axes = plan.labels(picks, values)
         base = "/".join((spec.id, *labels) if spec.id else labels)
-        yield from self._jobs(spec, plan, params, axes, base)
+        yield from self._jobs(spec, plan, params, axes, base, prompt)
 
-    def _loras(
-        self, spec: Spec, plan: Plan, stack: Loras | None, own: Loras | None, tags: Sequence[str]
-    ) -> list[Any] | None:
-        """Stack, own LoRAs and tags, joined; None where the job sets none of them."""
-        given = self.overrides.get("loras")
-        if self.stack is not None or given is not None:
-            stack = self.stack
-        if given is not None or (self.keep_ids and self.stack is not None):
-            own = given
+    def _loras(self, spec: Spec, plan: Plan, params: dict[str, Any], tags: Sequence[str]) -> list[Any] | None:
+        """Stack, own LoRAs and tags, joined, and the first two taken out; None where the job sets none of them."""
+        stack, own = params.pop("stack", None), params.pop("loras", None)
         if stack is None and own is None and not tags:
             return None
         prompt, place = plan.prompt.node, plan.prompt.node if tags else spec.node
@@ -139,7 +129,7 @@ class Expander:
             limit = f"{len(joined)} LoRAs are too many; allowed: at most {most} on {short}"
             where = prompt if tags else spec.place("stack" if "stack" in spec.values else "loras")
             self.problems.add(where, f"{spec.key}.loras", limit if most else f"{short} takes no LoRAs")
-        if len(joined) > 1 and given is None:
+        if len(joined) > 1 and "loras" not in self.overrides:
             note_job_loras((stack or (), own or (), *([lora] for lora in tagged)), place, self.problems)
         return joined
 
@@ -151,15 +141,19 @@ class Expander:
             self._scaled |= {axis} if any(meant) else set()
         return loras
 
-    def _jobs(self, spec: Spec, plan: Plan, params: dict[str, Any], axes: dict[str, str], base: str) -> Iterator[Job]:
+    def _jobs(
+        self, spec: Spec, plan: Plan, params: dict[str, Any], axes: dict[str, str], base: str, prompt: str
+    ) -> Iterator[Job]:
         """The job, once for each repeat; its ID made unique by its prompt."""
-        seed, repeat = params.pop("seed"), spec.repeat
+        seed, repeat = params.pop("seed", None), spec.repeat
         seed = None if seed == -1 else seed
-        given = [value for key in ("image", "images") for value in _listed(params.get(key))]
-        images = {value.sha256: value for value in given if isinstance(value, LocalImage)}
-        for name, value in params.items() if images else ():
-            named = [item.sha256 if isinstance(item, LocalImage) else item for item in _listed(value)]
-            params[name] = named if isinstance(value, list) else named[0]
+        images: dict[str, LocalImage] = {}
+        for name, value in params.items():
+            items = value if isinstance(value, list) else [value]
+            if any(isinstance(item, LocalImage) for item in items):
+                images |= {item.sha256: item for item in items if isinstance(item, LocalImage)}
+                named = [item.sha256 if isinstance(item, LocalImage) else item for item in items]
+                params[name] = named if isinstance(value, list) else named[0]
         row, last = self.model.parameters.get("seed"), (seed or 0) + repeat - 1
         if seed is not None and repeat > 1 and row and row.maximum is not None and last > row.maximum:
             message = f"the seeds count up from {seed} to {last}; allowed: at most {row.maximum}"
@@ -167,13 +161,9 @@ class Expander:
         where = (spec.node if plan.prompt.axis is None else plan.prompt.node).where
         for number in range(1, repeat + 1):
             again = {"repeat": str(number)} if repeat > 1 else {}
-            job_id = self._ids.take("/".join((base, *again.values())), params.get("prompt", ""))
+            job_id = self._ids.take("/".join((base, *again.values())), prompt)
             counted = None if seed is None else seed + number - 1
             yield Job(job_id, self.preset, self.model.id, params, counted, number, {**axes, **again}, images, where)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _read_tag(tag: str) -> tuple[dict[str, Any], str]:

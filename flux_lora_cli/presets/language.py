@@ -151,6 +151,7 @@ LORA = Fields(
         "scale": _SCALE,
     },
 )  # fmt: skip
+_IMAGE = Value(row=Parameter("images", "image"), filled=True)
 _STACK = Listed(
     name="stack", doc="A stack, or several, joined.", what="the name of a stack, or a list of them",
     item=Text(what="the name of a stack"), least=0, or_one=True,
@@ -240,11 +241,13 @@ def preset_language(model: Model) -> Fields:
 
 def _parameter(row: Parameter) -> Shape:
     """What a parameter may be."""
-    if row.type not in ("images", "loras"):
+    item: Shape
+    if row.name == "loras":
+        name, noun, item = "loras", "LoRAs", LORA
+    elif row.type == "images":
+        name, noun, item = f"parameter-{row.name}", "images", _IMAGE
+    else:
         return Value(row=row, doc=row.description, name=f"parameter-{row.name}")
-    of_loras = row.type == "loras"
-    return Listed(
-        item=LORA if of_loras else Value(row=Parameter("images", "image"), filled=True), least=0, cell=row.type,
-        most=MAX_ITEMS if row.max_items is None else row.max_items, noun="LoRAs" if of_loras else "images",
-        what=row.allowed, doc=row.description, name="loras" if of_loras else f"parameter-{row.name}",
-    )  # fmt: skip
+    most = MAX_ITEMS if row.max_items is None else row.max_items
+    what, doc = row.allowed, row.description
+    return Listed(item=item, name=name, noun=noun, least=0, most=most, what=what, doc=doc, cell=noun.lower())

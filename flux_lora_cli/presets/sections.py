@@ -25,7 +25,6 @@ class Sections:
     """
 
     def __init__(self, model: Model, files: Files, problems: Problems) -> None:
-        self.model = model
         self.problems = problems
         self.checker = Checker(problems, model, self._image)
         self.stacks: dict[str, Loras] = {}
@@ -46,9 +45,9 @@ class Sections:
     def values(self, typed: Placed, key: str) -> dict[str, tuple[Any, Node]]:
         """What a job, or the defaults, set; of ``stack`` the LoRAs."""
         found = dict(typed)
-        if "loras" in typed and isinstance(typed["loras"][0], list):
+        if "loras" in typed:
             self.note_loras(*typed["loras"])
-        if "stack" in typed and "stack" not in self.model.parameters:
+        if "stack" in typed:
             names, place = typed["stack"]
             found["stack"] = self._stack(place, names, f"{key}.stack"), place
         return found
@@ -143,7 +142,7 @@ class Sections:
         nodes = place.items
         texts = list(map(shown, values))
         labels = [axis_label(name, value) for value in values]
-        if name == "stack" and "stack" not in self.model.parameters:
+        if name == "stack":
             texts = labels = ["+".join(value) or "none" for value in values]
             pairs = enumerate(zip(nodes, values, strict=True))
             values = [self._stack(node, names, f"{key}[{number}]") for number, (node, names) in pairs]

@@ -122,7 +122,7 @@ class Spec:
     Attributes:
         values: what it sets, over the defaults; of ``stack`` the LoRAs, joined, None where a name is not known.
         stacks: the place of each stack.
-        params: its request parameters without prompt, seed and loras.
+        params: its request parameters but for the prompt, and its stack.
         plans: one of each prompt.
         literal: its prompts are taken as they stand.
     """
