@@ -176,9 +176,8 @@ class Builder:
         """The prompts of an axis; each row of a zip has its own."""
         if axis not in self._prompts_of_axis:
             column = next(column for column in axis.columns if column.name == "prompt")
-            rows = axis if len(axis.columns) > 1 else _axis_of_prompts(column.nodes, axis.key, axis.place)
-            prompts = enumerate(zip(column.values, column.nodes, strict=True))
-            self._prompts_of_axis[axis] = [Prompt(text, node, rows, number) for number, (text, node) in prompts]
+            rows = axis if len(axis.columns) > 1 else None
+            self._prompts_of_axis[axis] = _listed(column.nodes, axis.key, axis.place, rows)
         return self._prompts_of_axis[axis]
 
     def _prompts_file(self, node: Node, key: str) -> list[Prompt]:
@@ -187,10 +186,9 @@ class Builder:
         if file not in self._files_of_prompts:
             self._files_of_prompts[file] = self._read_prompts(node)
         found = self._files_of_prompts[file]
-        if isinstance(found, list):
-            return found
-        self.problems.add(node, f"{key}.prompts_file", found)
-        return []
+        if isinstance(found, str):
+            self.problems.add(node, f"{key}.prompts_file", found)
+        return [] if isinstance(found, str) else found
 
     def _read_prompts(self, node: Node) -> list[Prompt] | str:
         """The prompts of a file; none where its problems were noted; or why it is refused."""
@@ -208,8 +206,7 @@ class Builder:
             return f"{quoted(node.value)} has {many}"
         self._told(source)
         notes.note_list("txt", lines, self.literal, self.problems)
-        axis = _axis_of_prompts(lines, "prompts_file", node)
-        return [Prompt(line.text, line, axis, number) for number, line in enumerate(lines)]
+        return _listed(lines, "prompts_file", node)
 
     def _plan(self, spec: Spec, prompt: Prompt) -> Plan:
         """Raises TooMany: too much is read again."""
@@ -265,36 +262,33 @@ class Builder:
 
     def note_unused(self, main: Source) -> None:
         """After the last job: note what nothing in the main file uses: variables, stacks, axes, a strength."""
-        shared = self.shared
-        unused = [
-            *((var.node, f"variable {quoted(name)} is not used by any prompt") for name, var in shared.vars.items()
-              if var.options is None),
-            *((node, f"stack {quoted(name)} is not used by any job") for name, node in shared.stacks.items()
-              if name not in self.sections.used_stacks),
-        ]  # fmt: skip
-        if any(place.source is main for place, _ in unused) and not (main.real and self.files.is_extended(main)):
-            self._note_in(main, ((place, "unused", f"the {what}") for place, what in unused))
+        shared, used = self.shared, self.sections.used_stacks
+        idle = [variable for variable in shared.vars.values() if variable.options is None]
+        unused = [(each.node, f"the variable {quoted(each.name)} is not used by any prompt") for each in idle]
+        left = {name: node for name, node in shared.stacks.items() if name not in used}
+        unused += [(node, f"the stack {quoted(name)} is not used by any job") for name, node in left.items()]
+        own = [(place, "unused", message) for place, message in unused if place.source is main]
+        found = [] if own and main.real and self.files.is_extended(main) else own
         if "strength" in shared.values and not self._has_images:
-            message = "strength has no effect: no job has an image"
-            self._note_in(main, [(shared.place("strength"), "no-effect", message)])
+            found.append((shared.place("strength"), "no-effect", "strength has no effect: no job has an image"))
         for axis in shared.axes:
+            why = "" if axis in self._used_axes else f"multiplies nothing: every job sets {axis.name} itself"
             if self.dropped.intersection(axis.names):
-                self._note_in(main, [(axis.place, "axis", f"{axis.key} is replaced by what the command line sets")])
-            elif axis not in self._used_axes:
-                why = f"every job sets {axis.name} itself"
-                self._note_in(main, [(axis.place, "axis", f"{axis.key} multiplies nothing: {why}")])
-
-    def _note_in(self, main: Source, found: Iterable[tuple[Node, str, str]]) -> None:
+                why = "is replaced by what the command line sets"
+            if why:
+                found.append((axis.place, "axis", f"{axis.key} {why}"))
         for place, kind, message in found:
             if place.source is main:
                 self.problems.note(place.where, kind, message)
 
 
-def _axis_of_prompts(nodes: Sequence[Node], key: str, place: Node) -> Axis:
-    """An axis of prompts, called by their words."""
-    texts = [node.text for node in nodes]
-    labels = distinct([label(words_of(text), MAX_SLUG) for text in texts], texts)
-    return Axis([Column("prompt", texts, nodes, labels, [shown(text) for text in texts])], key, place)
+def _listed(nodes: Sequence[Node], key: str, place: Node, axis: Axis | None = None) -> list[Prompt]:
+    """Prompts that go with the rows of an axis: this one, or one of their own, called by their words."""
+    if axis is None:
+        texts = [node.text for node in nodes]
+        labels = distinct([label(words_of(text), MAX_SLUG) for text in texts], texts)
+        axis = Axis([Column("prompt", texts, nodes, labels, list(map(shown, texts)))], key, place)
+    return [Prompt(node.text, node, axis, number) for number, node in enumerate(nodes)]
 
 
 def name_jobs(specs: Sequence[Spec], problems: Problems) -> None:
