@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,6 +24,8 @@ from flux_lora_cli.service.values import check_value, is_remote_image
 
 #: Without ``--max-jobs``. [CONTRACT: command line]
 MAX_JOBS = 1_000
+#: With ``--max-jobs``, at most.
+MOST_JOBS = 10_000_000
 #: Jobs, and prompts, that are read of one file where ``--max-jobs`` is lower; each costs 2 KB and 50 µs [measured].
 MAX_READ = 20_000
 
@@ -195,7 +196,7 @@ class Reader:
         model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
         values = self._values(model, alone)
         dropped = [] if options.keep_ids else [*values, *([] if self._stacks is None else ["stack"])]
-        most = sys.maxsize if options.max_jobs is None else max(options.max_jobs, MAX_READ)
+        most = MOST_JOBS if options.max_jobs is None else max(options.max_jobs, MAX_READ)
         builder = Builder(model, self.files, self.problems, literal, dropped, most)
         return Preset(source, Path(source.name).stem or source.name, builder, values)
 

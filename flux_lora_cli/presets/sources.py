@@ -23,7 +23,7 @@ from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.read import decode, read_yaml
-from flux_lora_cli.text import quoted
+from flux_lora_cli.text import nearest, quoted
 
 #: Bytes. A preset of 100,000 jobs has about 10 MB; images as output images.
 MAX_SOURCE, MAX_IMAGE = 32 << 20, 100_000_000
@@ -70,7 +70,7 @@ class Files:
         try:
             kind = Path(path).stat().st_mode
         except (OSError, ValueError):
-            raise NotFoundError(f"{path}: no such file") from None
+            raise NotFoundError(f"{path}: no such file{_near(path)}") from None
         if stat.S_ISDIR(kind):
             raise UsageError(f"{path} is a folder, not a preset", f"Name its files: {Path(path, '*.yaml')}")
         if stat.S_ISREG(kind):
@@ -276,3 +276,12 @@ def _explained() -> Iterator[None]:
         reason = error.strerror or "cannot be read"
         is_none = isinstance(error, IsADirectoryError) or reason == "not a regular file"
         raise Refused("is not a file" if is_none else reason.lower()) from None
+
+
+def _near(path: str) -> str:
+    """The file beside it that was probably meant."""
+    place = Path(path)
+    with suppress(OSError, ValueError):
+        if found := nearest(place.name, [each.name for each in place.parent.iterdir()]):
+            return f"; did you mean '{place.with_name(found)}'?"
+    return ""

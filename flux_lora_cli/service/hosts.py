@@ -214,7 +214,7 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
-    """The proxy for a URL, by ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY`` and the like; loopback never has one."""
+    """The proxy for a URL, by ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``; loopback never has one."""
     scheme, host, port = origin(url)
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     variable = next((name for name in names if env.get(name, "").strip()), None)
