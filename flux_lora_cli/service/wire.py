@@ -113,7 +113,7 @@ def decode_predictions(answer: Answer) -> list[Task]:
 
 
 def _task(answer: Answer, data: dict[str, Any], task_id: str) -> Task:
-    outputs = data.get("outputs") or []
+    outputs = data.get("outputs") or data.get("output") or data.get("images") or []
     found = tuple(_output(answer, each) for each in (outputs if isinstance(outputs, list) else [outputs])[:MAX_OUTPUTS])
     times: tuple[Any, ...] = (data.get("executionTime"), part(data, "timings").get("inference"))
     code = data["code"] if isinstance(data.get("code"), int) else 0
@@ -137,12 +137,20 @@ def _status(status: object) -> str:
     return _SPELLINGS.get(word[0], word[0]) if word else "unknown"
 
 
-def _output(answer: Answer, output: object) -> str:
+def _output(answer: Answer, output: Any) -> str:
     """One output; "" for one that names nothing, so that the others keep their numbers."""
-    url = output.get("url") if isinstance(output, dict) else output
-    text = url.strip().encode("utf-8", "replace").decode() if isinstance(url, str) else ""
-    text = re.sub("^https?:", lambda scheme: scheme[0].lower(), text, flags=re.IGNORECASE)
-    return answer.clean(text) if len(text) < 10_000 else text  # longer: base64
+    if isinstance(output, list) and len(output) == 1:
+        output = output[0]
+    if isinstance(output, dict):
+        output = output.get("url") or output.get("image")
+    text = output.strip().encode("utf-8", "replace").decode() if isinstance(output, str) else ""
+    if url := re.match("https?:", text, re.IGNORECASE):
+        return answer.clean(url[0].lower() + text[url.end() :])
+    # Base64, or a data URI of it; in the standard alphabet, and padded.
+    head, comma, payload = text.rpartition(",")
+    packed = "".join(payload.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    text = f"{head.lower()}{comma}{packed}{'=' * (-len(packed) % 4)}"
+    return answer.clean(text) if len(text) < 10_000 else text
 
 
 def _nsfw(flags: object, count: int) -> tuple[bool | None, ...]:
