@@ -172,10 +172,8 @@ class Console:
 
     def problem(self, problem: Any) -> None:
         """One problem of a preset."""
-        if not isinstance(problem, str):
-            place = (problem.file, problem.line, problem.column, problem.key)
-            self._event("Problem", *place, printable(problem.message))
-        self._write_err(str(problem))
+        self._event("Problem", problem.file, problem.line, problem.column, problem.key, printable(problem.message))
+        self.complain(str(problem))
 
     def note(self, note: Any) -> None:
         """Something in a preset that is valid and probably not meant."""

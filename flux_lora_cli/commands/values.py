@@ -20,7 +20,7 @@ _COMMA = re.compile(r"([^,]*[0-9]),([0-9][^,]*)")
 #: Hours: a year. Longer is taken for a slip.
 MAX_HOURS = 8784
 MAX_MONEY = Decimal(10) ** 9
-YES, NO = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
+_YES, _NO = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
 
 
 def bad(text: object, what: str, how: str) -> typer.BadParameter:
@@ -99,8 +99,8 @@ def share(text: Any) -> float:
 def yes_or_no(text: Any) -> bool:
     """What a variable says that stands in for a flag."""
     word = str(text).strip().lower()
-    if word in YES or word in NO:
-        return word in YES
+    if word in _YES + _NO:
+        return word in _YES
     raise bad(text, "a yes or no", "write 1 or 0")
 
 

@@ -198,3 +198,11 @@ def test_schema(run: Run, name: str) -> None:
     document = json.loads(run("schema", name).out)
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert run("schema", name, "--json").events[0]["data"]["schema"] == document
+
+
+def test_a_broken_entry_of_the_model_tables_is_named(run: Run, preset: Path, tmp_path: Path) -> None:
+    schemas = [{"request_schema": {"properties": {"loras": {"type": "array", "maxItems": 3}}}}]
+    entries = [{"model_id": "acme/new", "api_schema": {"api_schemas": schemas}}, 3]
+    (tmp_path / "m.json").write_text(json.dumps({"origin": "sandbox", "models": entries}))
+    ended = run("preset", "check", preset, "--models", "m.json")
+    assert (ended.code, "1 broken entry: entry 2" in ended.err) == (10, True)
