@@ -91,28 +91,18 @@ class Reporter:
 
 
 def _trouble(event: events.Failed | events.Overdue | events.PollFailed | events.Missing) -> str:
-    match event:
-        case events.Missing():
-            what = f"image {event.index} is missing"
-        case events.Failed():
-            what = ("lost" if event.code == "lost" else "failed") + (" in an earlier run" if event.earlier else "")
-        case events.Overdue():
-            what = "overdue"
-        case _:
-            what = "cannot be polled"
+    what = "lost" if getattr(event, "code", "") == "lost" else event.event
+    image = f"image {event.index} " if isinstance(event, events.Missing) else ""
+    earlier = " in an earlier run" if getattr(event, "earlier", False) else ""
     task = f" (task {event.task})" if event.task else ""
-    return f"{event.job or event.task}: {what}{task}: {event.message}"
+    return f"{event.job or event.task}: {image}{what}{earlier}{task}: {event.message}"
 
 
 def standing_words(event: Progress, *, sandbox: bool) -> list[str]:
     """How a run stands, but for what is done and what is left."""
-    facts = [
-        f"{event.in_flight:,} in flight",
-        f"{event.failed:,} failed" if event.failed else "",
-        "" if event.cost_usd is None or sandbox else f"${event.cost_usd}",
-        f"{event.saving:,} being saved" if event.saving else "",
-    ]
-    return list(filter(None, facts))
+    counts = {"failed": event.failed, "being saved": event.saving}
+    money = [] if event.cost_usd is None or sandbox else [f"${event.cost_usd}"]
+    return [f"{event.in_flight:,} in flight", *money, *(f"{n:,} {what}" for what, n in counts.items() if n)]
 
 
 def clock_text(seconds: float) -> str:
@@ -196,6 +186,4 @@ def money_words(result: Result, *, sandbox: bool) -> str:
         return "charged at a price that is not known" if result.submitted and not sandbox else ""
     if not result.submitted and not result.charged:
         return "" if sandbox else "nothing charged"
-    estimated = result.estimated if result.submitted else None
-    estimate = f" (estimated {dollars(estimated)})" if estimated not in (None, result.charged) else ""
-    return f"would have cost {dollars(result.charged)}" if sandbox else f"charged {dollars(result.charged)}{estimate}"
+    return f"{'would have cost' if sandbox else 'charged'} {dollars(result.charged)}"
