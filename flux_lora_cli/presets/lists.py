@@ -13,6 +13,8 @@ from flux_lora_cli.presets.read import TOO_DEEP, read_yaml, split_lines
 
 # A cell may hold a base64 image. [csv: a limit for the whole process, 131,072 by default]
 _MAX_CELL = 64 * 1024 * 1024
+#: Cells of a record that are looked at; each costs 200 bytes, and all keys of a job are fewer than 50.
+_MAX_COLUMNS = 10_000
 
 _CELL = re.compile(r' *((?:"(?:[^"]|"")*")?[^,]*)(?:,|$)', re.DOTALL)
 #: First lines that name columns: ``id;prompt``; and those of tables that are not separated by commas.
@@ -93,9 +95,11 @@ def _read_csv(text: str, source: Source, problems: Problems) -> Iterator[Node]:
     records = _records(lines, source, problems)
     header = next(records, [])
     names = [cell.text.strip() for cell in header]
-    for number, cell in enumerate(header):
-        if not names[number] or names[number] in names[:number]:
-            problems.add(cell, "", f"column {number + 1} has no name, or a duplicate one")
+    seen = {""}
+    for number, (cell, name) in enumerate(zip(header, names, strict=True), 1):
+        if name in seen:
+            problems.add(cell, "", f"column {number} has no name, or a duplicate one")
+        seen.add(name)
     for record in records if header else ():
         texts = [cell.text.strip() for cell in record]
         if texts[0].startswith("#") and not any(texts[1:]):  # quoted by a spreadsheet, for a comma in it
@@ -139,9 +143,11 @@ def _records(lines: Sequence[str], source: Source, problems: Problems) -> Iterat
             continue
         at = start + reader.line_num
         raw = "\n".join(lines[start:at])
-        record = []
-        for cell, found in zip(cells, _CELL.finditer(raw), strict=False):
-            before = raw[: found.start(1)]
-            line, column = start + 1 + before.count("\n"), len(before) - before.rfind("\n")
-            record.append(Node(cell, source, line, column, cell, "cell"))
+        record, line, begin, last = [], start + 1, 0, 0
+        for cell, found in zip(cells[:_MAX_COLUMNS], _CELL.finditer(raw), strict=False):
+            here = found.start(1)
+            if passed := raw.count("\n", last, here):
+                line, begin = line + passed, raw.rfind("\n", last, here) + 1
+            record.append(Node(cell, source, line, here - begin + 1, cell, "cell"))
+            last = here
         yield record

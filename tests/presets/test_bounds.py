@@ -148,6 +148,8 @@ def test_a_megabyte_of_anything(tmp_path: Path, name: str) -> None:
     [
         ("p.csv", "prompt,id\n", 'a,"', 250_000, "closing quote"),
         ("p.csv", 'prompt,id\n"', "a\n", 10_000, "never closed"),
+        ("p.csv", "prompt", ",", 900_000, "column 2 has no name"),
+        ("p.csv", "prompt\n", ",a", 450_000, "cells under 1 columns"),
         ("p.jsonl", "", "[", 200_000, "nested more than"),
         ("p.jsonl", "", '{"a":', 200_000, "nested more than"),
         ("p.txt", "", "\x07", 200_000, "U+0007"),
