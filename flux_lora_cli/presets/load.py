@@ -157,11 +157,7 @@ def _jobs_of_preset(
 
 
 def _expanded(reader: Reader, presets: Sequence[Preset], *, once: bool = True) -> Loaded:
-    """Everything, or every problem. ``once``: equal jobs are made once, which is told.
-
-    Raises:
-        PresetError, NotFoundError.
-    """
+    """Everything, or every problem. ``once``: equal jobs are made once, which is told."""
     options, problems = reader.options, reader.problems
     specs = [spec for preset in presets for spec in preset.wanted]
     total, most = sum(map(job_count, specs)), options.max_jobs or MAX_JOBS
@@ -216,8 +212,7 @@ def _raise_problems(problems: Problems, strict: bool, files: int) -> None:
 def _select(jobs: list[Job], skipped: list[Job], options: LoadOptions) -> tuple[list[Job], list[Job]]:
     """Those that any glob matches and the IDs name; all where there are neither.
 
-    Raises:
-        NotFoundError: a glob or ID that matches none, and no skipped job either: those exist, and are left out.
+    Raises NotFoundError for a glob or ID that matches none, and no skipped job either.
     """
     known = {job.id for job in (*jobs, *skipped)}
     for name in options.only_ids or ():

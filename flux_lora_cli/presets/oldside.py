@@ -145,11 +145,7 @@ class Revision(OldFolder):
 
 
 def old_side(paths: Sequence[Path], origin: str, allow: Sequence[Path]) -> OldFolder:
-    """The side that ``--from`` names, a revision or else a folder.
-
-    Raises:
-        NotFoundError: neither; no git, or no repository.
-    """
+    """The side that ``--from`` names, a revision or else a folder. Raises NotFoundError: neither, no git, …"""
     folder = Path(origin)
     if not (folder.is_dir() and (origin.startswith((".", os.sep)) or origin.endswith(("/", os.sep)))):
         try:

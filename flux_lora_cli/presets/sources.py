@@ -64,8 +64,7 @@ class Files:
     def given(self, path: str) -> tuple[Source, bytes]:
         """A file named on the command line; a FIFO or process substitution is read to its end.
 
-        Raises:
-            NotFoundError, UsageError (a folder), Refused.
+        Raises NotFoundError, UsageError (a folder), Refused.
         """
         try:
             kind = Path(path).stat().st_mode
@@ -83,10 +82,7 @@ class Files:
         return Source(path, here, here, "", hashlib.sha256(data).hexdigest()), data
 
     def main(self, path: str, name: str) -> tuple[Source, bytes]:
-        """A preset by its path, and how messages call it. Raises Refused.
-
-        One that is itself a link is confined like a file that it would name.
-        """
+        """A preset by its path, and how messages call it; a link is confined like a file that it would name."""
         folder, real = Path(self.real(Path(path).parent)), self.real(path)
         if real != str(folder / Path(path).name):
             root = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
