@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, cast
 
 from flux_lora_cli.presets import notes
-from flux_lora_cli.presets.check import BAD
+from flux_lora_cli.presets.check import BAD, Checker
 from flux_lora_cli.presets.expand import Plan
 from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
@@ -64,8 +64,8 @@ class Builder:
         self.dropped = {*dropped, *(["stack"] if "loras" in dropped else [])}
         self.most = most
         self.language = preset_language(model)
-        self.sections = Sections(model, files, problems)
-        self.checker = self.sections.checker
+        self.checker = Checker(problems, model, files)
+        self.sections = Sections(self.checker)
         self.stacks, self.unknown_stack = self.sections.stacks, self.sections.unknown_stack
         self.shared = Spec(Node({}, Source(""), 1, 1), "defaults")
         self.read: dict[str, str] = {}
@@ -97,11 +97,8 @@ class Builder:
         jobs: list[Any] = sections.get("jobs", [])
         return jobs
 
-    def job(self, node: Node, key: str, typed: Any = None) -> Spec | None:
-        """One job, its prompts parsed; None where it is not a mapping at all."""
-        if typed is None:
-            jobs: Any = self.language.fields["jobs"]
-            typed = self.checker.check(jobs.item, node, key)
+    def job(self, node: Node, key: str, typed: Any) -> Spec | None:
+        """One of these jobs, its prompts parsed; None where it is refused whole."""
         if typed is BAD or self._again.spent:
             return None
         shared, own = self.shared, self.sections.values(typed, key)

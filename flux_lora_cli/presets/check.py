@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from flux_lora_cli.presets import notes
 from flux_lora_cli.presets.language import (
     LORA,
     MERGED,
@@ -19,8 +20,9 @@ from flux_lora_cli.presets.language import (
     Value,
 )
 from flux_lora_cli.presets.nodes import Node, Problems
+from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.service.models import Model, unknown_key
-from flux_lora_cli.service.values import Parameter, check_lora, check_value, typed
+from flux_lora_cli.service.values import Parameter, check_lora, check_value, is_remote_image, typed
 from flux_lora_cli.text import nearest, quoted
 
 #: What stands for a value that is refused.
@@ -53,16 +55,12 @@ def _from_plain(value: Any, place: Node) -> Node:
 
 
 class Checker:
-    """Checks documents for one model.
+    """Checks documents for one model; ``files``: those that they name."""
 
-    Args:
-        image: looks at the local file that a node names; BAD where it is refused.
-    """
-
-    def __init__(self, problems: Problems, model: Model, image: Callable[[Node, str], Any]) -> None:
+    def __init__(self, problems: Problems, model: Model, files: Files) -> None:
         self.problems = problems
         self.model = model
-        self._image = image
+        self._files = files
 
     def bad(self, node: Node, key: str, message: str) -> Any:
         """Note a problem; BAD."""
@@ -133,9 +131,18 @@ class Checker:
             if row.type == "integer" and "e" in node.text.lower() and isinstance(node.value, float):
                 why = "a spreadsheet that shortens a number loses its last digits; write them all"
                 self.problems.note(node.where, "number", f"{node.text[:40]} is sent as {found}: {why}")
-            return self._image(node, key) if row.type == "image" and found else found
+            return self._image(found, node, key) if row.type == "image" else found
         word = row.type == "boolean" and str(value).lower() in ("yes", "no", "on", "off")
         return self.bad(node, key, problem.message + (" (yes and no are text in YAML 1.2)" if word else ""))
+
+    def _image(self, path: str, node: Node, key: str) -> Any:
+        if is_remote_image(path):
+            notes.note_secrets(path, node, self.problems)
+            return path
+        try:
+            return self._files.image(path, node.source)
+        except Refused as error:
+            return self.bad(node, key, f"{quoted(path)}: {error}")
 
     def _lora(self, node: Node, key: str) -> Any:
         if isinstance(node.value, str):

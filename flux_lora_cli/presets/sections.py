@@ -8,11 +8,8 @@ from typing import Any
 
 from flux_lora_cli.presets import notes
 from flux_lora_cli.presets.check import Checker
-from flux_lora_cli.presets.nodes import Node, Problems
-from flux_lora_cli.presets.sources import Files, Refused
+from flux_lora_cli.presets.nodes import Node
 from flux_lora_cli.presets.spec import Axis, Column, Loras, Placed, Variable, axis_label, distinct, shown
-from flux_lora_cli.service.models import Model
-from flux_lora_cli.service.values import is_remote_image
 from flux_lora_cli.text import nearest, quoted
 
 
@@ -24,21 +21,11 @@ class Sections:
         used_stacks: the names of those that something names.
     """
 
-    def __init__(self, model: Model, files: Files, problems: Problems) -> None:
-        self.problems = problems
-        self.checker = Checker(problems, model, self._image)
+    def __init__(self, checker: Checker) -> None:
+        self.checker = checker
+        self.problems = checker.problems
         self.stacks: dict[str, Loras] = {}
         self.used_stacks: set[str] = set()
-        self._files = files
-
-    def _image(self, node: Node, key: str) -> Any:
-        if is_remote_image(node.value):
-            notes.note_secrets(node.value, node, self.problems)
-            return node.value
-        try:
-            return self._files.image(node.value, node.source)
-        except Refused as error:
-            return self.checker.bad(node, key, f"{quoted(node.value)}: {error}")
 
     # ---- values --------------------------------------------------------------------------------
 
