@@ -49,7 +49,7 @@ GRACE, DEADLINE_GRACE = 1.2, 5.0
 SANDBOX = "sandbox"
 
 
-@dataclass
+@dataclass(repr=False)  # asyncio's runner makes two of it where SIGINT is its own: a second for 10,000 jobs [3.11]
 class Result:
     """How a run ended.
 
