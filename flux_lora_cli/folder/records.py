@@ -196,8 +196,8 @@ def _present(record: JobRecord) -> PastTask | None:
     """The present charge for a job; None where there is none."""
     if record.task_id is None and (not record.attempts or record.state is State.PLANNED):
         return None
-    task = present_task(record)
-    return task if record.state is State.FAILED else replace(task, error=None)
+    error = record.error if record.state is State.FAILED else None
+    return PastTask(record.task_id, error, record.price, record.refunded, record.intent_at)
 
 
 def error_parts(error: str | None, default: str = "failed: the task failed") -> tuple[str, str]:
