@@ -170,7 +170,7 @@ def _expanded(reader: Reader, presets: Sequence[Preset], *, once: bool = True) -
     jobs = [one.job for one in made]
     if not problems:
         tables = {preset.model.id: preset.model for preset in presets}
-        note_requests(jobs, tables.__getitem__, problems, once)
+        note_requests(jobs, tables, problems, once)
     _raise_problems(problems, options.strict, len(presets))
     skipped: list[Job] = []
     for preset in presets:

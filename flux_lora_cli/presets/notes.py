@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -181,14 +181,13 @@ def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, pro
         problems.note(node.where, "lora-twice", f"the LoRA {quoted(mask_secrets(twice))} is twice in this job")
 
 
-def note_requests(jobs: Sequence[Job], table: Callable[[str], Model], problems: Problems, once: bool) -> None:
+def note_requests(jobs: Sequence[Job], tables: Mapping[str, Model], problems: Problems, once: bool) -> None:
     """Tell duplicates, and jobs whose final requests are equal under different fingerprints; refuse what is no JSON.
 
     Args:
-        table: finds the model of an ID.
+        tables: the models by their IDs.
         once: equal jobs are made once; else (``submit``) each is, as it was asked for.
     """
-    tables = {name: table(name) for name in {job.model for job in jobs}}
     requests: dict[str, list[Job]] = {}
     for job in jobs:
         body = tables[job.model].request(job.params, job.seed if job.seed is not None else -1 - job.repeat)

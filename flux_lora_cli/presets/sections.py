@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,7 @@ class Sections:
 
     def axes(self, typed: Placed, prefix: str) -> list[Axis]:
         """The axes of ``matrix``, and the one of ``zip``."""
-        columns = self._columns(typed, prefix, "matrix")
-        axes = [Axis([column], key, place) for column, key, place in columns]
+        axes = [Axis([column], key, place) for column, key, place in self._columns(typed, prefix, "matrix")]
         tied = [column for column, _, _ in self._columns(typed, prefix, "zip")]
         if not tied:
             return axes
@@ -109,17 +108,17 @@ class Sections:
             self.problems.add(place.key(name), f"{key}.{name}", f"{name} is in matrix, too; leave one out")
         return [*axes, Axis(tied, key, place, tied=True)]
 
-    def _columns(self, typed: Placed, prefix: str, section: str) -> list[tuple[Column, str, Node]]:
+    def _columns(self, typed: Placed, prefix: str, section: str) -> Iterator[tuple[Column, str, Node]]:
         """The keys of matrix or zip, each with its path and place."""
-        entries: list[tuple[str, Any, Node, str]] = []
         for name, (values, place) in typed[section][0].items() if section in typed else ():
             key = f"{prefix}{section}.{name}"
+            entries = [(name, values, place, key)]
             if name == "scale" and isinstance(values, dict):
-                entries += [(f"scale {path}", scales, item, f"{key}.{path}") for path, (scales, item) in values.items()]
-            else:
-                entries.append((name, values, place, key))
-        found = [(self._column(name, values, place, key), key, place) for name, values, place, key in entries]
-        return [(column, key, place) for column, key, place in found if column is not None]
+                entries = [(f"scale {path}", *placed, f"{key}.{path}") for path, placed in values.items()]
+            for full_name, listed, node, path in entries:
+                column = self._column(full_name, listed, node, path)
+                if column is not None:
+                    yield column, path, node
 
     def _column(self, name: str, values: Any, place: Node, key: str) -> Column | None:
         if not isinstance(values, list):  # of a model that is not checked
