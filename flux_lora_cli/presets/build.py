@@ -125,11 +125,11 @@ class Builder:
         """The axes that multiply a job: those of the file, but for keys that it sets itself, and its own."""
         entries = spec.node.entries
         own = self.sections.axes(typed, f"{spec.key}.")
+        set_here = {*entries, *(["prompt"] if "prompts_file" in entries else [])}
         for axis in own:
-            for name in entries.keys() & axis.names:
+            for name in set_here.intersection(axis.names):
                 self.problems.add(axis.place, axis.key, f"the job sets {name} itself, too; leave one out")
-        set_here = {*entries, *(name for axis in own for name in axis.names)}
-        set_here |= {"prompt"} if "prompts_file" in entries else set()
+        set_here.update(name for axis in own for name in axis.names)
         own_zip = any(axis.tied for axis in own)
         used = [
             axis for axis in self.shared.axes if not (own_zip and axis.tied) and not set_here.issuperset(axis.names)

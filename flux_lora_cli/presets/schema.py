@@ -163,8 +163,9 @@ def _numbers(low: int, high: int) -> str:
 def _once(names: set[str]) -> Schema:
     """What a job sets itself is not an axis of its own matrix or zip, too."""
     rules: list[Schema] = [{"not": {"required": ["prompt", "prompts_file"]}}]
-    for name in sorted(names):
-        absent = {section: {"not": {"required": [name]}} for section in ("matrix", "zip")}
+    for name in [*sorted(names), "prompts_file"]:
+        axis = "prompt" if name == "prompts_file" else name
+        absent = {section: {"not": {"required": [axis]}} for section in ("matrix", "zip")}
         rules.append({"if": {"required": [name]}, "then": {"properties": absent}})
     return {"allOf": rules}
 

@@ -86,6 +86,7 @@ jobs:
         ("jobs:\n- prompt: a\n  seed: 9999999999\n  repeat: 2", "count up from 9999999999 to 10000000000"),
         ("jobs:\n- prompt: a\n  seed: 1\n  matrix: {seed: [1, 2]}", "sets seed itself"),
         ("jobs:\n- prompt: a\n  zip: {prompt: [b, c], seed: [1, 2]}", "sets prompt itself"),
+        ("jobs:\n- matrix: {prompt: [b, c]}\n  prompts_file: a.txt", "sets prompt itself"),
         ("matrix: {seed: []}\njobs:\n- prompt: a", "an empty list"),
         ("matrix: {seed: 1}\njobs:\n- prompt: a", "allowed: a list"),
         ("matrix: {steps: [1]}\njobs:\n- prompt: a", "'num_inference_steps'"),
