@@ -206,7 +206,8 @@ def test_several_files_report_together(studio) -> None:
 
 
 def test_missing_paths_folders_and_empty_input(studio) -> None:
-    with pytest.raises(NotFoundError, match="no such file"):
+    studio.write("near.yaml", "jobs: [{prompt: a}]")
+    with pytest.raises(NotFoundError, match=r"no such file; did you mean 'near\.yaml'"):
         load_presets("neat.yaml")
     with pytest.raises(UsageError, match="is a folder"):
         load_presets(studio.folder)
