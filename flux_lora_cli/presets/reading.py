@@ -196,7 +196,7 @@ class Reader:
         model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
         values = self._values(model, alone)
         dropped = [] if options.keep_ids else [*values, *([] if self._stacks is None else ["stack"])]
-        most = MOST_JOBS if options.max_jobs is None else max(options.max_jobs, MAX_READ)
+        most = min(max(options.max_jobs or MOST_JOBS, MAX_READ), MOST_JOBS)
         builder = Builder(model, self.files, self.problems, literal, dropped, most)
         return Preset(source, Path(source.name).stem or source.name, builder, values)
 
