@@ -122,8 +122,7 @@ def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded, *, sandbox: bool = 
     """The plan, one fact per line."""
     part = f" of {loaded.total:,}" if event.jobs < loaded.total else ""
     lines = [f"{counted(event.jobs, 'job')}{part}{loaded.how}" if event.jobs else "no jobs"]
-    if 1 < len(loaded.sums) <= MAX_NAMED or (loaded.sums and not loaded.how):
-        lines += [f"  {text}" for text in loaded.sums[:MAX_NAMED]]
+    lines += [f"  {text}" for text in loaded.sums[:MAX_NAMED]]
     states = {
         "done": event.done,
         "in flight": event.in_flight,
