@@ -148,7 +148,6 @@ class _Option(TyperOption):
 class _Argument(TyperArgument):
     """The same; the help shows it by its metavar alone, without the name of a Python type, as man pages do."""
 
-    multiple = False
     get_runtime_param = _Option.get_runtime_param
     coerce = _Option.coerce
 
@@ -198,7 +197,8 @@ class _Group(_Ours, TyperGroup):
         word, names = args[0], self.list_commands(ctx)
         if word in names:
             name = self._full(word)
-            return word, _group(name) if f"{name} check" in COMMANDS else _load(name), args[1:]
+            is_group = any(each.startswith(f"{name} ") for each in COMMANDS)
+            return word, _group(name) if is_group else _load(name), args[1:]
         if ctx.resilient_parsing:  # completion
             return None, None, args
         near = nearest(word, names)
