@@ -277,7 +277,7 @@ def ask(function: Callable[..., T], *args: Any) -> T:
             return function(*args)
         except (NeverSent, Uncertain, RateLimited) as error:
             failures += 1
-            time.sleep(next_try(error, failures, START))
+            time.sleep(next_try(error, START if error.timed_out else failures, START))  # somebody has waited enough
 
 
 def _time() -> float:

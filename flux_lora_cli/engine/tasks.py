@@ -70,7 +70,7 @@ def submit_jobs(
             if record.task_id is not None:
                 waiting.remove(record)
                 accepted(record)
-            elif not ended and record.state in (State.PLANNED, State.SUBMITTING):
+            elif not (ended or record.state is State.FAILED or (record.error or "").startswith("held")):
                 break  # its ID may come, and is told before the others
 
     def observe(event: Event) -> None:

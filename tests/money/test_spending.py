@@ -165,6 +165,14 @@ def test_smaller_pages_are_not_tried_where_a_list_is_nonsense(stages: MakeStage)
     assert {request.json["page_size"] for request in stage.fake.log if request.endpoint == "list"} == {100}
 
 
+def test_ids_keep_the_order_of_the_prompts_while_one_is_searched_for(stages: MakeStage) -> None:
+    stage = stages(1, scale=20.0)
+    stage.wrong("submit:503-after:nth=1 list:500:2")
+    done = stage.run("submit -p one -p two -p three")
+    assert done.code == 0, done.err
+    assert [stage.fake.tasks[task].inputs["prompt"] for task in done.out.split()] == ["one", "two", "three"]
+
+
 def test_resubmit_is_counted_and_said(stages: MakeStage) -> None:
     stage = stages(2, scale=200.0)
     stage.wrong("submit:503:nth=1")
@@ -259,3 +267,10 @@ def test_the_state_of_submit_survives_a_kill(stages: MakeStage) -> None:
     process.communicate()
     stage.fake.mend()
     assert any(task in stage.run("status").out for task in stage.fake.charges)
+
+
+def test_a_catalogue_that_does_not_come_in_time_is_asked_for_once(stages: MakeStage) -> None:
+    stage = stages(1)
+    stage.wrong("models:stall=60")
+    done = stage.run("models --update models.json")
+    assert (done.code, stage.fake.count("models")) == (5, 1), done.err
