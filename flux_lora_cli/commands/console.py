@@ -285,6 +285,14 @@ def value_text(value: Any, scalar: Callable[[Any], str] = quoted) -> str:
     return scalar(value)
 
 
+def cut(text: str, room: int) -> str:
+    """``text`` in as many columns of a terminal, with a mark where it goes on."""
+    from rich.cells import cell_len, set_cell_size
+
+    shown = text if cell_len(text) <= room else f"{set_cell_size(text, room - 1)}…"
+    return set_cell_size(shown, room)
+
+
 def print_table(rows: Sequence[Sequence[str]], console: Console) -> None:
     """Print aligned cells, none of them cut: on a terminal rows wrap towards the right, elsewhere each is a line."""
     from rich.cells import cell_len, set_cell_size

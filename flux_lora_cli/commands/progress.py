@@ -13,9 +13,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
-from flux_lora_cli.commands.console import Console, draw, plain
+from flux_lora_cli.commands.console import Console, cut, draw, plain
 from flux_lora_cli.commands.reporter import clock_text, standing_words
 from flux_lora_cli.engine.events import Progress
 
@@ -94,7 +94,7 @@ class LiveDisplay:
         lines = [(f"{self._what} {bar}{tail}", _CYAN), (_DOT.join(facts), _DIM)]
         if now.oldest:
             longest = f"longest: {_DOT.join(f'{plain(name)} {clock_text(seconds)}' for name, seconds in now.oldest)}"
-            lines.append((longest if cell_len(longest) <= width else f"{set_cell_size(longest, width - 1)}…", _DIM))
+            lines.append((cut(longest, width).rstrip(), _DIM))
         return lines
 
 

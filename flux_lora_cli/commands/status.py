@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from flux_lora_cli.commands.console import Console, plain
+from flux_lora_cli.commands.console import Console, cut, plain
 from flux_lora_cli.commands.inputs import check_ids, read_lines
 from flux_lora_cli.commands.options import ServiceOptions, argument, command
 from flux_lora_cli.commands.running import Running, check, running
@@ -63,12 +63,12 @@ def status(
     console.summary["statuses"] = dict(Counter(found.status for found, _ in rows))
     if console.out_is_terminal and not wanted:
         rows.sort(key=lambda row: _age(row[0].created_at))
-    for found, prompt in rows:
+    for found, _ in rows:
         console.event(found)
-        if console.out_is_terminal:
-            _show(found, prompt, console)
-        else:
+        if not console.out_is_terminal:
             console.result("\t".join(printable(field) for field in (found.task or "-", found.status, found.error)))
+    if console.out_is_terminal:
+        _show(rows, console)
     for task_id in missing:
         console.error(NotFoundError(f"the service knows no task {task_id}", "Tasks are deleted after 7 days."))
     return int(ExitCode.NOT_FOUND if missing else ExitCode.OK)
@@ -169,16 +169,20 @@ def _of_record(record: JobRecord, status: str, why: str) -> Row:
 # ---- what a terminal shows -------------------------------------------------------------------
 
 
-def _show(found: TaskStatus, prompt: str, console: Console) -> None:
-    """A line for people: status, age, ID, then job and prompt as far as there is room; an error below, whole."""
-    from rich.cells import set_cell_size
+def _show(rows: Sequence[Row], console: Console) -> None:
+    """Lines for people: status, age, ID, then job and prompt as far as there is room; an error below, whole."""
+    from rich.cells import cell_len
 
-    status = console.styled(f"{printable(found.status):<11}", _COLORS.get(found.status, "36"))
-    job = plain((found.job or "")[:24])
-    line = f"{_age_text(found.created_at):>4}  {found.task or '-'}  {job}  {plain(prompt)}"
-    console.result(f"{status} {set_cell_size(line, shutil.get_terminal_size().columns - 12)}".rstrip())
-    if found.error:
-        console.result(f"{'':<11} {plain(found.error)}")
+    room = max(0, shutil.get_terminal_size().columns - 12)
+    cells = [(_age_text(found.created_at), found.task or "-", plain(found.job or "")) for found, _ in rows]
+    ages, ids, jobs = (max(map(cell_len, column)) for column in zip(*cells, strict=True)) if cells else (0, 0, 0)
+    widths = (ids, min(jobs, 24, max(0, room - ages - ids - 4) // 2))
+    for (found, prompt), (age, *names) in zip(rows, cells, strict=True):
+        status = console.styled(f"{printable(found.status):<11}", _COLORS.get(found.status, "36"))
+        line = "  ".join([age.rjust(ages), *map(cut, names, widths), plain(prompt)])
+        console.result(f"{status} {cut(line, room)}".rstrip())
+        if found.error:
+            console.result(f"{'':<11} {plain(found.error)}")
 
 
 def _age(created_at: str | None) -> float:

@@ -166,7 +166,9 @@ def test_status_at_a_terminal_shows_job_prompt_and_age(
     assert rows[1][0] in ("completed", "processing", "created")
     assert rows[1][1].endswith("s")
     assert rows[1][3:] == ["a-cat-in-the-rain", "a", "cat", "in", "the", "rain"]
-    assert all(len(line) <= 100 for line in text.replace("\r", "").splitlines())
+    lines = text.replace("\r", "").splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert lines[0].index("a dog") == lines[1].index("a cat in the rain"), "columns are aligned"
     narrow = terminal("status", "--no-color", columns=80).finish()[1].replace("\r", "").splitlines()
     assert all(len(line) <= 80 for line in narrow)
     assert "\x1b[3" in terminal("status", columns=100).finish()[1]
