@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -294,14 +293,25 @@ def cut(text: str, room: int) -> str:
 
 
 def print_table(rows: Sequence[Sequence[str]], console: Console) -> None:
-    """Print aligned cells, none of them cut: on a terminal rows wrap towards the right, elsewhere each is a line."""
+    """Print aligned cells, none of them cut: on a terminal they wrap in their columns, elsewhere each row is a line."""
     from rich.cells import cell_len, set_cell_size
 
     cells = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    columns = shutil.get_terminal_size().columns if console.out_is_terminal else sys.maxsize
-    indent = " " * min(sum(widths[:-1]) + 2 * len(widths[:-1]), columns // 2)
+    if not console.out_is_terminal:
+        for row in cells:
+            console.result("  ".join(map(set_cell_size, row, widths)).rstrip())
+        return
+    from rich.console import Console as Terminal
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    terminal = Terminal(width=shutil.get_terminal_size().columns, color_system=None)
+    names = Column(no_wrap=widths[0] <= terminal.width // 2)  # whole, to be copied, where there is room
+    grid = Table.grid(names, padding=(0, 2, 0, 0))
     for row in cells:
-        line = "  ".join(map(set_cell_size, row, widths)).rstrip()
-        for part in textwrap.wrap(line, columns, subsequent_indent=indent, break_on_hyphens=False) or [""]:
-            console.result(part)
+        grid.add_row(*(Text(cell, overflow="fold") for cell in row))
+    with terminal.capture() as drawn:
+        terminal.print(grid)
+    for line in drawn.get().splitlines():
+        console.result(line.rstrip())

@@ -131,3 +131,16 @@ def test_in_tmux_a_resize_leaves_no_debris_and_the_background_is_left_alone(stea
         assert "longest:" not in text
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_tables_keep_their_columns(terminal: Callable[..., Terminal], columns: int) -> None:
+    lines = terminal("models", "flux-dev-lora", columns=columns).finish()[1].replace("\r", "").splitlines()
+    assert max(map(len, lines)) <= columns
+    head = next(line for line in lines if line.startswith("PARAMETER"))
+    rows = [line for line in lines if re.match(r"[a-z_]+ +(number|size|integer|loras) ", line)]
+    assert len(rows) == 7
+    assert {line[head.index("DEFAULT") - 2 :][:2] + line[head.index("DESCRIPTION") - 2 :][:2] for line in rows} == {
+        "    "
+    }
+    assert all(line[head.index("DEFAULT")].strip() and line[head.index("DESCRIPTION")].strip() for line in rows)
