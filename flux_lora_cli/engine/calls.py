@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Failures of one request that say nothing about what was asked: worth repeating.
-PASSING = (NeverSent, Uncertain, BadAnswer)
+PASSING = (NeverSent, Uncertain, BadAnswer, ProxyFailed)
 #: Answers after which no other request would fare better.
-FATAL = (KeyRefused, InsecureConnection, ProxyFailed, Redirected)
+FATAL = (KeyRefused, InsecureConnection, Redirected)
 #: Requests to the API that are in flight at once, at most.
 MAX_REQUESTS = 40
 

@@ -31,6 +31,7 @@ from flux_lora_cli.errors import (
     DeadlineError,
     FluxLoraError,
     NeverSent,
+    ProxyFailed,
     RateLimited,
     Rejected,
     ServiceError,
@@ -52,7 +53,7 @@ MIN_FAILURES = 3
 #: Coroutines of jobs that wait for their turn, beyond those in flight.
 AHEAD = 32
 #: What proves that the service has not taken a submission: such answers, and that it was not sent.
-NOT_TAKEN = (*FATAL, NeverSent, BudgetError, RateLimited, Rejected, Stopped, *NOT_KEPT)
+NOT_TAKEN = (*FATAL, NeverSent, ProxyFailed, BudgetError, RateLimited, Rejected, Stopped, *NOT_KEPT)
 
 
 class Run:
@@ -119,7 +120,7 @@ class Run:
             except NeverSent as error:
                 never_sent = 0 if self.calls.outage.probing else never_sent + 1
                 await self.calls.pause(record.name, error, next_try(error, never_sent, NEVER_SENT))
-            except (*FATAL, BudgetError, DeadlineError) as error:
+            except (*FATAL, ProxyFailed, BudgetError, DeadlineError) as error:
                 self.calls.close(error)
                 return None
             except Rejected as error:

@@ -274,3 +274,15 @@ def test_a_catalogue_that_does_not_come_in_time_is_asked_for_once(stages: MakeSt
     stage.wrong("models:stall=60")
     done = stage.run("models --update models.json")
     assert (done.code, stage.fake.count("models")) == (5, 1), done.err
+
+
+@pytest.mark.parametrize(("fault", "code", "charged"), [("look:407:nth=2", 0, 4), ("submit:407:nth=2", 5, 1)])
+def test_a_proxy_that_fails_for_a_moment_stops_submissions_alone(
+    stages: MakeStage, fault: str, code: int, charged: int
+) -> None:
+    stage = stages(4)
+    stage.wrong(fault)
+    behind = "--base-url http://api.example --allow-custom-host --no-download --concurrency 1"
+    done = stage.run(f"{BATCH} {behind}", env={"HTTP_PROXY": stage.fake.base_url, "NO_PROXY": ""})
+    assert (done.code, stage.fake.charged) == (code, charged), done.err
+    assert truth.manifest(stage.out)["summary"]["completed"] == charged
