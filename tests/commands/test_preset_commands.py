@@ -205,4 +205,4 @@ def test_a_broken_entry_of_the_model_tables_is_named(run: Run, preset: Path, tmp
     entries = [{"model_id": "acme/new", "api_schema": {"api_schemas": schemas}}, 3]
     (tmp_path / "m.json").write_text(json.dumps({"origin": "sandbox", "models": entries}))
     ended = run("preset", "check", preset, "--models", "m.json")
-    assert (ended.code, "1 broken entry: entry 2" in ended.err) == (10, True)
+    assert (ended.code, "m.json: entry 2" in ended.err) == (10, True)

@@ -281,7 +281,7 @@ def test_anything_is_survived(bench: Stage, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_very_much_is_survived(bench: Stage, kind: str) -> None:
     fuzz_kind(bench, kind, THOROUGH)
