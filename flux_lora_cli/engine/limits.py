@@ -141,12 +141,13 @@ class RateGate:
     def __init__(self, limit: float | None = None) -> None:
         self.limit = self.rate = limit
         self._latency: float | None = None
-        self._empty_at = self._resume = -math.inf  # when the bucket is empty; the end of the pause
+        self._empty_at = self._resume = -math.inf  # when the bucket is empty; the end of the pause after a 429
+        self._not_before = -math.inf  # of the one after a lost answer
         self._refusals = self._lost = self._window = 0  # in a row; images accepted in this window
 
     def ready_at(self, now: float) -> float:
         """The earliest time at which a request may leave. One for many images waits no longer: it pays afterwards."""
-        return max(now, self._resume, self._empty_at - LAG)
+        return max(now, self._resume, self._not_before, self._empty_at - LAG)
 
     def take(self, now: float, images: int = 1) -> None:
         """A request for so many images leaves."""
@@ -162,7 +163,7 @@ class RateGate:
 
     def lost(self, now: float, retry_after: float | None, draw: Draw = random.random) -> None:
         """Whether a request was accepted is not known: the next ones wait, longer each time in a row."""
-        self._resume = max(self._resume, now + backoff(self._lost, retry_after, draw))
+        self._not_before = max(self._not_before, now + backoff(self._lost, retry_after, draw))
         self._lost += 1
 
     def refused(self, now: float, retry_after: float | None, draw: Draw = random.random) -> float:

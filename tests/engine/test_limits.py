@@ -162,6 +162,13 @@ def test_a_refusal_halves_the_rate_once_for_all_that_were_in_flight() -> None:
     assert gate.rate == 5.0
 
 
+def test_a_refusal_counts_also_while_a_lost_answer_is_waited_out() -> None:
+    gate = RateGate(4.0)
+    gate.lost(0.0, 60.0, lambda: 0.0)
+    assert gate.refused(1.0, None, half) < gate.ready_at(1.0) == 60.0
+    assert gate.rate == 2.0
+
+
 def test_without_retry_after_the_pause_doubles_up_to_a_minute() -> None:
     gate, now, pauses = RateGate(20.0), 0.0, []
     for _ in range(8):
