@@ -127,12 +127,13 @@ def set_overrides(settings: Iterable[str]) -> dict[str, Any]:
     """Typed values of ``--set KEY=VALUE``. Raises UsageError."""
     found: dict[str, Any] = {}
     for setting in settings:
-        key, equals, text = (part.strip() for part in setting.partition("="))
+        key, equals, text = setting.partition("=")
+        key = key.strip()
         if not equals or not key:
             raise UsageError(
                 f"--set {printable(setting)}: write KEY=VALUE", "For example: --set num_inference_steps=12"
             )
-        found[key] = text if key in ("stack", "model") else _typed(f"--set {key}", key, text)
+        found[key] = text.strip() if key in ("stack", "model") else _typed(f"--set {key}", key, text)
         check_text("--set", key, "" if key == "image" else str(found[key]))
     return found
 
@@ -255,7 +256,7 @@ def _lines(pieces: Iterable[bytes], place: str = "standard input") -> Iterator[s
     for piece in chain(pieces, [b"\n"]):
         if b"\0" in piece or piece.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise UsageError(f"{place} is UTF-16, not UTF-8", "In PowerShell, write it with: Out-File -Encoding utf8")
-        *whole, rest = (rest + piece).split(b"\n")
+        *whole, rest = (rest + piece.replace(b"\r", b"\n")).split(b"\n")
         for line in whole:
             if text := line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").strip():
                 yield text

@@ -35,6 +35,7 @@ def test_submit_prints_ids_in_the_order_of_the_prompts_and_always_submits(sandbo
     [
         ("a cat\n\n  a dog  \r\n", ["a cat", "a dog"]),
         ("\ufeffa cat", ["a cat"]),
+        ("a cat\ra dog\r", ["a cat", "a dog"]),
         ("# not a comment\n", ["# not a comment"]),
         ("猫\n", ["猫"]),
     ],
