@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 import typer
 
+from flux_lora_cli.commands.inputs import set_overrides
 from flux_lora_cli.commands.values import count, duration, money, parser_of, price, rate, share, yes_or_no
 
 _MODE = parser_of(Literal["keep", "skip"])
@@ -47,3 +48,11 @@ def test_values_that_cannot_be_meant(parse: Parse, text: str, hint: str) -> None
         parse(text)
     assert hint in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_what_is_set_keeps_its_spaces() -> None:
+    assert set_overrides([" prompt = a cat ", "stack= nasa ", "seed= 4"]) == {
+        "prompt": " a cat ",
+        "stack": "nasa",
+        "seed": 4,
+    }
