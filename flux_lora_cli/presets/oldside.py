@@ -20,10 +20,12 @@ from typing import BinaryIO
 from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.folder.files import read_regular_file
 from flux_lora_cli.presets.nodes import Source
-from flux_lora_cli.presets.sources import MAX_SOURCE, Files, lfs_digest, shown
+from flux_lora_cli.presets.sources import MAX_IMAGE, MAX_SOURCE, Files, lfs_digest, shown
 from flux_lora_cli.text import printable, quoted
 
-_LINK, _MAX_LINKS = "120000", 40  # on the way to one file, as Linux has it
+_LINK = "120000"
+#: Links on the way to one file, and bytes of one, as Linux has it.
+_MAX_LINKS, _MAX_LINK = 40, 4_096
 #: Variables of a hook or a caller that would make git look elsewhere; and what keeps it from the network.
 _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
             "GIT_COMMON_DIR", "GIT_ALTERNATE_OBJECT_DIRECTORIES")  # fmt: skip
@@ -90,7 +92,8 @@ class Revision(OldFolder):
             found = found.parent if part == ".." else found / part
             if found in self._links and links < _MAX_LINKS:
                 links += 1
-                self._links[found] = self._links[found] or os.fsdecode(self._content(found))
+                with suppress(OSError):  # longer than any link: it leads nowhere
+                    self._links[found] = self._links[found] or os.fsdecode(self._content(found, _MAX_LINK))
                 left += reversed(Path(self._links[found]).parts)
                 found = found.parent
         return str(found)
@@ -111,8 +114,11 @@ class Revision(OldFolder):
                         return io.BytesIO(whole)
         return io.BytesIO(data)
 
-    def _content(self, path: Path) -> bytes:
+    def _content(self, path: Path, most: int = MAX_IMAGE) -> bytes:
+        """A whole blob, which is held in memory. Raises OSError: it is larger than that."""
         try:
+            if int(_git(self._folder, "cat-file", "-s", self._hashes[path])) > most:
+                raise OSError(errno.EFBIG, f"is larger than {most:,} bytes")
             return _git(self._folder, "cat-file", "blob", self._hashes[path])
         except NotFoundError:
             message = f"git: {printable(shown(str(path)))} as it was is not in this clone"

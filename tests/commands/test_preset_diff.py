@@ -27,6 +27,11 @@ jobs:
   - {id: dawn, prompt: a cat at dawn, seed: 1}
   - {id: dusk, prompt: a cat at dusk, num_images: 2}
 """
+#: The program, with its most memory (KB) in the end; rusage would count this process, which starts it, too.
+PEAK = (
+    "from flux_lora_cli.__main__ import main\n"
+    "try: main()\nfinally: print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+)
 BOTH = {("changed", "dawn"), ("changed", "dusk")}
 
 
@@ -482,6 +487,27 @@ def test_secrets_are_masked_and_long_texts_shown_where_they_differ(
     assert all(f"cat {end}" in done.out for end in ("x", "https://***@h.example/y"))
 
 
+@pytest.mark.parametrize("kind", ["image", "link"])
+def test_a_huge_file_of_the_old_side_is_not_read(diff: Diff, repo: Repository, kind: str) -> None:
+    repo.put("presets/image.yaml", "version: 1\njobs:\n  - {id: image, prompt: x, image: in.png}\n")
+    with (repo.folder / "presets/in.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.truncate(300_000_000)
+    repo.git("config", "core.bigFileThreshold", "1m")  # such a file goes into git piece by piece
+    repo.commit()
+    if kind == "link":
+        entry = f"120000,{repo.git('rev-parse', 'HEAD:presets/in.png')},presets/in.png"
+        repo.git("update-index", "--cacheinfo", entry)
+        repo.git("commit", "-q", "-m", "x")
+    (repo.folder / "presets/in.png").unlink()
+    repo.put("presets/in.png", draw(1, 64, 64))
+    command = [sys.executable, "-c", PEAK, "preset", "diff", str(repo.folder / "presets/image.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    why = "is larger than 100,000,000 bytes" if kind == "image" else "no such file"
+    assert "in HEAD is invalid" in done.stderr and why in done.stderr
+    assert int(done.stdout.split()[-1]) < 150_000
+
+
 @pytest.mark.slow
 def test_many_images_are_not_held_at_once(repo: Repository) -> None:
     names = [f"{n}.png" for n in range(20)]
@@ -490,11 +516,7 @@ def test_many_images_are_not_held_at_once(repo: Repository) -> None:
     jobs = "".join(json.dumps({"prompt": "a", "image": name}) + "\n" for name in names)
     repo.put("presets/many.jsonl", jobs)
     repo.commit()
-    script = (
-        "from flux_lora_cli.__main__ import main\n"  # rusage would count this process, which starts it, too
-        "try: main()\nfinally: print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-    )
-    command = [sys.executable, "-c", script, "preset", "diff", str(repo.folder / "presets/many.jsonl")]
+    command = [sys.executable, "-c", PEAK, "preset", "diff", str(repo.folder / "presets/many.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "20 unchanged" in done.stderr
     assert int(done.stdout) < 150_000
