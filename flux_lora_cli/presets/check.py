@@ -236,5 +236,5 @@ class Checker:
         if shape.request:
             problem = unknown_key(self.model, name, [key for key in shape.fields if key not in self.model.parameters])
             return f"unknown key; did you mean '{problem.suggestion}'?" if problem.suggestion else problem.message
-        near = nearest(name, shape.fields)
+        near = "scale" if shape is LORA and name == "weight" else nearest(name, shape.fields)  # as other tools call it
         return "unknown key" + (f"; did you mean '{near}'?" if near else "; known: " + ", ".join(shape.fields))

@@ -248,13 +248,13 @@ def multiplication(specs: Sequence[Spec]) -> str:
 
 
 def sums(specs: Sequence[Spec]) -> list[str]:
-    """How each job multiplies, by the names of its axes: ``dawn: place 2 × stack 3 = 6``."""
-    written = [(spec, [f"{name} {number(count)}" for name, count in _factors(spec)]) for spec in specs]
-    return [
-        f"{spec.id or spec.key}: {_product(factors)} = {number(job_count(spec))}"
-        for spec, factors in written
-        if factors
-    ]
+    """How each job multiplies, by the names of its axes: ``dawn: place 2 × stack 3 = 6``, ``dusk: place 2``."""
+    lines = []
+    for spec in specs:
+        factors = [f"{name} {number(count)}" for name, count in _factors(spec)]
+        total = f" = {number(job_count(spec))}" if len(factors) > 1 else ""
+        lines += [f"{spec.id or spec.key}: {_product(factors)}{total}"] if factors else []
+    return lines
 
 
 def number(value: int) -> str:

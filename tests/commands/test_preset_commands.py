@@ -37,7 +37,7 @@ def test_check_ok(run: Run, posters: Path) -> None:
     done = run("preset", "check", "posters.yaml", "base.yaml", "-v")
     assert (done.code, done.out) == (0, "")
     assert "2 presets OK, 3 jobs (2 + 1 = 3)" in done.err
-    assert "cat: choice 2 = 2" in done.err
+    assert "cat: choice 2\n" in done.err
 
 
 BROKEN = "version: 1\ndefaults: {sizes: 1}\njobs:\n  - {prompt: x, num_images: 9}\n"

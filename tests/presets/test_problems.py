@@ -237,7 +237,7 @@ jobs:
 - {id: some, prompt: '${place} {1|2|3}', sample: 4}
 """
     loaded = studio.load(text)
-    assert loaded.sums == ("dawn: place 2 × stack 3 = 6", "dusk: place 2 × repeat 2 = 4", "some: sample 4 = 4")
+    assert loaded.sums == ("dawn: place 2 × stack 3 = 6", "dusk: place 2 × repeat 2 = 4", "some: sample 4")
     assert loaded.multiplication == "2 × 3 + 2 × 2 + 1 + 4 = 15" and loaded.total == len(loaded.jobs) == 15
 
 
@@ -293,3 +293,12 @@ def test_the_escape_that_a_message_names_works(studio, style: str) -> None:
         escaped = text.replace(mark, ("\\\\" if style == '"' else "\\") + mark, 1)
         assert ("\\\\" if style == '"' else "\\") + mark in found
         assert studio.prompts(f"jobs:\n- prompt: {quote}{escaped}{quote}\n") == [text]
+
+
+def test_another_tools_name_for_the_scale_of_a_lora(studio) -> None:
+    for text in (
+        "jobs: [{prompt: x, loras: [{path: a/b, weight: 1}]}]",
+        "stacks: {s: [{path: a/b, weight: 1}]}\njobs: [{prompt: x, stack: s}]",
+    ):
+        (found,) = studio.problems(text)
+        assert found.endswith("[0].weight: unknown key; did you mean 'scale'?")
