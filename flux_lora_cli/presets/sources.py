@@ -72,9 +72,12 @@ class Files:
             raise NotFoundError(f"{path}: no such file{_near(path)}") from None
         if stat.S_ISDIR(kind):
             raise UsageError(f"{path} is a folder, not a preset", f"Name its files: {Path(path, '*.yaml')}")
-        if stat.S_ISREG(kind):
+        is_descriptor = str(Path(path).absolute()).startswith(
+            ("/dev/", "/proc/")
+        )  # a link, though to no file of its own
+        if stat.S_ISREG(kind) and not is_descriptor:
             return self.main(path, path)
-        if Path(path).is_symlink() and not str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
+        if Path(path).is_symlink() and not is_descriptor:
             raise Refused("is a link to what is not a file")
         with _explained():
             data = _whole(read_stream(path, MAX_SOURCE))

@@ -155,11 +155,14 @@ def test_pipes_and_folders_are_not_waited_for(studio, text: str) -> None:
     assert "is not a file" in studio.problems(text)[0]
 
 
-def test_a_process_substitution_on_the_command_line_is_read(studio) -> None:
+@pytest.mark.parametrize("given", ["<(printf '{}')", "/dev/stdin < <(printf '{}')", "/dev/stdin < whole.yaml"])
+def test_a_descriptor_on_the_command_line_is_read(studio, given: str) -> None:
+    preset = "jobs: [{id: a, prompt: x}]"
+    studio.write("whole.yaml", preset)
     script = (
         "import sys; from flux_lora_cli.presets.load import load_presets as load; print(load(sys.argv[1]).jobs[0].id)"
     )
-    command = f"{sys.executable} -c '{script}' <(printf 'jobs: [{{id: a, prompt: x}}]')"
+    command = f"{sys.executable} -c '{script}' {given.replace('{}', preset)}"
     environment = {**os.environ, "PYTHONPATH": ":".join(map(str, (Path(__file__).parents[2], *sys.path)))}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, env=environment)
     assert done.stdout == "a\n", done.stderr
