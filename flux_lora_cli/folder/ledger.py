@@ -1,7 +1,7 @@
 """The ledger: the durable truth about jobs, in one SQLite file with a rollback journal.
 
 A commit is durable when ``save`` returns. What a kill or a power cut leaves is recovered by SQLite; what a bad disk, a
-careless copy or a stranger leaves is noticed (structure, indexes, schema, a checksum on each row, the number of rows)
+careless copy or a stranger leaves is noticed (structure, indexes, schema, a checksum on each row)
 and refused, for a ledger that forgets is a job paid twice.
 """
 
