@@ -126,7 +126,10 @@ class Revision(OldFolder):
 
     def given(self, path: str) -> tuple[Source, bytes]:
         """A preset of the commit. Raises Refused."""
-        return self.main(path, shown(path))
+        return self.main(path, self.called(path))
+
+    def called(self, path: str) -> str:
+        return shown(path)
 
     def place(self, path: Path) -> str:
         real = Path(os.path.realpath(path)) if path.is_dir() else Path(os.path.realpath(path.parent), path.name)

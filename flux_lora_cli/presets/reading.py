@@ -178,8 +178,9 @@ class Reader:
         try:
             source, data = self.files.given(path)
         except Refused as error:
-            self.problems.at(Where(path, 1, 1), "", str(error))
-            return self._start(Source(path), None, literal=True)
+            name = self.files.called(path)
+            self.problems.at(Where(name, 1, 1), "", str(error))
+            return self._start(Source(name), None, literal=True)
         kind = _LISTS.get(Path(path).suffix.lower())
         return self._list(source, data, kind) if kind else self.preset(source, data)
 

@@ -61,6 +61,10 @@ class Files:
 
     # ---- named on the command line -------------------------------------------------------------
 
+    def called(self, path: str) -> str:
+        """How messages call a file that is named there."""
+        return path
+
     def given(self, path: str) -> tuple[Source, bytes]:
         """A file named on the command line; a FIFO or process substitution is read to its end.
 
