@@ -115,9 +115,11 @@ def batch(presets: Files, own: BatchOptions, options: RunOptions, console: Conso
         if options.dry_run:
             return _dry_run(loaded, folder, options, settings, how, console)
         how |= {"verify": own.verify, "engine": engine, "sources": loaded.sources}
+        from flux_lora_cli.commands.reporter import money_words
+
         result = _run(loaded, folder, options, settings, how, console, github=github)
         code = _tell(result, folder, options.sandbox, reports, console)
-        reports.write(result)
+        reports.write(result, folder, money_words(result, sandbox=options.sandbox))
         return code
 
 

@@ -1,4 +1,4 @@
-"""Reports of a batch for CI services: JUnit, and GitHub's annotations."""
+"""Reports of a batch for CI services: JUnit, GitHub's annotations and step summary."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from flux_lora_cli.commands.console import Console, open_now, reason
+from flux_lora_cli.commands.step_summary import STEP_SUMMARY, of_error, of_run
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 from flux_lora_cli.folder.files import write_atomically
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
@@ -50,6 +51,7 @@ class Reports:
             self.annotate(error)
             details = "\n".join([*map(str, error.problems), error.hint])
             self._write([(_SUITE, self._command, Verdict("error", error.code, error.message, details), 0.0)])
+            self._summarize(of_error(error))
 
     def annotate(self, error: FluxLoraError) -> None:
         """An error, each problem of a preset at its place, as GitHub's workflow commands, where these are asked for."""
@@ -60,11 +62,14 @@ class Reports:
             text = str(getattr(problem, "text", problem))
             self._console.annotate(annotation("error", text, str(file or ""), line, column))
 
-    def write(self, result: Result) -> None:
-        """The reports on a batch that has ended."""
+    def write(self, result: Result, folder: Path, money: str) -> None:
+        """The reports on a batch that has ended; ``money``: what it cost, in words of our own."""
         ended = result.reasons.get(result.exit_code)
         fail_on_nsfw = ExitCode.NSFW in result.reasons  # the option matters only where it found something
-        self.write_junit([(record, verdict_of(record, ended, fail_on_nsfw)) for record in result.records])
+        verdicts = [(record, verdict_of(record, ended, fail_on_nsfw)) for record in result.records]
+        self.write_junit(verdicts)
+        bad = [(r.id or r.key, v.code, v.message) for r, v in verdicts if v.kind in ("failure", "error")]
+        self._summarize(of_run(result.records, bad, folder, result.exit_code, money, ended))
 
     def write_junit(self, verdicts: Sequence[tuple[JobRecord, Verdict]]) -> None:
         """The JUnit report, where it is asked for: a job is a test case, a preset a test suite."""
@@ -82,6 +87,16 @@ class Reports:
                 _write_place(self._junit, _junit(cases))
             except OSError as failed:
                 self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
+
+    def _summarize(self, text: str) -> None:
+        """Add to the page of the step, where it is a batch's and GitHub Actions runs it."""
+        path = os.environ.get(STEP_SUMMARY)
+        if path and self._command == "batch":
+            try:
+                with open(path, "a", encoding="utf-8", opener=open_now) as file:
+                    file.write(text)
+            except (OSError, ValueError) as failed:
+                self._console.warn(f"{STEP_SUMMARY}: not written: {reason(failed)}", "step_summary")
 
 
 # ---- one job ---------------------------------------------------------------------------------

@@ -118,21 +118,36 @@ def _junit(path: Path) -> dict[str, int]:
     return {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
 
 
-def test_junit_of_failures_and_of_a_broken_preset(run: Run, tmp_path: Path, preset: Path, service: Start) -> None:
+def test_reports_of_failures_and_of_a_broken_preset(
+    run: Run, tmp_path: Path, preset: Path, service: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service(faults=["result:failed=1007:first=1"])
+    summary = tmp_path / "summary.md"
+    summary.write_text("### before\n\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     ended = run("batch", preset, "--junit", "sub/r.xml", "--format", "github", "-o", "out", *QUICK)
     assert ended.code == 6
     assert _junit(tmp_path / "sub" / "r.xml") == {"tests": 4, "failures": 1, "errors": 0, "skipped": 0}
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["r.xml"]
     assert [line for line in ended.err.splitlines() if line.startswith("::error::")]
+    text = summary.read_text()
+    assert text.startswith("### before\n\n### flux-lora: exit code 6")
+    assert "| Jobs | Completed | Failed | Images |\n| ---: | ---: | ---: | ---: |\n| 4 | 3 | 1 | 3 |" in text
+    assert len([line for line in text.splitlines() if ".png" in line]) == 3
     (tmp_path / "bad.yaml").write_text("version: 1\njobs:\n  - {prompt: a cat, sized: 3}\n  - {id: x]y}\n")
     ended = run("batch", "bad.yaml", "--junit", "r.xml", "--format", "github")
     assert ended.code == 10
     assert _junit(tmp_path / "r.xml") == {"tests": 1, "failures": 0, "errors": 1, "skipped": 0}
     assert "::error file=bad.yaml,line=" in ended.err
+    assert "bad.yaml" in summary.read_text().removeprefix(text)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    assert run("batch", preset, "-o", "out", *QUICK).code == 6  # one that cannot be written changes nothing
 
 
-def test_what_a_job_says_cannot_steer_a_report(run: Run, tmp_path: Path, service: Start) -> None:
+def test_what_a_job_says_cannot_steer_a_report(
+    run: Run, tmp_path: Path, service: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     job = {"id": "a\n::warning::x<&|`", "prompt": "</failure>]]>\x1b[31m\ufffe <b>@all</b> [x](http://e)"}
     (tmp_path / "p.jsonl").write_text(json.dumps(job) + "\n")
     service(faults=["result:failed=1007"])
@@ -140,6 +155,8 @@ def test_what_a_job_says_cannot_steer_a_report(run: Run, tmp_path: Path, service
     assert ended.code in (6, 10)
     assert _junit(tmp_path / "r.xml")["tests"] == 1
     assert not [line for line in ended.err.splitlines() if line.startswith("::") and not line.startswith("::error")]
+    summary = (tmp_path / "summary.md").read_text()
+    assert not [word for word in ("<b>", "@all", "](http", "\x1b") if word in summary]
 
 
 # ---- replay ----

@@ -151,8 +151,7 @@ def test_batch_buys_once_and_only_where_the_folder_was_restored(place: Path) -> 
     again = run_step("batch", "Make the images", place, env, require_folder="true", **inputs)
     assert again.returncode == 0, again.stderr
     assert len(list((place / "out put").glob("*.png"))) == 4
-    assert run_step("batch", "Summarize", place, env, **inputs).returncode == 0
-    assert "| images | 4 |" in (place.parent / "repository-runner" / "step_summary").read_text()
+    assert (place.parent / "repository-runner" / "step_summary").read_text().count("### flux-lora: done") == 2
     poor = run_step("batch", "Make the images", place, env, **{**inputs, "output": "new", "max_cost": "0.001"})
     assert poor.returncode == 8
 
@@ -160,7 +159,7 @@ def test_batch_buys_once_and_only_where_the_folder_was_restored(place: Path) -> 
 def test_batch_saves_the_folder_whatever_happens() -> None:
     steps = action("batch")["runs"]["steps"]
     after = steps[[step["name"] for step in steps].index("Make the images") + 1 :]
-    assert [step["if"] for step in after] == ["always()"] * 3
+    assert [step["if"] for step in after] == ["always()"] * 2
     restore = next(step for step in steps if step.get("id") == "restore")
     save = next(step for step in after if "cache/save" in step.get("uses", ""))
     assert save["with"] == {name: restore["with"][name] for name in ("path", "key")}
