@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console, plain, print_table, some
 from flux_lora_cli.commands.inputs import model_tables
 from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag
@@ -27,7 +28,9 @@ flux-lora models --update models.json && flux-lora preset check --models models.
 @command
 def models(
     *,
-    model: Annotated[str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.")] = None,
+    model: Annotated[
+        str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.", complete=completion.models)
+    ] = None,
     update: Annotated[
         bool,
         flag("--update", "Read the service's catalogue into FILE, or else the file of --models, or this user's cache."),

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli._version import __version__
+from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.values import count, duration, money, price, rate
 
@@ -38,6 +39,7 @@ def option(
     *,
     panel: str | None = None,
     env: str | None = None,
+    complete: Callable[..., list[str]] | None = None,
 ) -> Any:
     """An option with a value. Text that is not UTF-8 reaches ``parser`` too, as ``os.fsdecode`` makes it.
 
@@ -45,10 +47,12 @@ def option(
         names: separated by spaces (``"--output -o"``).
         panel: heading in the help; without one, it is among the options that most users need.
         env: the variable that stands in for it.
+        complete: what the shell offers.
     """
     return typer.Option(
-        *names.split(), metavar=metavar, help=text, parser=parser, show_default=False, rich_help_panel=panel, envvar=env
-    )
+        *names.split(), metavar=metavar, help=text, parser=parser, show_default=False, rich_help_panel=panel,
+        envvar=env, autocompletion=complete,
+    )  # fmt: skip
 
 
 def flag(names: str, text: str, *, panel: str | None = None, **more: Any) -> Any:
@@ -56,9 +60,11 @@ def flag(names: str, text: str, *, panel: str | None = None, **more: Any) -> Any
     return typer.Option(*names.split(), help=text, rich_help_panel=panel, **more)
 
 
-def argument(metavar: str, text: str, parser: Parser | None = None) -> Any:
+def argument(
+    metavar: str, text: str, parser: Parser | None = None, complete: Callable[..., list[str]] | None = None
+) -> Any:
     """An argument."""
-    return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False)
+    return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False, autocompletion=complete)
 
 
 #: For options that few users need.
@@ -258,6 +264,7 @@ class GenerateOptions(ModelsOptions):
         option(
             "--model", "MODEL", "flux-dev-lora (default), flux-dev-lora-ultra-fast, flux-schnell-lora, "
             "flux-krea-dev-lora, flux-kontext-dev-lora, flux-kontext-dev-lora-ultra-fast; all: flux-lora models.",
+            complete=completion.models,
         ),
     ] = None  # fmt: skip
     strength: Annotated[str | None, advanced("--strength", "X", "How far to depart from the image, 0 to 1.")] = None
@@ -301,7 +308,9 @@ class ExpandOptions(JobsOptions):
 Folder = Annotated[Path, argument("DIR", "The output folder.")]
 Folders = Annotated[list[Path], argument("DIR", "Output folders.")]
 Files = Annotated[list[str], argument("FILE", "Presets, .txt, .csv, .jsonl, or - (JSON Lines).")]
-Only = Annotated[list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.")]
+Only = Annotated[
+    list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.", complete=completion.job_ids)
+]
 OnlyFile = Annotated[str | None, option("--only-file", "FILE", "Only the job IDs in FILE, one per line; - for stdin.")]
 Strict = Annotated[bool, flag("--strict", "Treat notes as problems.")]
 Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.")]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
+from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import check_text, load_options, read_lines, warn_unchecked
 from flux_lora_cli.commands.options import RunOptions, advanced, advanced_flag, argument, command, flag, option
@@ -52,8 +53,12 @@ class PromptOptions:
         str | None,
         option("--preset", "FILE", "Use a preset's defaults, or with --job its jobs."),
     ] = None
-    stack: Annotated[str | None, advanced("--stack", "NAME", "LoRA stack of the preset to use.")] = None
-    job: Annotated[str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).")] = None
+    stack: Annotated[
+        str | None, advanced("--stack", "NAME", "LoRA stack of the preset to use.", complete=completion.stacks)
+    ] = None
+    job: Annotated[
+        str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).", complete=completion.job_ids)
+    ] = None
     expand: Annotated[
         bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in prompts (default: literal).")
     ] = False
