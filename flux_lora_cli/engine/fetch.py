@@ -19,7 +19,7 @@ from flux_lora_cli.engine.events import Completed, Image, Missing, Warned
 from flux_lora_cli.engine.follow import age, poll
 from flux_lora_cli.engine.limits import DOWNLOAD, backoff, next_try
 from flux_lora_cli.engine.plan import GONE
-from flux_lora_cli.errors import BadImage, DeadlineError, FluxLoraError, OutputGone, RefusedUrl
+from flux_lora_cli.errors import BadImage, DeadlineError, FluxLoraError, FolderMoved, OutputGone, RefusedUrl
 from flux_lora_cli.folder.files import other_names
 from flux_lora_cli.folder.names import DEFAULT, TASK_DEFAULT, Template, case_key
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, error_parts, iso
@@ -169,7 +169,11 @@ class Fetcher:
         output.width, output.height, output.media_type = received.width, received.height, received.media_type
         replacing = output.writing is not None  # an image of ours that was found altered
         output.writing = output.writing or self._name_for(record, output, received.extension)
-        await run.save(record)
+        try:
+            await run.save(record)
+        except FolderMoved:
+            self._images.discard(received.temp)  # it lies in what took the folder's place
+            raise
         while (mtime_ns := await self._named.add((received.temp, output.writing, replacing))) is None:
             output.writing = self._distinct(output.writing)  # a file that is not ours has that name
             await run.save(record)
