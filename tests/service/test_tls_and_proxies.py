@@ -144,10 +144,11 @@ def test_what_a_proxy_passed_on_may_have_arrived(scheme: str, certificates: Cert
         if scheme == "https":
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             connection = certificates.context.wrap_socket(connection, server_side=True)
-            with connection, connection.makefile("rb") as file:
+            with connection, connection.makefile("rb") as file:  # the client goes on as soon as it is closed
                 passed = read_request(file)
-                request = passed.raw if passed else b""
-        inner.append(request)
+                inner.append(passed.raw if passed else b"")
+        else:
+            inner.append(request)
         raise ConnectionAbortedError
 
     with RawServer(tunnel) as proxy, pytest.raises(errors.Uncertain):
