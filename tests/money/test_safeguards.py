@@ -85,7 +85,7 @@ CUTS = [
         "            await in_thread(opened.check_orphans, fingerprints, confirm_orphans)\n", "",
         _RERUNS + "older_copies"),
     Cut("an image has its name in the ledger before it has it on disk", "engine/fetch.py",
-        "            await run.save(record)\n        except FolderM", "            pass\n        except FolderM", _ORDER),
+        "            await run.save(record)\n        except Fold", "            pass\n        except Fold", _ORDER),
     Cut("images are flushed before they are named", "folder/images.py",
         "            os.fsync(self._file)\n", "            pass\n", _ORDER),
     Cut("a name is flushed before the ledger calls it saved", "engine/fetch.py",
