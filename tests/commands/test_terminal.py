@@ -23,10 +23,10 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @pytest.fixture
 def steady(service: Callable[..., Sandbox], tmp_path: Path) -> Sandbox:
-    """A service at 0.5 s per task, and ``many.jsonl`` of 6 jobs with long names."""
+    """A service at 1 s per task, and ``many.jsonl`` of 6 jobs with long names."""
     jobs = [{"id": f"a-job-with-a-long-name-{number}", "prompt": f"cat {number}"} for number in range(6)]
     (tmp_path / "many.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
-    return service(service_time=0.5)
+    return service(service_time=1.0)
 
 
 BATCH = ("batch", "many.jsonl", "-o", "out", "--concurrency", "3", "--poll-interval", "0.2")
