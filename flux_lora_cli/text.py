@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -110,6 +110,6 @@ def mask_secrets(text: str) -> str:
 def masked(value: Any) -> Any:
     if isinstance(value, str):
         return mask_secrets(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: masked(item) for key, item in value.items()}
     return [masked(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,7 +1,7 @@
 """Records as JSON and back: how a field is written, read and checked.
 
 What is read may come from anywhere, so all of it is checked. Secrets inside URLs are masked, but for those that the
-ledger, which keeps the whole record beside the manifest's entry, has to know.
+ledger has to know, which keeps the rest of a record beside the manifest's entry.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, field, fields, is_dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
@@ -43,17 +43,17 @@ def decimal_text(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount.normalize() + 0, "f")
 
 
-def dumps(value: object, *, whole: bool = False) -> str:
-    """One line of JSON, records in it as entries, or ``whole``; text as it is, but for half a surrogate pair."""
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, default=decimal_text)
+_ascii_encoder = json.JSONEncoder(allow_nan=False, default=decimal_text)
 
-    def form(each: Any) -> Any:
-        return decimal_text(each) if isinstance(each, Decimal) else write_fields(each, whole=whole)
 
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, check_circular=False, default=form)
+def dumps(value: object) -> str:
+    """One line of JSON; text as it is, but for half a surrogate pair."""
+    text = _encoder.encode(value)
     try:
         text.encode()  # UTF-8 cannot carry those
     except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False, default=form)
+        return _ascii_encoder.encode(value)
     return text
 
 
@@ -189,17 +189,40 @@ def _columns(of: Any) -> list[_Column]:
     return found
 
 
-def write_fields(record: Any, *, whole: bool = False) -> dict[str, Any]:
-    """The entry that shows a record, or the ``whole`` of it."""
-    written: dict[str, Any] = {}
+def write_fields(record: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entry that shows a record; and the rest, in the same places: what is not shown, or shown with secrets masked.
+
+    ``whole`` puts them together.
+    """
+    entry: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     for name, within, at, _, _, rare, hidden in _columns(record.__class__):
-        value = getattr(record, name)
-        if not (whole and name in _SENT):
-            value = masked(value)
-        inside = written.setdefault(within, {}) if within else written
-        if value is not None if whole else not hidden and (value or not rare):
-            inside[at] = value
-    return written
+        value = shown = getattr(record, name)
+        if isinstance(value, (list, tuple)) and value and is_dataclass(value[0]):
+            parts = [write_fields(each) for each in value]
+            shown, more = [part[0] for part in parts], [part[1] for part in parts]
+            if any(more):
+                rest[at] = more
+        elif value is not None and not hidden:
+            shown = masked(value)
+            if shown != value and name in _SENT:
+                (rest.setdefault(within, {}) if within else rest)[at] = value
+        if not hidden:
+            inside = entry.setdefault(within, {}) if within else entry
+            if shown or not rare:
+                inside[at] = shown
+        elif value is not None:
+            rest[at] = value
+    return entry, rest
+
+
+def whole(entry: Any, rest: Any) -> Any:
+    """An entry with the rest of its record."""
+    if isinstance(entry, dict) and isinstance(rest, dict):
+        return {**entry, **{name: whole(entry.get(name), more) for name, more in rest.items()}}
+    if isinstance(entry, list) and isinstance(rest, list):
+        return [whole(*pair) for pair in zip(entry, rest, strict=True)]
+    return rest
 
 
 def read_fields(of: type, value: Any, place: str) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherFolder, OtherService
 from flux_lora_cli.folder import files, ledgerfile
-from flux_lora_cli.folder.entries import EntryError, loads
+from flux_lora_cli.folder.entries import EntryError, dumps, loads
 from flux_lora_cli.folder.ledgerfile import LEDGER_NAME, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import Manifest, tally
-from flux_lora_cli.folder.records import JobRecord, entry, iso, of_whole, whole
+from flux_lora_cli.folder.records import JobRecord, entry_and_rest, iso, of_row
 from flux_lora_cli.text import printable
 
 __all__ = ["LEDGER_NAME", "Ledger", "Row"]
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     task_id: str | None
     tally: str
     entry: str
-    whole: str
+    rest: str
     checksum: int
 
 
@@ -172,7 +172,9 @@ class Ledger:
 
     def row(self, record: JobRecord) -> Row:
         """The record as it is now; touches no file."""
-        values = record.key, record.order, record.task_id, tally(record), entry(record), whole(record)
+        entry, rest = entry_and_rest(record)
+        counted = tally(record, entry["cost_usd"])
+        values = record.key, record.order, record.task_id, counted, dumps(entry), dumps(rest)
         return Row(*values, checksum(*values))
 
     def save(self, rows: Iterable[Row]) -> None:
@@ -289,7 +291,7 @@ class Ledger:
     def _record(self, row: Row) -> JobRecord:
         self._checked(row)
         try:
-            record = of_whole(loads(row.whole), row.key, row.position)
+            record = of_row(loads(row.entry), loads(row.rest), row.key, row.position)
         except EntryError as error:
             raise damaged(self.path, str(error)) from None
         if self._holder is None:

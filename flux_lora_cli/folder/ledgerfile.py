@@ -34,7 +34,7 @@ JOBS = """CREATE TABLE jobs (
   task_id TEXT,
   tally TEXT NOT NULL,
   entry TEXT NOT NULL,
-  whole TEXT NOT NULL,
+  rest TEXT NOT NULL,
   checksum INTEGER NOT NULL
 )"""
 BY_TASK = "CREATE INDEX jobs_by_task ON jobs (task_id) WHERE task_id IS NOT NULL"

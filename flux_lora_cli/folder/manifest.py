@@ -67,19 +67,19 @@ class Manifest:
 # ---- the summary ----------------------------------------------------------------------------
 
 
-def tally(record: JobRecord) -> str:
+def tally(record: JobRecord, cost: Decimal | None) -> str:
     """What a record adds to the summary: its state, images, missing, nsfw, nsfw_unknown, and cost (``-``: unknown)."""
     state = "pending" if record.state in (State.PLANNED, State.SUBMITTING, State.SUBMITTED) else record.state.value
     outputs = record.outputs if record.state is State.COMPLETED else []
     saved = sum(output.file is not None for output in outputs)
     flags = [output.nsfw for output in outputs]
-    cost = decimal_text(record.cost) or "-"
-    return f"{state} {saved} {len(record.missing)} {flags.count(True)} {flags.count(None)} {cost}"
+    usd = decimal_text(cost) or "-"
+    return f"{state} {saved} {len(record.missing)} {flags.count(True)} {flags.count(None)} {usd}"
 
 
 def summary(records: Iterable[JobRecord]) -> dict[str, Any]:
     """The records counted as the manifest's ``summary`` does."""
-    return _summed(Counter(map(tally, records)))
+    return _summed(Counter(tally(record, record.cost) for record in records))
 
 
 def _summed(tallies: Counter[str]) -> dict[str, Any]:
@@ -115,8 +115,8 @@ def write_manifest(folder: Path, head: Manifest, rows: Iterable[tuple[str, str]]
 
 
 def _stream(file: BinaryIO, head: Manifest, rows: Iterable[tuple[str, str]]) -> None:
-    document = {"version": VERSION, "tool": {"name": "flux-lora", "version": __version__}, **write_fields(head)}
-    document["sources"] = [_Source(*source) for source in head.sources.items()]
+    document = {"version": VERSION, "tool": {"name": "flux-lora", "version": __version__}, **write_fields(head)[0]}
+    document["sources"] = [{"path": path, "sha256": sha256} for path, sha256 in head.sources.items()]
     lines = ",\n ".join(f"{dumps(name)}: {dumps(value)}" for name, value in document.items())
     file.write(f'{{{lines},\n "summary": '.encode())
     place = file.tell()

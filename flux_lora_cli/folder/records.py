@@ -20,10 +20,10 @@ from flux_lora_cli.folder.entries import (
     Sha256,
     TaskId,
     Whole,
-    dumps,
     kept,
     many,
     read_fields,
+    whole,
     word_of,
     write_fields,
 )
@@ -223,19 +223,15 @@ def is_masked(value: Any) -> bool:
 # ---- the manifest's entry, and the ledger's row ----
 
 
-def entry(record: JobRecord) -> str:
-    """The manifest's entry of a job, as JSON."""
-    return dumps({**write_fields(record), "cost_usd": record.cost})
+def entry_and_rest(record: JobRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The manifest's entry of a job, and what it leaves out of the record."""
+    entry, rest = write_fields(record)
+    return {**entry, "cost_usd": record.cost}, {**rest, "cost_usd": record.price}
 
 
-def whole(record: JobRecord) -> str:
-    """All of a record, as JSON."""
-    return dumps(record, whole=True)
-
-
-def of_whole(value: Any, key: str, order: int) -> JobRecord:
-    """The record of what ``whole`` wrote. Raises EntryError."""
-    return JobRecord(key, order, **read_fields(JobRecord, value, "a row"))
+def of_row(entry: Any, rest: Any, key: str, order: int) -> JobRecord:
+    """The record of what ``entry_and_rest`` wrote. Raises EntryError."""
+    return JobRecord(key, order, **read_fields(JobRecord, whole(entry, rest), "a row"))
 
 
 def record_of(value: Any, at: str, order: int = 0) -> JobRecord:

@@ -92,7 +92,7 @@ def test_old_tasks_that_have_ended_are_forgotten(tmp_path: Path) -> None:
         "PRAGMA user_version = 2",
         "UPDATE jobs SET task_id = 't9' WHERE n = 2",
         "UPDATE jobs SET entry = replace(entry, 'completed', 'planned')",
-        "UPDATE jobs SET whole = '{}'",
+        "UPDATE jobs SET rest = '{}'",
         "UPDATE jobs SET position = 7 WHERE n = 1",
         "UPDATE meta SET value = 'sandbox' WHERE name = 'service'",
         "DELETE FROM meta WHERE name = 'created_at'",

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from flux_lora_cli import errors
+from flux_lora_cli.folder.entries import dumps
 from flux_lora_cli.folder.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -21,7 +22,7 @@ from flux_lora_cli.folder.manifest import (
     tally,
     write_manifest,
 )
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, entry, is_masked
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, entry_and_rest, is_masked
 from tests.folder.samples import NOW, SERVICE, completed, everything, planned, submitted
 
 _SCHEMA = Path(__file__).parents[2] / "flux_lora_cli" / "resources" / "manifest.schema.json"
@@ -34,7 +35,8 @@ def validator() -> Any:
 
 def write(folder: Path, *records: JobRecord, sources: dict[str, str] | None = None) -> dict[str, Any]:
     head = Manifest(SERVICE, False, NOW, NOW, sources=sources or {})
-    write_manifest(folder, head, ((tally(record), entry(record)) for record in records))
+    rows = ((tally(record, record.cost), dumps(entry_and_rest(record)[0])) for record in records)
+    write_manifest(folder, head, rows)
     document: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     validator().validate(document)
     return document
