@@ -172,10 +172,10 @@ class Store:
         own = None if self.ledger is None else self.ledger.row(record)
         theirs = None
         if self.folder is not None and (copy := self._in_folder(record)) is not None:
-            self._changed.set()
             self.folder.records[copy.key] = copy
             theirs = self.folder.row(copy)
         await self._flusher.add((own, theirs))
+        self._changed.set()
 
     def _in_folder(self, record: JobRecord) -> JobRecord | None:
         """The record as the folder has it; None where the folder does not know it yet."""

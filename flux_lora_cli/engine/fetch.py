@@ -164,11 +164,11 @@ class Fetcher:
 
     async def _keep(self, record: JobRecord, output: OutputRecord, received: Received) -> None:
         """The bytes are whole and on disk: record what they will be called, rename, make that durable, record it."""
-        run = self._run
+        run, info = self._run, received.info
         output.temp, output.sha256, output.bytes = received.temp, received.sha256, received.bytes
-        output.width, output.height, output.media_type = received.width, received.height, received.media_type
+        output.width, output.height, output.media_type = info.width, info.height, info.media_type
         replacing = output.writing is not None  # an image of ours that was found altered
-        output.writing = output.writing or self._name_for(record, output, received.extension)
+        output.writing = output.writing or self._name_for(record, output, info.extension)
         try:
             await run.save(record)
         except FolderMoved:
@@ -181,8 +181,8 @@ class Fetcher:
         output.writing = output.temp = output.error = None
         output.saved_at = iso(run.now())
         await run.save(record)
-        if received.warning:
-            run.emit(Warned("image", f"{output.file}: {received.warning}"))
+        if info.warning:
+            run.emit(Warned("image", f"{output.file}: {info.warning}"))
         self.saved += 1
         run.emit(image_event(record, output, self._shown))
 

@@ -9,9 +9,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from flux_lora_cli.errors import BadImage, FolderError, NotFoundError
 from flux_lora_cli.folder import files
@@ -26,13 +25,13 @@ INPUTS = "inputs"
 _STALE = 3600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Received(ImageInfo):
+class Received(NamedTuple):
     """A whole image on disk; ``temp`` is its name relative to the folder."""
 
     temp: str
     sha256: str
     bytes: int
+    info: ImageInfo
 
 
 class PartialImage:
@@ -76,7 +75,7 @@ class PartialImage:
             # Some file systems (NFS, quotas) report a failed write only here.
             written, self._file = self._file, None
             written.close()
-        return Received(**asdict(info), temp=self._path.name, sha256=sha256, bytes=self.size)
+        return Received(self._path.name, sha256, self.size, info)
 
     def restart(self) -> None:
         """Begin anew: what has come is of no use."""

@@ -133,7 +133,8 @@ class _TimedReads(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long in all")
-        self._socket.settimeout(min(left, self._silence))
+        if left < 0.9 * self._silence:  # or the time-out that the request has set is near enough, and costs no call
+            self._socket.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

@@ -118,7 +118,8 @@ def record_of(*outputs: OutputRecord) -> JobRecord:
 def arriving(store: ImageStore, name: str = "a/x.png", number: int = 1) -> OutputRecord:
     received = receive(store, png(number))
     output = OutputRecord(0, url="u", sha256=received.sha256, bytes=received.bytes, temp=received.temp, writing=name)
-    output.width, output.height, output.media_type = received.width, received.height, received.media_type
+    info = received.info
+    output.width, output.height, output.media_type = info.width, info.height, info.media_type
     return output
 
 
