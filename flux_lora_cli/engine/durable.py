@@ -7,6 +7,7 @@ import contextlib
 import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -39,6 +40,28 @@ class _Threads:
     def __init__(self) -> None:
         self.calls = queue.SimpleQueue[Callable[[], None] | None]()
         self.number = self.busy = 0
+        self._settled = deque[tuple[asyncio.Future[Any], Any, BaseException | None]]()
+        self._woken = False
+
+    def settle(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        """Hand what a call brought to the loop; from any thread. Results that come together wake it once."""
+        self._settled.append((future, result, error))
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                future.get_loop().call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._woken = False  # first, for what comes from now on may be too late for this round
+        while self._settled:
+            future, result, error = self._settled.popleft()
+            self.busy -= 1
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
 
     def work(self) -> None:
         """Make one call after the other, until None comes."""
@@ -64,24 +87,11 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
         weakref.finalize(loop, threads.end)
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: Any, error: BaseException | None) -> None:
-        threads.busy -= 1
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
     def call() -> None:
-        result: Any = None
-        error: BaseException | None = None
         try:
-            result = function(*args)
-        except BaseException as caught:  # it is raised again where the result is awaited
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, result, error)
+            threads.settle(future, function(*args), None)
+        except BaseException as error:  # it is raised again where the result is awaited
+            threads.settle(future, None, error)
 
     threads.busy += 1
     if threads.busy > threads.number < MAX_THREADS:
