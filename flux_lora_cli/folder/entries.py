@@ -189,21 +189,24 @@ def _columns(of: Any) -> list[_Column]:
     return found
 
 
-def write_fields(record: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def write_fields(record: Any, mask: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entry that shows a record; and the rest, in the same places: what is not shown, or shown with secrets masked.
 
     ``whole`` puts them together.
+
+    Args:
+        mask: False where there are no secrets.
     """
     entry: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for name, within, at, _, _, rare, hidden in _columns(record.__class__):
         value = shown = getattr(record, name)
         if isinstance(value, (list, tuple)) and value and is_dataclass(value[0]):
-            parts = [write_fields(each) for each in value]
+            parts = [write_fields(each, mask) for each in value]
             shown, more = [part[0] for part in parts], [part[1] for part in parts]
             if any(more):
                 rest[at] = more
-        elif value is not None and not hidden:
+        elif mask and value is not None and not hidden:
             shown = masked(value)
             if shown != value and name in _SENT:
                 (rest.setdefault(within, {}) if within else rest)[at] = value

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from flux_lora_cli.errors import FolderBusy, FolderError, NotFoundError, OtherFolder, OtherService
 from flux_lora_cli.folder import files, ledgerfile
-from flux_lora_cli.folder.entries import EntryError, dumps, loads
+from flux_lora_cli.folder.entries import EntryError, loads
 from flux_lora_cli.folder.ledgerfile import LEDGER_NAME, checksum, damaged, translated
 from flux_lora_cli.folder.manifest import Manifest, tally
 from flux_lora_cli.folder.records import JobRecord, entry_and_rest, iso, of_row
@@ -172,9 +172,9 @@ class Ledger:
 
     def row(self, record: JobRecord) -> Row:
         """The record as it is now; touches no file."""
-        entry, rest = entry_and_rest(record)
-        counted = tally(record, entry["cost_usd"])
-        values = record.key, record.order, record.task_id, counted, dumps(entry), dumps(rest)
+        cost = record.cost
+        entry, rest = entry_and_rest(record, cost)
+        values = record.key, record.order, record.task_id, tally(record, cost), entry, rest
         return Row(*values, checksum(*values))
 
     def save(self, rows: Iterable[Row]) -> None:

@@ -20,6 +20,7 @@ from flux_lora_cli.folder.entries import (
     Sha256,
     TaskId,
     Whole,
+    dumps,
     kept,
     many,
     read_fields,
@@ -27,6 +28,7 @@ from flux_lora_cli.folder.entries import (
     word_of,
     write_fields,
 )
+from flux_lora_cli.text import may_hold_secrets
 
 _MASKED = re.compile(r":(?:\\?/){2}\*\*\*@|(?:=|%3[Dd])\*\*\*")
 
@@ -223,10 +225,14 @@ def is_masked(value: Any) -> bool:
 # ---- the manifest's entry, and the ledger's row ----
 
 
-def entry_and_rest(record: JobRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The manifest's entry of a job, and what it leaves out of the record."""
-    entry, rest = write_fields(record)
-    return {**entry, "cost_usd": record.cost}, {**rest, "cost_usd": record.price}
+def entry_and_rest(record: JobRecord, cost: Decimal | None) -> tuple[str, str]:
+    """The manifest's entry of a job, and what it leaves out of the record, as JSON."""
+    for mask in (False, True):
+        entry, rest = write_fields(record, mask)
+        text = dumps({**entry, "cost_usd": cost})
+        if not may_hold_secrets(text):
+            break
+    return text, dumps({**rest, "cost_usd": record.price})
 
 
 def of_row(entry: Any, rest: Any, key: str, order: int) -> JobRecord:

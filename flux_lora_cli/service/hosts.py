@@ -72,7 +72,9 @@ class Redactor:
         for code in ("{:02x}", "x{:02x}", "u{:04x}", "{:d}"):  # %77, \x77 and &#x77;, \u0077, &#119;
             forms.add("".join(code.format(ord(c)) for c in key))
         letters = ("".join(re.findall("[a-z0-9]", form.lower())) for form in forms)
-        self._spelled = re.compile("|".join(each for each in letters if len(each) >= _SHORTEST_SPELLED) or "(?!)")
+        spelled = [each for each in letters if len(each) >= _SHORTEST_SPELLED]
+        self._spelled = re.compile("|".join(spelled) or "(?!)")
+        self._shortest = min(map(len, (key, *spelled)))
 
     def found_in(self, url: str) -> bool:
         """Whether the key is part of an address, and hardly by chance."""
@@ -80,6 +82,8 @@ class Redactor:
 
     def clean(self, text: str) -> str:
         """The text with the key masked, whatever stands between its letters and digits."""
+        if len(text) < self._shortest:
+            return text
         if len(self.key) >= _SHORTEST:
             text = text.replace(self.key, "[key]")
         places = [at for at, char in enumerate(text) if char.isascii() and char.isalnum()]

@@ -324,5 +324,12 @@ class Transport(HTTPAdapter):
         except ValueError as error:  # of SOCKS, in a version that there is not
             raise r.InvalidProxyURL(error) from None
 
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        """The status, the headers and where the body comes from: cookies and encodings are nothing to us."""
+        response = requests.Response()
+        response.request, response.raw = req, resp
+        response.status_code, response.headers = resp.status, resp.headers
+        return response
+
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: the shared context verifies."""

@@ -13,7 +13,6 @@ import jsonschema
 import pytest
 
 from flux_lora_cli import errors
-from flux_lora_cli.folder.entries import dumps
 from flux_lora_cli.folder.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -35,7 +34,7 @@ def validator() -> Any:
 
 def write(folder: Path, *records: JobRecord, sources: dict[str, str] | None = None) -> dict[str, Any]:
     head = Manifest(SERVICE, False, NOW, NOW, sources=sources or {})
-    rows = ((tally(record, record.cost), dumps(entry_and_rest(record)[0])) for record in records)
+    rows = ((tally(record, record.cost), entry_and_rest(record, record.cost)[0]) for record in records)
     write_manifest(folder, head, rows)
     document: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
     validator().validate(document)
