@@ -84,7 +84,7 @@ def selection(
 def model_tables(file: Path | None, service: ServiceOptions) -> Models:
     """The model tables at hand. Raises NotFoundError, PresetError."""
     from flux_lora_cli.commands.running import service_name
-    from flux_lora_cli.service.catalogue import load_models
+    from flux_lora_cli.service.models import load_models
 
     return load_models(os.environ, file, service_name(service))
 

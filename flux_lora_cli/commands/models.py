@@ -14,7 +14,8 @@ from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
 from flux_lora_cli.errors import FolderError, NotFoundError
-from flux_lora_cli.service.models import MAX_ITEMS, Model, UnknownModel
+from flux_lora_cli.service.models import Model, UnknownModel
+from flux_lora_cli.service.values import MAX_ITEMS
 from flux_lora_cli.text import counted, quoted
 
 EXAMPLES = """
@@ -105,7 +106,7 @@ def _record(model: Model, console: Console) -> None:
 
 def _update(service: ServiceOptions, console: Console, file: Path | None, everything: bool) -> int:
     from flux_lora_cli.engine.calls import ask
-    from flux_lora_cli.service.catalogue import cache_path, save_catalogue
+    from flux_lora_cli.service.models import cache_path, save_catalogue
 
     with connected(service, console) as (client, origin):
         path = file or cache_path(origin)

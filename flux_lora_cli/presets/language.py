@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from flux_lora_cli.service.models import MAX_ITEMS, Model
-from flux_lora_cli.service.values import LORA_NAME, LORA_URL, SCALE, Parameter, lora_path_problem
+from flux_lora_cli.service.models import Model
+from flux_lora_cli.service.values import LORA_NAME, LORA_URL, MAX_ITEMS, SCALE, Parameter, lora_path_problem
 
 #: Sections of which a preset has at least one: what makes jobs, or what others extend.
 SECTIONS = ("extends", "model", "defaults", "stacks", "vars", "matrix", "zip", "jobs")

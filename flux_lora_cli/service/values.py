@@ -1,4 +1,4 @@
-"""One parameter of a model: which values are allowed, and what the text of an option means."""
+"""One parameter of a model: its row in a table, which values are allowed, and what the text of an option means."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from flux_lora_cli.text import mask_secrets, nearest, quoted
+from flux_lora_cli.text import mask_secrets, nearest, printable, quoted
+
+#: Items of a list, where a table does not say how many.
+MAX_ITEMS = 1000
+#: Parameters of a model that are read, and characters of a description. [most models have about 12]
+MAX_PARAMETERS, MAX_TEXT = 200, 2000
 
 _WORDS = {
     "string": "text",
@@ -172,6 +177,58 @@ def _check_list(p: Parameter, value: Any) -> Checked:
             return value, problem
         items.append(checked)
     return items, None
+
+
+# ---- as the service's catalogue describes them --------------------------------------------------
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,99}"
+
+
+def parameters_of(schema: dict[str, Any]) -> dict[str, Parameter]:
+    """The rows of a request's JSON Schema. Raises ValueError, and what Python raises where it has another shape."""
+    properties, required = schema["properties"], schema.get("required")
+    if len(properties) > MAX_PARAMETERS or not all(re.fullmatch(_NAME, name) for name in properties):
+        raise ValueError("too many parameters, or one with an odd name")
+    needed = required if isinstance(required, list) else []
+    rows = {name: _row(name, row, name in needed) for name, row in properties.items()}
+    if "loras" in rows and rows["loras"].type != "loras":
+        raise ValueError("its loras are not a list of {path, scale}")
+    return rows
+
+
+def _row(name: str, schema: Any, required: bool) -> Parameter:
+    """One property; of type ``any`` where the schema says something that our checks do not know."""
+    kind = _type(name, schema) if isinstance(schema, dict) else "any"
+    if kind == "any":
+        return Parameter(name, "any", required=required)
+    row = Parameter(name, kind, required=required, description=described(schema.get("description")))
+    if kind in ("integer", "number", "size"):
+        limits = {name: schema.get(name) for name in ("minimum", "maximum")}
+        row = replace(row, **{name: limit for name, limit in limits.items() if is_number(limit)})
+    if kind in ("images", "loras") and isinstance(most := schema.get("maxItems"), int) and 0 < most <= MAX_ITEMS:
+        row = replace(row, max_items=most)
+    row = replace(row, choices=tuple(schema.get("enum", ())))
+    default = schema.get("default")
+    return row if default is None or check_value(row, default)[1] else replace(row, default=default)
+
+
+def _type(name: str, schema: Mapping[str, Any]) -> str:
+    kind, items, choices = schema.get("type"), schema.get("items", {}), schema.get("enum", [])
+    plain = isinstance(choices, list) and all(isinstance(each, (str, int, float)) for each in choices[:1001])
+    if not plain or len(choices) > 1000 or schema.keys() & {"anyOf", "oneOf", "allOf", "$ref", "not", "const"}:
+        return "any"
+    if kind == "array" and isinstance(items, dict):
+        of, fields = items.get("type"), items.get("properties") or ("path",)
+        fits = {"images": of in (None, "string"), "loras": of in (None, "object") and "path" in fields}
+        return name if fits.get(name) else "any"
+    if kind == "string":
+        special = {"size": "size", "image": "image", "mask_image": "url"}
+        return "string" if choices else special.get(name, "string")
+    return kind if kind in ("integer", "number", "boolean") else "any"
+
+
+def described(text: Any) -> str:
+    return printable(text[:MAX_TEXT]) if isinstance(text, str) else ""
 
 
 # ---- values as text -----------------------------------------------------------------------------

@@ -14,8 +14,14 @@ from typing import Any
 import pytest
 
 from flux_lora_cli import errors
-from flux_lora_cli.service.catalogue import Catalogue, cache_path, load_models, read_catalogue, save_catalogue
-from flux_lora_cli.service.models import check_request
+from flux_lora_cli.service.models import (
+    Catalogue,
+    cache_path,
+    check_request,
+    load_models,
+    read_catalogue,
+    save_catalogue,
+)
 from flux_lora_cli.service.values import Parameter
 from tests.conftest import ROOT
 
@@ -46,7 +52,8 @@ def save(path: Path, *entries: Any, **options: Any) -> Catalogue:
     [lambda e: e, lambda e: {"models": e}, lambda e: {"code": 200, "data": e}, lambda e: {"data": {"models": e}}],
 )
 def test_a_catalogue_becomes_tables(wrap: Any) -> None:
-    (model,) = read_catalogue(wrap([entry()]), origin=ORIGIN, fetched_at="2026-11-28T04:05:06Z").models
+    head = {"origin": ORIGIN, "fetched_at": "2026-11-28T04:05:06Z"}
+    (model,) = read_catalogue({**head, "models": wrap([entry()])}).models
     assert (model.id, model.version, model.max_loras, model.price) == ("acme/new-lora", "v3", 3, Decimal("0.02"))
     assert model.price_is_floor and model.checked
     assert "2026-11-28" in model.source and ORIGIN in model.source
@@ -204,11 +211,11 @@ def test_the_whole_catalogue_is_read_in_100_mb(tmp_path: Path) -> None:
     (tmp_path / "answer.json").write_text(json.dumps({"code": 200, "data": entries}))
     code = (
         "from datetime import datetime, UTC; from pathlib import Path\n"
-        "from flux_lora_cli.service import catalogue, envelope\n"
+        "from flux_lora_cli.service import envelope, models\n"
         "answer = envelope.Answer(200, {}, Path('answer.json').read_bytes())\n"
         "data = envelope.open_envelope(answer, 'models')\n"
-        "found = catalogue.save_catalogue(data, Path('m.json'), origin='o', fetched_at=datetime.now(UTC))\n"
-        "del data, answer; catalogue.load_models({}, Path('m.json'), 'o')\n"
+        "found = models.save_catalogue(data, Path('m.json'), origin='o', fetched_at=datetime.now(UTC))\n"
+        "del data, answer; models.load_models({}, Path('m.json'), 'o')\n"
         "print(len(found.models), Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])\n"
     )
     command, env = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": str(ROOT)}

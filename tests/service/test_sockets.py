@@ -225,7 +225,7 @@ def test_a_url_that_carries_the_key_away_is_refused(start: Start) -> None:
 
 def test_requests_is_loaded_when_something_is_sent() -> None:
     code = (
-        "import sys, flux_lora_cli.service.catalogue\n"
+        "import sys, flux_lora_cli.service.models\n"
         "from flux_lora_cli.service.client import connect\n"
         "client = connect(key='key', env={}, base_url='http://127.0.0.1:1')\n"
         "client.close()\n"
