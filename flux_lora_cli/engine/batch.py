@@ -27,7 +27,7 @@ from flux_lora_cli.errors import (
     UsageError,
 )
 from flux_lora_cli.folder import state
-from flux_lora_cli.folder.output import OutputFolder, read_records
+from flux_lora_cli.folder.output import OutputFolder, check_orphans, is_new, read_records
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.service.models import Models
 from flux_lora_cli.text import counted, printable
@@ -89,10 +89,9 @@ def run_batch(
     )  # fmt: skip
 
     async def main() -> Result:
-        opened = await session.open_folder(
-            folder, exclusive=True, sources=sources,
-            fingerprints=(job.fingerprint for job in jobs), confirm_orphans=confirm_orphans,
-        )  # fmt: skip
+        if is_new(folder):
+            await in_thread(check_orphans, folder, (), [job.fingerprint for job in jobs], confirm_orphans)
+        opened = await session.open_folder(folder, exclusive=True, sources=sources)
         session.known = opened.records
         check_part(opened, shard, engine)
         await in_thread(_write, opened, await session.refunds(opened.records.values()))
@@ -113,7 +112,7 @@ def run_batch(
         await session.reserve_month(buying, total, opened.path)
         if plan.to_submit and late is None:
             fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
-            await in_thread(opened.check_orphans, fingerprints, confirm_orphans)
+            await in_thread(check_orphans, opened.path, opened.records.values(), fingerprints, confirm_orphans)
             await _before_buying(session, opened, total)
             await session.ask(lambda: confirm(event, plan))
         # All that the plan knows is durable before the first submission: seeds, input images, the manifest.

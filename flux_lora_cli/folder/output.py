@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -35,14 +35,7 @@ class OutputFolder:
 
     @classmethod
     def open(
-        cls,
-        path: Path,
-        service: str,
-        *,
-        exclusive: bool,
-        sources: Sequence[tuple[str, str]] = (),
-        fingerprints: Iterable[str] = (),
-        confirm_orphans: Callable[[list[str]], bool] = lambda names: False,
+        cls, path: Path, service: str, *, exclusive: bool, sources: Sequence[tuple[str, str]] = ()
     ) -> OutputFolder:
         """Open a folder, which is made where it is missing.
 
@@ -50,32 +43,27 @@ class OutputFolder:
             service: that the folder has to belong to: an origin, or ``sandbox``.
             exclusive: as the one batch in it; otherwise (``wait``) beside one, locking for each write only.
             sources: (path, SHA-256) of the preset files of this run; those of earlier runs are kept.
-            fingerprints: of the jobs that would be bought where there is no ledger.
-            confirm_orphans: asked about images of theirs that neither a ledger nor a manifest knows; True goes on.
 
         Raises FolderBusy: another batch is using it; FolderError: it cannot be used.
         """
         path = _absolute(path)
-        is_known = os.path.lexists(path / LEDGER_NAME)
-        images = ImageStore(path, read_only=is_known and not os.access(path, os.W_OK | os.X_OK))
-        exclusive = exclusive and not images.read_only
+        read_only = os.path.lexists(path / LEDGER_NAME) and not os.access(path, os.W_OK | os.X_OK)
+        images, exclusive = ImageStore(path, read_only=read_only), exclusive and not read_only
         with ExitStack() as undo:
-            if not images.read_only:
+            if not read_only:
                 images.check_writable()
             if exclusive:
                 _hold(undo, path)
             head, entries = _shown(path, service)
-            if head is None and not is_known:
-                _check_orphans(images, fingerprints, confirm_orphans)
-            created_at = head.created_at if head is not None else None
-            ledger = Ledger.open(path / LEDGER_NAME, service, created_at=created_at, read_only=images.read_only)
+            created_at, earlier = (head.created_at, head.sources) if head is not None else (None, {})
+            ledger = Ledger.open(path / LEDGER_NAME, service, created_at=created_at, read_only=read_only)
             undo.callback(ledger.close)
             if exclusive:
                 ledger.take_hold()
             folder = cls(path, ledger, images)
             folder.take_over(entries)
-            if not images.read_only:
-                ledger.add_sources(head.sources if head is not None else {}, dict(sources))
+            if not read_only:
+                ledger.add_sources(earlier, dict(sources))
             if exclusive:
                 images.sweep(output.temp for record in folder.records.values() for output in record.outputs)
             folder._undo = undo.pop_all()
@@ -129,17 +117,6 @@ class OutputFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # ---- ledger, manifest and images vouch for each other ----
-
-    def check_orphans(self, fingerprints: Collection[str], confirm: Callable[[list[str]], bool]) -> None:
-        """Raise OtherFolder where images show jobs as bought that ledger and manifest, both older copies, do not know.
-
-        Args:
-            fingerprints: of the jobs that would be bought; ``confirm``: as ``confirm_orphans`` of ``open``.
-        """
-        outputs = [output for record in self.records.values() for output in record.outputs]
-        _check_orphans(self.images, fingerprints, confirm, {name for o in outputs for name in (o.file, o.writing)})
-
     def take_over(self, entries: Iterable[JobRecord]) -> list[JobRecord]:
         """What the manifest shows as bought and the ledger does not, is bought: an older copy was put back.
 
@@ -163,6 +140,42 @@ class OutputFolder:
         return taken
 
 
+def check_orphans(
+    path: Path,
+    records: Iterable[JobRecord],
+    fingerprints: Iterable[str],
+    confirm: Callable[[list[str]], bool],
+) -> None:
+    """Ask about images of jobs that would be bought and nothing at hand knows as bought: an older copy was put back.
+
+    Args:
+        records: what the folder knows.
+        fingerprints: of the jobs that would be bought.
+        confirm: gets the names of the images; True goes on.
+
+    Raises OtherFolder where it does not.
+    """
+    ours = {fingerprint[:FINGERPRINT_DIGITS] for fingerprint in fingerprints}
+    owned = {name for record in records for output in record.outputs for name in (output.file, output.writing)}
+    names = [
+        name
+        for name in (ImageStore(path).all_files() if ours else ())
+        if name.rpartition(".")[2].lower() in IMAGE_ENDINGS and name not in owned
+        if not ours.isdisjoint(_HEX.findall(name))
+    ]
+    if names and not confirm(names):
+        raise OtherFolder(
+            f"{printable(str(path))} holds {counted(len(names), 'image')} that neither a ledger nor a manifest there"
+            f" knows: {printable(names[0])}",
+            f"Restore {LEDGER_NAME} or {MANIFEST_NAME} from a newer backup; to buy anew, choose another folder (-o).",
+        )
+
+
+def is_new(path: Path) -> bool:
+    """Whether a folder has neither a ledger nor a manifest."""
+    return not any(os.path.lexists(path / name) for name in (LEDGER_NAME, MANIFEST_NAME))
+
+
 def read_records(path: Path, service: str, left: Iterable[JobRecord] = ()) -> dict[str, JobRecord]:
     """What a folder knows, by key, without a lock or a change of anything in it (for a dry run). Raises FolderError.
 
@@ -184,16 +197,15 @@ def read_records(path: Path, service: str, left: Iterable[JobRecord] = ()) -> di
 
 def _shown(path: Path, service: str) -> tuple[Manifest | None, Iterable[JobRecord]]:
     """The manifest, if there is one, and its jobs. A damaged one beside a ledger is written anew."""
-    entries: Iterable[JobRecord]
-    has_ledger = os.path.lexists(path / LEDGER_NAME)
+    file, is_alone = path / MANIFEST_NAME, not os.path.lexists(path / LEDGER_NAME)
     try:
-        manifest, entries = scan(path / MANIFEST_NAME)
-        if not has_ledger:  # every part of it has to be sound
-            entries = list(entries)
+        manifest, entries = scan(file)
+        if is_alone:  # every part of it has to be sound
+            entries = iter(list(entries))
     except NotFoundError:
         return None, ()
     except ManifestDamaged:
-        if not has_ledger or not (path / MANIFEST_NAME).is_file():
+        if is_alone or not file.is_file():
             raise
         return None, ()
     if manifest.service != service:
@@ -215,25 +227,3 @@ def _absolute(path: Path) -> Path:
         return path.absolute()
     except OSError:
         raise FolderError("the working directory was deleted", "Change to another, or name a folder with -o.") from None
-
-
-def _check_orphans(
-    images: ImageStore,
-    fingerprints: Iterable[str],
-    confirm: Callable[[list[str]], bool],
-    owned: Collection[str | None] = (),
-) -> None:
-    """Ask about images of jobs that nothing at hand knows as bought: to begin anew would be to pay for them again."""
-    ours = {fingerprint[:FINGERPRINT_DIGITS] for fingerprint in fingerprints}
-    names = [
-        name
-        for name in (images.all_files() if ours else ())
-        if name.rpartition(".")[2].lower() in IMAGE_ENDINGS and name not in owned
-        if not ours.isdisjoint(_HEX.findall(name))
-    ]
-    if names and not confirm(names):
-        raise OtherFolder(
-            f"{printable(str(images.folder))} holds {counted(len(names), 'image')} that neither a ledger nor a manifest"
-            f" there knows: {printable(names[0])}",
-            f"Restore {LEDGER_NAME} or {MANIFEST_NAME} from a newer backup; to buy anew, choose another folder (-o).",
-        )

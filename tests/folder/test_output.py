@@ -18,7 +18,7 @@ import pytest
 from flux_lora_cli import errors
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
-from flux_lora_cli.folder.output import OutputFolder, read_records
+from flux_lora_cli.folder.output import OutputFolder, check_orphans, read_records
 from flux_lora_cli.folder.records import JobRecord, PastTask, State
 from tests.folder.samples import (
     SERVICE,
@@ -183,9 +183,8 @@ def test_images_without_ledger_and_manifest_are_asked_about(
 
     if asked:
         with pytest.raises(errors.OtherFolder):
-            OutputFolder.open(tmp_path, SERVICE, exclusive=True, fingerprints=fingerprints)
-        assert not (tmp_path / LEDGER_NAME).exists()
-    OutputFolder.open(tmp_path, SERVICE, exclusive=True, fingerprints=fingerprints, confirm_orphans=confirm).close()
+            check_orphans(tmp_path, (), fingerprints, lambda names: False)
+    check_orphans(tmp_path, (), fingerprints, confirm)
     assert shown == ([[name]] if asked else [])
 
 
