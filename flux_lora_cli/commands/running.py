@@ -151,7 +151,7 @@ def run_settings(options: SaveOptions, console: Console, parts: int = 1, several
     if options.filename is not None:
         from flux_lora_cli.folder.names import Template
 
-        Template.parse(options.filename, several_presets=several_presets)
+        Template(options.filename, several_presets=several_presets)
     names = {field.name for field in fields(Settings)}
     settings = Settings(
         **{name: value for name, value in vars(options).items() if name in names},

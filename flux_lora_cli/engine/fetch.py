@@ -57,8 +57,8 @@ class Fetcher:
         self._run, self._images, self._shown = run, images, shown
         self.fetching = self.saved = 0
         filename, folder = run.settings.filename, run.store.folder
-        self._template = Template.parse(filename or DEFAULT)
-        self._template_by_task = self._template if filename else Template.parse(TASK_DEFAULT)
+        self._template = Template(filename or DEFAULT)
+        self._template_by_task = self._template if filename else Template(TASK_DEFAULT)
         self._today = datetime.now().astimezone().date().isoformat()
         outputs = (o for record in (folder.records.values() if folder else ()) for o in record.outputs)
         self._taken = {case_key(name) for o in outputs for name in (o.file, o.writing) if name}

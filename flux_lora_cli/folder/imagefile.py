@@ -205,3 +205,5 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], tuple[str, str, _Walk | None]], ...] = 
     (re.compile(rb"II\*\0|MM\0\*"), ("image/tiff", "tiff", None)),
     (re.compile(rb""), ("application/octet-stream", "bin", None)),
 )
+#: Endings of files that hold images; an image is never given another.
+IMAGE_ENDINGS = ("jpeg", *(extension for _, (_, extension, _) in _FORMATS))

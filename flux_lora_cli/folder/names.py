@@ -6,9 +6,9 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
-from string import Formatter
 
 from flux_lora_cli.errors import UsageError
+from flux_lora_cli.folder.imagefile import IMAGE_ENDINGS
 from flux_lora_cli.text import nearest, printable, quoted
 
 FIELDS = ("preset", "job", "slug", "seed", "index", "fingerprint", "task", "ext", "date")
@@ -20,50 +20,51 @@ TASK_DEFAULT = "{task}-{index}.{ext}"
 FINGERPRINT_DIGITS = 12
 #: Bytes of UTF-8 in one component. File systems take 255; the rest is room for a number that tells names apart.
 MAX_COMPONENT = 200
-#: Endings of files that hold images; an image is never given another.
-IMAGE_ENDINGS = ("png", "jpg", "jpeg", "webp", "gif", "avif", "heic", "jxl", "bmp", "tiff", "bin")
-
 _MAX_VALUE = 120  # bytes of one field's value
 
+#: A field, a brace that is meant, or one that is not.
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*]')
 # Device names of Windows, with any extension. [Microsoft, "Naming Files, Paths, and Namespaces"]
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM[0-9¹²³]|LPT[0-9¹²³]|CONIN\$|CONOUT\$)\s*(?:\.|$)", re.IGNORECASE)
-_IMAGE_ENDING = re.compile(rf"\.(?:{'|'.join(IMAGE_ENDINGS)})$", re.IGNORECASE)
-
-Values = Mapping[str, "str | int | None"]
 
 
 class Template:
-    """A checked ``--filename``. Make one with ``parse``."""
+    """A ``--filename``.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        several_presets: whether job IDs may repeat, in different presets.
+
+    Raises UsageError: an unknown field, a place outside the folder, or it could give two images one name.
+    """
+
+    def __init__(self, text: str, several_presets: bool = False) -> None:
         self._components = text.removesuffix(".{ext}").split("/")  # every name gets that ending
-
-    @classmethod
-    def parse(cls, text: str, several_presets: bool = False) -> Template:
-        """Check a template.
-
-        Args:
-            several_presets: whether job IDs may repeat, in different presets.
-
-        Raises:
-            UsageError: an unknown field, a place outside the folder, or a template that could give two images one name.
-        """
-        if ending := _IMAGE_ENDING.search(text):
-            raise _wrong(text, f"it ends in {ending[0]}, but the extension follows the content", "End it in .{ext}.")
-        fields, template = _fields(text), cls(text)
-        if "\\" in text or text[1:2] == ":" or not {"", ".", ".."}.isdisjoint(template._components):
-            raise _wrong(
-                text, "it is empty, or leads out of the output folder", "Write a path like {preset}/{job}-{index}."
-            )
+        fields = set()
+        for brace in _BRACES.finditer(text):
+            if brace[0] in ("{", "}"):
+                raise _wrong(text, "there is a single brace", "Write {{ or }} for a brace that is meant.")
+            if (name := brace[1]) is None:
+                continue
+            if name not in FIELDS:
+                near = nearest(name, FIELDS)
+                meant = f"Did you mean '{near}'? " if near else ""
+                hint = f"{meant}Fields: {', '.join(FIELDS)}."
+                raise _wrong(text, f"there is no field {{{printable(name)[:60]}}}", hint)
+            fields.add(name)
+        ending = text.rpartition(".")[2]
+        if ending.lower() in IMAGE_ENDINGS:
+            raise _wrong(text, f"it ends in .{ending}, but the extension follows the content", "End it in .{ext}.")
+        if "\\" in text or text[1:2] == ":" or not {"", ".", ".."}.isdisjoint(self._components):
+            hint = "Write a path like {preset}/{job}-{index}."
+            raise _wrong(text, "it is empty, or leads out of the output folder", hint)
         by_job = "job" in fields and (not several_presets or "preset" in fields)
         if "index" not in fields or not (by_job or fields & {"fingerprint", "task"}):
             also = "; with several presets, {job} needs {preset}, too" if several_presets else ""
             hint = f"Write {{index}}, which counts a task's images, and {{fingerprint}}, {{task}} or {{job}}{also}."
             raise _wrong(text, "it could give two images one name", hint)
-        return template
 
-    def render(self, fields: Values) -> str:
+    def render(self, fields: Mapping[str, str | int | None]) -> str:
         """A relative path, with ``/`` between its components.
 
         Args:
@@ -71,11 +72,8 @@ class Template:
                 and ``job``). ``fingerprint`` is cut to its first 12 digits.
         """
         task = fields.get("task")
-        values = {
-            **fields,
-            "job": fields.get("job") or task,
-            "fingerprint": str(fields.get("fingerprint") or "")[:FINGERPRINT_DIGITS] or task,
-        }
+        fingerprint = str(fields.get("fingerprint") or "")[:FINGERPRINT_DIGITS]
+        values = {**fields, "job": fields.get("job") or task, "fingerprint": fingerprint or task}
         texts = {
             name: "none" if value in (None, "") else _shorten(str(value), _MAX_VALUE).strip(" .")
             for name, value in values.items()
@@ -86,23 +84,8 @@ class Template:
         return "/".join([*map(safe_component, folders), safe_component(stem, MAX_COMPONENT - len(ending)) + ending])
 
 
-def _fields(text: str) -> set[str]:
-    """The names of the fields that a template uses."""
-    try:
-        parsed = list(Formatter().parse(text))
-    except ValueError:
-        raise _wrong(text, "there is a single brace", "Write {{ or }} for a brace that is meant.") from None
-    names = set()
-    for _, name, spec, conversion in parsed:
-        if name is not None:
-            written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-            if written not in FIELDS:
-                near = nearest(name, FIELDS)
-                meant = f"Did you mean '{near}'? " if near else ""
-                known = f"{meant}Fields: {', '.join(FIELDS)}."
-                raise _wrong(text, f"there is no field {{{printable(written)[:60]}}}", known)
-            names.add(name)
-    return names
+def _wrong(text: str, why: str, hint: str) -> UsageError:
+    return UsageError(f"--filename {quoted(text, 200)}: {why}", hint)
 
 
 def safe_component(text: str, limit: int = MAX_COMPONENT) -> str:
@@ -133,7 +116,3 @@ def _shorten(text: str, limit: int) -> str:
         return data.decode()
     tag = "-" + hashlib.sha256(data).hexdigest()[:8]
     return data[: limit - len(tag)].decode("utf-8", "ignore") + tag
-
-
-def _wrong(text: str, why: str, hint: str = "") -> UsageError:
-    return UsageError(f"--filename {quoted(text, 200)}: {why}", hint)

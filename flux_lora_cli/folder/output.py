@@ -11,10 +11,11 @@ from pathlib import Path
 
 from flux_lora_cli.errors import FolderBusy, FolderError, ManifestDamaged, NotFoundError, OtherFolder
 from flux_lora_cli.folder.files import explained, held
+from flux_lora_cli.folder.imagefile import IMAGE_ENDINGS
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger, of_another_service
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, scan, write_manifest
-from flux_lora_cli.folder.names import FINGERPRINT_DIGITS, IMAGE_ENDINGS
+from flux_lora_cli.folder.names import FINGERPRINT_DIGITS
 from flux_lora_cli.folder.records import JobRecord, join
 from flux_lora_cli.text import counted, printable
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
 from flux_lora_cli.folder.files import explained, inside, make_folders, on_disk, write_atomically
+from flux_lora_cli.folder.imagefile import IMAGE_ENDINGS
 from flux_lora_cli.folder.manifest import Manifest, read_manifest
-from flux_lora_cli.folder.names import IMAGE_ENDINGS
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, nearest, printable, quoted
 
