@@ -78,9 +78,8 @@ class Answer:
 def open_envelope(answer: Answer, kind: Kind) -> Any:
     """The answer's ``data``, or the bare answer where there is no envelope.
 
-    Raises:
-        FluxLoraError: what the status (the envelope's own, where it has one) means for a call of this kind; BadAnswer
-            where a success cannot be read.
+    Raises what the status (the envelope's own, where it has one) means for a call of this kind; BadAnswer where a
+    success cannot be read.
     """
     if not 200 <= answer.status < 300:
         raise_status(answer, answer.status, kind, _said(answer))
@@ -92,7 +91,7 @@ def open_envelope(answer: Answer, kind: Kind) -> Any:
         raise unreadable(answer, "its code is not a number")
     code = int(digits)
     # Sync mode ends after 90 s with code 5004 while the task goes on. [official client source]
-    goes_on = code >= 1000 and isinstance(data, dict) and data.get("id") and data.get("status")
+    goes_on = code >= 1000 and fields(data).get("id") and fields(data).get("status")
     if code != 0 and not 200 <= code < 300 and not goes_on:
         raise_status(answer, code, kind, _words(answer, value))
     return data
@@ -166,10 +165,9 @@ def _words(answer: Answer, value: dict[str, Any]) -> str:
     return next(filter(None, (answer.plain(value.get(name)) for name in _WORDS)), "")
 
 
-def part(data: Any, name: str) -> dict[str, Any]:
-    """An object inside an answer; {} where there is none of that name."""
-    found = data.get(name) if isinstance(data, dict) else None
-    return found if isinstance(found, dict) else {}
+def fields(value: Any) -> dict[str, Any]:
+    """An object of an answer; {} where something else came."""
+    return value if isinstance(value, dict) else {}
 
 
 def items_of(answer: Answer, data: Any) -> list[Any]:

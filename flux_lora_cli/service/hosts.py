@@ -33,14 +33,11 @@ _KEY = re.compile(r"(?!\w+=[^=])[!#-&(-_a-~]{1,4096}", re.ASCII)
 def load_key(env: Mapping[str, str], key_file: Path | None = None) -> str:
     """The key from ``key_file``, else from ``WAVESPEED_API_KEY``.
 
-    Raises:
-        MissingKey: there is none, or what is there cannot be one. It is never shown.
-        NotFoundError: the key file does not exist.
+    Raises NotFoundError: no such file; MissingKey: no key, or what is there, which is never shown, cannot be one.
     """
-    place, text = str(key_file or VARIABLE), env.get(VARIABLE, "")
+    place = str(key_file or VARIABLE)
     try:
-        if key_file is not None:
-            text = read_stream(key_file, 5000).decode("utf-8-sig", "replace")
+        text = read_stream(key_file, 5000).decode("utf-8-sig", "replace") if key_file else env.get(VARIABLE, "")
     except FileNotFoundError:
         raise NotFoundError(f"no such key file: {place}", _BOTH_WAYS) from None
     except (OSError, ValueError) as error:
@@ -54,9 +51,8 @@ def load_key(env: Mapping[str, str], key_file: Path | None = None) -> str:
     return key
 
 
-#: Characters of the shortest key that is looked for (masking every "a" would hide the message and no secret), letters
-#: and digits of the shortest that is found in any spelling, characters of the shortest that no address and no catalogue
-#: has for itself ("test").
+#: Characters of the shortest key that is looked for (masking every "a" would hide the message, and no secret), of the
+#: shortest that is found in any spelling, and of the shortest that addresses do not have for themselves ("test").
 _SHORTEST, _SHORTEST_SPELLED, SHORTEST_FOUND = 4, 8, 12
 
 
@@ -147,9 +143,7 @@ def show_host(url: str) -> str:
 
 
 def checked_base_url(base_url: str, *, allow_custom_host: bool = False) -> str:
-    """The base URL without a trailing slash, where the key may go there; its user part, which may be the key, is never
-    shown. Raises UsageError.
-    """
+    """The base URL without a trailing slash. UsageError, which never shows a user part: the key may not go there."""
     text = base_url.strip().rstrip("/")
     try:
         host = origin(text)[1]
@@ -173,8 +167,8 @@ def checked_base_url(base_url: str, *, allow_custom_host: bool = False) -> str:
 _FETCHABLE = re.compile(
     r"(https?)://([^\x00-\x20\x7f/?#\\\"<>`^{|}@]+)((?:[/?\\][^#]*)?)(?:#.*)?", re.IGNORECASE | re.DOTALL
 )
-# What RFC 3986 lets nobody send; everything else stays as it is, for signatures cover it.
-_CANNOT_BE_SENT = re.compile(rb"[^\x21\x23-\x3b\x3d\x3f-\x5b\x5d\x5f\x61-\x7a\x7e]")
+# What else RFC 3986 lets one send, and so stays as it is: signatures cover it.
+_SENT = "!#$%&'()*+,/:;=?@[]"
 
 
 def fetchable_url(url: str, *, allow_loopback: bool) -> str:
@@ -183,19 +177,17 @@ def fetchable_url(url: str, *, allow_loopback: bool) -> str:
     Raises RefusedUrl unless it is https, or http to this machine where the API itself is there (``allow_loopback``).
     """
     found = _FETCHABLE.fullmatch(url.strip())
-    scheme, netloc, target = (found[1].lower(), found[2], found[3]) if found else ("", "", "")
     try:
-        netloc = netloc.encode("idna").decode()
-        host = origin(f"{scheme}://{netloc}")[1]
+        base = f"{found[1].lower()}://{found[2].encode('idna').decode()}" if found else ""
+        scheme, host, _ = origin(base)
     except ValueError:  # of which UnicodeError is one
-        host = ""
-    if not host or (scheme == "http" and not (allow_loopback and is_loopback(host))):
+        found, scheme, host = None, "", ""
+    if not found or (scheme == "http" and not (allow_loopback and is_loopback(host))):
         raise RefusedUrl(
             f"the image is not fetched, because its address is not https, or is broken: {show_url(url)}",
             "The service gave this address.",
         )
-    sent = _CANNOT_BE_SENT.sub(lambda found: b"%%%02X" % found[0][0], target.encode("utf-8", "surrogatepass")).decode()
-    return f"{scheme}://{netloc}{sent if sent.startswith('/') else '/' + sent}"
+    return f"{base}/{quote(found[3].removeprefix('/'), _SENT, errors='surrogatepass')}"
 
 
 def redirect_target(url: str, location: str) -> str:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from flux_lora_cli.errors import Rejected
-from flux_lora_cli.service.envelope import Answer, items_of, money, open_envelope, part, raise_status, unreadable
+from flux_lora_cli.service.envelope import Answer, fields, items_of, money, open_envelope, raise_status, unreadable
 from flux_lora_cli.service.values import is_number
 
 #: Most outputs of a task that are believed (the API makes at most 4), and milliseconds that it took: a day.
@@ -86,16 +86,16 @@ def parse_time(text: str | None) -> datetime | None:
 
 def decode_submit(answer: Answer) -> Task:
     """The task that a submission made. After Uncertain and BadAnswer something may have been made, too."""
-    data = open_envelope(answer, "submit")
-    if not isinstance(data, dict) or not is_task_id(data.get("id")):
+    data = fields(open_envelope(answer, "submit"))
+    if not is_task_id(data.get("id")):
         raise unreadable(answer, "no valid task ID")
     return _task(answer, data, data["id"])
 
 
 def decode_task(answer: Answer, task_id: str) -> Task:
     """The state of one task. Any error but TaskNotFound says that this poll failed; the task may be well."""
-    data = open_envelope(answer, "poll")
-    if not isinstance(data, dict) or not isinstance(data.get("status"), str):
+    data = fields(open_envelope(answer, "poll"))
+    if not isinstance(data.get("status"), str):
         raise unreadable(answer, "a task without a status")
     if data.get("id") not in (None, "", task_id):
         raise unreadable(answer, "the task is another")
@@ -105,7 +105,7 @@ def decode_task(answer: Answer, task_id: str) -> Task:
 def decode_predictions(answer: Answer) -> list[Task]:
     """One page of recent tasks. Items that name no task are left out; an empty page is the end."""
     items = items_of(answer, open_envelope(answer, "list"))
-    named = ((item, item.get("id") or item.get("uuid")) for item in items if isinstance(item, dict))
+    named = ((item, item.get("id") or item.get("uuid")) for item in map(fields, items))
     tasks = [_task(answer, item, str(name)) for item, name in named if is_task_id(name)]
     if items and not tasks:
         raise unreadable(answer, "no entry of the list names a task")
@@ -115,7 +115,7 @@ def decode_predictions(answer: Answer) -> list[Task]:
 def _task(answer: Answer, data: dict[str, Any], task_id: str) -> Task:
     outputs = data.get("outputs") or data.get("output") or data.get("images") or []
     found = tuple(_output(answer, each) for each in (outputs if isinstance(outputs, list) else [outputs])[:MAX_OUTPUTS])
-    times: tuple[Any, ...] = (data.get("executionTime"), part(data, "timings").get("inference"))
+    times: tuple[Any, ...] = (data.get("executionTime"), fields(data.get("timings")).get("inference"))
     code = data["code"] if isinstance(data.get("code"), int) else 0
     return Task(
         id=task_id,
@@ -126,7 +126,7 @@ def _task(answer: Answer, data: dict[str, Any], task_id: str) -> Task:
         created_at=answer.plain(data.get("created_at"), 64) or None,
         execution_ms=next((round(each) for each in times if is_number(each) and 0 <= each <= MAX_MS), None),
         error=": ".join(filter(None, (_CODES.get(code), answer.plain(data.get("error"))))),
-        inputs=part(data, "inputs") or part(data, "input") or None,
+        inputs=fields(data.get("inputs")) or fields(data.get("input")) or None,
     )
 
 
@@ -199,16 +199,15 @@ def decode_price(answer: Answer) -> tuple[Decimal | None, str]:
     what was odd about it. A discount that cannot be believed is none.
     """
     try:
-        data = open_envelope(answer, "price")
+        data = fields(open_envelope(answer, "price"))
     except Rejected:
         return None, ""
-    if not isinstance(data, dict) or data.get("currency") not in (None, "", "USD", "usd", "$", "US$"):
-        return None, ""
     full, cheaper = data.get("price", data.get("unit_price")), data.get("discounted_price")
+    if full is None or data.get("currency") not in (None, "", "USD", "usd", "$", "US$"):
+        return None, ""
     price = money(full)
     if price is None or price < MIN_PRICE:
-        odd = f"the service quotes a price of {answer.plain(str(full))}, which cannot be one"
-        return None, odd if full is not None else ""
+        return None, f"the service quotes a price of {answer.plain(str(full))}, which cannot be one"
     discounted = price if cheaper is None else money(cheaper)
     if discounted is not None and MIN_PRICE <= discounted <= price:
         return discounted, ""
@@ -219,10 +218,9 @@ def decode_price(answer: Answer) -> tuple[Decimal | None, str]:
 def decode_balance(answer: Answer) -> Decimal | None:
     """The account's credit, USD; None where the service does not say."""
     try:
-        data = open_envelope(answer, "balance")
+        value = money(fields(open_envelope(answer, "balance")).get("balance"))
     except Rejected:
         return None
-    value = money(data.get("balance")) if isinstance(data, dict) else None
     if value is None:
         raise unreadable(answer, "no balance")
     return value
@@ -232,21 +230,19 @@ def decode_bill(answer: Answer) -> BillPage:
     """One page of the bill. Raises ServiceError where this service, or this key, has none."""
     data = open_envelope(answer, "bill")
     entries = items_of(answer, data)
-    items = tuple(item for entry in entries if (item := _bill_item(answer, entry)) is not None)
+    items = tuple(item for entry in map(fields, entries) if (item := _bill_item(answer, entry)) is not None)
     if entries and not items:
         raise unreadable(answer, "no entry of the bill is readable")
-    more = data.get("has_more") if isinstance(data, dict) else None  # where it does not say, the next page does
+    more = fields(data).get("has_more")  # where it does not say, the next page does
     return BillPage(items, bool(entries) if more is None else more in (True, "true"), len(entries) - len(items))
 
 
-def _bill_item(answer: Answer, item: object) -> BillItem | None:
-    if not isinstance(item, dict):
-        return None
+def _bill_item(answer: Answer, item: dict[str, Any]) -> BillItem | None:
     kind, uuid = answer.plain(item.get("billing_type"), 40).lower(), answer.plain(item.get("uuid"), 128)
-    task = part(item, "prediction")
-    price, unit = item.get("price"), answer.plain(item.get("currency") or item.get("unit"), 20)
     if not kind or not uuid:
         return None
+    price, unit = item.get("price"), answer.plain(item.get("currency") or item.get("unit"), 20)
+    task = fields(item.get("prediction"))
     return BillItem(
         id=uuid,
         kind=kind,
@@ -273,13 +269,13 @@ def decode_upload(answer: Answer) -> tuple[str, dict[str, str], str]:
 
     The older upload, which takes the file at once, has the last of them only.
     """
-    data = open_envelope(answer, "upload")
-    upload = part(data, "upload")
-    url, download_url = upload.get("url", ""), data.get("download_url") if isinstance(data, dict) else ""
+    data = fields(open_envelope(answer, "upload"))
+    upload = fields(data.get("upload"))
+    url, download_url = upload.get("url", ""), data.get("download_url")
     if not isinstance(url, str) or not isinstance(download_url, str) or not download_url:
         raise unreadable(answer, "no URL for the upload")
-    given = part(upload, "headers")
-    return url, {name: str(given[name]) for name in given if name.lower() not in _OWN_HEADERS}, download_url
+    given = fields(upload.get("headers")).items()
+    return url, {name: str(value) for name, value in given if name.lower() not in _OWN_HEADERS}, download_url
 
 
 def check_upload_put(answer: Answer) -> None:
