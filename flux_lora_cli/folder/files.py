@@ -42,8 +42,7 @@ _UNSAFE_PATH = re.compile("[\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]|^.:|(?:^|/)\\.{
 def open_regular(path: Path | str, *, follow: bool = True) -> BufferedReader:
     """Open a regular file for reading; never waits. Raises OSError, also for a FIFO, device or folder.
 
-    Args:
-        follow: whether the last part of the path may be a link.
+    Without ``follow``, the last part of the path may not be a link.
     """
     descriptor = os.open(path, _READ if follow else _READ | getattr(os, "O_NOFOLLOW", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -64,8 +63,7 @@ def read_regular_file(path: Path | str, limit: int, *, follow: bool = True) -> b
 def read_stream(path: Path | str, limit: int) -> bytes:
     """At most ``limit`` bytes and one more of a pipe, a descriptor (``<(…)``) or a file, to its end.
 
-    Raises:
-        OSError: it cannot be read, or nobody writes to the pipe within PIPE_SECONDS.
+    Raises OSError, also where nobody writes to the pipe within PIPE_SECONDS.
     """
     with open(path, "rb", opener=lambda name, _: os.open(name, _READ)) as file:
         if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
@@ -147,8 +145,7 @@ def remove(path: Path) -> None:
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object], mode: int = 0o600) -> None:
     """Put a file in place, whole and durable, or leave what was there untouched. Raises OSError.
 
-    Args:
-        content: the bytes, or what writes them to a binary file.
+    ``content`` is the bytes, or what writes them to a binary file.
     """
     temporary = path.with_name(temp_name())
     try:
@@ -195,10 +192,9 @@ def sync_folder(folder: Path | str) -> None:
 
 
 def make_folders(folder: Path, mode: int = 0o777, *, below: Path | None = None) -> None:
-    """Make a folder with its parents, their names durable. Raises DiskFull, FolderError.
+    """Make a folder with its parents, their names durable; ``below`` is never made anew: it may have been moved away.
 
-    Args:
-        below: is never made anew: it may have been moved away (FolderMoved).
+    Raises DiskFull, FolderMoved, FolderError.
     """
     try:
         if folder == below or folder.is_dir():

@@ -19,10 +19,6 @@ from flux_lora_cli.text import printable
 
 MANIFEST_NAME = "manifest.json"
 VERSION = 1
-#: Seconds between two writes while a run goes on, and how many times longer than a write the pause is, at least.
-#: [CONTRACT: the output folder]
-SECONDS_BETWEEN_WRITES = 5.0
-TIMES_THE_LAST_WRITE = 20.0
 #: Bytes: the largest manifest that is read, some 8 times that of 100,000 jobs; the largest that another program laid
 #: out, which takes ten times its size in memory; what stands before the jobs, and the largest line.
 MAX_BYTES, _MAX_WHOLE, _MAX_HEAD, _MAX_LINE = 1 << 30, 32 << 20, 1 << 20, 32 << 20
@@ -34,9 +30,9 @@ _COUNTS = ("completed", "failed", "unknown", "pending", "skipped", "images", "mi
 
 
 def pause_after_write(took: float) -> float:
-    """Seconds until the manifest is written again, after a write that took so many."""
+    """Seconds until the manifest is written again, after a write that took so many. [CONTRACT: the output folder]"""
     # A little early: what changed right after the write began is that much older.
-    return max(SECONDS_BETWEEN_WRITES - 2 * took, TIMES_THE_LAST_WRITE * took)
+    return max(5.0 - 2 * took, 20.0 * took)
 
 
 @dataclass(frozen=True)
@@ -50,17 +46,13 @@ KINDS["dict[str, str]"] = many(_Source, lambda sources: {source.path: source.sha
 
 @dataclass(slots=True)
 class Manifest:
-    """A manifest as it was read; ``records`` in their order, keyed and numbered like the ledger's.
-
-    Attributes:
-        sources: SHA-256 of the preset files that jobs came from, by path as the user named it (``-``: standard input).
-    """
+    """A manifest as it was read; ``records`` in their order, keyed and numbered like the ledger's."""
 
     service: str
     sandbox: bool
     created_at: str
     updated_at: str
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)  # SHA-256 of preset files, by path as the user named it
     records: list[JobRecord] = field(default_factory=list)
 
 
@@ -111,25 +103,23 @@ def write_manifest(folder: Path, head: Manifest, rows: Iterable[tuple[str, str]]
         head: its ``records`` are left aside.
         rows: the tally and the entry, as JSON, of each job in order.
     """
-    files.write_atomically(folder / MANIFEST_NAME, lambda file: _stream(file, head, rows))
-
-
-def _stream(file: BinaryIO, head: Manifest, rows: Iterable[tuple[str, str]]) -> None:
     document = {"version": VERSION, "tool": {"name": "flux-lora", "version": __version__}, **write_fields(head)[0]}
     document["sources"] = [{"path": path, "sha256": sha256} for path, sha256 in head.sources.items()]
     lines = ",\n ".join(f"{dumps(name)}: {dumps(value)}" for name, value in document.items())
-    file.write(f'{{{lines},\n "summary": '.encode())
-    place = file.tell()
-    file.write(b" " * _SUMMARY_WIDTH + b",\n" + _JOBS)
-    tallies: Counter[str] = Counter()
-    separator = "  "
-    for text, entry in rows:
-        tallies[text] += 1
-        file.write((separator + entry).encode())
-        separator = ",\n  "
-    file.write((b"\n" if tallies else b"") + _END)
-    file.seek(place)
-    file.write(dumps(_summed(tallies)).encode().ljust(_SUMMARY_WIDTH))
+
+    def stream(file: BinaryIO) -> None:
+        file.write(f'{{{lines},\n "summary": '.encode())
+        place = file.tell()
+        file.write(b" " * _SUMMARY_WIDTH + b",\n" + _JOBS)
+        tallies, separator = Counter[str](), ""
+        for text, entry in rows:
+            file.write(f"{separator}  {entry}".encode())
+            tallies[text], separator = tallies[text] + 1, ",\n"
+        file.write((b"\n" if tallies else b"") + _END)
+        file.seek(place)
+        file.write(dumps(_summed(tallies)).encode().ljust(_SUMMARY_WIDTH))
+
+    files.write_atomically(folder / MANIFEST_NAME, stream)
 
 
 # ---- reading --------------------------------------------------------------------------------

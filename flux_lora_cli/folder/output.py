@@ -147,14 +147,10 @@ def check_orphans(
     fingerprints: Iterable[str],
     confirm: Callable[[list[str]], bool],
 ) -> None:
-    """Ask about images of jobs that would be bought and nothing at hand knows as bought: an older copy was put back.
+    """Ask about images of jobs that would be bought (``fingerprints``) and nothing at hand knows as bought.
 
-    Args:
-        records: what the folder knows.
-        fingerprints: of the jobs that would be bought.
-        confirm: gets the names of the images; True goes on.
-
-    Raises OtherFolder where it does not.
+    ``records`` are what the folder knows: perhaps an older copy was put back. ``confirm`` gets the names of the images.
+    Raises OtherFolder where it does not confirm.
     """
     ours = {fingerprint[:FINGERPRINT_DIGITS] for fingerprint in fingerprints}
     owned = {name for record in records for output in record.outputs for name in (output.file, output.writing)}
@@ -180,8 +176,7 @@ def is_new(path: Path) -> bool:
 def read_records(path: Path, service: str, left: Iterable[JobRecord] = ()) -> dict[str, JobRecord]:
     """What a folder knows, by key, without a lock or a change of anything in it (for a dry run). Raises FolderError.
 
-    Args:
-        left: what it would take over besides.
+    ``left`` is what it would take over besides.
     """
     path = _absolute(path)
     head, entries = _shown(path, service)

@@ -164,11 +164,7 @@ _ALIASES = {
 
 
 def unknown_key(model: Model, key: str, others: Iterable[str] = ()) -> ValueProblem:
-    """The problem of a key that the model does not declare: the service would drop it, and charge.
-
-    Args:
-        others: further keys that may stand in the same place.
-    """
+    """The problem of a key that the model does not declare; ``others`` may stand in the same place."""
     known = [*model.parameters, *others]
     alias = _ALIASES.get(key.casefold().replace("-", "_"))
     near = alias if alias in known else "" if key in _USUAL else nearest(key, known)
@@ -189,11 +185,7 @@ def check_request(model: Model, params: Mapping[str, Any]) -> list[ValueProblem]
 
 
 def value_of_text(name: str, text: str) -> Checked:
-    """The value that the text of an option or of ``--set`` means, and its problem; ranges depend on the model.
-
-    ``loras`` is ``PATH[:SCALE]`` and ``images`` a path, several separated by spaces or semicolons; text that begins
-    with ``[`` or ``{`` is JSON for both.
-    """
+    """The value that the text of an option or of ``--set`` means, and its problem; ranges depend on the model."""
     kind = _USUAL[name].type if name in _USUAL else "any"
     try:
         return check_value(Parameter(name, kind), values.typed(kind, text))
@@ -318,10 +310,10 @@ def load_models(env: Mapping[str, str], file: Path | None, origin: str) -> Model
 
 
 def _built_in() -> list[Model]:
-    """What the documentation says: one table per model and API version that it describes.
+    """One table per model and API version that the documentation describes.
 
-    Sources: the API page of flux-dev-lora for v2; the official page of each model, October 2025, for v3. Where no
-    source names a default there is none, and nothing is sent unless the user writes it.
+    Sources: the API page of flux-dev-lora for v2; the official page of each model, October 2025, for v3. A default
+    that no source names is none: nothing is sent unless the user writes it.
     """
     found = read_catalogue(json.loads(Path(__file__).with_suffix(".json").read_bytes()))
     pairs = zip(found.models, found.entries, strict=True)

@@ -241,8 +241,8 @@ _BOOLEANS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("fa
 def typed(kind: str, text: str) -> Any:
     """What the text of an option, of ``--set`` or of a CSV cell means for a parameter of this type; not checked.
 
-    Raises:
-        ValueError: it begins like JSON and is not.
+    ``loras`` (``PATH[:SCALE]``) and ``images`` are separated by spaces or semicolons, or a JSON list.
+    Raises ValueError: it begins like JSON and is not.
     """
     stripped = text.strip()
     if kind in ("any", "loras", "images") and stripped[:1] in ("[", "{"):
@@ -290,10 +290,7 @@ _NEVER_LOAD = [
 
 
 def parse_lora(text: str) -> dict[str, Any]:
-    """Split ``PATH[:SCALE]``: the scale stands after the last colon, if that is a number, so that URLs work; else 1.
-
-    Nothing is checked here; ``check_lora`` does that.
-    """
+    """Split ``PATH[:SCALE]``: the scale is what follows the last colon, if that is a number (URLs work); else 1."""
     path, colon, tail = text.strip().rpartition(":")
     if not colon or not _FLOAT.fullmatch(tail):
         return {"path": text.strip(), "scale": 1}
