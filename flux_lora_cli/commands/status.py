@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console, cut, plain
@@ -19,6 +18,7 @@ from flux_lora_cli.text import printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.events import TaskStatus
+    from flux_lora_cli.folder.ledger import Ledger
     from flux_lora_cli.folder.records import JobRecord
     from flux_lora_cli.service.wire import Task
 
@@ -79,18 +79,18 @@ def status(
 
 def _records(service: str, ids: set[str]) -> dict[str, JobRecord]:
     """What the user's own ledger and the output folders of this user's runs know of tasks."""
-    from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
-    from flux_lora_cli.folder.state import open_user_ledger, remembered_folders
+    from flux_lora_cli.folder.state import from_folders, open_user_ledger, remembered_folders
 
-    paths = [folder / LEDGER_NAME for folder in remembered_folders()[: -MAX_FOLDERS - 1 : -1]]
-    ledgers = [partial(Ledger.open, path, service, create=False, read_only=True) for path in paths]
     known: dict[str, JobRecord] = {}
-    for opened in (partial(open_user_ledger, service, create=False), *ledgers):
-        left = ids - known.keys()
-        if not left:
-            break
-        with suppress(FluxLoraError), opened() as ledger:
-            known |= {task_id: record for task_id in left if (record := ledger.find(task_id)) is not None}
+
+    def find(ledger: Ledger) -> None:
+        known.update({task: record for task in ids - known.keys() if (record := ledger.find(task)) is not None})
+
+    with suppress(FluxLoraError), open_user_ledger(service, create=False) as own:
+        find(own)
+    searched = from_folders(remembered_folders()[: -MAX_FOLDERS - 1 : -1], service, find)
+    while ids - known.keys() and next(searched, None) is not None:
+        pass
     return known
 
 

@@ -19,9 +19,9 @@ from flux_lora_cli.engine.bill import Bill, Books, Claim, Finding, amount, claim
 from flux_lora_cli.engine.budget import ZERO, dollars, lacks_refund, note_refunds
 from flux_lora_cli.engine.plan import UNKNOWN
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
-from flux_lora_cli.errors import FluxLoraError, NotFoundError, ServiceError
+from flux_lora_cli.errors import NotFoundError, ServiceError
 from flux_lora_cli.folder import state
-from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
+from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.manifest import MANIFEST_NAME
 from flux_lora_cli.folder.output import OutputFolder, read_records
 from flux_lora_cli.folder.records import JobRecord
@@ -86,7 +86,7 @@ def compare(
             "Check that the key is of the account that submitted them (flux-lora doctor).",
         )
     report = Report(tasks=len(tasks))
-    known = claimed_tasks(service)
+    known = state.claimed_tasks(service)
     for claim, items in tasks:
         task_id = claim.task.task_id or ""
         known.add(task_id)
@@ -175,21 +175,6 @@ def first_submission(all_books: Iterable[Books]) -> datetime:
     """When the first submission was made; now where there is none."""
     times = [parse_time(claim.task.intent_at) for claim in claims_of(all_books)]
     return min((at for at in times if at is not None), default=datetime.now(UTC))
-
-
-def claimed_tasks(service: str, besides: Path | None = None) -> set[str]:
-    """Every task of the user's ledger and of the folders that are remembered; what cannot be read claims nothing.
-
-    Args:
-        besides: a folder whose ledger is open, and not to be opened again.
-    """
-    ids = set[str]()
-    with suppress(FluxLoraError), state.open_user_ledger(service, create=False) as ledger:
-        ids |= ledger.task_ids()
-    for path in (folder / LEDGER_NAME for folder in state.remembered_folders() if folder != besides):
-        with suppress(FluxLoraError, OSError), Ledger.open(path, None, create=False, read_only=True) as ledger:
-            ids |= ledger.task_ids()
-    return ids
 
 
 def record_refunds(books: Books, refunds: dict[str, Decimal], service: str) -> int:

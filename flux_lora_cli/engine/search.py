@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.engine.audit import claimed_tasks
 from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Waiting
 from flux_lora_cli.engine.follow import age
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, find_task
 from flux_lora_cli.errors import AnswerTooLong, DeadlineError, FluxLoraError
+from flux_lora_cli.folder import state
 from flux_lora_cli.folder.records import JobRecord
 from flux_lora_cli.service.envelope import NoSuchList
 from flux_lora_cli.service.wire import parse_time
@@ -102,7 +102,7 @@ class Search:
                         continue
                     failure = error
                 besides = run.store.folder and run.store.folder.path
-                claimed = run.task_ids | await in_thread(claimed_tasks, run.service, besides)
+                claimed = run.task_ids | await in_thread(state.claimed_tasks, run.service, besides)
                 for each in self._wanted:
                     found = {task: sure for task, sure in each.found.items() if task not in claimed}
                     verdict = _judge(found, whole, failure, over=began >= each.deadline)

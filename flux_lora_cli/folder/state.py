@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
@@ -20,6 +20,8 @@ from flux_lora_cli.folder import files
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.records import JobRecord, PastTask, State, purchases
 from flux_lora_cli.text import slug
+
+T = TypeVar("T")
 
 VARIABLE = "FLUX_LORA_STATE_DIR"
 #: Tasks of ``submit`` that are remembered; of more, those of earlier months that have ended are forgotten.
@@ -102,6 +104,28 @@ def remember_folder(path: Path) -> None:
     with suppress(OSError, FolderError, FolderBusy), lock("folders", 2.0):
         others = [known for known in remembered_folders() if known != path.absolute()]
         write_note("folders", [files.as_written(str(each)) for each in (*others, path.absolute())][-MAX_FOLDERS:])
+
+
+def from_folders(folders: Iterable[Path], service: str | None, read: Callable[[Ledger], T]) -> Iterator[tuple[Path, T]]:
+    """What ``read`` makes of the ledger of each folder, but for those that cannot be read or are not of the service."""
+    for folder in folders:
+        with suppress(FluxLoraError, OSError):
+            with Ledger.open(folder / LEDGER_NAME, service, create=False, read_only=True) as ledger:
+                found = read(ledger)
+            yield folder, found
+
+
+def claimed_tasks(service: str, besides: Path | None = None) -> set[str]:
+    """Every task of the user's own ledger and of the folders that are remembered, as far as they can be read.
+
+    Args:
+        besides: a folder whose ledger is open, and not to be opened again.
+    """
+    ids = set[str]()
+    with suppress(FluxLoraError), open_user_ledger(service, create=False) as own:
+        ids |= own.task_ids()
+    others = [folder for folder in remembered_folders() if folder != besides]
+    return ids.union(*(found for _, found in from_folders(others, None, Ledger.task_ids)))
 
 
 def read_note(name: str) -> Any:
@@ -192,11 +216,9 @@ def _books(service: str, folder: Path | None) -> Iterator[tuple[Path | None, str
     """(folder, its identity, records) of the user's own ledger (None) and of each folder that can be read."""
     with suppress(NotFoundError), open_user_ledger(service, create=False) as own:
         yield None, own.created_at, list(own.records())
-    for path in {Path(os.path.realpath(path)) for path in (*remembered_folders(), folder) if path is not None}:
-        with suppress(FluxLoraError, OSError):
-            with Ledger.open(path / LEDGER_NAME, service, create=False, read_only=True) as ledger:
-                records = list(ledger.records())
-            yield path, ledger.created_at, records
+    folders = {Path(os.path.realpath(path)) for path in (*remembered_folders(), folder) if path is not None}
+    for path, (identity, records) in from_folders(folders, service, lambda it: (it.created_at, list(it.records()))):
+        yield path, identity, records
 
 
 def _submissions(folder: Path | None, record: JobRecord) -> Iterator[tuple[str, PastTask]]:
