@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from flux_lora_cli.engine.bill import Bill, Books, Claim, Finding, amount, claims_of, judge, refund_of, sum_of
 from flux_lora_cli.engine.budget import ZERO, dollars, lacks_refund, note_refunds
 from flux_lora_cli.engine.plan import UNKNOWN
-from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates
+from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates, submitted_at
 from flux_lora_cli.errors import NotFoundError, ServiceError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
@@ -144,12 +144,8 @@ def _without_task(
 
 def _span(submission: JobRecord) -> tuple[datetime, datetime] | None:
     """When a submission of unknown outcome may have been charged; None where that is not known."""
-    at = parse_time(submission.intent_at)
-    if at is None:
-        return None
-    at += timedelta(seconds=submission.service_clock or 0.0)
-    slack = UNSURE_SLACK if submission.service_clock is None else CLOCK_SLACK
-    return at - slack, at + timedelta(seconds=SUBMIT_TIMEOUT) + slack
+    at, slack = submitted_at(submission), UNSURE_SLACK if submission.service_clock is None else CLOCK_SLACK
+    return None if at is None else (at - slack, at + timedelta(seconds=SUBMIT_TIMEOUT) + slack)
 
 
 # ---- folders -----------------------------------------------------------------------------------

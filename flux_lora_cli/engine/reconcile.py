@@ -1,30 +1,51 @@
-"""Which task of the account is the one that a submission of unknown outcome made.
+"""Finds out what became of submissions of unknown outcome, in the account's recent predictions.
 
-Values agree by meaning, however the service spells them. A seed that this tool drew tells more than anything else:
-its 31 bits outweigh a clock, and a value that is spelled in a way we do not know.
+One reading of the list, page by page, serves all jobs that wait for one. Values agree by meaning, however the service
+spells them. A seed that this tool drew tells more than anything else: its 31 bits outweigh a clock, and a value that is
+spelled in a way we do not know.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import html
+import itertools
 import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
+from flux_lora_cli.engine.durable import in_thread
+from flux_lora_cli.engine.events import Waiting
+from flux_lora_cli.engine.follow import age
+from flux_lora_cli.errors import AnswerTooLong, DeadlineError, FluxLoraError
+from flux_lora_cli.folder import state
 from flux_lora_cli.folder.records import JobRecord
+from flux_lora_cli.service.envelope import NoSuchList
 from flux_lora_cli.service.values import parse_lora
 from flux_lora_cli.service.wire import BillItem, Task, parse_time
+from flux_lora_cli.text import counted
 
-#: How far a time may be off, by the service's own clock; and where that clock, or a time's zone, is not known.
-CLOCK_SLACK = timedelta(minutes=10)
-UNSURE_SLACK = timedelta(days=1)
+if TYPE_CHECKING:
+    from flux_lora_cli.engine.run import Run
+
 #: Seconds that a submission may take. [FAULTS: retry policy]
 SUBMIT_TIMEOUT = 60.0
+#: Seconds for which the list is read after a submission's time-out. [CONTRACT: money and identity]
+SEARCH_FOR = 120.0
+#: Seconds between two readings of the list, the last one over and over; before which of them it is told.
+INTERVALS, TELL_AT = (1.0, 2.0, 4.0, 8.0, 15.0, 20.0), 4.0
+#: Entries per page. A list that echoes inline images can outgrow the limit of an answer: then fewer.
+PAGE_SIZE = 100
+#: Pages read at most: far more tasks than a week of the highest tier has.
+MAX_PAGES = 1000
+#: How far a time may be off, by the service's own clock; and where that clock, or a time's zone, is not known.
+CLOCK_SLACK, UNSURE_SLACK = timedelta(minutes=10), timedelta(days=1)
 
 _ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)\s*$", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)\s*[*x×,]\s*(\d+)", re.IGNORECASE)
@@ -37,10 +58,159 @@ _IMAGES = ("image", "mask_image", "images")
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What the search says of one submission: a task to adopt, or why there is none.
+
+    Attributes:
+        absent: the list was read to its end, and nothing in it may be ours.
+        resubmit: it may be sent once more, where the user asks for that.
+    """
+
+    why: str
+    task_id: str | None = None
+    candidates: tuple[str, ...] = ()
+    absent: bool = False
+    resubmit: bool = False
+
+
+@dataclass(eq=False)
+class _Wanted:
+    """A submission that is looked for, until ``deadline`` (loop time)."""
+
+    record: JobRecord
+    deadline: float
+    verdict: asyncio.Future[Verdict]
+
+
+class Search:
+    """Looks for tasks of submissions of unknown outcome; those that a ledger at hand has claimed are left out."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._wanted: list[_Wanted] = []
+        self._reader: asyncio.Task[None] | None = None
+        self._page_size = PAGE_SIZE
+
+    async def find(self, record: JobRecord) -> Verdict:
+        """Look for the record's task until it is found or its time is up.
+
+        Raises:
+            Stopped: the search was cut short, which says nothing about the task.
+        """
+        run = self._run
+        if run.settings.on_unknown == "hold":
+            return Verdict("not looked for, as asked (--on-unknown hold)")
+        deadline = run.time() + max(0.0, SUBMIT_TIMEOUT + SEARCH_FOR - age(record, run.now()))
+        wanted = _Wanted(record, deadline, asyncio.get_running_loop().create_future())
+        self._wanted.append(wanted)
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read())
+        return await wanted.verdict
+
+    async def _read(self) -> None:
+        """Read the list again and again, for as long as somebody waits."""
+        run = self._run
+        await asyncio.sleep(0)  # those that begin in the same turn share the first reading
+        try:
+            for seconds in itertools.chain(INTERVALS, itertools.repeat(INTERVALS[-1])):
+                began = run.time()
+                found, otherwise, no_use = await self._read_list()
+                besides = run.store.folder and run.store.folder.path
+                claimed = run.task_ids | await in_thread(state.claimed_tasks, run.service, besides)
+                for each in self._wanted:
+                    ours = {task: sure for task, sure in found.get(each.record.key, {}).items() if task not in claimed}
+                    verdict = _judge(ours, otherwise, no_use or began >= each.deadline)
+                    if verdict is not None and not each.verdict.done():
+                        claimed.add(verdict.task_id or "")
+                        each.verdict.set_result(verdict)
+                self._wanted = [each for each in self._wanted if not each.verdict.done()]
+                if not self._wanted:
+                    return
+                if seconds == TELL_AT:
+                    left = max(each.deadline for each in self._wanted) - run.time()
+                    message = f"looking for {counted(len(self._wanted), 'submission')} of unknown outcome"
+                    run.emit(Waiting("reconcile", round(left, 1), f"{message} for {left:.0f} s more"))
+                await asyncio.sleep(seconds)
+        except Exception as error:  # above all Stopped: it ends every search
+            for each in self._wanted:
+                if not each.verdict.done():
+                    each.verdict.set_exception(error)
+
+    async def _read_list(self) -> tuple[dict[str, dict[str, bool]], Verdict, bool]:
+        """What the list shows of each submission, as of ``find_task``; what it says of those that it does not show;
+        whether no further reading comes in time."""
+        try:
+            found, whole = await self._read_pages()
+        except NoSuchList as error:
+            why = f"the account's predictions cannot be listed ({error.message}), so nothing could be checked"
+            return {}, Verdict(why, resubmit=True), True
+        except FluxLoraError as error:
+            if isinstance(error, AnswerTooLong) and self._page_size > 1:
+                self._page_size = max(1, self._page_size // 5)
+                return await self._read_list()
+            why = f"the account's predictions cannot be read: {error.message}"
+            return {}, Verdict(why), isinstance(error, DeadlineError)
+        if not whole:
+            return found, Verdict("the account's list of predictions is too long to be read to its end"), False
+        return found, Verdict("not found among the account's recent predictions", absent=True, resubmit=True), False
+
+    async def _read_pages(self) -> tuple[dict[str, dict[str, bool]], bool]:
+        """One reading of the list; whether it was read to its end.
+
+        A short page is not the end: a service may give fewer entries than asked. The end is a page with nothing new (a
+        full one is not: the service passes over the page's number), or one, newest first, that reaches back past the
+        earliest intent.
+        """
+        run, records = self._run, [each.record for each in self._wanted]
+        times = [submitted_at(record) if record.service_clock is not None else None for record in records]
+        since = None if None in times else min(filter(None, times)) - CLOCK_SLACK - timedelta(minutes=1)
+        found: dict[str, dict[str, bool]] = {record.key: {} for record in records}
+        seen: set[str] = set()
+        for page in range(1, MAX_PAGES + 1):
+            tasks = await run.calls.get(run.client.predictions, page, self._page_size, since, why="search")
+            new = [task for task in tasks if task.id not in seen]
+            if not new:
+                return found, len(tasks) < self._page_size
+            seen.update(task.id for task in new)
+            for record in records:
+                found[record.key] |= find_task(record, new)
+            newest, oldest = new[0].created, new[-1].created
+            if since is not None and newest is not None and oldest is not None and oldest < since and oldest <= newest:
+                return found, True
+        return found, False
+
+
+def _judge(found: dict[str, bool], otherwise: Verdict, over: bool) -> Verdict | None:
+    """What a reading of the list says of a submission; None where it is to be read again.
+
+    Args:
+        found: the tasks that may be it, without those of other jobs.
+        over: there is no further reading.
+    """
+    matches = [task for task, sure in found.items() if sure]
+    if len(matches) == 1:
+        return Verdict("found", matches[0])
+    if not over:
+        return None
+    if found:  # sending again could pay twice, so that is no way out, whether asked for or not
+        return Verdict("the account has tasks that may be it, and nothing tells which", candidates=tuple(found))
+    return otherwise
+
+
+# ---- which task is a submission's ----
+
+
 def find_task(record: JobRecord, tasks: Iterable[Task]) -> dict[str, bool]:
     """IDs of the tasks that may be the record's; True for one that agrees in everything."""
     found = {task.id: _is_ours(record, task) for task in tasks}
     return {task_id: ours is True for task_id, ours in found.items() if ours is not False}
+
+
+def submitted_at(record: JobRecord) -> datetime | None:
+    """When a record was last submitted, by the service's clock as far as that is known; None where nobody knows."""
+    meant = parse_time(record.intent_at)
+    return None if meant is None else meant + timedelta(seconds=record.service_clock or 0.0)
 
 
 def bill_candidates(record: JobRecord, charges: Iterable[BillItem]) -> tuple[str, ...]:
@@ -84,10 +254,10 @@ def _same_model(ours: str | None, theirs: str | None) -> bool:
 
 def _in_time(record: JobRecord, created_at: str | None) -> bool | None:
     """Whether a task was made when the record was submitted; None where the clocks do not tell."""
-    made, meant = parse_time(created_at), parse_time(record.intent_at)
+    made, meant = parse_time(created_at), submitted_at(record)
     if made is None or meant is None:
         return None
-    after = made - meant - timedelta(seconds=record.service_clock or 0.0)
+    after = made - meant
     if -CLOCK_SLACK <= after <= timedelta(seconds=SUBMIT_TIMEOUT) + CLOCK_SLACK:
         return True
     sure = record.service_clock is not None and _ZONE.search(created_at or "") is not None

@@ -4,7 +4,7 @@ What is on disk when: the intent to submit before the POST's first byte; the tas
 and the future name of an image before its rename; "saved" only after the rename is durable. A kill between any two
 of these loses nothing and pays for nothing twice: the next run finds the record in the state that it was left in.
 
-A submission whose answer is lost is *unknown*: it is looked for in the account's predictions (``search``), adopted
+A submission whose answer is lost is *unknown*: it is looked for in the account's predictions (``reconcile``), adopted
 or held, and never blindly sent again. Ctrl-C, SIGTERM and the run's deadline call ``abort``: no new submission, a
 moment for the answers of those in flight, then the end; whatever is not answered by then stays *submitting* in the
 ledger, which the next run takes for unknown.
@@ -24,7 +24,7 @@ from flux_lora_cli.engine.events import Adopted, Failed, Held, Submitted, Unknow
 from flux_lora_cli.engine.fetch import Fetcher
 from flux_lora_cli.engine.follow import follow, note_task
 from flux_lora_cli.engine.limits import NEVER_SENT, PollPlanner, next_try
-from flux_lora_cli.engine.search import Search
+from flux_lora_cli.engine.reconcile import Search
 from flux_lora_cli.errors import (
     BadAnswer,
     BudgetError,
