@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from flux_lora_cli.commands.console import Console, counts_text, plain, some
 from flux_lora_cli.commands.options import Junit, ServiceOptions, argument, command, flag, option
 from flux_lora_cli.commands.running import check, connected, service_name, service_words
 from flux_lora_cli.commands.values import bad
-from flux_lora_cli.engine.budget import dollars
+from flux_lora_cli.engine.budget import ZERO, dollars
 from flux_lora_cli.engine.budget import plain as decimal
 from flux_lora_cli.errors import (
     Advice,
@@ -31,8 +32,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.audit import Report, Sums
-    from flux_lora_cli.engine.bill import Books, Finding
+    from flux_lora_cli.engine.audit import Books, Report
 
 EXAMPLES = """
 flux-lora audit flux-lora-output/posters
@@ -72,8 +72,7 @@ def audit(
     unknown submission has a candidate, and 5 where the bill cannot be read. Changes nothing but records refunds,
     which then no longer count against --max-cost.
     """
-    from flux_lora_cli.engine.audit import compare, first_submission, record_refunds
-    from flux_lora_cli.engine.bill import Bill
+    from flux_lora_cli.engine.audit import Bill, compare, first_submission, record_refunds
 
     if not folders and not everything:
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
@@ -89,14 +88,14 @@ def audit(
         recorded = 0
         for each in books:
             try:
-                recorded += record_refunds(each, report.refunds, name)
+                recorded += record_refunds(each, report.tasks, name)
             except (FolderError, FolderBusy) as error:
                 console.warn(f"refunds were not recorded: {error.message}", "refunds")
         _tell(report, recorded, console)
         wrong = {
-            id(found.record): Verdict("failure", found.kind, found.message)
+            id(found.claim.record): Verdict("failure", found.kind, found.message)
             for found in report.findings
-            if found.exit_code is not ExitCode.OK
+            if found.claim is not None and found.exit_code is not ExitCode.OK
         }
         verdicts = [  # a folder is a test suite, for two may have jobs of one name
             (replace(record, preset=each.name), wrong.get(id(record), Verdict("passed")))
@@ -129,16 +128,22 @@ def _read_all(folders: Sequence[Path], service: str, everything: bool, console: 
 
 
 def _tell(report: Report, recorded: int, console: Console) -> None:
-    from flux_lora_cli.engine.bill import KINDS
+    from flux_lora_cli.engine.audit import KINDS
 
     for finding in report.findings:
-        console.result(_line(finding))
-        folder = str(finding.books.path) if finding.books and finding.books.path else None
-        data = {"finding": finding.kind, "folder": folder, "job": finding.job, "task": finding.task}
+        folder, job, where = None, None, ""
+        task = f"task {finding.task}" if finding.task else "no task"
+        if finding.claim is not None:
+            books, job = finding.claim.books, finding.claim.record.name
+            folder, where = books.path and str(books.path), f"{job} ({task}) in {books.name}"
+        ids = f" [bill: {', '.join(finding.charges)}]" if finding.charges else ""
+        console.result(plain(f"{finding.kind.replace('_', ' ')}: {where or task}: {finding.message}{ids}"))
+        data = {"finding": finding.kind, "folder": folder, "job": job, "task": finding.task}
         console.record("finding", {**data, "message": finding.message, "charges": list(finding.charges)})
     for (name, model, month), sums in sorted(report.totals.items()):
-        console.record("total", {"folder": name, "model": model, "month": month, **_usd(sums)})
-        console.info(plain(f"{name}, {model}, {month}: {_words(sums)}"))
+        usd, words = _summed([sums])
+        console.record("total", {"folder": name, "model": model, "month": month, **usd})
+        console.info(plain(f"{name}, {model}, {month}: {words}"))
     if report.unread:
         entries = counted(report.unread, "entry", "entries")
         console.warn(f"not counted: {entries} of the bill that cannot be read", "bill")
@@ -147,24 +152,16 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
     counts = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}
     sandbox = " (sandbox: no real money)" if console.summary.get("sandbox") else ""
     found = counts_text(counts, "all as it should be" if report.tasks else "nothing to compare")
-    console.info(f"{counted(report.tasks, 'task')} checked, {_words(report)}: {found}{sandbox}")
-    console.summary.update(tasks=report.tasks, **_usd(report), refunds_recorded=recorded, **counts)
+    usd, words = _summed(report.totals.values())
+    console.info(f"{counted(len(report.tasks), 'task')} checked, {words}: {found}{sandbox}")
+    console.summary.update(tasks=len(report.tasks), **usd, refunds_recorded=recorded, **counts)
 
 
-def _usd(sums: Sums) -> dict[str, str]:
-    return {"charged_usd": decimal(sums.charged), "refunded_usd": decimal(sums.refunded)}
-
-
-def _words(sums: Sums) -> str:
-    return f"{dollars(sums.charged)} billed, {dollars(sums.refunded)} refunded"
-
-
-def _line(finding: Finding) -> str:
-    task = f"task {finding.task}" if finding.task else "no task"
-    job = f"{finding.job} ({task})" if finding.job else task
-    where = f" in {finding.books.name}" if finding.books is not None else ""
-    ids = f" [bill: {', '.join(finding.charges)}]" if finding.charges else ""
-    return plain(f"{finding.kind.replace('_', ' ')}: {job}{where}: {finding.message}{ids}")
+def _summed(parts: Iterable[dict[str, Decimal]]) -> tuple[dict[str, str], str]:
+    """What was charged and refunded, for programs and in words."""
+    charged, back = (sum((part.get(kind, ZERO) for part in parts), ZERO) for kind in ("deduct", "refund"))
+    usd = {"charged_usd": decimal(charged), "refunded_usd": decimal(back)}
+    return usd, f"{dollars(charged)} billed, {dollars(back)} refunded"
 
 
 def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
@@ -173,8 +170,9 @@ def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
     wrong = [finding.task for finding in report.findings if finding.exit_code is ExitCode.INCOMPLETE and finding.task]
     errors: list[FluxLoraError] = []
     if maybe:
-        jobs = [f"--adopt {each.job}={each.task}" for each in maybe if each.books and each.books.path]
-        tasks = [str(each.task) for each in maybe if each.books and not each.books.path]
+        claims = [(each.claim, each.task) for each in maybe if each.claim is not None]
+        jobs = [f"--adopt {claim.record.name}={task}" for claim, task in claims if claim.books.path]
+        tasks = [str(task) for claim, task in claims if not claim.books.path]
         ways = [f"flux-lora batch … {' '.join(jobs[:3])}"] if jobs else []
         ways += [shlex.join(["flux-lora", "wait", *reach, *tasks[:3]])] if tasks else []
         message = f"{counted(len(maybe), 'submission')} of unknown outcome may have been charged"
