@@ -63,23 +63,26 @@ class FluxLoraError(Exception):
         message: what happened, and to which file, line, job or task.
         hint: what the user can do about it, in words; the class's own where it is empty.
         problems: one printable line each, where there are several in one go.
-        advice: the hint as a value; the class's own where it is not given.
-        tasks: ``(job, task id)`` of paid tasks that are not collected yet; the job is None where unknown.
         retry_after: seconds that the service asked to wait; None where it did not say.
         timed_out: the answer was waited for until the end of its time.
+
+    Attributes:
+        advice: the hint as a value.
+        tasks: ``(job, task id)`` of paid tasks that are not collected yet; the job is None where unknown.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
     code: ClassVar[str] = "internal"
-    default_advice: ClassVar[Advice] = Advice.REPORT
-    default_hint: ClassVar[str] = ""
+    advice = Advice.REPORT
+    hint = ""
+    tasks: Sequence[tuple[str | None, str]] = ()
 
     def __init_subclass__(
         cls, code: str | None = None, exit_code: ExitCode | None = None, advice: Advice | None = None
     ) -> None:
         cls.code = code or re.sub("(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
         cls.exit_code = exit_code or cls.exit_code
-        cls.default_advice = advice or cls.default_advice
+        cls.advice = advice or cls.advice
 
     def __init__(
         self,
@@ -87,15 +90,11 @@ class FluxLoraError(Exception):
         hint: str = "",
         problems: Sequence[object] = (),
         *,
-        advice: Advice | None = None,
-        tasks: Sequence[tuple[str | None, str]] = (),
         retry_after: float | None = None,
         timed_out: bool = False,
     ) -> None:
         super().__init__(message)
-        self.message, self.hint, self.problems = message, hint or self.default_hint, tuple(problems)
-        self.advice = advice or self.default_advice
-        self.tasks = tuple(tasks)
+        self.message, self.hint, self.problems = message, hint or self.hint, problems
         self.retry_after, self.timed_out = retry_after, timed_out
 
     def __str__(self) -> str:
@@ -108,19 +107,19 @@ class FluxLoraError(Exception):
 class UsageError(FluxLoraError, exit_code=ExitCode.USAGE, advice=Advice.FIX):
     """An option or argument cannot be meant."""
 
-    default_hint = "Add --help to see what the command takes."
+    hint = "Add --help to see what the command takes."
 
 
 class NotFoundError(FluxLoraError, exit_code=ExitCode.NOT_FOUND, advice=Advice.FIX):
     """A file, folder, job or task named on the command line does not exist."""
 
-    default_hint = "Check the spelling and, for a file, the path."
+    hint = "Check the spelling and, for a file, the path."
 
 
 class PresetError(FluxLoraError, code="preset_invalid", exit_code=ExitCode.PRESET, advice=Advice.FIX):
     """A preset is invalid. ``problems`` holds every problem of every file."""
 
-    default_hint = "Correct what is named above, then run the command again."
+    hint = "Correct what is named above, then run the command again."
 
 
 # ---- key, budget --------------------------------------------------------------------------

@@ -180,7 +180,8 @@ def _conclude(report: Report, reach: Sequence[str], console: Console) -> int:
     if wrong:
         message = f"{counted(len(wrong), 'task')} not charged as expected"
         hint = f"Ask the service's support, naming the tasks: {some(wrong)}"
-        errors.append(Incomplete(message, hint, advice=Advice.FIX))  # a rerun alone changes nothing
+        errors.append(Incomplete(message, hint))
+        errors[-1].advice = Advice.FIX  # a rerun alone changes nothing
     for error in errors:
         console.error(error)
     return errors[0].exit_code if errors else ExitCode.OK

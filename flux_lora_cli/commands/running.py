@@ -231,31 +231,9 @@ def tell_end(result: Result, console: Console, *, also: Callable[[FluxLoraError]
     from flux_lora_cli.folder.manifest import summary
 
     console.summary.update(summary(result.records))
-    cut_off = result.exit_code >= ExitCode.INTERRUPTED
     for code in sorted(result.reasons, key=PRECEDENCE.index):
         error = result.reasons[code]
-        if code is ExitCode.CLOSED_OUTPUT and not error.tasks:
-            continue  # as `| head` wants it
-        if cut_off and code in (ExitCode.INCOMPLETE, ExitCode.DEADLINE):
-            continue  # that something is left goes without saying
-        if code is ExitCode.SERVICE and ExitCode.AUTH in result.reasons:
-            continue  # that is why
-        if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-            error.message += _standing(result, sandbox=bool(console.summary.get("sandbox")))
-        console.error(error)
-        also(error)
+        if code is not ExitCode.CLOSED_OUTPUT or error.tasks:  # else it is as `| head` wants it
+            console.error(error)
+            also(error)
     return int(result.exit_code)
-
-
-def _standing(result: Result, *, sandbox: bool) -> str:
-    """How many tasks are running, and how many jobs were never sent, for the message of an interrupt."""
-    from flux_lora_cli.engine.ending import Left
-
-    left = Left.of(result.records)
-    still = f"{counted(left.running, 'task')} {'submitted' if sandbox else 'paid'} and still running"
-    parts = [
-        still if left.running else "no task is running",
-        f"{counted(len(left.held), 'submission')} of unknown outcome" if left.held else "",
-        f"{counted(left.pending, 'job')} never sent" if left.pending else "",
-    ]
-    return "; " + ", ".join(filter(None, parts))

@@ -250,10 +250,11 @@ class Session:
     ) -> Result:
         """How a run has ended; USD that its plan was to cost, and that had been charged before it."""
         records = [work.record for work in plan.works if not work.no_such_task] + plan.skipped
-        left = Left.of(records, run.absent, [work.record for work in plan.collected])
+        left = Left(records, run.absent, [work.record for work in plan.collected])
         code, reasons = ending(
-            left, run.reasons, self.settings.fail_on_nsfw, command=self.command, reach=self.reach, folder=self.folder
-        )
+            left, run.reasons, self.settings.fail_on_nsfw, command=self.command, reach=self.reach, folder=self.folder,
+            paid="submitted" if self.service == SANDBOX else "paid",
+        )  # fmt: skip
         charged = run.calls.spent - charged_before if estimated is not None else None
         return Result(code, reasons, records, plan, estimated, charged, run.submitted, run.resubmitted)
 

@@ -124,7 +124,9 @@ def test_no_message_steers_a_terminal_or_a_ci_service(capfd: pytest.CaptureFixtu
     console = Console()
     for say in (console.info, console.complain, console.warn):
         say(hostile)
-    console.error(FluxLoraError(hostile, hostile, tasks=[(hostile, "1")]))
+    error = FluxLoraError(hostile, hostile)
+    error.tasks = [(hostile, "1")]
+    console.error(error)
     err = capfd.readouterr().err
     assert not set(err) & set("\x1b\x07\u202e")
     assert not re.search(r"(?m)^\s*::", err)

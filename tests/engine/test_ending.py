@@ -58,7 +58,7 @@ def end(
     records = [LEFT[name][0] for name in names]
     told = {reason.exit_code: reason for reason in reasons}
     reach = ["--base-url", "http://localhost:1"]
-    return ending(Left.of(records), told, True, command=command, reach=reach, folder=Path("a b"))
+    return ending(Left(records), told, True, command=command, reach=reach, folder=Path("a b"))
 
 
 # ---- codes ----
@@ -93,8 +93,8 @@ def test_the_first_code_by_precedence_counts() -> None:
 
 def test_flags_count_only_when_asked_and_unknown_ones_never() -> None:
     flagged, dumb = LEFT["flagged"][0], record("dumb", State.COMPLETED, nsfw=None)
-    assert ending(Left.of([flagged, dumb]), {})[0] is ExitCode.OK
-    assert ending(Left.of([dumb]), {}, True)[0] is ExitCode.OK
+    assert ending(Left([flagged, dumb]), {})[0] is ExitCode.OK
+    assert ending(Left([dumb]), {}, True)[0] is ExitCode.OK
 
 
 def test_what_follows_from_the_end_of_the_run_is_not_told_twice() -> None:
@@ -117,7 +117,7 @@ def test_no_advice_leads_to_paying_twice(kind: type[FluxLoraError]) -> None:
 
 
 def check_advice(kind: type[FluxLoraError], left: str, command: str) -> None:
-    rerun = kind.default_advice is Advice.RERUN
+    rerun = kind.advice is Advice.RERUN
     reason = kind("it happened", "Run the same command again." if rerun else "Do this.")
     code, told = end([left, "done"], reason, command=command)
     assert code is not ExitCode.OK
@@ -153,7 +153,7 @@ def test_retrying_is_advised_for_what_failed_alone(left: str, command: str) -> N
 def test_resubmitting_is_told_of_where_all_are_surely_absent() -> None:
     held = [LEFT["unknown"][0], LEFT["submitting"][0]]
     for absent, told in ((["unknown"], False), (["unknown", "submitting"], True)):
-        _, reasons = ending(Left.of(held, absent), {})
+        _, reasons = ending(Left(held, absent), {})
         assert ("--on-unknown resubmit" in reasons[ExitCode.UNKNOWN].hint) is told
         assert reasons[ExitCode.UNKNOWN].advice is Advice.DECIDE
 
@@ -167,7 +167,7 @@ def test_what_a_rerun_cannot_bring_is_not_promised() -> None:
 
 def test_a_command_to_be_copied_is_whole_however_many_tasks_it_names() -> None:
     records = [JobRecord(f"k{n}", task_id=f"t{n}", state=State.SUBMITTED) for n in range(1000)]
-    code, told = ending(Left.of(records), {}, command="wait")
+    code, told = ending(Left(records), {}, command="wait")
     error = told[code]
     assert len(error.tasks) == 1000
     assert shlex.split(error.hint.partition(": ")[2]) == ["flux-lora", "wait", *(f"t{n}" for n in range(1000))]
@@ -175,7 +175,7 @@ def test_a_command_to_be_copied_is_whole_however_many_tasks_it_names() -> None:
 
 def test_tasks_of_jobs_no_longer_asked_for_are_named_and_do_not_count() -> None:
     old = [LEFT["running"][0], LEFT["failed"][0]]
-    assert ending(Left.of([LEFT["done"][0]], collected=old), {})[0] is ExitCode.OK
-    code, told = ending(Left.of([LEFT["failed"][0]], collected=old), {})
+    assert ending(Left([LEFT["done"][0]], collected=old), {})[0] is ExitCode.OK
+    code, told = ending(Left([LEFT["failed"][0]], collected=old), {})
     assert code is ExitCode.INCOMPLETE
     assert told[code].tasks == (("running", "task-running"),)
