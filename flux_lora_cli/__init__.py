@@ -18,9 +18,8 @@ TYPE_CHECKING = False  # typing itself would take half of what `--version` takes
 if TYPE_CHECKING:
     from typing import Any
 
-    from flux_lora_cli.engine.assemble import Result
+    from flux_lora_cli.engine.assemble import Result, Settings, Stop
     from flux_lora_cli.engine.batch import run_batch
-    from flux_lora_cli.engine.settings import Settings, Stop
     from flux_lora_cli.engine.tasks import submit_jobs, wait_for
     from flux_lora_cli.errors import ExitCode, FluxLoraError, PresetError
     from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
@@ -54,9 +53,8 @@ __all__ = [
 ]
 
 _PLACES = {
-    "engine.assemble": ("Result",),
+    "engine.assemble": ("Result", "Settings", "Stop"),
     "engine.batch": ("run_batch",),
-    "engine.settings": ("Settings", "Stop"),
     "engine.tasks": ("submit_jobs", "wait_for"),
     "errors": ("ExitCode", "FluxLoraError", "PresetError"),
     "folder.records": ("JobRecord", "OutputRecord", "State"),

@@ -41,10 +41,9 @@ from flux_lora_cli.text import counted, quoted, slug
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.ci import Reports
-    from flux_lora_cli.engine.assemble import Result
+    from flux_lora_cli.engine.assemble import Result, Settings
     from flux_lora_cli.engine.events import Plan
     from flux_lora_cli.engine.plan import BatchPlan
-    from flux_lora_cli.engine.settings import Settings
     from flux_lora_cli.presets.load import Loaded
 
 EXAMPLES = """

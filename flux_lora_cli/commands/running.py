@@ -18,8 +18,7 @@ from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.commands.reporter import Reporter
-    from flux_lora_cli.engine.assemble import Result
-    from flux_lora_cli.engine.settings import Settings, Stop
+    from flux_lora_cli.engine.assemble import Result, Settings, Stop
     from flux_lora_cli.service.client import Client
 
 #: What the sandbox is called in manifests and ledgers, whatever port it has.
@@ -146,7 +145,7 @@ def run_settings(options: SaveOptions, console: Console, parts: int = 1, several
     Raises:
         UsageError: the template of ``--filename`` is not valid.
     """
-    from flux_lora_cli.engine.settings import Settings
+    from flux_lora_cli.engine.assemble import Settings
 
     if options.filename is not None:
         from flux_lora_cli.folder.names import Template

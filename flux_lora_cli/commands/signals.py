@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flux_lora_cli.errors import FluxLoraError, Interrupted, OutputClosed, Terminated
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.settings import Stop
+    from flux_lora_cli.engine.assemble import Stop
 
 #: Seconds within which further signals belong to the first: a wrapper and the terminal both pass on one Ctrl-C.
 TOGETHER = 0.5
@@ -75,7 +75,7 @@ class Signals:
             hint: what to do next.
             closed: standard output was closed from the start.
         """
-        from flux_lora_cli.engine.settings import Stop
+        from flux_lora_cli.engine.assemble import Stop
 
         self._hint, self._stop = hint, Stop()
         if closed:

@@ -119,8 +119,7 @@ def _look_up(run: Running, api_version: Any, ids: Sequence[str]) -> tuple[list[R
 
 def _recent(run: Running) -> list[Row]:
     """The account's recent tasks, and those that this user submitted and never saw again; the oldest first."""
-    from flux_lora_cli.engine.assemble import Session
-    from flux_lora_cli.engine.settings import Settings
+    from flux_lora_cli.engine.assemble import Session, Settings
     from flux_lora_cli.folder.records import State
     from flux_lora_cli.folder.state import open_user_ledger
 

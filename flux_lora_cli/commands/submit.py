@@ -26,7 +26,7 @@ from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.settings import Settings
+    from flux_lora_cli.engine.assemble import Settings
     from flux_lora_cli.folder.records import JobRecord
     from flux_lora_cli.presets.job import Job
     from flux_lora_cli.service.models import Models

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flux_lora_cli.engine.audit import look_up_refunds
 from flux_lora_cli.engine.budget import ZERO, check_budget, plain, price_kind, sum_prices
@@ -20,7 +20,6 @@ from flux_lora_cli.engine.ending import Left, ending, with_tasks
 from flux_lora_cli.engine.events import Event, Progress, Warned
 from flux_lora_cli.engine.plan import BatchPlan, Work, lacks_images
 from flux_lora_cli.engine.run import Run
-from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import (
     BadAnswer,
     BudgetError,
@@ -34,7 +33,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.output import OutputFolder
-from flux_lora_cli.folder.records import JobRecord, State
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State
 
 if TYPE_CHECKING:
     from flux_lora_cli.service.client import Client
@@ -45,8 +44,63 @@ Observer = Callable[[Event], None]
 #: Seconds that an interrupted run waits for the answers of submissions in flight, so that their IDs are kept; and at
 #: the run's deadline, when nobody sits at a terminal.
 GRACE, DEADLINE_GRACE = 1.2, 5.0
+#: Seconds between two looks for a signal or another request to stop.
+LOOK_EVERY = 0.1
 #: The name of the service that charges nobody.
 SANDBOX = "sandbox"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run behaves. Durations are in seconds, money in USD.
+
+    Attributes:
+        concurrency: tasks in flight, those in the service's queue included.
+        poll_interval: least seconds between two polls of one task.
+        timeout: of the whole run; None for none.
+        task_timeout: of one task, from its submission.
+        rate: images per second; None for no limit.
+        max_cost: limit on what the folder is charged in all.
+        max_month: limit on what this user is charged at the service in a calendar month (UTC), over all folders.
+        price: per image, where the service does not report one.
+        filename: template of image names; None for the default.
+        follow: wait for the tasks and save their images.
+        progress_every: seconds between two ``Progress`` events.
+    """
+
+    concurrency: int = 16
+    poll_interval: float = 2.0
+    timeout: float | None = None
+    task_timeout: float = 1800.0
+    rate: float | None = None
+    max_cost: Decimal | None = None
+    max_month: Decimal | None = None
+    price: Decimal | None = None
+    on_unknown: Literal["reconcile", "hold", "resubmit"] = "reconcile"
+    nsfw: Literal["keep", "quarantine", "skip"] = "keep"
+    fail_on_nsfw: bool = False
+    download: bool = True
+    filename: str | None = None
+    follow: bool = True
+    progress_every: float = 30.0
+
+    def leaves_out(self, output: OutputRecord) -> bool:
+        """Whether an image is not asked for."""
+        return not self.download or (self.nsfw == "skip" and output.nsfw is True)
+
+
+class Stop:
+    """Ends a run from outside: from a signal handler, or from another thread.
+
+    The run then sends no further submission, waits a moment for the answers of those in flight, saves its state and
+    returns within 2 seconds; ``error`` becomes its reason.
+    """
+
+    error: FluxLoraError | None = None
+
+    def request(self, error: FluxLoraError) -> None:
+        """End the run; the first request counts."""
+        self.error = self.error or error
 
 
 @dataclass(repr=False)  # asyncio's runner makes two of it where SIGINT is its own: a second for 10,000 jobs [3.11]
@@ -85,7 +139,7 @@ class Session:
     service: str
     settings: Settings
     observer: Observer = lambda event: None
-    stop: Stop | None = None
+    stop: Stop = field(default_factory=Stop)
     folder: Path | None = None
     command: str = "batch"
     reach: Sequence[str] = ()
@@ -108,7 +162,7 @@ class Session:
         return asyncio.run(self._driven(main))
 
     async def _driven(self, main: Callable[[], Awaitable[T]]) -> T:
-        loop, task, stop = asyncio.get_running_loop(), asyncio.current_task(), self.stop or Stop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def end(error: FluxLoraError, grace: float) -> None:
             self.ended_by = self.ended_by or error
@@ -117,11 +171,18 @@ class Session:
             elif task is not None:
                 task.cancel()
 
-        _wake(loop)
+        async def watch() -> None:
+            """End the run where that is asked for; the main thread looks for signals only while it does something."""
+            while self.stop.error is None:
+                await asyncio.sleep(LOOK_EVERY)
+            end(self.stop.error, GRACE)
+            while True:
+                await asyncio.sleep(LOOK_EVERY)
+
+        watching = asyncio.create_task(watch())
         if self.settings.timeout is not None:
             late = DeadlineError("the run's time (--timeout) is over")
             loop.call_later(self.settings.timeout, end, late, DEADLINE_GRACE)
-        stop.listen(lambda error: loop.call_soon_threadsafe(end, error, GRACE))
         try:
             with self.closing:
                 return await main()
@@ -133,7 +194,7 @@ class Session:
         except FluxLoraError as error:
             raise with_tasks(error, self.known.values()) from error.__cause__
         finally:
-            stop.listen(lambda error: None)
+            watching.cancel()
 
     # ---- before the run ----
 
@@ -148,9 +209,8 @@ class Session:
         """The answer to a request that is made before the run begins."""
         return await self.calls.get(function, *args, patient=False)
 
-    async def price(self, works: Iterable[Work]) -> Decimal | None:
+    async def price(self, works: Sequence[Work]) -> Decimal | None:
         """Put a price on each work, by one request for each kind; the sum, None where a price is not known."""
-        prices: list[Decimal | None] = []
         known: dict[str, Decimal | None] = {}
         for work in works:
             kind = price_kind(work.record)
@@ -159,8 +219,7 @@ class Session:
             work.unit_price, work.price_source = known[kind], "service"
             if work.unit_price is None and self.settings.price is not None:
                 work.unit_price, work.price_source = self.settings.price * work.record.images_asked, "--price"
-            prices.append(work.unit_price)
-        return sum_prices(prices)
+        return sum_prices(work.unit_price for work in works)
 
     async def _ask_price(self, record: JobRecord) -> Decimal | None:
         try:
@@ -207,30 +266,14 @@ class Session:
     # ---- the run ----
 
     async def work_off(
-        self,
-        plan: BatchPlan,
-        store: Store,
-        images: ImageStore,
-        charged: Decimal = ZERO,
-        *,
-        works: AsyncIterator[Work] | None = None,
-        late: FluxLoraError | None = None,
+        self, plan: BatchPlan, store: Store, images: ImageStore, works: AsyncIterator[Work] | None = None
     ) -> Run:
-        """Bring a plan's works as far as they can be brought; returns the run that has ended.
-
-        Args:
-            charged: USD that count against ``--max-cost`` already.
-            works: where they are not known beforehand.
-            late: why nothing is submitted, and only collected what is in flight.
-        """
+        """Bring a plan's works (or ``works``, as they come) as far as they can be brought; the run that has ended."""
         for image in {digest: image for work in plan.to_submit for digest, image in work.images.items()}.values():
             await in_thread(images.keep_input, image)
-        claimed = await in_thread(store.task_ids)
         run = Run(self, store, images, str(self.folder))
-        run.task_ids, self.calls.spent = claimed, charged
+        run.task_ids |= await in_thread(store.task_ids)
         run.done = sum(w.record.state is State.COMPLETED and not lacks_images(w.record) for w in plan.works)
-        if late is not None:
-            self.calls.close(late)
         if self.ended_by is not None:
             raise asyncio.CancelledError
         self.run = run
@@ -303,8 +346,3 @@ def check_month(
     if settings.max_month is None or service == SANDBOX or planned == 0:
         return None
     return check_budget(settings.max_month, planned, state.charged(service, settings.price, folder), "--max-month")
-
-
-def _wake(loop: asyncio.AbstractEventLoop) -> None:
-    """Let the main thread look for signals: one that the system hands to another thread does not wake it."""
-    loop.call_later(0.25, _wake, loop)

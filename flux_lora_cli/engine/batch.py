@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.engine import events
-from flux_lora_cli.engine.assemble import SANDBOX, Observer, Result, Session, check_month
+from flux_lora_cli.engine.assemble import SANDBOX, Observer, Result, Session, Settings, Stop, check_month
 from flux_lora_cli.engine.budget import ZERO, check_budget, dollars, price_documented, price_not_known, spent
 from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import UNKNOWN, BatchPlan, lacks_images, make_plan, plan_event
-from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import (
     DeadlineError,
     ExitCode,
@@ -82,7 +81,7 @@ def run_batch(
             submission. Afterwards such errors are ``reasons`` of the result.
     """
     settings, jobs = settings or Settings(), list(jobs)
-    session = Session(client, service, settings, observer, stop, folder=folder)
+    session = Session(client, service, settings, observer, stop or Stop(), folder=folder)
     plan_jobs = partial(
         make_plan, jobs, models=models or Models.builtin(), api_version=api_version, retry_failed=retry_failed,
         shard=shard, only_some=only_some, adopt=adopt, skipped=skipped,
@@ -99,18 +98,20 @@ def run_batch(
         plan = await in_thread(plan_jobs, opened.records)
         changed = await in_thread(_check_images, plan, opened, settings, verify)
         buying = plan.to_submit + (plan.those(*UNKNOWN) if settings.on_unknown == "resubmit" else [])
-        late, total = None, None
+        total = None
         try:
             total = await session.price(buying)
         except DeadlineError as come_back_later:  # what is in flight is still collected
-            late, buying = come_back_later, []
+            session.calls.close(come_back_later)
+            buying = []
         charged = spent(opened.records.values(), settings.price)
         if charged is None and settings.max_cost is not None and buying:
             raise price_not_known()
         event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=False)
         observer(event)
         await session.reserve_month(buying, total, opened.path)
-        if plan.to_submit and late is None:
+        session.calls.spent = charged or ZERO
+        if plan.to_submit and not session.calls.closed:
             fingerprints = [work.record.fingerprint or "" for work in plan.to_submit]
             await in_thread(check_orphans, opened.path, opened.records.values(), fingerprints, confirm_orphans)
             await _before_buying(session, opened, total)
@@ -118,7 +119,7 @@ def run_batch(
         # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
         await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
         _tell_earlier(plan, observer, str(folder))
-        run = await session.work_off(plan, Store(opened), opened.images, charged or ZERO, late=late)
+        run = await session.work_off(plan, Store(opened), opened.images)
         error = run.reasons.get(ExitCode.FOLDER)
         kept = opened.records if error is None else await in_thread(_leave, error, opened)
         if service != SANDBOX:  # submitted now, or by a run that was killed

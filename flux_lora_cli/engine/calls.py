@@ -13,7 +13,6 @@ from flux_lora_cli.engine.budget import ZERO, check_budget
 from flux_lora_cli.engine.durable import in_thread
 from flux_lora_cli.engine.events import Event, Explained, Waiting
 from flux_lora_cli.engine.limits import GIVE_UP_AFTER, POLL, PROBE_EVERY, START, Outage, RateGate, next_try, too_long
-from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import (
     BadAnswer,
     ExitCode,
@@ -30,6 +29,7 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.folder.records import JobRecord
 
 if TYPE_CHECKING:
+    from flux_lora_cli.engine.assemble import Settings
     from flux_lora_cli.service.client import Client
 
 T = TypeVar("T")

@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from flux_lora_cli.engine.budget import plain
 from flux_lora_cli.engine.events import Plan
-from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.records import JobRecord, State, present_task, purchases
 from flux_lora_cli.presets.job import Job, LocalImage
 from flux_lora_cli.service.models import Models, Version
 from flux_lora_cli.service.wire import is_task_id
 from flux_lora_cli.text import quoted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.engine.assemble import Settings
 
 #: Seconds that a task takes where nothing is known yet. [measured at the real service: 2 to 6 s]
 TYPICAL_SECONDS = 4.0

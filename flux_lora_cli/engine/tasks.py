@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.engine.assemble import Observer, Result, Session
+from flux_lora_cli.engine.assemble import Observer, Result, Session, Settings, Stop
 from flux_lora_cli.engine.budget import check_budget
 from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Event
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import insist
 from flux_lora_cli.engine.plan import BatchPlan, Work, describe, plan_work
-from flux_lora_cli.engine.settings import Settings, Stop
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.images import ImageStore
@@ -78,7 +77,7 @@ def submit_jobs(
         tell_accepted()
 
     command = "submit" if folder is None else "submit --wait"
-    session = Session(client, service, settings, observe, stop, folder=folder, command=command, reach=reach)
+    session = Session(client, service, settings, observe, stop or Stop(), folder=folder, command=command, reach=reach)
 
     async def main() -> Result:
         ledger = await in_thread(state.open_user_ledger, service)
@@ -129,7 +128,7 @@ def wait_for(
         FolderError: the output folder cannot be used.
     """
     settings = settings or Settings()
-    session = Session(client, service, settings, observer, stop, folder=folder, command="wait", reach=reach)
+    session = Session(client, service, settings, observer, stop or Stop(), folder=folder, command="wait", reach=reach)
 
     async def main() -> Result:
         opened = await session.open_folder(folder, exclusive=False)
@@ -173,7 +172,7 @@ def wait_for(
                 elif session.run is not None:
                     session.run.done += 1
 
-        run = await session.work_off(plan, store, opened.images, works=unfinished())
+        run = await session.work_off(plan, store, opened.images, unfinished())
         with suppress(TimeoutError, ValueError):  # the pipe is still open; a thread still reads it
             await asyncio.wait_for(in_thread(list, asked_for), 0.3)
         return session.result(run, plan)

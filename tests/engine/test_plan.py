@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flux_lora_cli.engine.assemble import Settings
 from flux_lora_cli.engine.budget import price_documented, spent
 from flux_lora_cli.engine.plan import BatchPlan, Work, lacks_images, make_plan, plan_event, plan_work
-from flux_lora_cli.engine.settings import Settings
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
 from flux_lora_cli.presets.job import Job, LocalImage
