@@ -132,7 +132,7 @@ def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded, *, sandbox: bool = 
     standing = filter(None, [counts_text(states), f"{event.to_submit:,} to submit"])
     lines += [f"  {', '.join(standing)}", *duplicate_lines(plan)]
     if event.to_submit:
-        lines.append(f"  {counted(event.images, 'image')}, {_cost(event, plan)}")
+        lines.append(f"  {counted(event.images, 'image')}, {cost_words(event, plan)}")
     if event.charged_usd not in (None, "0") and not sandbox:
         lines.append(f"  charged so far: {dollars(Decimal(event.charged_usd or 0))}")
     if event.expected_seconds:
@@ -140,7 +140,8 @@ def plan_lines(event: Plan, plan: BatchPlan, loaded: Loaded, *, sandbox: bool = 
     return [*lines, f"  folder: {event.folder}"]
 
 
-def _cost(event: Plan, plan: BatchPlan) -> str:
+def cost_words(event: Plan, plan: BatchPlan) -> str:
+    """What a plan costs, and who says so."""
     if event.cost_usd is None:
         return "price not known (name it with --price)"
     floor = event.price_source == "documented" and any(work.price_is_floor for work in plan.to_submit)

@@ -159,22 +159,19 @@ def submit_and_wait(
 
 def dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
+    from flux_lora_cli.commands.reporter import cost_words
     from flux_lora_cli.engine.assemble import check_month
-    from flux_lora_cli.engine.budget import check_budget, dollars, plain, sum_prices
+    from flux_lora_cli.engine.budget import check_budget, price_documented
+    from flux_lora_cli.engine.plan import BatchPlan, plan_event, plan_work
+    from flux_lora_cli.folder.records import JobRecord
 
-    counts, prices, floor = [], [], ""
-    for job in jobs:
-        model = models.find(job.model, options.api_version, allow_unknown=True)
-        request = model.request(job.params, job.seed or 0)
-        counts.append(int(request.get("num_images", 1)))
-        prices.append(options.price * counts[-1] if options.price is not None else model.price_of(request))
-        floor = floor or ("from " if model.price_is_floor and options.price is None else "")
-    total = sum_prices(prices)
-    source = "at --price" if options.price is not None else "at the documented price; the service may charge another"
-    cost = f"{floor}{dollars(total)} ({source})" if total is not None else "price not known (name it with --price)"
-    console.result(f"{counted(len(counts), 'task')} to submit, {counted(sum(counts), 'image')}, {cost}")
-    usd = None if total is None else plain(total)
-    console.summary.update(tasks=len(counts), images=sum(counts), cost_usd=usd, dry_run=True)
+    plan = BatchPlan([plan_work(JobRecord(""), job, models, options.api_version) for job in jobs])
+    total = price_documented(plan, options.price)
+    event = plan_event(plan, settings, None, total, folder="", dry_run=True)
+    console.result(
+        f"{counted(event.jobs, 'task')} to submit, {counted(event.images, 'image')}, {cost_words(event, plan)}"
+    )
+    console.summary.update(tasks=event.jobs, images=event.images, cost_usd=event.cost_usd, dry_run=True)
     error = check_budget(options.max_cost, total) or check_month(settings, service_name(options), total)
     if error is not None:
         raise error

@@ -40,7 +40,6 @@ class Work:
         unit_price: USD for the whole request; None where no price is known. ``price_source``: who said so
             (``service``, ``--price``, ``documented``).
         documented_price: USD by the model's documentation: for estimates only. ``price_is_floor``: it may cost more.
-        adopt: a task that the user named as this job's (``--adopt``).
         known: a ledger knows the task, so it is asked for longer before it is called lost.
         no_such_task: the service does not know it, and nobody else does.
     """
@@ -52,7 +51,6 @@ class Work:
     price_source: str | None = None
     documented_price: Decimal | None = None
     price_is_floor: bool = False
-    adopt: str | None = None
     known: bool = True
     no_such_task: bool = False
 
@@ -65,19 +63,22 @@ class BatchPlan:
         works: one for each distinct job asked for, in order.
         collected: tasks of jobs that are no longer asked for, paid for and not collected yet.
         skipped: records of jobs that are left out.
-        duplicates: (ID of the duplicate, ID of the job that it repeats).
         changed: of the jobs asked for, the records that are not as the folder knew them.
     """
 
     works: list[Work] = field(default_factory=list)
     collected: list[Work] = field(default_factory=list)
     skipped: list[JobRecord] = field(default_factory=list)
-    duplicates: list[tuple[str, str]] = field(default_factory=list)
     changed: list[JobRecord] = field(default_factory=list)
 
     def those(self, *states: State) -> list[Work]:
         """Of the jobs asked for, those in one of these states."""
         return [work for work in self.works if work.record.state in states]
+
+    @property
+    def duplicates(self) -> list[tuple[str, str]]:
+        """(ID of the duplicate, ID of the job that it repeats)."""
+        return [(alias, work.record.name) for work in self.works for alias in work.record.aliases]
 
     @property
     def to_submit(self) -> list[Work]:
@@ -133,21 +134,16 @@ def make_plan(
         if shard is None or int(key[:16], 16) % shard[1] == shard[0] - 1:
             alike.setdefault(key, []).append(job)
     for key, (job, *twins) in alike.items():
-        plan.duplicates += [(twin.id, job.id) for twin in twins]
         record = record_of(key)
         before = _described(record)
-        describe(record, job, tuple(twin.id for twin in twins))
         if record.state is State.FAILED and retry_failed:
             _retire(record)
-        new = record.state in (State.PLANNED, State.SKIPPED)
-        work = plan_work(record, job, models, api_version, draw_seed) if new else Work(record, images=job.images)
-        plan.works.append(work)
-        if new or before != _described(record):
+        plan.works.append(plan_work(record, job, models, api_version, draw_seed, [twin.id for twin in twins]))
+        if record.state is State.PLANNED or before != _described(record):
             plan.changed.append(record)
     for job in skipped:
         record = record_of(job.fingerprint)
         if record.key not in alike and record.state in (State.PLANNED, State.SKIPPED):
-            describe(record, job)
             plan_work(record, job, models, api_version, draw_seed)
             record.state = State.SKIPPED
             plan.skipped.append(record)
@@ -156,16 +152,8 @@ def make_plan(
         plan.collected = [
             Work(record, counts=False) for record in others if record.state is State.SUBMITTED or lacks_images(record)
         ]
-    if adopt:
-        claimed = {task.task_id for record in known.values() for task in purchases(record)}
-        _adopt(plan, adopt, claimed)
+    _adopt(plan, adopt, known.values())
     return plan
-
-
-def describe(record: JobRecord, job: Job, aliases: tuple[str, ...] = ()) -> None:
-    """Put into a record what a preset says of its job, besides the request."""
-    record.id, record.preset, record.aliases, record.axes = job.id, job.preset, aliases, job.axes
-    record.seed_drawn = job.seed is None
 
 
 def _described(record: JobRecord) -> tuple[object, ...]:
@@ -189,11 +177,17 @@ def plan_work(
     models: Models,
     api_version: Version | None,
     draw_seed: Callable[[], int] = draw_seed,
+    aliases: Iterable[str] = (),
 ) -> Work:
-    """The work of making a job. Its record gets the request as it is kept: a local image as ``inputs/SHA256.ext``.
+    """The work of making a job; its record gets what the preset says of it.
 
-    The seed of a job without one is drawn once, within what its model takes.
+    Unless it was submitted, that is also the request as it is kept: a local image as ``inputs/SHA256.ext``, and a seed,
+    which is drawn once, within what the model takes, for a job without one.
     """
+    record.id, record.preset, record.aliases, record.axes = job.id, job.preset, tuple(aliases), job.axes
+    record.seed_drawn, work = job.seed is None, Work(record, images=job.images)
+    if record.state not in (State.PLANNED, State.SKIPPED):
+        return work
 
     def name(image: LocalImage) -> str:
         return f"inputs/{image.sha256}.{image.extension}"
@@ -205,9 +199,8 @@ def plan_work(
         seed = (kept if isinstance(kept, int) and kept >= 0 else draw_seed()) % (model.max_seed + 1)
     request = model.request({key: job.with_images(value, name) for key, value in job.params.items()}, seed)
     record.state, record.model, record.api_version, record.input = State.PLANNED, model.id, model.version, request
-    return Work(
-        record, images=job.images, documented_price=model.price_of(request), price_is_floor=model.price_is_floor
-    )
+    work.documented_price, work.price_is_floor = model.price_of(request), model.price_is_floor
+    return work
 
 
 def lacks_images(record: JobRecord) -> bool:
@@ -215,32 +208,31 @@ def lacks_images(record: JobRecord) -> bool:
     return any(not (output.error or "").startswith(GONE) for output in record.missing)
 
 
-def _adopt(plan: BatchPlan, texts: Collection[str], claimed: Collection[str | None]) -> None:
-    """Take ``JOB=ID`` texts (``--adopt``): the work of each job learns which task it is to take.
-
-    Args:
-        claimed: IDs of tasks that belong to other jobs.
+def _adopt(plan: BatchPlan, texts: Collection[str], known: Iterable[JobRecord]) -> None:
+    """Give jobs of unknown outcome the tasks that ``JOB=ID`` texts (``--adopt``) name.
 
     Raises UsageError: not of that form, not of unknown outcome, or another job's task; NotFoundError: no such job.
     """
-    by_name = {name: work for work in plan.works for name in (work.record.id, *work.record.aliases)}
-    adopted: dict[str, Work] = {}  # by the task
+    if not texts:
+        return
+    by_name = {name: work.record for work in plan.works for name in (work.record.id, *work.record.aliases)}
+    owners = {task.task_id: record.key for record in known for task in purchases(record)}
     for text in texts:
         said = f"--adopt {quoted(text, 200)}"
         name, _, task_id = text.rpartition("=")
         if not name or not is_task_id(task_id):
             raise UsageError(f"{said}: not of the form JOB=ID", "Give a job's ID and a task's ID.")
-        if (work := by_name.get(name)) is None:
+        if (record := by_name.get(name)) is None:
             raise NotFoundError(f"{said}: there is no job {quoted(name, 200)} in this batch")
-        if work.record.task_id == task_id:
+        if record.task_id == task_id:
             continue  # the command that adopted it, run again
-        if work.record.state not in UNKNOWN:
-            raise UsageError(
-                f"{said}: {name} is {work.record.state.value}", "Only a job of unknown outcome takes a task."
-            )
-        if task_id in claimed or adopted.setdefault(task_id, work) is not work:
+        if record.state not in UNKNOWN:
+            raise UsageError(f"{said}: {name} is {record.state.value}", "Only a job of unknown outcome takes a task.")
+        if owners.setdefault(task_id, record.key) != record.key:
             raise UsageError(f"{said}: task {task_id} belongs to another job already")
-        work.adopt = task_id
+        record.state, record.task_id, record.matched_by, record.error = State.SUBMITTED, task_id, "user", None
+        record.attempts = max(1, record.attempts)
+        plan.changed.append(record)
 
 
 def plan_event(

@@ -91,8 +91,6 @@ class Run:
     async def job(self, work: Work) -> None:
         """Bring one job as far as this run can."""
         record, task = work.record, None
-        if work.adopt is not None:
-            await self.adopt(record, work.adopt, "user")
         if record.state is State.PLANNED:
             task = await self.submit(work)
         if record.state in (State.SUBMITTING, State.UNKNOWN):
@@ -180,7 +178,11 @@ class Run:
         self.calls.take_off(record, self.time())
         verdict = await self.search.find(record)
         if verdict.task_id is not None:
-            await self.adopt(record, verdict.task_id, "predictions")
+            self.task_ids.add(verdict.task_id)
+            record.state, record.task_id, record.error = State.SUBMITTED, verdict.task_id, None
+            record.matched_by, record.attempts = "predictions", max(1, record.attempts)
+            await self.save(record)
+            self.emit(Adopted(record.id, verdict.task_id, "predictions"))
             return None
         self.calls.land(record)
         if verdict.absent:
@@ -195,14 +197,6 @@ class Run:
             return None
         self.resubmitted += 1
         return task or await self.find_out(work, sent_again=True)
-
-    async def adopt(self, record: JobRecord, task_id: str, by: str) -> None:
-        """Take a task of the account for this job's."""
-        self.task_ids.add(task_id)
-        record.state, record.task_id, record.matched_by, record.error = State.SUBMITTED, task_id, by, None
-        record.attempts = max(1, record.attempts)
-        await self.save(record)
-        self.emit(Adopted(record.id, task_id, by))
 
     async def hold(self, record: JobRecord, why: str, candidates: tuple[str, ...] = ()) -> None:
         """Leave a submission of unknown outcome to the user."""

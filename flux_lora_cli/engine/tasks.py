@@ -18,7 +18,7 @@ from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.events import Event
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.follow import insist
-from flux_lora_cli.engine.plan import BatchPlan, Work, describe, plan_work
+from flux_lora_cli.engine.plan import BatchPlan, Work, plan_work
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.images import ImageStore
@@ -86,7 +86,6 @@ def submit_jobs(
         plan = BatchPlan()
         for job in jobs:
             record = JobRecord(f"submit:{uuid.uuid4()}", fingerprint=job.fingerprint)
-            describe(record, job)
             plan.works.append(plan_work(record, job, models or Models.builtin(), api_version))
         total = await session.price(plan.works)
         if (error := check_budget(settings.max_cost, total)) is not None:

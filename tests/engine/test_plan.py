@@ -199,7 +199,9 @@ def adopting(texts: list[str]) -> list[Work]:
     ],
 )
 def test_adoptions(texts: list[str], taken: list[tuple[str, str]]) -> None:
-    assert [(work.record.id, work.adopt) for work in adopting(texts) if work.adopt] == taken
+    records = [work.record for work in adopting(texts)]
+    assert [(each.id, each.task_id) for each in records if each.matched_by == "user"] == taken
+    assert all(each.state is State.SUBMITTED for each in records if each.matched_by)
 
 
 @pytest.mark.parametrize(
