@@ -57,14 +57,11 @@ class Settings:
     Attributes:
         concurrency: tasks in flight, those in the service's queue included.
         poll_interval: least seconds between two polls of one task.
-        timeout: of the whole run; None for none.
         task_timeout: of one task, from its submission.
         rate: images per second; None for no limit.
         max_cost: limit on what the folder is charged in all.
         max_month: limit on what this user is charged at the service in a calendar month (UTC), over all folders.
         price: per image, where the service does not report one.
-        filename: template of image names; None for the default.
-        follow: wait for the tasks and save their images.
         progress_every: seconds between two ``Progress`` events.
     """
 
@@ -243,11 +240,8 @@ class Session:
             return []
 
     async def reserve_month(self, works: Sequence[Work], total: Decimal | None, folder: Path | None) -> None:
-        """Set the cost of a plan aside under ``--max-month`` until the command ends. Raises BudgetError, FolderError.
-
-        Args:
-            folder: whose records the works are; None for those of the user's own ledger.
-        """
+        """Set the cost of a plan aside under ``--max-month``, for a folder or (None) the user's own ledger, until the
+        command ends. Raises BudgetError, FolderError."""
         if self.settings.max_month is None or self.service == SANDBOX or not works:
             return
 
@@ -283,8 +277,8 @@ class Session:
         finally:
             for task in beside:
                 task.cancel()
-        with suppress(FolderError):
-            if ExitCode.FOLDER not in run.reasons:
+        if ExitCode.FOLDER not in run.reasons:
+            with suppress(FolderError):
                 await store.write_manifest()
         return run
 

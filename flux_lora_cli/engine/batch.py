@@ -17,14 +17,7 @@ from flux_lora_cli.engine.durable import Store, in_thread
 from flux_lora_cli.engine.ending import with_tasks
 from flux_lora_cli.engine.fetch import image_event
 from flux_lora_cli.engine.plan import UNKNOWN, BatchPlan, lacks_images, make_plan, plan_event
-from flux_lora_cli.errors import (
-    DeadlineError,
-    ExitCode,
-    FluxLoraError,
-    FolderError,
-    FolderMoved,
-    UsageError,
-)
+from flux_lora_cli.errors import DeadlineError, ExitCode, FluxLoraError, FolderError, FolderMoved, UsageError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.output import OutputFolder, check_orphans, is_new, read_records
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
@@ -35,9 +28,6 @@ if TYPE_CHECKING:
     from flux_lora_cli.presets.job import Job
     from flux_lora_cli.service.client import Client
     from flux_lora_cli.service.models import Version
-
-#: Submitted, or perhaps so, and not seen to end.
-_ON_ITS_WAY = (State.SUBMITTING, State.UNKNOWN, State.SUBMITTED)
 
 
 def run_batch(
@@ -232,14 +222,17 @@ def _tell_earlier(plan: BatchPlan, observer: Observer, shown: str) -> None:
 def _leave(error: FluxLoraError, opened: OutputFolder) -> dict[str, JobRecord]:
     """Where the folder is gone: keep in the user's own ledger what it has paid for and not collected.
 
-    Returns the other records. The next batch into the same path takes over what is left; where that ledger cannot be
-    written, the message stays as it is.
+    The next batch into the same path takes that over. Returns the other records.
     """
     kept, mark = opened.records, _mark(opened.path)
     try:
         opened.ledger.check_place()
     except FolderMoved:
-        left = {key: record for key, record in kept.items() if record.state in _ON_ITS_WAY or lacks_images(record)}
+        left = {
+            key: record
+            for key, record in kept.items()
+            if record.state in (*UNKNOWN, State.SUBMITTED) or lacks_images(record)
+        }
         with suppress(FluxLoraError), state.open_user_ledger(opened.ledger.service) as ledger:
             for record in left.values():
                 stage = record.state if record.task_id is None else State.SUBMITTED

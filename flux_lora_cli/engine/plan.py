@@ -117,10 +117,9 @@ def make_plan(
         api_version: where requests are sent; None for each model's own.
         shard: (K, N): only the K-th of N parts by fingerprint: its first 64 bits, modulo N.
         only_some: the jobs are a part of the preset's, so what others have in flight is left alone.
-        adopt: ``JOB=ID`` texts.
         skipped: jobs that are left out (``skip: true``): recorded, and not submitted.
 
-    Raises UsageError, NotFoundError: as of ``_adopt``.
+    Raises UsageError, NotFoundError: an ``adopt`` (``JOB=ID``) that cannot be meant.
     """
     plan = BatchPlan()
     order = itertools.count(max((record.order for record in known.values()), default=-1) + 1)
@@ -209,10 +208,7 @@ def lacks_images(record: JobRecord) -> bool:
 
 
 def _adopt(plan: BatchPlan, texts: Collection[str], known: Iterable[JobRecord]) -> None:
-    """Give jobs of unknown outcome the tasks that ``JOB=ID`` texts (``--adopt``) name.
-
-    Raises UsageError: not of that form, not of unknown outcome, or another job's task; NotFoundError: no such job.
-    """
+    """Give jobs of unknown outcome the tasks that ``JOB=ID`` texts (``--adopt``) name."""
     if not texts:
         return
     by_name = {name: work.record for work in plan.works for name in (work.record.id, *work.record.aliases)}

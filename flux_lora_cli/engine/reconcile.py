@@ -182,12 +182,7 @@ class Search:
 
 
 def _judge(found: dict[str, bool], otherwise: Verdict, over: bool) -> Verdict | None:
-    """What a reading of the list says of a submission; None where it is to be read again.
-
-    Args:
-        found: the tasks that may be it, without those of other jobs.
-        over: there is no further reading.
-    """
+    """What a reading of the list says of a submission, unless it is to be read again, which it is not once ``over``."""
     matches = [task for task, sure in found.items() if sure]
     if len(matches) == 1:
         return Verdict("found", matches[0])

@@ -180,10 +180,7 @@ def wait_for(
 
 
 def look_up(
-    tasks: Iterable[tuple[str, Version, bool]],
-    client: Client,
-    service: str,
-    stop: Stop,
+    tasks: Iterable[tuple[str, Version, bool]], client: Client, service: str, stop: Stop
 ) -> list[Task | FluxLoraError]:
     """What the service says of tasks, in their order; an error in place of a task that it does not tell of.
 
