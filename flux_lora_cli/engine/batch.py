@@ -73,8 +73,8 @@ def run_batch(
     settings, jobs = settings or Settings(), list(jobs)
     session = Session(client, service, settings, observer, stop or Stop(), folder=folder)
     plan_jobs = partial(
-        make_plan, jobs, models=models or Models.builtin(), api_version=api_version, retry_failed=retry_failed,
-        shard=shard, only_some=only_some, adopt=adopt, skipped=skipped,
+        make_plan, jobs, models=models, api_version=api_version, retry_failed=retry_failed, shard=shard,
+        only_some=only_some, adopt=adopt, skipped=skipped,
     )  # fmt: skip
 
     async def main() -> Result:
@@ -120,26 +120,15 @@ def run_batch(
 
 
 def plan_batch(
-    jobs: Iterable[Job],
-    folder: Path,
-    service: str,
-    settings: Settings | None = None,
-    *,
-    models: Models | None = None,
-    api_version: Version | None = None,
-    **how: Any,
+    jobs: Iterable[Job], folder: Path, service: str, settings: Settings, **how: Any
 ) -> tuple[events.Plan, BatchPlan, FluxLoraError | None]:
-    """What ``run_batch`` would do: no connection, no lock, nothing written.
+    """What ``run_batch`` would do: no connection, no lock, nothing written; ``how``: as of ``make_plan``.
 
     The cost comes from ``settings.price`` or, marked as such, from the documented price. The error says why a limit
     does not allow the plan.
-
-    Args:
-        how: as of ``make_plan``.
     """
-    settings = settings or Settings()
     known = read_records(folder, service, _left_for(folder.absolute(), service))
-    plan = make_plan(jobs, known, models or Models.builtin(), api_version, **how)
+    plan = make_plan(jobs, known, **how)
     total = price_documented(plan, settings.price)
     charged = spent(known.values(), settings.price)
     event = plan_event(plan, settings, charged, total, folder=str(folder), dry_run=True)
@@ -153,16 +142,16 @@ def check_part(opened: OutputFolder, shard: tuple[int, int] | None, engine: str 
     Raises:
         UsageError: the engine says that this is another part, or one of another number of parts.
     """
-    part = None if shard is None else f"{shard[0]}/{shard[1]}"
-    known = opened.ledger.meta("part")
-    if engine is None or part is None or opened.read_only or known == part:
+    if engine is None or shard is None or opened.read_only:
         return
-    if known is not None:
+    part, known = f"{shard[0]}/{shard[1]}", opened.ledger.meta("part")
+    if known is None:
+        opened.ledger.set_meta("part", part)
+    elif known != part:
         raise UsageError(
             f"--shard auto ({engine}): this is part {part}, and {opened.path} has part {known}",
             f"Submit the whole array again (finished parts cost nothing), or name the part: --shard {known}.",
         )
-    opened.ledger.set_meta("part", part)
 
 
 def _check_images(plan: BatchPlan, opened: OutputFolder, settings: Settings, every_byte: bool) -> list[JobRecord]:

@@ -100,8 +100,8 @@ def draw_seed() -> int:
 def make_plan(
     jobs: Iterable[Job],
     known: Mapping[str, JobRecord],
-    models: Models,
-    api_version: Version | None,
+    models: Models | None = None,
+    api_version: Version | None = None,
     *,
     retry_failed: bool = False,
     shard: tuple[int, int] | None = None,
@@ -114,6 +114,7 @@ def make_plan(
 
     Args:
         known: the folder's records by key; those of jobs asked for are brought up to date in place.
+        models: the model tables at hand; None for the built-in ones.
         api_version: where requests are sent; None for each model's own.
         shard: (K, N): only the K-th of N parts by fingerprint: its first 64 bits, modulo N.
         only_some: the jobs are a part of the preset's, so what others have in flight is left alone.
@@ -121,7 +122,7 @@ def make_plan(
 
     Raises UsageError, NotFoundError: an ``adopt`` (``JOB=ID``) that cannot be meant.
     """
-    plan = BatchPlan()
+    plan, models = BatchPlan(), models or Models.builtin()
     order = itertools.count(max((record.order for record in known.values()), default=-1) + 1)
 
     def record_of(key: str) -> JobRecord:
