@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import queue
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +13,8 @@ import typer
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import advanced, command, option
 from flux_lora_cli.commands.values import bad, count, duration, money, rate, share
-from flux_lora_cli.errors import FolderError, Interrupted, OutputClosed, Terminated, UsageError
+from flux_lora_cli.errors import FluxLoraError, FolderError, UsageError
 from flux_lora_cli.sandbox import ENDPOINTS, KINDS, Request, Sandbox, StateError
-from flux_lora_cli.sandbox import serve as serve_forever
 
 EXAMPLES = """
 flux-lora serve --port 8000
@@ -78,21 +77,22 @@ def serve(options: SandboxOptions, console: Console) -> int:
     ends it.
     """
 
-    def ready(sandbox: Sandbox) -> None:
-        if sandbox.notice:
-            console.warn(sandbox.notice, "sandbox")
-        console.result(sandbox.base_url)
-        console.record("serving", {"url": sandbox.base_url, "sandbox": True})
-        if console.closed:
-            raise OutputClosed("standard output was closed")
-        console.info("Ctrl-C ends it")
-
     def log(endpoint: str, request: Request) -> None:
         console.explain(f"{request.method} {request.path}")
 
     given = {**vars(options), "faults": options.faults or (), "rate": options.rate and options.rate * 60}
     try:
-        number = serve_forever(ready, on_request=log, **given)
+        with console.signals.stopping("", console.closed) as stop, Sandbox(on_request=log, **given) as sandbox:
+            if sandbox.notice:
+                console.warn(sandbox.notice, "sandbox")
+            console.result(sandbox.base_url)
+            console.record("serving", {"url": sandbox.base_url, "sandbox": True})
+            console.info("Ctrl-C ends it")
+            ended = queue.SimpleQueue[FluxLoraError]()  # may be filled by a signal's handler
+            stop.listen(ended.put)
+            error = ended.get()
+            error.message = "the sandbox was stopped"
+            raise error
     except StateError as error:
         raise FolderError(str(error), "Name another file with --state.") from None
     except ValueError as error:
@@ -101,7 +101,6 @@ def serve(options: SandboxOptions, console: Console) -> int:
         raise UsageError(
             f"port {options.port}: {reason(error)}", "Choose another --port, or 0 for a free one."
         ) from None
-    raise (Interrupted if number == signal.SIGINT else Terminated)("the sandbox was stopped")
 
 
 serve.__doc__ = f"""{(serve.__doc__ or "").rstrip()}

@@ -2,7 +2,7 @@
 
 from .faults import ENDPOINTS, KINDS
 from .listener import Answer, Request
-from .server import Sandbox, serve
+from .server import Sandbox
 from .store import StateError
 
-__all__ = ["ENDPOINTS", "KINDS", "Answer", "Request", "Sandbox", "StateError", "serve"]
+__all__ = ["ENDPOINTS", "KINDS", "Answer", "Request", "Sandbox", "StateError"]

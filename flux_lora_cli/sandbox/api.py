@@ -55,6 +55,7 @@ class Api:
     def __init__(self, options: Options, store: Store, clock: Callable[[], float]) -> None:
         self._options, self._store, self._clock = options, store, clock
         self._image = functools.lru_cache(maxsize=16)(self._drawn)
+        self._full_at = 0.0  # when the rate's whole minute is free again
         self.stopping = threading.Event()
 
     def endpoint(self, request: Request) -> str:
@@ -141,14 +142,14 @@ class Api:
         return task
 
     def _check_rate(self, images: int, now: float) -> None:
-        """A minute's worth of images at once, which refills at the rate; what is kept is when it will be full."""
+        """A minute's worth of images at once, which refills at the rate."""
         if (rate := self._options.rate) is None:
             return
-        full = max(self._store.number("full"), now) + min(images, rate) * 60 / rate
+        full = max(self._full_at, now) + min(images, rate) * 60 / rate
         if full - now > 60 + 1e-6:
             wait = str(math.ceil(full - now - 60))
             raise Refusal(429, "Rate limit exceeded, please slow down.", (("Retry-After", wait),))
-        self._store.keep_number("full", full)
+        self._full_at = full
 
     # ---- results -------------------------------------------------------------------------------
 

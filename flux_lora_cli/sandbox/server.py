@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from .api import Api
@@ -141,26 +138,3 @@ class Sandbox:
         self._api.check_host(request)
         answers = (fault(endpoint, request) for fault in self._faults)
         return next((answer for answer in answers if answer is not None), None) or request.carry_out()
-
-
-def serve(ready: Callable[[Sandbox], None], **options: Any) -> int:
-    """Serves until SIGINT or SIGTERM, and returns the signal's number.
-
-    Args:
-        ready: called once it listens; says the base URL to the user.
-        options: as ``Sandbox`` takes them, with its errors.
-    """
-    came: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        came.put(number)
-
-    sandbox = Sandbox(**options)
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with sandbox:
-            ready(sandbox)
-            return came.get()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -35,7 +35,7 @@ _APPLICATION: Final = 0x464C5342
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS tasks (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, version TEXT NOT NULL,
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, version TEXT NOT NULL,
   created REAL NOT NULL, start REAL NOT NULL, finish REAL NOT NULL, fate TEXT NOT NULL, code INTEGER NOT NULL,
   error TEXT NOT NULL, images INTEGER NOT NULL, flags INTEGER NOT NULL, seed INTEGER NOT NULL, inputs TEXT NOT NULL,
   deleted INTEGER NOT NULL DEFAULT 0);
@@ -46,7 +46,6 @@ CREATE TABLE IF NOT EXISTS bill (
 CREATE INDEX IF NOT EXISTS bill_task ON bill (task);
 CREATE TABLE IF NOT EXISTS files (
   id TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL, data BLOB, created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value REAL NOT NULL);
 """
 
 
@@ -158,8 +157,7 @@ class Store:
 
     def next_number(self) -> int:
         """The number that the next task gets; inside ``writing``."""
-        rows = self._rows("SELECT seq FROM sqlite_sequence WHERE name = 'tasks'")
-        return int(rows[0][0]) + 1 if rows else 1
+        return int(self._rows("SELECT IFNULL(MAX(seq), 0) FROM tasks")[0][0]) + 1
 
     def free_slot(self, now: float, concurrency: int | None) -> float:
         """When the next task can start: first come, first served, ``concurrency`` at once; inside ``writing``."""
@@ -172,8 +170,7 @@ class Store:
     def add(self, task: Task, nanos: int, charges: int) -> None:
         """Keeps and charges a new task; one that fails is refunded when it does. Inside ``writing``."""
         inputs = json.dumps({name: self._slim(value, task.created) for name, value in task.inputs.items()})
-        fields = ",".join(Task._fields[1:14])
-        self._run(f"INSERT INTO tasks ({fields}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", *task[1:13], inputs)  # noqa: S608
+        self._run("INSERT INTO tasks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0)", *task[:13], inputs)
         for _ in range(charges):
             self._charge(task.id, "deduct", nanos, task.created)
         if task.fate == "failed":
@@ -223,7 +220,7 @@ class Store:
         sql = f"SELECT {fields} FROM bill JOIN tasks ON tasks.id = bill.task WHERE {where}"  # noqa: S608 - our own words
         return self._rows(f"{sql} ORDER BY at DESC, bill.seq DESC {limit}", *values)
 
-    # ---- files and numbers -----------------------------------------------------------------
+    # ---- files ------------------------------------------------------------------------------
 
     def keep_file(self, file_id: str, media_type: str, data: bytes | None, size: int, now: float) -> None:
         """Keeps bytes, or with ``data`` None a place for ``size`` bytes to come; inside ``writing``."""
@@ -257,15 +254,6 @@ class Store:
             return value
         kept = self.file(value[len(_FILE_MARK) :])
         return (kept[2] or b"").decode("utf-8", "surrogatepass") if kept else ""
-
-    def number(self, name: str) -> float:
-        """A number that was kept; 0 where none was."""
-        rows = self._rows("SELECT value FROM numbers WHERE name = ?", name)
-        return float(rows[0][0]) if rows else 0.0
-
-    def keep_number(self, name: str, value: float) -> None:
-        """Inside ``writing``."""
-        self._run("INSERT OR REPLACE INTO numbers VALUES (?, ?)", name, value)
 
 
 def _own(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,18 @@ def serve(spawn: Spawn) -> Callable[..., tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_serve_prints_its_url_and_ends_on_a_signal(serve: Any, number: int, code: int) -> None:
-    url, process = serve()
+def test_serve_prints_its_url_and_ends_on_a_signal_also_while_an_answer_stalls(
+    serve: Any, number: int, code: int
+) -> None:
+    url, process = serve("--fault", "submit:stall")
     assert requests.get(f"{url}/api/v3/balance", headers=HEADERS, timeout=10).status_code == 200
-    process.send_signal(number)
-    assert process.wait(timeout=10) == code
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5) as stalled:
+        stalled.sendall(f"POST {SUBMIT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        time.sleep(0.1)
+        began = time.monotonic()
+        process.send_signal(number)
+        assert stalled.recv(100) == b""
+        assert process.wait(timeout=10) == code and time.monotonic() - began < 2
 
 
 def test_serve_takes_its_options(serve: Any, tmp_path: Path) -> None:

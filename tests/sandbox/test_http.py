@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
@@ -111,25 +110,3 @@ def test_it_stands_alone_and_starts_without_pillow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "True False\n"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once_also_while_an_answer_stalls(number: signal.Signals) -> None:
-    code = (
-        "from flux_lora_cli.sandbox import serve\n"
-        "say = lambda sandbox: print(sandbox.base_url, flush=True)\n"
-        "print('ended by', serve(say, faults=['submit:stall']))"
-    )
-    running = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert running.stdout is not None
-    host, port = running.stdout.readline().strip()[7:].split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
-        connection.sendall(f"{HEAD}Content-Length: 2\r\n\r\n{{}}".encode())
-        time.sleep(0.1)
-        began = time.monotonic()
-        running.send_signal(number)
-        assert connection.recv(100) == b""
-    assert running.communicate(timeout=10) == (f"ended by {number.value}\n", "")
-    assert running.returncode == 0 and time.monotonic() - began < 2
