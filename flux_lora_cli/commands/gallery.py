@@ -41,8 +41,7 @@ def gallery(
             "--compare takes two folders, BEFORE and AFTER, and a place for the page or sheet",
             "Write: flux-lora gallery BEFORE AFTER --compare -o review",
         )
-    from flux_lora_cli.gallery.compare import build_review, count_changes, pair_folders
-    from flux_lora_cli.gallery.page import build_gallery
+    from flux_lora_cli.gallery.page import build_gallery, build_review, count_changes, pair_folders
     from flux_lora_cli.gallery.pictures import read_pictures
     from flux_lora_cli.gallery.sheet import make_pair_sheet, make_sheet
 

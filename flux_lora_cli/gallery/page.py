@@ -1,39 +1,46 @@
-"""The gallery: one HTML page beside the images, self-contained, that asks no host for anything.
+"""The gallery: one HTML page, self-contained, that asks no host for anything.
 
-The images are linked where they lie; all else is inside the page. Styles and the script are allowed by their hashes
-alone, so that no text of a prompt can become either. Python prepares everything that is shown; the script filters,
-arranges and compares what stands there already, so that images and captions show without it, too.
+The page of a run stands beside its images, and links them where they lie; that of a comparison has copies in a folder
+of its own. Styles and the script are allowed by their hashes alone, so that no text of a prompt can become either.
+Python prepares everything that is shown; the script filters, arranges and compares what stands there already, so that
+images and captions show without it, too.
 """
 
 from __future__ import annotations
 
 import base64
+import filecmp
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from decimal import Decimal
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from string import Template
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.folder.entries import decimal_text
+from flux_lora_cli.folder.files import explained, read_pieces
 from flux_lora_cli.folder.records import PastTask
 from flux_lora_cli.gallery.pictures import (
     LABELS,
+    OTHER_FOLDER,
     Picture,
     caption_of,
+    check_apart,
     check_ours,
     choose_axes,
     facet,
     facets_of,
     name_of,
+    place_for,
+    read_pictures,
     shape_of,
     shown,
     write_file,
@@ -44,20 +51,21 @@ from flux_lora_cli.text import counted, json_line, printable
 PAGE = "index.html"
 #: By this the program knows a page of its own, which it may replace.
 MARK = '<meta name="generator" content="flux-lora gallery'
+#: Where the images of either side lie in the folder of a comparison.
+SIDES = ("before", "after")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A card of the wall: one picture, or the two sides of a comparison, None where a side does not have it.
 
     Attributes:
-        links: from the page to the image of each side; None for a gap.
         change: how the sides compare; "" where there is one.
+        links: from the page to the image of each side; None for a gap.
     """
 
     sides: tuple[Picture | None, ...]
-    links: tuple[str | None, ...] = ()
     change: str = ""
+    links: tuple[str | None, ...] = ()
 
     @property
     def picture(self) -> Picture:
@@ -82,28 +90,105 @@ def build_gallery(folders: Sequence[Path], pictures: Sequence[Picture], target: 
         UsageError: an ``index.html`` stands there that this program did not write.
     """
     check_ours(target / PAGE, MARK)
-    states = Counter(picture.status for picture in pictures)
-    gaps = [f"{number:,} {status.lower()}" for status, number in states.items() if status != "Saved"]
+    states = Counter(picture.state[0] for picture in pictures)
+    gaps = [f"{number:,} {state.lower()}" for state, number in states.items() if state != "Saved"]
     costs = [record.cost for record in {id(p.record): p.record for p in pictures}.values()]
     total = None if None in costs else sum(filter(None, costs), Decimal(0))
     summary = " · ".join([counted(states["Saved"], "image"), *gaps, _usd(total)])
-    entries = [Entry((p,), (url(_place(target, p)) if p.file else None,)) for p in pictures]
-    return write_page(target, ", ".join(map(name_of, folders)), summary, entries)
+    entries = [
+        Entry((p,), links=(quote(_place(target, p), errors="surrogatepass") if p.file else None,)) for p in pictures
+    ]
+    return _write_page(target, ", ".join(map(name_of, folders)), summary, entries)
 
 
-def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry], labels: Sequence[str] = ()) -> Path:
+# ---- before and after ---------------------------------------------------------------------
+
+
+def pair_folders(before: Path, after: Path) -> list[Entry]:
+    """The images of two folders side by side, in the order of ``after``, then what only ``before`` has.
+
+    Replaced jobs are left out: each job is what its preset said last. A job's ID pairs; where a folder has one ID
+    in several presets, with the preset.
+
+    Raises:
+        NotFoundError, FolderError: a folder cannot be read.
+    """
+    folders = [[p for p in read_pictures(folder) if not p.replaced] for folder in (before, after)]
+    several = {key for pictures in folders for key, number in Counter(map(_key, pictures)).items() if number > 1}
+    old, new = ({(_key(p), p.record.preset if _key(p) in several else ""): p for p in pictures} for pictures in folders)
+    pairs = [(old.get(key), new.get(key)) for key in {**new, **old}]
+    return [Entry(pair, _change(*pair)) for pair in pairs]
+
+
+def _key(picture: Picture) -> tuple[str, int]:
+    return picture.record.name, picture.output.index
+
+
+def _change(before: Picture | None, after: Picture | None) -> str:
+    """How the very bytes compare, whatever a manifest says of them."""
+    old, new = (side.path if side else None for side in (before, after))
+    if old and new:
+        with explained(new):
+            return "Unchanged" if filecmp.cmp(old, new, shallow=False) else "Changed"
+    return "Only before" if old else "Only after" if new else "Unchanged"
+
+
+def count_changes(pairs: Sequence[Entry]) -> dict[str, int]:
+    """How many images are ``Changed``, ``Only before``, ``Only after``, ``Unchanged``."""
+    return dict(sorted(Counter(pair.change for pair in pairs).items()))
+
+
+def build_review(before: Path, after: Path, pairs: Sequence[Entry], output: Path) -> Path:
+    """Write ``index.html`` with the pairs of two folders, and the images that it shows, into ``output``.
+
+    Raises:
+        FolderError: a folder cannot be read, or ``output`` not be written.
+        UsageError: ``output`` is one of the two, or lies in one of them, or holds files of another program.
+    """
+    for folder in (before, after):
+        check_apart(output, folder)
+    check_ours(output / PAGE, MARK)
+    if not (output / PAGE).exists() and any((output / name).exists() for name in SIDES):
+        raise UsageError(f"{output} holds other files named {' or '.join(SIDES)}", OTHER_FOLDER)
+    entries = []
+    for pair in pairs:
+        old, new = pair.sides
+        links = [_copy(new, output, SIDES[1])]  # of what is the same on both sides, one copy serves both
+        links.insert(0, links[0] if pair.same else _copy(old, output, SIDES[0]))
+        entries.append(pair._replace(links=tuple(links)))
+    changes = [f"{number:,} {change.lower()}" for change, number in count_changes(pairs).items()]
+    titles = [name_of(before), name_of(after)]
+    labels = [f"{side.capitalize()}: {title}" for side, title in zip(SIDES, titles, strict=True)]
+    return _write_page(output, " → ".join(titles), " · ".join(changes) or "no images", entries, labels)
+
+
+def _copy(picture: Picture | None, output: Path, side: str) -> str | None:
+    """Copy an image into the folder of a comparison; returns its link from there."""
+    if picture is None or picture.path is None:
+        return None
+    name, source = f"{side}/{picture.file}", picture.path
+    write_file(place_for(output, name), lambda file: file.writelines(read_pieces(source)))
+    return quote(name, errors="surrogatepass")
+
+
+# ---- the page -----------------------------------------------------------------------------
+
+
+def _write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry], labels: Sequence[str] = ()) -> Path:
     """Write the page of these entries. ``labels``: names of the two sides of pairs. Raises FolderError."""
     pictures = [entry.picture for entry in entries]
-    facets = [each for each in facets_of(pictures) if not labels or each.key != "folder"]
-    axes = [axis and axis.key for axis in choose_axes(facets)]
+    facets = facets_of(pictures)
     if labels:
-        facets.insert(0, facet("change", "Change", [entry.change for entry in entries]))
+        facets.pop("Folder", None)
+        facets = {"Change": facet(entry.change for entry in entries), **facets}
+    axes = choose_axes(facets)
+    if labels:
+        facets = {"Change": facet(entry.change for entry in entries), **facets}
     else:
-        states = ["Replaced" if p.replaced else "Flagged" if p.flagged else p.status for p in pictures]
-        facets.append(facet("status", "State", states))
+        facets["State"] = facet("Replaced" if p.replaced else "Flagged" if p.flagged else p.state[0] for p in pictures)
     data = {
         "items": [_item(folder, entry, anchor) for entry, anchor in zip(entries, _anchors(pictures), strict=True)],
-        "facets": [asdict(each) for each in facets if len(each.values) > 1],
+        "facets": [(label, *each) for label, each in facets.items() if len(each.values) > 1],
         "axes": axes,
         "labels": labels or None,
         "store": hashlib.sha256(f"{title}\n{folder.resolve()}".encode("utf-8", "replace")).hexdigest()[:16],
@@ -112,24 +197,25 @@ def write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry],
         (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
         for name in ("page.css", "page.js", "page.html")
     )
-    policy = (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; "
-        "img-src 'self' file: data:; "  # 'self' does not cover file: pages in every browser
-        f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    )
     shape = shape_of(pictures)
-    fields = {
-        "policy": policy, "version": __version__, "style": style, "script": script, "title": escape(title),
-        "summary": escape(summary),
-        "badge": '<span class="badge">sandbox</span>' if any(p.manifest.sandbox for p in pictures) else "",
-        "shape": "tall" if shape > 1.15 else "wide" if shape < 0.87 else "square",
-        "cards": "\n".join(_card(i, entry, caption_of(entry.picture, facets, i)) for i, entry in enumerate(entries)),
+    text = Template(template).substitute(
+        policy=(
+            "default-src 'none'; base-uri 'none'; form-action 'none'; "
+            "img-src 'self' file: data:; "  # 'self' does not cover file: pages in every browser
+            f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+            "require-trusted-types-for 'script'; trusted-types 'none'"
+        ),
+        version=__version__,
+        style=style,
+        script=script,
+        title=escape(title),
+        summary=escape(summary),
+        badge='<span class="badge">sandbox</span>' if any(p.manifest.sandbox for p in pictures) else "",
+        shape="tall" if shape > 1.15 else "wide" if shape < 0.87 else "square",
+        cards="\n".join(_card(i, entry, caption_of(entry.picture, facets, i)) for i, entry in enumerate(entries)),
         # Cannot end a <script> element, nor open a comment in one.
-        "data": json_line(data).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"}),
-    }  # fmt: skip
-    # One pass over the template: what a field holds is never looked at again.
-    text = "".join(fields[piece] if i % 2 else piece for i, piece in enumerate(template.split("@@")))
+        data=json_line(data).translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"}),
+    )
     write_file(folder / PAGE, text.encode("utf-8", "replace"))
     return folder / PAGE
 
@@ -146,11 +232,6 @@ def _anchors(pictures: Sequence[Picture]) -> Iterator[str]:
         yield f"{name}#{seen[name]}" if seen[name] > 1 else name
 
 
-def url(path: str) -> str:
-    """The link to a file beside the page, or in folders below or above it."""
-    return quote(path, errors="surrogatepass")
-
-
 def _place(page_folder: Path, picture: Picture) -> str:
     """The picture's file, or for a gap its folder, as a path from the page's folder."""
     try:
@@ -161,25 +242,23 @@ def _place(page_folder: Path, picture: Picture) -> str:
     return picture.file if picture.file and base == "." else f"{base}/{picture.file or ''}"
 
 
-# ---- a card: what it says without the script ----------------------------------------------
-
-
 def _card(i: int, entry: Entry, caption: Sequence[tuple[str, str]]) -> str:
+    """What a card says without the script."""
     picture = entry.picture
-    name = escape(printable(f"{picture.prompt[:120] or picture.name[:120]}, {', '.join(text for _, text in caption)}"))
+    name = escape(printable(f"{(picture.prompt or picture.name)[:120]}, {', '.join(text for _, text in caption)}"))
     marks = {"veiled": entry.flagged, "replaced": picture.replaced, "pair": len(entry.links) > 1}
     classes = " ".join(["shot", *(mark for mark, on in marks.items() if on)])
-    inside = "".join(_image(link, entry) if link else _gap(entry) for link in entry.links)
+    inside = "".join(_image(link, entry) if link else _gap(picture) for link in entry.links)
     link = next((link for link in reversed(entry.links) if link), None)
     opens = f'<a class="{classes}" href="{escape(link or "")}" aria-label="Open: {name}">{inside}</a>'
-    tells = f'<button type="button" class="{classes}" aria-label="{escape(picture.status)}: {name}">{inside}</button>'
+    tells = f'<button type="button" class="{classes}" aria-label="{picture.state[0]}: {name}">{inside}</button>'
     badge = '<span class="badge">replaced</span> ' if picture.replaced else ""
-    says = "".join(f'<span data-facet="{escape(key)}">{escape(text)}</span>' for key, text in caption)
+    says = "".join(f'<span data-facet="{escape(label)}">{escape(text)}</span>' for label, text in caption)
     return (
         f'<li class="card" data-i="{i}"{" hidden" if entry.same else ""}>{opens if link else tells}'
         '<button type="button" class="pick" aria-pressed="false" aria-keyshortcuts="p" title="Pick (p)" '
         f'aria-label="Pick: {name}"></button>'
-        f'<p class="prompt" dir="auto">{escape(picture.prompt[:400] or picture.name[:200])}</p>'
+        f'<p class="prompt" dir="auto">{escape((picture.prompt or picture.name)[:400])}</p>'
         f'<p class="meta">{badge}{says}</p></li>'
     )
 
@@ -191,12 +270,11 @@ def _image(link: str, entry: Entry) -> str:
     return f'<img src="{escape(link)}" alt="{alt}" loading="lazy" decoding="async" draggable="false"{size}>'
 
 
-def _gap(entry: Entry) -> str:
+def _gap(picture: Picture) -> str:
     """In place of an image: why there is none, or that the other side alone has it."""
-    picture = entry.picture
-    words, why = ("Not here", "") if picture.file else (picture.status, picture.why)
+    words, why = ("Not here", "") if picture.file else picture.state
     bad = " bad" if words in ("Failed", "Missing") else ""
-    return f'<span class="gap{bad}"><b>{escape(words)}</b><span dir="auto">{escape(why[:300])}</span></span>'
+    return f'<span class="gap{bad}"><b>{words}</b><span dir="auto">{escape(why[:300])}</span></span>'
 
 
 # ---- what the script knows of it ----------------------------------------------------------
@@ -204,15 +282,14 @@ def _gap(entry: Entry) -> str:
 
 def _item(page_folder: Path, entry: Entry, anchor: str) -> dict[str, Any]:
     picture = entry.picture
-    place = _place(page_folder, picture)
+    job, sandbox = [] if picture.file else [picture.record.name], ["--sandbox"] if picture.manifest.sandbox else []
     return {
         "id": picture.name,
         "anchor": anchor,
         "yaml": _yaml(picture),
-        "replay": [place] if picture.file else [place, picture.record.name],
-        "sandbox": picture.manifest.sandbox,
+        "replay": [_place(page_folder, picture), *job, *sandbox],
         "saved": picture.output.saved_at or "",
-        "problem": picture.why,
+        "problem": picture.state[1],
         "flagged": entry.flagged,
         "same": entry.same,
         "sides": [
@@ -235,7 +312,7 @@ def _facts(picture: Picture) -> list[tuple[str, str]]:
     record, output, request = picture.record, picture.output, picture.input
     parameters = [key for key in {**dict.fromkeys(LABELS), **request} if key not in ("prompt", "loras")]
     facts: list[tuple[str, Any]] = [
-        ("State", picture.status + (", replaced by a later job of this ID" if picture.replaced else "")),
+        ("State", picture.state[0] + (", replaced by a later job of this ID" if picture.replaced else "")),
         *((shown(name), value) for name, value in record.axes.items() if name not in request),
         ("Model", record.model),
         *(("LoRA", f"{shown(path)} · {shown(scale)}") for path, scale in picture.loras),

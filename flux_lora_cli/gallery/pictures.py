@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mode
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from flux_lora_cli.errors import FolderError, NotFoundError, UsageError
 from flux_lora_cli.folder.files import explained, inside, make_folders, on_disk, write_atomically
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: A facet of more values is found by search, not offered as a list or an axis.
 MAX_FACET_VALUES = 60
 NO_VALUE = "–"
+#: Facets that are axes only where there is nothing else to lay pictures out by.
+_LAST = ("seed", "repeat", "Seed", "Image of job", "Preset", "Prompt", "Folder")
 OTHER_FOLDER = "Name another folder with -o."
 #: What people call request parameters.
 LABELS = {
@@ -78,24 +80,44 @@ class Picture:
         return [(str(x.get("path", "")), x.get("scale", 1)) for x in entries if isinstance(x, dict)]
 
     @property
-    def status(self) -> str:
-        """``Saved``, or what stands in the image's place: ``Missing``, or the job's state (``Failed``)."""
+    def state(self) -> tuple[str, str]:
+        """``Saved``, or what stands in the image's place, for people, and why."""
+        output, completed = self.output, self.record.state is State.COMPLETED
+        word = "Missing" if completed else self.record.state.value.capitalize()
         if self.file is not None:
-            return "Saved"
-        return "Missing" if self.record.state is State.COMPLETED else self.record.state.value.capitalize()
+            return "Saved", ""
+        if output.file is not None:
+            return word, "the file is gone"
+        if output.left_out:
+            return word, "not asked for"
+        if error := output.error or self.record.error:
+            return word, shown(error_parts(error)[1])
+        return word, "not fetched yet" if completed else ""
 
     @property
-    def why(self) -> str:
-        """The reason for a gap, for people; "" where there is an image, or nothing to say."""
-        if self.file is not None:
-            return ""
-        if self.output.file is not None:
-            return "the file is gone"
-        if self.output.left_out:
-            return "not asked for"
-        if error := self.output.error or self.record.error:
-            return shown(error_parts(error)[1])
-        return "not fetched yet" if self.record.state is State.COMPLETED else ""
+    def traits(self) -> dict[str, Any]:
+        """By what it may differ from others: the preset's own axes, then what its request and its place say."""
+        stack = (f"{_last_part(path).removesuffix('.safetensors')} {shown(scale)}" for path, scale in self.loras)
+        axes = {shown(name): value for name, value in self.record.axes.items()}
+        others = {
+            "LoRAs": " + ".join(stack) or "no LoRA",
+            **{
+                LABELS.get(key, shown(key)): value
+                for key, value in self.input.items()
+                if key not in ("prompt", "loras")
+            },
+            "Model": _last_part(self.record.model or ""),
+            "Job": self.record.name.split("/")[0],
+            "Prompt": self.prompt,
+            "Image of job": self.output.index + 1,
+            "Preset": self.record.preset,
+            "Folder": name_of(self.folder),
+        }
+        return {**axes, **others, **axes}
+
+
+def _last_part(path: str) -> str:
+    return path.split("?")[0].rstrip("/").rpartition("/")[2] or path
 
 
 def shown(value: object) -> str:
@@ -201,90 +223,62 @@ def shape_of(pictures: Sequence[Picture]) -> float:
     return mode([output.height / output.width for output in outputs if output.width and output.height] or [1.0])
 
 
-@dataclass(frozen=True, slots=True)
-class Facet:
+class Facet(NamedTuple):
     """One way in which pictures differ: ``codes[i]`` is picture i's place in ``values``."""
 
-    key: str
-    label: str
-    values: tuple[str, ...]
-    codes: tuple[int, ...]
+    values: list[str]
+    codes: list[int]
 
 
-def facet(key: str, label: str, texts: Iterable[Any]) -> Facet:
+def facet(values: Iterable[Any]) -> Facet:
     """The facet of a value for each picture; its values in the pictures' order, numbers by size."""
-    filled = [NO_VALUE if x in (None, "") or isinstance(x, (dict, list)) else shown(x)[:300] for x in texts]
-    values = list(dict.fromkeys(filled))
-    if all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) for value in values):
-        values.sort(key=float)
-    place = {value: code for code, value in enumerate(values)}
-    return Facet(key, label, tuple(values), tuple(place[text] for text in filled))
+    texts = [NO_VALUE if x in (None, "") or isinstance(x, (dict, list)) else shown(x)[:300] for x in values]
+    distinct = list(dict.fromkeys(texts))
+    if all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) for text in distinct):
+        distinct.sort(key=float)
+    place = {text: code for code, text in enumerate(distinct)}
+    return Facet(distinct, [place[text] for text in texts])
 
 
-def facets_of(pictures: Sequence[Picture]) -> list[Facet]:
-    """Every way in which the pictures differ: the preset's own axes first, then parameters that no axis explains."""
-    axes = dict.fromkeys(name for p in pictures for name in p.record.axes)
-    others = {key for p in pictures for key in p.input} - {"prompt", "loras", *LABELS}
-    found = [
-        *(facet(f"axis-{shown(name)}", shown(name), [p.record.axes.get(name) for p in pictures]) for name in axes),
-        facet("loras", "LoRAs", map(_stack, pictures)),
-        *(
-            facet(key, LABELS.get(key, shown(key)), [p.input.get(key) for p in pictures])
-            for key in [*LABELS, *sorted(others)]
-        ),
-        facet("model", "Model", [_last_part(p.record.model or "") for p in pictures]),
-        facet("job", "Job", [p.record.name.split("/")[0] for p in pictures]),
-        facet("prompt", "Prompt", [p.prompt for p in pictures]),
-        facet("output", "Image of job", [p.output.index + 1 for p in pictures]),
-        facet("preset", "Preset", [p.record.preset for p in pictures]),
-        facet("folder", "Folder", [name_of(p.folder) for p in pictures]),
-    ]
-    kept: dict[tuple[int, ...], Facet] = {}  # of those that divide the pictures alike, the first
-    for each in found:
-        if 2 <= len(each.values) <= MAX_FACET_VALUES:
-            first: dict[int, int] = {}
-            kept.setdefault(tuple(first.setdefault(code, len(first)) for code in each.codes), each)
-    return list(kept.values())
+def facets_of(pictures: Sequence[Picture]) -> dict[str, Facet]:
+    """Every way in which the pictures differ, by its label; of those that divide them alike, the first."""
+    rows = [picture.traits for picture in pictures]
+    found: dict[str, Facet] = {}
+    for label in dict.fromkeys(label for row in rows for label in row):
+        values, codes = each = facet(row.get(label) for row in rows)
+        alike = (
+            len(set(zip(codes, other.codes, strict=True))) == len(values) == len(other.values)
+            for other in found.values()
+        )
+        if 2 <= len(values) <= MAX_FACET_VALUES and not any(alike):
+            found[label] = each
+    return found
 
 
-def _stack(picture: Picture) -> str:
-    names = (f"{_last_part(path).removesuffix('.safetensors')} {shown(scale)}" for path, scale in picture.loras)
-    return " + ".join(names) or "no LoRA"
-
-
-def _last_part(path: str) -> str:
-    return path.split("?")[0].rstrip("/").rpartition("/")[2] or path
-
-
-def caption_of(picture: Picture, facets: Sequence[Facet], i: int) -> list[tuple[str, str]]:
-    """In what picture i differs from the others, as (facet, text): ``nasa``, ``seed 1``."""
+def caption_of(picture: Picture, facets: Mapping[str, Facet], i: int) -> list[tuple[str, str]]:
+    """In what picture i differs from the others, as (label, text): ``nasa``, ``seed 1``."""
     said = []
-    for each in facets:
+    for label, each in facets.items():
         value = each.values[each.codes[i]]
-        if value == NO_VALUE or len(value) > 60 or each.key in ("prompt", "job", "preset", "image", "status"):
+        if value == NO_VALUE or len(value) > 60 or label in ("Prompt", "Job", "Preset", "Input image", "State"):
             continue
-        said.append((each.key, f"{each.label.lower()} {value}" if value.replace(".", "").isdigit() else value))
+        said.append((label, f"{label.lower()} {value}" if value.replace(".", "").isdigit() else value))
     # A caption is cut where it is long: what stands in the prompt above it already comes last.
     said = sorted(said[:5], key=lambda each: len(each[1]) > 20 and each[1] in picture.prompt)
-    return said or [("id", picture.name[:80])]
+    return said or [("Job", picture.name[:80])]
 
 
-def choose_axes(facets: Sequence[Facet]) -> tuple[Facet | None, Facet | None]:
-    """Columns and rows that span the pictures as a matrix, at least half of it filled; None where there are none."""
-    ranked = sorted(facets, key=_rank)
+def choose_axes(facets: Mapping[str, Facet]) -> tuple[str | None, str | None]:
+    """Columns and rows that span the pictures as a matrix, at least half of it filled; None where there are none.
+
+    The preset's own axes come first, as among the facets; what only repeats a picture comes last.
+    """
+    ranked = sorted(facets, key=lambda label: _LAST.index(label) if label in _LAST else -1)
     if not ranked:
         return None, None
     columns = ranked[0]
     for rows in ranked[1:]:
-        across, down = len(columns.values), len(rows.values)
-        if len(set(zip(columns.codes, rows.codes, strict=True))) > max(across * down / 2, across):
+        across, down = len(facets[columns].values), len(facets[rows].values)
+        if len(set(zip(facets[columns].codes, facets[rows].codes, strict=True))) > max(across * down / 2, across):
             return (rows, columns) if across > 2 * down else (columns, rows)
     return columns, None
-
-
-def _rank(each: Facet) -> int:
-    """The preset's own axes come first; what only repeats a picture comes last."""
-    late = ("axis-seed", "axis-repeat", "seed", "output", "preset", "prompt", "folder")
-    if each.key in late:
-        return 20 + late.index(each.key)
-    return 0 if each.key.startswith("axis-") else 10

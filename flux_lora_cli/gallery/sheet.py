@@ -71,11 +71,14 @@ def make_sheet(folders: Sequence[Path], pictures: Sequence[Picture], target: Pat
     columns, rows = choose_axes(facets)
     notes = [counted(sum(p.file is not None for p in pictures), "image")]
     heads: Sequence[str] = ()
-    cells = dict(zip(zip(rows.codes, columns.codes, strict=True), pictures, strict=True)) if columns and rows else {}
-    if columns and rows and len(cells) == len(pictures) and len(columns.values) <= _MAX_COLUMNS:
-        heads, across = columns.values, range(len(columns.values))
-        table: list[_Row] = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in enumerate(rows.values)]
-        notes.append(f"{columns.label} across, {rows.label} down")
+    cells = {}
+    if columns and rows:
+        cells = dict(zip(zip(facets[rows].codes, facets[columns].codes, strict=True), pictures, strict=True))
+    if columns and rows and len(cells) == len(pictures) and len(facets[columns].values) <= _MAX_COLUMNS:
+        heads = facets[columns].values
+        across, down = range(len(heads)), enumerate(facets[rows].values)
+        table: list[_Row] = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in down]
+        notes.append(f"{columns} across, {rows} down")
     else:  # several pictures to a cell, too many columns to read, or no matrix
         captions = (" · ".join(text for _, text in caption_of(p, facets, i)) for i, p in enumerate(pictures))
         tiles = [_Tile(p, p.prompt or p.name, caption) for p, caption in zip(pictures, captions, strict=True)]
@@ -148,7 +151,7 @@ def _draw(title: str, notes: str, heads: Sequence[str], rows: Sequence[_Row], ta
             image = picture and _thumbnail(picture, _TILE, tall)
             canvas.paste(image or _WELL, (x, y, x + _TILE, y + tall))
             if image is None:
-                bad = picture is not None and picture.status in ("Saved", "Failed", "Missing")
+                bad = picture is not None and picture.state[0] in ("Saved", "Failed", "Missing")
                 write(x + 12, y + 12, _why_not(picture), _TILE - 24, 8, _BAD if bad else _SOFT)
             elif picture and picture.flagged:
                 write(x + _TILE // 2 - 60, y + tall // 2 - 10, "Flagged NSFW", 160, 1, _PAPER)
@@ -173,7 +176,7 @@ def _thumbnail(picture: Picture, width: int, height: int) -> Image.Image | None:
 def _why_not(picture: Picture | None) -> str:
     if picture is None:
         return "Not here"
-    return "Cannot be shown" if picture.file else f"{picture.status}: {picture.why}".removesuffix(": ")
+    return "Cannot be shown" if picture.file else ": ".join(filter(None, picture.state))
 
 
 def font_for(text: str, size: int) -> Any:

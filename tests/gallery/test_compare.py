@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from flux_lora_cli.errors import FolderError, UsageError
-from flux_lora_cli.gallery.compare import build_review, count_changes, pair_folders
+from flux_lora_cli.gallery.page import build_review, count_changes, pair_folders
 from flux_lora_cli.gallery.sheet import make_pair_sheet
 from tests.gallery.make_run import add_image, draw, job, write
 from tests.gallery.test_browser import press, shown, until

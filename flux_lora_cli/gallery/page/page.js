@@ -1,17 +1,18 @@
 "use strict";
 {
 /* The gallery's page. The images and their captions stand in the document already; this script finds, arranges, picks
- * and compares them. What it reads (written by page.py and compare.py):
- *   items   [{id, anchor, yaml, replay, sandbox, saved, problem, flagged, same, sides: [{src, facts, prompt}]}]
- *   facets  [{key, label, values, codes}]   codes[i]: item i's place in values
- *   axes    [columns, rows]                 keys of facets, or null
+ * and compares them. What it reads (written by page.py):
+ *   items   [{id, anchor, yaml, replay, saved, problem, flagged, same, sides: [{src, facts, prompt}]}]
+ *   facets  [[label, values, codes]]        codes[i]: item i's place in values
+ *   axes    [columns, rows]                 labels of facets, or null
  *   labels  names of the two sides, where two folders are compared
  * Text from outside only ever becomes text: `make` sets textContent and attributes, never HTML.
  */
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const { items, facets } = data;
-const facetOf = new Map(facets.map((facet) => [facet.key, facet]));
+const { items } = data;
+const facets = data.facets.map(([label, values, codes]) => ({ label, values, codes }));
+const facetOf = new Map(facets.map((facet) => [facet.label, facet]));
 const cards = [...document.querySelectorAll("#wall > .card")];
 const indexOf = new Map(items.map((item, i) => [item.anchor, i]));
 const pairs = Boolean(data.labels);
@@ -123,13 +124,13 @@ function chooser(label, options, value, choose, attributes) {
 
 function drawFilters() {
   const filters = facets.map((facet) => chooser(facet.label, [["", `${cut(facet.label, 30)}: all`], ...facet.values.map((value, code) => [String(code), value])], "",
-    (code) => { if (code === "") delete state.filters[facet.key]; else state.filters[facet.key] = Number(code); draw(); }, { "data-filter": facet.key }));
+    (code) => { if (code === "") delete state.filters[facet.label]; else state.filters[facet.label] = Number(code); draw(); }, { "data-filter": facet.label }));
   const sort = chooser("Sort", Object.entries(SORTS).map(([key, [text]]) => [key, text]), "order", (key) => { state.sort = key; draw(); }, { id: "sort" });
   byId("filters").append(...filters, sort);
 }
 
 function drawAxes() {
-  const options = [["", "none"], ...facets.map((facet) => [facet.key, facet.label])];
+  const options = [["", "none"], ...facets.map((facet) => [facet.label, facet.label])];
   byId("axes").replaceChildren(...["columns", "rows"].map((axis) => chooser(axis === "rows" ? "Rows" : "Columns", options, state[axis], (key) => {
     const other = axis === "rows" ? "columns" : "rows";
     if (key && state[other] === key) state[other] = state[axis];
@@ -214,8 +215,8 @@ function recall() {
   if (Object.hasOwn(SORTS, words.get("sort") || "")) state.sort = words.get("sort");
   state.unchanged = words.has("unchanged");
   for (const facet of facets) {
-    const code = facet.values.indexOf(words.get(`is.${facet.key}`));
-    if (code >= 0) state.filters[facet.key] = code;
+    const code = facet.values.indexOf(words.get(`is.${facet.label}`));
+    if (code >= 0) state.filters[facet.label] = code;
   }
   const names = words.has("pick") ? words.getAll("pick") : stored();  /* a link's picks are stored once they are changed */
   picks = new Set(names.filter((name) => indexOf.has(name)).map((name) => indexOf.get(name)));
@@ -242,13 +243,13 @@ async function copy(text, what) {
 
 /* From a file: page the folder's place is known; elsewhere the command is for inside the page's folder. */
 function replayCommand(item) {
-  let [path, job] = item.replay;
+  let [path, ...rest] = item.replay;
   if (location.protocol === "file:") path = decodeURIComponent(new URL(encodeURI(path).replace(/[?#]/g, encodeURIComponent), location.href).pathname).replace(/^\/([A-Za-z]:)/, "$1");
-  const words = job === undefined ? [path] : [path.replace(/(.)\/$/, "$1"), job];
+  const words = [path.replace(/(.)\/$/, "$1"), ...rest];
   if (words.some((word) => /[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/.test(word))) return "";
   const windows = /^[A-Za-z]:/.test(path);
-  const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-") ? word : windows ? `"${word.replace(/"/g, "")}"` : `'${word.replace(/'/g, "'\\''")}'`);
-  return ["flux-lora", "replay", ...words.map(quote), ...(item.sandbox ? ["--sandbox"] : [])].join(" ");
+  const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) && (word === "--sandbox" || !word.startsWith("-")) ? word : windows ? `"${word.replace(/"/g, "")}"` : `'${word.replace(/'/g, "'\\''")}'`);
+  return ["flux-lora", "replay", ...words.map(quote)].join(" ");
 }
 
 /* What can be copied of an image: the key, its name, the text. */
