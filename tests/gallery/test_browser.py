@@ -183,7 +183,7 @@ def test_keyboard_alone_does_everything(open_page: Any, posters: Path) -> None:
     assert page.locator(".pane img").count() == 2
     assert page.locator(".differences tbody th").all_inner_texts() == ["Seed"], "only what differs"
     press(page, "Escape", "?")
-    assert page.locator("#help[open]").count() == 1
+    assert page.locator("#help:popover-open").count() == 1
 
 
 @slow

@@ -16,7 +16,6 @@ const facetOf = new Map(facets.map((facet) => [facet.label, facet]));
 const cards = [...document.querySelectorAll("#wall > .card")];
 const indexOf = new Map(items.map((item, i) => [item.anchor, i]));
 const pairs = Boolean(data.labels);
-const TILES = [120, 170, 240, 340, 520];
 const SORTS = {
   order: ["As in the preset", null],
   newest: ["Newest first", (a, b) => items[b].saved.localeCompare(items[a].saved)],
@@ -238,7 +237,7 @@ function toast(text) {
 }
 
 async function copy(text, what) {
-  try { await navigator.clipboard.writeText(text); toast(`${what} copied`); } catch { toast("The browser does not allow copying"); }
+  try { await navigator.clipboard.writeText(text); toast(`Copied: ${what}`); } catch { toast("The browser does not allow copying"); }
 }
 
 /* From a file: page the folder's place is known; elsewhere the command is for inside the page's folder. */
@@ -265,7 +264,6 @@ const sidesOf = ({ i, other }) => (other === null ? items[i].sides : [items[i].s
 const hiddenIn = ({ i, other }) => [i, other].some((n) => n !== null && items[n].flagged && !revealed.has(n));
 let mode = "side";
 let full = false;
-let blinker = 0;
 
 function openViewer(i, other = null) {
   if (comparing !== null && other === null && comparing !== i) { other = i; i = comparing; }
@@ -298,7 +296,6 @@ function redraw() {
 }
 
 function drawViewer() {
-  clearInterval(blinker);
   const { i, other, list } = viewing;
   const item = items[i];
   const two = sidesOf(viewing).length > 1;
@@ -336,17 +333,13 @@ function drawStage(two) {
     range.addEventListener("input", () => stage.style.setProperty("--cut", String(Number(range.value) / 100)));
     stage.append(range);
   }
-  const flip = () => stage.classList.toggle("second");
-  if (two && mode === "blink" && matchMedia("(prefers-reduced-motion: reduce)").matches) stage.addEventListener("click", flip);
-  else if (two && mode === "blink") blinker = setInterval(flip, 700);
   return stage;
 }
 
-/* The key of the mode that is on: blinking stops, and each key press shows the other image. */
+/* The key of the mode that is on holds what blinks, and lets it go on. */
 function setMode(name) {
   if (sidesOf(viewing).length < 2) return;
-  const stage = byId("viewer").querySelector(".stage");
-  if (name === "blink" && mode === "blink") { clearInterval(blinker); stage.classList.toggle("second"); return; }
+  if (name === "blink" && mode === "blink") { byId("viewer").querySelector(".stage").classList.toggle("held"); return; }
   mode = name;
   redraw();
   if (name === "swipe") byId("viewer").querySelector(".cut").focus();
@@ -363,7 +356,7 @@ function reveal(i) {
 function drawPanel(two) {
   const { i, other } = viewing;
   const item = items[i];
-  const act = ([key, what, text]) => button(`Copy ${what}`, () => copy(text, what[0].toUpperCase() + what.slice(1)), { "data-name": what, "data-copy": what, "aria-keyshortcuts": key });
+  const act = ([key, what, text]) => button(`Copy ${what}`, () => copy(text, what), { "data-name": what, "aria-keyshortcuts": key });
   const picked = button(picks.has(i) ? "Picked" : "Pick", () => pick(i), { "data-pick": true, "data-name": "pick", "aria-pressed": String(picks.has(i)), "aria-keyshortcuts": "p" });
   const compare = !pairs && other === null && item.sides[0].src && items.length > 1 && button("Compare with…", () => startComparing(i), { "data-name": "compare", "aria-keyshortcuts": "c" });
   const open = item.sides.findLast((side) => side.src);
@@ -435,13 +428,13 @@ function onKey(event) {
     if (key === "Escape" || key === "Enter") { search(key === "Escape" ? "" : target.value); target.blur(); focusShot(shots()[0]); event.preventDefault(); }
     return;
   }
-  const acts = byId("viewer").open ? viewerKeys() : document.querySelector("dialog[open]") ? {} : pageKeys(target);
+  const acts = byId("viewer").open ? viewerKeys() : pageKeys(target);
   if (!Object.hasOwn(acts, key)) return;
   event.preventDefault();
   acts[key]();
 }
 
-const copyKeys = (i) => Object.fromEntries(copies(i).map(([key, what, text]) => [key, () => copy(text, what[0].toUpperCase() + what.slice(1))]));
+const copyKeys = (i) => Object.fromEntries(copies(i).map(([key, what, text]) => [key, () => copy(text, what)]));
 
 function viewerKeys() {
   const acts = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), f: toggleFull, ...Object.fromEntries(MODES.map(([name, key]) => [key, () => setMode(name)])) };
@@ -453,7 +446,7 @@ function viewerKeys() {
 function pageKeys(target) {
   const i = itemOf(target);
   const acts = {
-    "/": () => { byId("search").focus(); byId("search").select(); }, "?": openHelp, u: toggleUnchanged,
+    "/": () => { byId("search").focus(); byId("search").select(); }, "?": () => byId("help").showPopover(), u: toggleUnchanged,
     g: () => { setView(state.view === "grid" ? "wall" : "grid"); focusShot(shots()[0]); },
     Escape: () => { comparing = null; document.body.classList.remove("comparing"); },
   };
@@ -475,45 +468,28 @@ function onClick(event) {
   if (items[i].flagged && !revealed.has(i)) reveal(i); else openViewer(i);
 }
 
-function openHelp() {
-  const keys = [["← → ↑ ↓", "move between images"], ["Enter", "open the image"], ["p", "pick it, or undo the pick"], ["c", "compare it with another"], ["g", "wall or grid"], ["/", "search"],
-    ["s w b", "two images: side by side, swipe, blink"], ["f", "full size"], ["r y t l", "copy replay command, preset YAML, prompt, link"], ["Esc", "close"]];
-  if (pairs) keys.splice(3, 1, ["u", "also show what did not change"]);
-  byId("help").replaceChildren(make("div", { class: "viewer-head" }, make("h2", { id: "help-title" }, "Keyboard"), button("✕", () => byId("help").close(), { class: "quiet", "aria-label": "Close" })),
-    make("dl", { class: "facts" }, ...keys.flatMap(([key, text]) => [make("dt", {}, ...key.split(" ").map((one) => make("kbd", {}, one))), make("dd", {}, text)])));
-  byId("help").showModal();
-}
-
-/* An image that does not load says so. */
-function onBroken(event) {
-  const image = event.target;
-  if (image.tagName === "IMG") image.replaceWith(make("span", { class: "gap bad" }, make("b", {}, "Cannot be shown"), make("span", {}, "The file is missing or is not an image.")));
-}
-
 /* ---- start ---- */
 function search(text) { clearTimeout(typing); byId("search").value = text; state.query = text.trim(); draw(); }
 function setView(view) { state.view = view; draw(); }
 function toggleUnchanged() { if (pairs) { state.unchanged = !state.unchanged; draw(); } }
-function setSize(size) { document.documentElement.style.setProperty("--tile", `${TILES[size - 1]}px`); }
 let typing = 0;
 const clicks = {
-  "to-wall": () => setView("wall"), "to-grid": () => setView("grid"), "help-open": openHelp, unchanged: toggleUnchanged,
+  "to-wall": () => setView("wall"), "to-grid": () => setView("grid"), unchanged: toggleUnchanged,
   clear: () => { state.filters = {}; state.onlyPicks = false; search(""); byId("search").focus(); },
   more: () => { byId("more").setAttribute("aria-expanded", String(byId("filters").classList.toggle("open"))); drawControls(); },
   "only-picks": () => { state.onlyPicks = !state.onlyPicks; draw(); },
-  "compare-picks": () => openViewer(...picks), "copy-picks": () => copy(pickList(), "Picks"), "export-picks": exportPicks,
+  "compare-picks": () => openViewer(...picks), "copy-picks": () => copy(pickList(), "picks"), "export-picks": exportPicks,
   "clear-picks": () => { picks.clear(); store(); state.onlyPicks = false; draw(); },
 };
 
 document.documentElement.classList.add("js");
 for (const [id, act] of Object.entries(clicks)) byId(id).addEventListener("click", act);
-byId("size").addEventListener("input", () => setSize(Number(byId("size").value)));
+byId("size").addEventListener("input", () => document.documentElement.style.setProperty("--tile", `${byId("size").value}px`));
 byId("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => search(byId("search").value), 120); });
 byId("main").addEventListener("click", onClick);
 byId("main").addEventListener("focusin", (event) => { if (itemOf(event.target) >= 0) enter(itemOf(event.target)); });
 byId("viewer").addEventListener("close", () => {
   const at = viewing?.other ?? viewing?.i;
-  clearInterval(blinker);
   document.body.append(byId("toast"));
   byId("viewer").replaceChildren();
   viewing = null;
@@ -521,11 +497,7 @@ byId("viewer").addEventListener("close", () => {
   if (at !== undefined) focusShot(cards[at].querySelector(".shot"));
 });
 document.addEventListener("keydown", onKey);
-document.addEventListener("error", onBroken, true);
-for (const image of document.images) if (image.complete && image.src && !image.naturalWidth && image.loading !== "lazy") onBroken({ target: image });
 addEventListener("hashchange", recall);
-if (innerWidth <= 760) byId("size").value = "2";
-setSize(Number(byId("size").value));
 const unchangedCount = items.filter((item) => item.same).length;
 byId("unchanged").hidden = !unchangedCount;
 byId("unchanged").textContent = `Show ${unchangedCount.toLocaleString("en")} unchanged`;
