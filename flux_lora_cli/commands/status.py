@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console, cut, plain
@@ -31,7 +31,7 @@ flux-lora status --json | head
 MAX_RECENT = 50
 #: Output folders that are searched for tasks, the newest first.
 MAX_FOLDERS = 200
-_KEPT_SECONDS = 7 * 86400.0
+_KEPT = timedelta(days=7)
 _COLORS = {"completed": "32", "failed": "31", "lost": "31", "unknown": "33"}
 
 #: What is known of a task, and its prompt.
@@ -62,7 +62,7 @@ def status(
             rows = _recent(run)
     console.summary["statuses"] = dict(Counter(found.status for found, _ in rows))
     if console.out_is_terminal and not wanted:
-        rows.sort(key=lambda row: _age(row[0].created_at))
+        rows.sort(key=lambda row: row[0].created_at or "", reverse=True)
     for found, _ in rows:
         console.event(found)
         if not console.out_is_terminal:
@@ -107,11 +107,11 @@ def _look_up(run: Running, api_version: Any, ids: Sequence[str]) -> tuple[list[R
     rows, missing = [], []
     for task_id, answer in zip(ids, look_up(asked, run.client, run.service, run.stop), strict=True):
         if not isinstance(answer, FluxLoraError):
-            rows.append(_of_task(answer, known))
+            rows.append(_row(known.get(task_id), answer))
         elif not isinstance(answer, TaskNotFound):
             raise answer
         elif task_id in known:
-            rows.append(_of_record(known[task_id], "lost", "the service no longer knows it"))
+            rows.append(_row(known[task_id], None, "lost", "the service no longer knows it"))
         else:
             missing.append(task_id)
     return rows, missing
@@ -124,8 +124,9 @@ def _recent(run: Running) -> list[Row]:
     from flux_lora_cli.folder.state import open_user_ledger
 
     own: list[JobRecord] = []
+    kept_since = (datetime.now(UTC) - _KEPT).isoformat()
     with suppress(FluxLoraError), open_user_ledger(run.service, create=False) as ledger:
-        own = [record for record in ledger.recent(MAX_RECENT) if _age(record.intent_at) < _KEPT_SECONDS]
+        own = [record for record in ledger.recent(MAX_RECENT) if (record.intent_at or "") > kept_since]
     session = Session(run.client, run.service, Settings(), run.observer, run.stop)
 
     async def main() -> list[Task]:
@@ -139,30 +140,28 @@ def _recent(run: Running) -> list[Row]:
     known = _records(run.service, ids)
     return [
         *(
-            _of_record(record, "unknown", f"submitted at {record.intent_at}, outcome not known")
+            _row(record, None, "unknown", f"submitted at {record.intent_at}, outcome not known")
             for record in own
             if record.task_id is None and record.state in (State.UNKNOWN, State.SUBMITTING)
         ),
         *(_look_up(run, None, unseen)[0] if unseen else ()),
-        *(_of_task(task, known) for task in reversed(listed)),
+        *(_row(known.get(task.id), task) for task in reversed(listed)),
     ]
 
 
-def _of_task(task: Task, known: dict[str, JobRecord]) -> Row:
+def _row(record: JobRecord | None, task: Task | None, status: str = "", why: str = "") -> Row:
+    """A task as the service tells of it, or as the ledger that knows it does."""
     from flux_lora_cli.engine.events import TaskStatus
     from flux_lora_cli.folder.records import JobRecord
 
-    record = known.get(task.id) or JobRecord("")
-    found = TaskStatus(record.id, task.id, task.status, task.error, task.model, task.created_at)
-    return found, str((task.inputs or record.input or {}).get("prompt") or "")
-
-
-def _of_record(record: JobRecord, status: str, why: str) -> Row:
-    from flux_lora_cli.engine.events import TaskStatus
-
-    since = record.task_created_at or record.intent_at
-    found = TaskStatus(record.id, record.task_id, status, why, record.model, since)
-    return found, str((record.input or {}).get("prompt") or "")
+    record = record or JobRecord("")
+    inputs = (task and task.inputs) or record.input or {}
+    if task is not None:
+        found = TaskStatus(record.id, task.id, task.status, task.error, task.model, task.created_at)
+    else:
+        since = record.task_created_at or record.intent_at
+        found = TaskStatus(record.id, record.task_id, status, why, record.model, since)
+    return found, str(inputs.get("prompt") or "")
 
 
 # ---- what a terminal shows -------------------------------------------------------------------
@@ -170,33 +169,23 @@ def _of_record(record: JobRecord, status: str, why: str) -> Row:
 
 def _show(rows: Sequence[Row], console: Console) -> None:
     """Lines for people: status, age, ID, then job and prompt as far as there is room; an error below, whole."""
-    from rich.cells import cell_len
-
-    room = max(0, shutil.get_terminal_size().columns - 12)
-    cells = [(_age_text(found.created_at), found.task or "-", plain(found.job or "")) for found, _ in rows]
-    ages, ids, jobs = (max(map(cell_len, column)) for column in zip(*cells, strict=True)) if cells else (0, 0, 0)
-    widths = (ids, min(jobs, 24, max(0, room - ages - ids - 4) // 2))
-    for (found, prompt), (age, *names) in zip(rows, cells, strict=True):
+    columns = shutil.get_terminal_size().columns
+    wide = min(20, max((len(plain(found.job or "")) for found, _ in rows), default=0))
+    for found, prompt in rows:
         status = console.styled(f"{printable(found.status):<11}", _COLORS.get(found.status, "36"))
-        line = "  ".join([age.rjust(ages), *map(cut, names, widths), plain(prompt)])
-        console.result(f"{status} {cut(line, room)}".rstrip())
+        job = cut(plain(found.job or ""), wide)
+        line = f"{_age(found.created_at):>3}  {found.task or '-':<32}  {job}  {plain(prompt)}"
+        console.result(f"{status} {cut(line, columns - 12)}".rstrip())
         if found.error:
             console.result(f"{'':<11} {plain(found.error)}")
 
 
-def _age(created_at: str | None) -> float:
-    """Seconds since a time of the service; endless where it did not say one."""
+def _age(created_at: str | None) -> str:
     from flux_lora_cli.service.wire import parse_time
 
     moment = parse_time(created_at)
-    return (datetime.now(UTC) - moment).total_seconds() if moment is not None else float("inf")
-
-
-def _age_text(created_at: str | None) -> str:
-    seconds = max(0.0, _age(created_at))
-    if seconds == float("inf"):
+    if moment is None:
         return "?"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    size, unit = next((each for each in ((86400, "d"), (3600, "h"), (60, "m")) if seconds >= each[0]), (1, "s"))
+    return f"{seconds / size:.0f}{unit}"
