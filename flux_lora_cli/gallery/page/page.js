@@ -26,7 +26,6 @@ let state = fresh();
 let shown = [];               /* indices of items that pass the filters, in order */
 let picks = new Set();        /* indices */
 let viewing = null;           /* {i, other, list}: what the viewer shows */
-let comparing = null;         /* the first of two images to compare */
 const revealed = new Set();
 
 function make(tag, attributes, ...children) {
@@ -266,10 +265,6 @@ let mode = "side";
 let full = false;
 
 function openViewer(i, other = null) {
-  if (comparing !== null && other === null && comparing !== i) { other = i; i = comparing; }
-  comparing = null;
-  document.body.classList.remove("comparing");
-  byId("toast").replaceChildren();
   viewing = { i, other, list: shown.includes(i) ? shown : [i] };
   full = false;
   drawViewer();
@@ -358,10 +353,9 @@ function drawPanel(two) {
   const item = items[i];
   const act = ([key, what, text]) => button(`Copy ${what}`, () => copy(text, what), { "data-name": what, "aria-keyshortcuts": key });
   const picked = button(picks.has(i) ? "Picked" : "Pick", () => pick(i), { "data-pick": true, "data-name": "pick", "aria-pressed": String(picks.has(i)), "aria-keyshortcuts": "p" });
-  const compare = !pairs && other === null && item.sides[0].src && items.length > 1 && button("Compare with…", () => startComparing(i), { "data-name": "compare", "aria-keyshortcuts": "c" });
   const open = item.sides.findLast((side) => side.src);
   const link = other === null && open && !hiddenIn(viewing) && make("a", { class: "plain", href: open.src, target: "_blank", rel: "noopener noreferrer" }, "Open the file");
-  const actions = other === null ? [picked, compare, ...copies(i).map(act), link] : [];
+  const actions = other === null ? [picked, ...copies(i).map(act), link] : [];
   const yaml = other === null && item.yaml && make("details", {}, make("summary", {}, "As preset YAML"), make("pre", { tabindex: "0", dir: "auto" }, item.yaml));
   return make("div", { class: "panel", tabindex: "0", role: "group", "aria-label": "Details" },
     item.problem && other === null && make("p", { class: "problem", dir: "auto" }, item.problem),
@@ -386,12 +380,7 @@ function differences() {
     make("tbody", {}, ...rows.map((name) => make("tr", {}, make("th", { scope: "row", dir: "auto" }, name), cell(maps[0], name), cell(maps[1], name)))));
 }
 
-function startComparing(i) {
-  comparing = i;
-  if (byId("viewer").open) byId("viewer").close();
-  document.body.classList.add("comparing");
-  toast("Now open the image to compare it with, or press Escape to cancel");
-}
+function comparePicks() { if (!pairs && picks.size === 2) openViewer(...picks); else toast("Pick two images to compare them"); }
 
 /* ---- keyboard and mouse ---- */
 const shots = () => shown.map((i) => cards[i].querySelector(".shot"));
@@ -437,21 +426,18 @@ function onKey(event) {
 const copyKeys = (i) => Object.fromEntries(copies(i).map(([key, what, text]) => [key, () => copy(text, what)]));
 
 function viewerKeys() {
-  const acts = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), f: toggleFull, ...Object.fromEntries(MODES.map(([name, key]) => [key, () => setMode(name)])) };
+  const acts = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), f: toggleFull, c: comparePicks, ...Object.fromEntries(MODES.map(([name, key]) => [key, () => setMode(name)])) };
   if (viewing.other !== null) return acts;
-  if (!pairs) acts.c = () => startComparing(viewing.i);
   return { ...acts, p: () => pick(viewing.i), ...copyKeys(viewing.i) };
 }
 
 function pageKeys(target) {
   const i = itemOf(target);
   const acts = {
-    "/": () => { byId("search").focus(); byId("search").select(); }, "?": () => byId("help").showPopover(), u: toggleUnchanged,
+    "/": () => { byId("search").focus(); byId("search").select(); }, "?": () => byId("help").showPopover(), u: toggleUnchanged, c: comparePicks,
     g: () => { setView(state.view === "grid" ? "wall" : "grid"); focusShot(shots()[0]); },
-    Escape: () => { comparing = null; document.body.classList.remove("comparing"); },
   };
   if (i >= 0) Object.assign(acts, { p: () => pick(i), ...copyKeys(i) });
-  if (i >= 0 && !pairs) acts.c = () => (comparing === null ? startComparing(i) : openViewer(i));
   if (i >= 0 || target.matches("body, main, button")) {
     for (const name of ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"]) acts[name] = () => move(name, i >= 0 ? cards[i].querySelector(".shot") : null);
   }
@@ -478,7 +464,7 @@ const clicks = {
   clear: () => { state.filters = {}; state.onlyPicks = false; search(""); byId("search").focus(); },
   more: () => { byId("more").setAttribute("aria-expanded", String(byId("filters").classList.toggle("open"))); drawControls(); },
   "only-picks": () => { state.onlyPicks = !state.onlyPicks; draw(); },
-  "compare-picks": () => openViewer(...picks), "copy-picks": () => copy(pickList(), "picks"), "export-picks": exportPicks,
+  "compare-picks": comparePicks, "copy-picks": () => copy(pickList(), "picks"), "export-picks": exportPicks,
   "clear-picks": () => { picks.clear(); store(); state.onlyPicks = false; draw(); },
 };
 
