@@ -151,7 +151,7 @@ function drawPicks() {
     press(card.querySelector(".pick"), picks.has(i));
     card.classList.toggle("picked", picks.has(i));
   });
-  const held = byId("viewer").querySelector("[data-pick]");
+  const held = controlOf("p");
   if (held && viewing) { press(held, picks.has(viewing.i)); held.textContent = picks.has(viewing.i) ? "Picked" : "Pick"; }
   byId("tray").hidden = !picks.size && !state.onlyPicks;
   document.body.classList.toggle("with-tray", !byId("tray").hidden);
@@ -261,15 +261,14 @@ const copies = (i) => [
 /* ---- one image, or two compared ---- */
 const sidesOf = ({ i, other }) => (other === null ? items[i].sides : [items[i].sides[0], items[other].sides[0]]);
 const hiddenIn = ({ i, other }) => [i, other].some((n) => n !== null && items[n].flagged && !revealed.has(n));
+const controlOf = (key, which = "") => byId("viewer").querySelector(`[aria-keyshortcuts="${CSS.escape(key)}"]${which}`);
 let mode = "side";
-let full = false;
 
 function openViewer(i, other = null) {
   viewing = { i, other, list: shown.includes(i) ? shown : [i] };
-  full = false;
   drawViewer();
   if (!byId("viewer").open) byId("viewer").showModal();
-  byId("viewer").querySelector("[data-close]").focus({ preventScroll: true });
+  controlOf("Escape").focus({ preventScroll: true });
   remember();
 }
 
@@ -285,9 +284,9 @@ function step(by) {
 
 /* Draw anew, with the focus on the same control. */
 function redraw() {
-  const held = byId("viewer").contains(document.activeElement) ? document.activeElement.dataset.name : null;
+  const held = document.activeElement.getAttribute("aria-keyshortcuts") || "Escape";
   drawViewer();
-  (byId("viewer").querySelector(held ? `[data-name="${held}"]:not(:disabled)` : null) || byId("viewer").querySelector("[data-close]")).focus({ preventScroll: true });
+  (controlOf(held, ":not(:disabled)") || controlOf("Escape")).focus({ preventScroll: true });
 }
 
 function drawViewer() {
@@ -295,15 +294,14 @@ function drawViewer() {
   const item = items[i];
   const two = sidesOf(viewing).length > 1;
   const place = list.indexOf(other ?? i);
-  const nav = (by, text, sign) => button(sign, () => step(by), { class: "quiet", "data-name": text, "aria-label": text, "aria-keyshortcuts": by < 0 ? "ArrowLeft" : "ArrowRight", disabled: list[place + by] === undefined });
+  const nav = (by, text, sign) => button(sign, () => step(by), { class: "quiet", "aria-label": text, "aria-keyshortcuts": by < 0 ? "ArrowLeft" : "ArrowRight", disabled: list[place + by] === undefined });
   const head = make("div", { class: "viewer-head" },
     make("h2", { id: "viewer-title", dir: "auto" }, other === null ? item.id : `${item.id} and ${items[other].id}`),
     place >= 0 && make("span", { class: "soft" }, `${(place + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`),
     two && make("div", { class: "segments", role: "group", "aria-label": "Compare by" }, ...MODES.map(([name, key, text]) =>
-      button(text, () => setMode(name), { class: null, "data-name": name, "aria-pressed": String(mode === name), "aria-keyshortcuts": key, title: `${text} (${key})` }))),
-    button("Full size", toggleFull, { "data-name": "full", "aria-pressed": String(full), "aria-keyshortcuts": "f" }),
+      button(text, () => setMode(name), { class: null, "aria-pressed": String(mode === name), "aria-keyshortcuts": key, title: `${text} (${key})` }))),
     make("span", { class: "nav" }, nav(-1, "Previous image", "‹"), nav(1, "Next image", "›"),
-      button("✕", () => byId("viewer").close(), { class: "quiet", "data-close": true, "data-name": "close", "aria-label": "Close", "aria-keyshortcuts": "Escape" })));
+      button("✕", () => byId("viewer").close(), { class: "quiet", "aria-label": "Close", "aria-keyshortcuts": "Escape" })));
   byId("viewer").replaceChildren(head, drawStage(two), drawPanel(two), byId("toast"));
 }
 
@@ -317,14 +315,12 @@ function drawStage(two) {
     return make("figure", { class: "pane" }, two && make("figcaption", {}, labels()[n]), image || gap);
   });
   const stage = make("div", { class: "stage", "data-mode": two ? mode : "one" }, ...panes);
-  stage.classList.toggle("full", full);
-  if (full) { stage.tabIndex = 0; stage.setAttribute("role", "group"); stage.setAttribute("aria-label", "Image at full size"); }
   if (hiddenIn(viewing)) {
     stage.classList.add("veiled");
-    stage.append(make("div", { class: "veil" }, make("b", {}, "Flagged NSFW"), button("Show", () => { for (const n of [viewing.i, viewing.other]) reveal(n); redraw(); }, { "data-name": "show" })));
+    stage.append(make("div", { class: "veil" }, make("b", {}, "Flagged NSFW"), button("Show", () => { for (const n of [viewing.i, viewing.other]) reveal(n); redraw(); })));
   }
   if (two && mode === "swipe") {
-    const range = make("input", { type: "range", min: "0", max: "100", value: "50", class: "cut", "aria-label": "Swipe between the two images", "data-name": "cut" });
+    const range = make("input", { type: "range", min: "0", max: "100", value: "50", class: "cut", "aria-label": "Swipe between the two images" });
     range.addEventListener("input", () => stage.style.setProperty("--cut", String(Number(range.value) / 100)));
     stage.append(range);
   }
@@ -333,14 +329,12 @@ function drawStage(two) {
 
 /* The key of the mode that is on holds what blinks, and lets it go on. */
 function setMode(name) {
-  if (sidesOf(viewing).length < 2) return;
   if (name === "blink" && mode === "blink") { byId("viewer").querySelector(".stage").classList.toggle("held"); return; }
   mode = name;
   redraw();
   if (name === "swipe") byId("viewer").querySelector(".cut").focus();
 }
 
-function toggleFull() { full = !full; redraw(); }
 function reveal(i) {
   if (i === null) return;
   revealed.add(i);
@@ -351,8 +345,8 @@ function reveal(i) {
 function drawPanel(two) {
   const { i, other } = viewing;
   const item = items[i];
-  const act = ([key, what, text]) => button(`Copy ${what}`, () => copy(text, what), { "data-name": what, "aria-keyshortcuts": key });
-  const picked = button(picks.has(i) ? "Picked" : "Pick", () => pick(i), { "data-pick": true, "data-name": "pick", "aria-pressed": String(picks.has(i)), "aria-keyshortcuts": "p" });
+  const act = ([key, what, text]) => button(`Copy ${what}`, () => copy(text, what), { "aria-keyshortcuts": key });
+  const picked = button(picks.has(i) ? "Picked" : "Pick", () => pick(i), { "aria-pressed": String(picks.has(i)), "aria-keyshortcuts": "p" });
   const open = item.sides.findLast((side) => side.src);
   const link = other === null && open && !hiddenIn(viewing) && make("a", { class: "plain", href: open.src, target: "_blank", rel: "noopener noreferrer" }, "Open the file");
   const actions = other === null ? [picked, ...copies(i).map(act), link] : [];
@@ -379,8 +373,6 @@ function differences() {
     rows.length && make("thead", {}, make("tr", {}, make("td", {}), ...labels().map((text) => make("th", { scope: "col", dir: "auto" }, text)))),
     make("tbody", {}, ...rows.map((name) => make("tr", {}, make("th", { scope: "row", dir: "auto" }, name), cell(maps[0], name), cell(maps[1], name)))));
 }
-
-function comparePicks() { if (!pairs && picks.size === 2) openViewer(...picks); else toast("Pick two images to compare them"); }
 
 /* ---- keyboard and mouse ---- */
 const shots = () => shown.map((i) => cards[i].querySelector(".shot"));
@@ -417,27 +409,24 @@ function onKey(event) {
     if (key === "Escape" || key === "Enter") { search(key === "Escape" ? "" : target.value); target.blur(); focusShot(shots()[0]); event.preventDefault(); }
     return;
   }
-  const acts = byId("viewer").open ? viewerKeys() : pageKeys(target);
-  if (!Object.hasOwn(acts, key)) return;
+  const open = byId("viewer").open;
+  const acts = open ? {} : pageKeys(target);
+  const control = open ? controlOf(key) : document.querySelector(`[aria-keyshortcuts="${CSS.escape(key)}"]:not(.pick, [hidden])`);
+  const act = Object.hasOwn(acts, key) ? acts[key] : control && (() => control.click());
+  if (!act) return;
   event.preventDefault();
-  acts[key]();
+  act();
 }
 
-const copyKeys = (i) => Object.fromEntries(copies(i).map(([key, what, text]) => [key, () => copy(text, what)]));
-
-function viewerKeys() {
-  const acts = { ArrowLeft: () => step(-1), ArrowRight: () => step(1), f: toggleFull, c: comparePicks, ...Object.fromEntries(MODES.map(([name, key]) => [key, () => setMode(name)])) };
-  if (viewing.other !== null) return acts;
-  return { ...acts, p: () => pick(viewing.i), ...copyKeys(viewing.i) };
-}
-
+/* What has no button on the page, or another one on each card. */
 function pageKeys(target) {
   const i = itemOf(target);
   const acts = {
-    "/": () => { byId("search").focus(); byId("search").select(); }, "?": () => byId("help").showPopover(), u: toggleUnchanged, c: comparePicks,
+    "/": () => { byId("search").focus(); byId("search").select(); },
     g: () => { setView(state.view === "grid" ? "wall" : "grid"); focusShot(shots()[0]); },
   };
-  if (i >= 0) Object.assign(acts, { p: () => pick(i), ...copyKeys(i) });
+  if (i >= 0) acts.p = () => pick(i);
+  for (const [key, what, text] of i >= 0 ? copies(i) : []) acts[key] = () => copy(text, what);
   if (i >= 0 || target.matches("body, main, button")) {
     for (const name of ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"]) acts[name] = () => move(name, i >= 0 ? cards[i].querySelector(".shot") : null);
   }
@@ -457,14 +446,13 @@ function onClick(event) {
 /* ---- start ---- */
 function search(text) { clearTimeout(typing); byId("search").value = text; state.query = text.trim(); draw(); }
 function setView(view) { state.view = view; draw(); }
-function toggleUnchanged() { if (pairs) { state.unchanged = !state.unchanged; draw(); } }
 let typing = 0;
 const clicks = {
-  "to-wall": () => setView("wall"), "to-grid": () => setView("grid"), unchanged: toggleUnchanged,
+  "to-wall": () => setView("wall"), "to-grid": () => setView("grid"), unchanged: () => { state.unchanged = !state.unchanged; draw(); },
   clear: () => { state.filters = {}; state.onlyPicks = false; search(""); byId("search").focus(); },
   more: () => { byId("more").setAttribute("aria-expanded", String(byId("filters").classList.toggle("open"))); drawControls(); },
   "only-picks": () => { state.onlyPicks = !state.onlyPicks; draw(); },
-  "compare-picks": comparePicks, "copy-picks": () => copy(pickList(), "picks"), "export-picks": exportPicks,
+  "compare-picks": () => openViewer(...picks), "copy-picks": () => copy(pickList(), "picks"), "export-picks": exportPicks,
   "clear-picks": () => { picks.clear(); store(); state.onlyPicks = false; draw(); },
 };
 
