@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from flux_lora_cli.commands.ci import Reports, Verdict
+from flux_lora_cli.commands.ci import Case, reporting
 from flux_lora_cli.commands.console import Console, counts_text, plain, some
 from flux_lora_cli.commands.options import Junit, ServiceOptions, argument, command, flag, option
 from flux_lora_cli.commands.running import check, connected, service_name, service_words
@@ -78,7 +77,7 @@ def audit(
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
     check(service, console)
     name = service_name(service)
-    with Reports(junit, False, console, "audit") as reports:
+    with reporting(junit, "audit", console) as write_junit:
         books = list(_read_all(folders or [], name, everything, console))
         since = since or (first_submission(books) if everything else None)
         with connected(service, console) as (client, _):
@@ -93,16 +92,15 @@ def audit(
                 console.warn(f"refunds were not recorded: {error.message}", "refunds")
         _tell(report, recorded, console)
         wrong = {
-            id(found.claim.record): Verdict("failure", found.kind, found.message)
+            id(found.claim.record): ("failure", found.kind, found.message)
             for found in report.findings
             if found.claim is not None and found.exit_code is not ExitCode.OK
         }
-        verdicts = [  # a folder is a test suite, for two may have jobs of one name
-            (replace(record, preset=each.name), wrong.get(id(record), Verdict("passed")))
+        write_junit(  # a folder is a test suite, for two may have jobs of one name
+            Case(each.name, record.id or record.key, *wrong.get(id(record), ()))
             for each in books
             for record in each.records
-        ]
-        reports.write_junit(verdicts)
+        )
     return _conclude(report, service_words(service), console)
 
 

@@ -40,7 +40,6 @@ from flux_lora_cli.errors import ExitCode, FluxLoraError, MissingKey, UsageError
 from flux_lora_cli.text import counted, quoted, slug
 
 if TYPE_CHECKING:
-    from flux_lora_cli.commands.ci import Reports
     from flux_lora_cli.engine.assemble import Result, Settings
     from flux_lora_cli.engine.events import Plan
     from flux_lora_cli.engine.plan import BatchPlan
@@ -86,21 +85,19 @@ def batch(presets: Files, own: BatchOptions, options: RunOptions, console: Conso
     What is done is never paid for again, and what was cut off is picked up. The path of every image is printed as soon
     as it is surely on disk.
     """
-    from flux_lora_cli.commands.ci import Reports, annotation
+    from flux_lora_cli.commands.ci import cases_of, reporting, summarize
     from flux_lora_cli.presets.load import load_presets
 
     check(options, console)
     shard, engine = (None, None) if own.shard is None else parse_shard(own.shard)
     settings = run_settings(options, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
     folder = options.output or _default_folder(presets, options)
-    github = own.format == "github"
-    with Reports(own.junit, github, console) as reports:
+    console.github = own.format == "github"
+    with reporting(own.junit, "batch", console) as write_junit:
         load = load_options(options, options, strict=own.strict, **selection(presets, own, own.only, own.only_file))
         loaded = load_presets(*presets, options=load, allow=options.allow_path or ())
         for note in loaded.notes:
             console.note(note)
-            if github:
-                console.annotate(annotation("warning", note.message, note.file, note.line, note.column))
         warn_unchecked(loaded.models.values(), console)
         how: dict[str, Any] = {
             "models": load.models,
@@ -116,9 +113,11 @@ def batch(presets: Files, own: BatchOptions, options: RunOptions, console: Conso
         how |= {"verify": own.verify, "engine": engine, "sources": loaded.sources}
         from flux_lora_cli.commands.reporter import money_words
 
-        result = _run(loaded, folder, options, settings, how, console, github=github)
-        code = _tell(result, folder, options.sandbox, reports, console)
-        reports.write(result, folder, money_words(result, sandbox=options.sandbox))
+        result = _run(loaded, folder, options, settings, how, console)
+        code = _tell(result, folder, options.sandbox, console)
+        cases = cases_of(result)
+        write_junit(cases)
+        summarize(result, cases, folder, money_words(result, sandbox=options.sandbox), console)
         return code
 
 
@@ -129,8 +128,6 @@ def _run(
     settings: Settings,
     how: dict[str, Any],
     console: Console,
-    *,
-    github: bool,
 ) -> Result:
     """Make what is not there."""
     from flux_lora_cli.commands.reporter import multiplied, plan_lines
@@ -156,7 +153,7 @@ def _run(
         return anew
 
     try:
-        with running(options, console, hint=f"To resume: {this_command()}", github=github) as run:
+        with running(options, console, hint=f"To resume: {this_command()}") as run:
             return run_batch(
                 loaded.jobs, run.client, run.service, folder, settings, observer=run.observer,
                 confirm=confirm, confirm_orphans=confirm_anew, stop=run.stop, **how,
@@ -167,7 +164,7 @@ def _run(
         raise
 
 
-def _tell(result: Result, folder: Path, sandbox: bool, reports: Reports, console: Console) -> int:
+def _tell(result: Result, folder: Path, sandbox: bool, console: Console) -> int:
     """Say how the batch ended; the exit code."""
     from flux_lora_cli.commands.reporter import duplicate_lines, summary_line
     from flux_lora_cli.engine.budget import plain
@@ -179,7 +176,7 @@ def _tell(result: Result, folder: Path, sandbox: bool, reports: Reports, console
     else:
         for each in (line, f"  {folder}/manifest.json", *duplicate_lines(result.plan)):
             console.info(each)
-    code = tell_end(result, console, also=reports.annotate)
+    code = tell_end(result, console)
     console.summary.update(
         duplicates=len(result.plan.duplicates) if result.plan else 0,
         submitted=result.submitted,

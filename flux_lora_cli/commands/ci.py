@@ -1,31 +1,36 @@
-"""Reports of a batch for CI services: JUnit, GitHub's annotations and step summary."""
+"""Reports for CI services: JUnit, GitHub's annotations, and its page of a step (counts, cost, what failed, images)."""
 
 from __future__ import annotations
 
+import html
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from flux_lora_cli.commands.console import Console, open_now, reason
-from flux_lora_cli.commands.step_summary import STEP_SUMMARY, of_error, of_run
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 from flux_lora_cli.folder.files import write_atomically
-from flux_lora_cli.folder.records import JobRecord, State, error_parts
+from flux_lora_cli.folder.manifest import summary
+from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, printable
 
 if TYPE_CHECKING:
     from flux_lora_cli.engine.assemble import Result
 
+#: Names the file that GitHub Actions shows on the page of a step.
+_PAGE = "GITHUB_STEP_SUMMARY"
+#: Rows and images that the page lists, the rest is counted; characters of a cell. GitHub takes 1 MiB per step.
+#: [GitHub documentation: job summaries]
+_MAX_ROWS, _MAX_IMAGES, _MAX_CELL = 100, 24, 300
+_COUNTS = ("jobs", "completed", "failed", "images", "unknown", "pending", "skipped", "missing", "nsfw")
 _HELD = "whether it was submitted is not known; it is held, and not paid for again"
-_SUITE = "flux-lora"
 _UNFINISHED = {
     State.PLANNED: "not submitted",
     State.SUBMITTING: _HELD,
@@ -34,115 +39,84 @@ _UNFINISHED = {
 }
 
 
-class Reports:
-    """The reports that are asked for, also where an error ends the command before any job of it."""
-
-    def __init__(self, junit: Path | None, github: bool, console: Console, command: str = "batch") -> None:
-        self._junit, self._github, self._console, self._command = junit, github, console, command
-
-    def __enter__(self) -> Reports:
-        """Refuse a report that could not be written, before anything is paid for. Raises UsageError."""
-        if self._junit is not None:
-            _check_place(self._junit)
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, FluxLoraError):
-            self.annotate(error)
-            details = "\n".join([*map(str, error.problems), error.hint])
-            self._write([(_SUITE, self._command, Verdict("error", error.code, error.message, details), 0.0)])
-            self._summarize(of_error(error))
-
-    def annotate(self, error: FluxLoraError) -> None:
-        """An error, each problem of a preset at its place, as GitHub's workflow commands, where these are asked for."""
-        if not self._github:
-            return
-        for problem in error.problems or (f"{error.message} {error.hint}".strip(),):
-            file, line, column = (getattr(problem, name, 0) for name in ("file", "line", "column"))
-            text = str(getattr(problem, "text", problem))
-            self._console.annotate(annotation("error", text, str(file or ""), line, column))
-
-    def write(self, result: Result, folder: Path, money: str) -> None:
-        """The reports on a batch that has ended; ``money``: what it cost, in words of our own."""
-        ended = result.reasons.get(result.exit_code)
-        fail_on_nsfw = ExitCode.NSFW in result.reasons  # the option matters only where it found something
-        verdicts = [(record, verdict_of(record, ended, fail_on_nsfw)) for record in result.records]
-        self.write_junit(verdicts)
-        bad = [(r.id or r.key, v.code, v.message) for r, v in verdicts if v.kind in ("failure", "error")]
-        self._summarize(of_run(result.records, bad, folder, result.exit_code, money, ended))
-
-    def write_junit(self, verdicts: Sequence[tuple[JobRecord, Verdict]]) -> None:
-        """The JUnit report, where it is asked for: a job is a test case, a preset a test suite."""
-        self._write(
-            [
-                (record.preset or _SUITE, record.id or record.key, verdict, (record.execution_ms or 0) / 1000)
-                for record, verdict in verdicts
-            ]
-        )
-
-    def _write(self, cases: Sequence[tuple[str, str, Verdict, float]]) -> None:
-        """One that cannot be written is a warning, for the run is over."""
-        if self._junit is not None:
-            try:
-                _write_place(self._junit, _junit(cases))
-            except OSError as failed:
-                self._console.warn(f"--junit {self._junit}: not written: {reason(failed)}", "junit")
-
-    def _summarize(self, text: str) -> None:
-        """Add to the page of the step, where it is a batch's and GitHub Actions runs it."""
-        path = os.environ.get(STEP_SUMMARY)
-        if path and self._command == "batch":
-            try:
-                with open(path, "a", encoding="utf-8", opener=open_now) as file:
-                    file.write(text)
-            except (OSError, ValueError) as failed:
-                self._console.warn(f"{STEP_SUMMARY}: not written: {reason(failed)}", "step_summary")
-
-
-# ---- one job ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Verdict:
-    """``kind``: ``passed``, ``failure`` (it ended badly), ``error`` (it did not end) or ``skipped``."""
+class Case:
+    """One job in a report. ``kind``: passed, skipped, failure (it ended badly) or error (it did not end)."""
 
-    kind: str
+    suite: str
+    name: str
+    kind: str = "passed"
     code: str = ""
     message: str = ""
-    details: str = ""
+    seconds: float = 0.0
 
 
-def verdict_of(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool = False) -> Verdict:
-    """What a report says of one job.
+@contextmanager
+def reporting(junit: Path | None, command: str, console: Console) -> Iterator[Callable[[Iterable[Case]], None]]:
+    """Hand out what writes the JUnit report, if there is to be one; an error that ends the command is reported, too.
 
-    Args:
-        ended: why the run stopped before its jobs were done, if it did; a job's own reason says more.
+    Raises:
+        UsageError: it could not be written, which is found out before anything is paid for.
     """
+    if junit is not None:
+        _check_place(junit)
+
+    def write(cases: Iterable[Case]) -> None:
+        try:
+            if junit is not None:
+                _write_place(junit, _junit(cases))
+        except OSError as failed:  # the run is over
+            console.warn(f"--junit {junit}: not written: {reason(failed)}", "junit")
+
+    try:
+        yield write
+    except FluxLoraError as error:
+        message = "\n".join([error.message, *map(str, error.problems), error.hint]).rstrip()
+        write([Case("flux-lora", command, "error", error.code, message)])
+        if command == "batch":
+            problems = [[_plain(str(problem))] for problem in error.problems]
+            _add_to_page(error.exit_code, [_bold(error), _table(["Problem"], problems)], console)
+        raise
+
+
+def cases_of(result: Result) -> list[Case]:
+    """What became of each job of a batch."""
+    ended = result.reasons.get(result.exit_code)
+    fail_on_nsfw = ExitCode.NSFW in result.reasons
+    return [
+        Case(r.preset or "flux-lora", r.id or r.key, *_verdict(r, ended, fail_on_nsfw), (r.execution_ms or 0) / 1000)
+        for r in result.records
+    ]
+
+
+def _verdict(record: JobRecord, ended: FluxLoraError | None, fail_on_nsfw: bool) -> tuple[str, str, str]:
+    """Kind, code and message; ``ended`` is why the run stopped early, and a job's own reason says more."""
     if record.state is State.SKIPPED:
-        return Verdict("skipped")
+        return "skipped", "", ""
     if record.state is State.FAILED:
-        return Verdict("failure", *error_parts(record.error))
+        return "failure", *error_parts(record.error)
     if record.state in _UNFINISHED:
         why = error_parts(record.error, "")[1] or (ended.message if ended is not None else "")
-        return Verdict("error", record.state.value, _UNFINISHED[record.state] + (f" ({why})" if why else ""))
+        return "error", record.state.value, _UNFINISHED[record.state] + (f" ({why})" if why else "")
     if record.missing:
         code, message = error_parts(record.missing[0].error, "missing: the image is missing")
-        return Verdict("failure", code, f"{len(record.missing)} of {len(record.outputs)} images missing: {message}")
+        return "failure", code, f"{len(record.missing)} of {len(record.outputs)} images missing: {message}"
     if fail_on_nsfw and any(output.nsfw for output in record.outputs):
-        return Verdict("failure", "nsfw", "an image was flagged as NSFW")
-    return Verdict("passed")
+        return "failure", "nsfw", "an image was flagged as NSFW"
+    return "passed", "", ""
 
 
 # ---- JUnit -----------------------------------------------------------------------------------
 # Valid under both schemas in circulation: Jenkins' (xunit-plugin, junit-10.xsd) and Ant's (Windy Road, JUnit.xsd).
 
 
-def _junit(cases: Sequence[tuple[str, str, Verdict, float]]) -> bytes:
-    """The report on cases: (suite, name, what became of it, seconds)."""
+def _junit(cases: Iterable[Case]) -> bytes:
     root = ET.Element("testsuites")
-    for name, group in groupby(sorted(cases, key=itemgetter(0)), itemgetter(0)):
-        own = list(group)
-        kinds = [verdict.kind for _, _, verdict, _ in own]
+    suites: dict[str, list[Case]] = {}
+    for case in cases:
+        suites.setdefault(case.suite, []).append(case)
+    for name, own in suites.items():
+        kinds = [case.kind for case in own]
         attributes = {
             "name": name,
             "package": "flux-lora",
@@ -153,17 +127,18 @@ def _junit(cases: Sequence[tuple[str, str, Verdict, float]]) -> bytes:
             "failures": kinds.count("failure"),
             "errors": kinds.count("error"),
             "skipped": kinds.count("skipped"),
-            "time": f"{sum(seconds for *_, seconds in own):.3f}",
+            "time": f"{sum(case.seconds for case in own):.3f}",
         }
         suite = ET.SubElement(root, "testsuite", {key: _xml(str(value)) for key, value in attributes.items()})
         ET.SubElement(suite, "properties")
-        for _, job, verdict, seconds in own:
-            case = ET.SubElement(suite, "testcase", name=_xml(job), classname=_xml(name), time=f"{seconds:.3f}")
-            if verdict.kind == "skipped":
-                ET.SubElement(case, "skipped")
-            elif verdict.kind != "passed":
-                mark = ET.SubElement(case, verdict.kind, message=_xml(verdict.message), type=_xml(verdict.code))
-                mark.text = _xml(f"{verdict.message}\n{verdict.details}".rstrip())
+        for case in own:
+            shown = {"name": _xml(case.name), "classname": _xml(name), "time": f"{case.seconds:.3f}"}
+            element = ET.SubElement(suite, "testcase", shown)
+            if case.kind == "skipped":
+                ET.SubElement(element, "skipped")
+            elif case.kind != "passed":
+                why = _xml(case.message)
+                ET.SubElement(element, case.kind, message=why.partition("\n")[0], type=_xml(case.code)).text = why
         ET.SubElement(suite, "system-out")
         ET.SubElement(suite, "system-err")
     ET.indent(root)
@@ -173,11 +148,7 @@ def _junit(cases: Sequence[tuple[str, str, Verdict, float]]) -> bytes:
 
 def _xml(text: str) -> str:
     """Text as XML 1.0 can hold it: what it has no form for is written as a visible escape."""
-    text = printable(mask_secrets(text), keep_newlines=True)
-    return text.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
-
-
-# ---- files -----------------------------------------------------------------------------------
+    return printable(mask_secrets(text), keep_newlines=True)
 
 
 def _in_place(path: Path) -> bool:
@@ -206,7 +177,73 @@ def _write_place(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-# ---- GitHub ----------------------------------------------------------------------------------
+# ---- GitHub's page of a step -----------------------------------------------------------------
+
+
+def summarize(result: Result, cases: Sequence[Case], folder: Path, money: str, console: Console) -> None:
+    """Put a batch on the page of its step; ``money``: what it cost, in words of our own."""
+    counts = summary(result.records)
+    names = [name for name in _COUNTS if counts[name] or name in _COUNTS[:4]]
+    ended = result.reasons.get(result.exit_code)
+    bad = [[case.name, case.code, case.message] for case in cases if case.kind in ("failure", "error")]
+    images = [(record, output) for record in result.records for output in record.outputs if output.file is not None]
+    previews = [[_plain(r.id or r.key), _plain(f"{folder}/{o.file}"), _thumbnail(r, o)] for r, o in images]
+    parts = [
+        _table([name.capitalize() for name in names], [[str(counts[name]) for name in names]], "---:"),
+        f"This run: {money or 'no cost'}\\\nFolder: {_plain(str(folder))}",
+        _bold(ended) if ended is not None else "",
+        _table(["Job", "Why", "Reason"], [list(map(_plain, row)) for row in bad]),
+        _table(["Job", "File", "Preview"], previews, most=_MAX_IMAGES),
+    ]
+    _add_to_page(result.exit_code, parts, console)
+
+
+def _add_to_page(code: ExitCode, parts: Sequence[str], console: Console) -> None:
+    if not (path := os.environ.get(_PAGE)):
+        return
+    title = f"### flux-lora: {'done' if code is ExitCode.OK else f'exit code {code.value}: {code.meaning}'}"
+    try:
+        with open(path, "a", encoding="utf-8", opener=open_now) as file:
+            file.write("\n\n".join(filter(None, [title, *parts])) + "\n\n")
+    except (OSError, ValueError) as failed:
+        console.warn(f"{_PAGE}: not written: {reason(failed)}", "step_summary")
+
+
+def _bold(error: FluxLoraError) -> str:
+    return f"**{_plain(error.message)}** {_plain(error.hint)}".rstrip()
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], rule: str = "---", most: int = _MAX_ROWS) -> str:
+    """A table in Markdown; nothing where it has no rows."""
+    if not rows:
+        return ""
+    lines = [heads, [rule] * len(heads), *rows[:most]]
+    more = f"\n\nand {len(rows) - most:,} more" if len(rows) > most else ""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + more
+
+
+def _plain(text: str) -> str:
+    """``text`` as plain words on one line: no HTML, no Markdown, no link and no mention comes of it."""
+    line = " ".join(printable(mask_secrets(text)).split())
+    line = line if len(line) <= _MAX_CELL else line[: _MAX_CELL - 1] + "…"
+    # A character reference never starts a piece of Markdown. [CommonMark 0.31, 2.5]
+    return "".join(c if c.isalnum() or c in " ,.;-/…" else f"&#{ord(c)};" for c in line)
+
+
+def _thumbnail(record: JobRecord, output: OutputRecord) -> str:
+    """A small picture that leads to the large one, where the service shows it to everybody.
+
+    A URL with a query may carry a signature, which is nobody else's business.
+    """
+    url = output.url or ""
+    if not url.startswith("https://") or set(url) & set("?#@"):
+        return ""
+    link = html.escape(printable(url)).replace("|", "%7C").replace(" ", "%20")
+    shown = "flagged NSFW" if output.nsfw else f'<img src="{link}" width="128" alt="{_plain(record.id or record.key)}">'
+    return f'<a href="{link}">{shown}</a>'
+
+
+# ---- GitHub's annotations --------------------------------------------------------------------
 
 
 def annotation(level: str, text: str, file: str = "", line: int = 0, column: int = 0) -> str:

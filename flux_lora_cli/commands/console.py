@@ -41,12 +41,13 @@ class Console:
         plain: no colors are wanted.
         summary: fields of the summary line under ``--json``.
         given: names of the parameters that were written on the command line (not set in the environment).
+        github: problems are written as annotations of GitHub, too.
         signals: what the process does about Ctrl-C and the like.
         lifted: a context in which the terminal is free of the live display.
     """
 
     def __init__(self) -> None:
-        self.quiet = self.verbose = self.json = False
+        self.quiet = self.verbose = self.json = self.github = False
         self.plain = bool(os.environ.get("NO_COLOR"))
         self.closed = sys.stdout is None
         self.log_file: str | None = None
@@ -142,6 +143,7 @@ class Console:
     def complain(self, text: str) -> None:
         """What went wrong with one job; ``-q`` shows it, too."""
         self._write_err(text)
+        self._annotate("error", text)
 
     def explain(self, text: str) -> None:
         """A decision, under ``-v``."""
@@ -159,6 +161,8 @@ class Console:
         """Why the command ends, what to do, and which paid tasks are not collected."""
         for problem in error.problems:
             self.problem(problem)
+        if not error.problems:
+            self._annotate("error", f"{error.message} {error.hint}".strip())
         message, hint = printable(error.message, keep_newlines=True), printable(error.hint)
         tasks = tuple({"job": job, "task": task} for job, task in error.tasks)
         self._event("Error", error.code, message, hint, error.advice.value, tasks)
@@ -172,16 +176,21 @@ class Console:
     def problem(self, problem: Any) -> None:
         """One problem of a preset."""
         self._event("Problem", problem.file, problem.line, problem.column, problem.key, printable(problem.message))
-        self.complain(str(problem))
+        self._write_err(str(problem))
+        self._annotate("error", problem.text, problem.file, problem.line, problem.column)
 
     def note(self, note: Any) -> None:
         """Something in a preset that is valid and probably not meant."""
         self._event("Note", note.file, note.line, note.column, note.kind, printable(note.message))
         self.info(str(note))
+        self._annotate("warning", note.text, note.file, note.line, note.column)
 
-    def annotate(self, line: str) -> None:
-        """A workflow command of GitHub, on standard error; the only way to write one."""
-        self._write_line(printable(line))
+    def _annotate(self, level: str, text: str, *place: Any) -> None:
+        """A workflow command of GitHub; ``place``: file, line and column."""
+        if self.github:
+            from flux_lora_cli.commands.ci import annotation
+
+            self._write_line(printable(annotation(level, text, *place)))
 
     def styled(self, text: str, code: str) -> str:
         """``text`` in a color, on a terminal that takes it."""

@@ -42,12 +42,12 @@ def preset_check(
         """A problem or note, or an error without a place, among the results; of NDJSON, among the messages."""
         if console.json:
             (console.problem if level == "error" else console.note)(found)
-        elif format == "text":
+        elif console.github:
+            console.result(annotation(level, found.text, found.file, found.line, found.column))
+        else:
             console.result(plain(found))
-        if format == "github":
-            line = annotation(level, found.text, found.file, found.line, found.column)
-            (console.annotate if console.json else console.result)(line)
 
+    console.github = format == "github"
     try:
         selected, service = selection(files, options), offline_service(options.api_version)
         loaded = load(files, models, service, selected, strict=strict, require_jobs=False)
@@ -55,9 +55,9 @@ def preset_check(
         console.summary.update(files=len(files), problems=len(error.problems))
         for problem in error.problems:
             tell(problem)
-        if not error.problems and format == "github":
-            (console.annotate if console.json else console.result)(annotation("error", f"{error.message} {error.hint}"))
-        error.problems = ()  # they were told
+        if console.github and not (console.json or error.problems):
+            console.result(annotation("error", f"{error.message} {error.hint}"))
+        console.github, error.problems = False, ()  # they were told
         raise
     for note in loaded.notes:
         tell(note, "warning")

@@ -12,14 +12,14 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from flux_lora_cli.commands.ci import Reports, annotation
+from flux_lora_cli.commands.ci import annotation
 from flux_lora_cli.commands.console import Console, plain, some, value_text
 from flux_lora_cli.commands.inputs import load_options, offline_service, selection
 from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argument, command, option
 from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars, sum_prices
 from flux_lora_cli.engine.budget import plain as decimal
-from flux_lora_cli.errors import BudgetError, FluxLoraError, NotFoundError
+from flux_lora_cli.errors import BudgetError, NotFoundError
 from flux_lora_cli.text import counted, masked, quoted
 
 if TYPE_CHECKING:
@@ -69,15 +69,13 @@ def preset_diff(
     """
     from flux_lora_cli.presets.diff import compare
 
+    console.github = format == "github"
     settings = load_options(models, offline_service(options.api_version), require_jobs=False, **selection([], options))
     bought = set() if output is None else _bought(output, console)
     allow = models.allow_path or ()
     gc.disable()  # jobs are many objects without cycles; looking for some takes a third of the time [measured]
     try:
         found = compare(paths, from_, settings, allow=allow, bought=bought, price=per_image)
-    except FluxLoraError as error:
-        Reports(None, format == "github", console).annotate(error)
-        raise
     finally:
         gc.freeze()
         gc.enable()

@@ -37,15 +37,12 @@ class Reporter:
     Args:
         display: shows progress instead of lines.
         what: is counted in lines about progress, once it is ``end``.
-        github: write failures as workflow annotations, too.
         sandbox: money is not real.
     """
 
-    def __init__(
-        self, console: Console, display: LiveDisplay | None, *, what: str, end: str, github: bool, sandbox: bool
-    ) -> None:
+    def __init__(self, console: Console, display: LiveDisplay | None, *, what: str, end: str, sandbox: bool) -> None:
         self._console, self._display, self._what, self._end = console, display, what, end
-        self._github, self._sandbox = github, sandbox
+        self._sandbox = sandbox
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -62,10 +59,10 @@ class Reporter:
             case events.Progress():
                 self._tell_progress(event)
             case events.Failed() | events.Overdue() | events.PollFailed() | events.Missing():
-                self._complain(_trouble(event))
+                console.complain(_trouble(event))
             case events.Held():
                 names = f"; candidates: {', '.join(event.candidates)}" if event.candidates else ""
-                self._complain(f"{event.message}{names}")
+                console.complain(f"{event.message}{names}")
             case events.Unknown() | events.Waiting():
                 console.info(event.message)
             case events.Adopted():
@@ -81,13 +78,6 @@ class Reporter:
         left = "" if event.remaining_seconds is None else f"about {clock_text(event.remaining_seconds)} left"
         done = f"{event.done:,} of {counted(event.jobs, self._what)} {self._end}"
         self._console.info(", ".join(filter(None, [done, *standing_words(event, sandbox=self._sandbox), left])))
-
-    def _complain(self, text: str) -> None:
-        self._console.complain(text)
-        if self._github:
-            from flux_lora_cli.commands.ci import annotation
-
-            self._console.annotate(annotation("error", text))
 
 
 def _trouble(event: events.Failed | events.Overdue | events.PollFailed | events.Missing) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flux_lora_cli.commands.console import Console, open_now, reason
 from flux_lora_cli.commands.options import SaveOptions, ServiceOptions, SpendOptions
-from flux_lora_cli.errors import PRECEDENCE, ExitCode, FluxLoraError, FolderError, UsageError
+from flux_lora_cli.errors import PRECEDENCE, ExitCode, FolderError, UsageError
 from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
@@ -183,14 +183,12 @@ def running(
     hint: str = "",
     what: str = "job",
     end: str = "done",
-    github: bool = False,
 ) -> Iterator[Running]:
     """Connect, and show what happens until the context ends.
 
     Args:
         hint: what to do after an interrupt.
         what: is counted, once it is ``end``.
-        github: failures as annotations, too.
     """
     from flux_lora_cli.commands.reporter import Reporter
 
@@ -203,7 +201,7 @@ def running(
 
             bar = f"{what}s" if end == "done" else end
             display = stack.enter_context(LiveDisplay(console, bar, sandbox=service.sandbox))
-        observer = Reporter(console, display, what=what, end=end, github=github, sandbox=service.sandbox)
+        observer = Reporter(console, display, what=what, end=end, sandbox=service.sandbox)
         yield Running(client, name, observer, stop)
 
 
@@ -221,12 +219,8 @@ def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console:
     return console.ask(f"To submit: {how or counted(images, 'image')}, {price}. Submit?")
 
 
-def tell_end(result: Result, console: Console, *, also: Callable[[FluxLoraError], None] = lambda error: None) -> int:
-    """Say every reason why the exit code is not 0, the deciding one first; returns the code.
-
-    Args:
-        also: is told of each, too (annotations).
-    """
+def tell_end(result: Result, console: Console) -> int:
+    """Say every reason why the exit code is not 0, the deciding one first; returns the code."""
     from flux_lora_cli.folder.manifest import summary
 
     console.summary.update(summary(result.records))
@@ -234,5 +228,4 @@ def tell_end(result: Result, console: Console, *, also: Callable[[FluxLoraError]
         error = result.reasons[code]
         if code is not ExitCode.CLOSED_OUTPUT or error.tasks:  # else it is as `| head` wants it
             console.error(error)
-            also(error)
     return int(result.exit_code)

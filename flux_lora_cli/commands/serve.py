@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import queue
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import advanced, command, option
 from flux_lora_cli.commands.values import bad, count, duration, money, rate, share
-from flux_lora_cli.errors import FluxLoraError, FolderError, UsageError
+from flux_lora_cli.errors import FolderError, UsageError
 from flux_lora_cli.sandbox import ENDPOINTS, KINDS, Request, Sandbox, StateError
 
 EXAMPLES = """
@@ -88,11 +88,10 @@ def serve(options: SandboxOptions, console: Console) -> int:
             console.result(sandbox.base_url)
             console.record("serving", {"url": sandbox.base_url, "sandbox": True})
             console.info("Ctrl-C ends it")
-            ended = queue.SimpleQueue[FluxLoraError]()  # may be filled by a signal's handler
-            stop.listen(ended.put)
-            error = ended.get()
-            error.message = "the sandbox was stopped"
-            raise error
+            while stop.error is None:
+                time.sleep(0.25)
+            stop.error.message = "the sandbox was stopped"
+            raise stop.error
     except StateError as error:
         raise FolderError(str(error), "Name another file with --state.") from None
     except ValueError as error:
