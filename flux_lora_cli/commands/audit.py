@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from flux_lora_cli.commands.ci import Case, reporting
 from flux_lora_cli.commands.console import Console, counts_text, plain, some
 from flux_lora_cli.commands.options import Junit, ServiceOptions, argument, command, flag, option
-from flux_lora_cli.commands.running import check, connected, service_name, service_words
+from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.commands.values import bad
 from flux_lora_cli.engine.budget import ZERO, dollars
 from flux_lora_cli.engine.budget import plain as decimal
@@ -76,7 +76,7 @@ def audit(
     if not folders and not everything:
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
     check(service, console)
-    name = service_name(service)
+    name = service.name
     with reporting(junit, "audit", console) as write_junit:
         books = list(_read_all(folders or [], name, everything, console))
         since = since or (first_submission(books) if everything else None)
@@ -101,7 +101,7 @@ def audit(
             for each in books
             for record in each.records
         )
-    return _conclude(report, service_words(service), console)
+    return _conclude(report, service.words, console)
 
 
 def _read_all(folders: Sequence[Path], service: str, everything: bool, console: Console) -> Iterator[Books]:
@@ -148,7 +148,7 @@ def _tell(report: Report, recorded: int, console: Console) -> None:
     if recorded:
         console.info(f"{counted(recorded, 'refund')} recorded")
     counts = {kind: sum(finding.kind == kind for finding in report.findings) for kind in KINDS}
-    sandbox = " (sandbox: no real money)" if console.summary.get("sandbox") else ""
+    sandbox = " (sandbox: no real money)" if console.sandbox else ""
     found = counts_text(counts, "all as it should be" if report.tasks else "nothing to compare")
     usd, words = _summed(report.totals.values())
     console.info(f"{counted(len(report.tasks), 'task')} checked, {words}: {found}{sandbox}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, some
-from flux_lora_cli.commands.inputs import load_options, selection, warn_unchecked
+from flux_lora_cli.commands.inputs import load_options, request, selection, tell_notes
 from flux_lora_cli.commands.options import (
     Files,
     JobsOptions,
@@ -19,22 +19,13 @@ from flux_lora_cli.commands.options import (
     Only,
     OnlyFile,
     RunOptions,
-    ServiceOptions,
     Strict,
     advanced,
     advanced_flag,
     command,
     flag,
 )
-from flux_lora_cli.commands.running import (
-    check,
-    confirmed,
-    default_folder,
-    run_settings,
-    running,
-    service_name,
-    tell_end,
-)
+from flux_lora_cli.commands.running import check, confirmed, run_settings, running, tell_end
 from flux_lora_cli.commands.signals import this_command
 from flux_lora_cli.errors import ExitCode, FluxLoraError, MissingKey, UsageError
 from flux_lora_cli.text import counted, quoted, slug
@@ -53,14 +44,74 @@ flux-lora batch posters.yaml --only "dawn/*" --retry-failed
 """
 
 Format = Literal["text", "github"]
-#: (index variable, count variable, index of the first part, engine). In this order, for engines nest.
+
+
+# ---- shards ----------------------------------------------------------------------------------
+
+#: Variables of index and count, the index of the first part, engine. In this order, for engines nest.
 #: [documentation of each: GitLab CI predefined variables; Slurm job arrays; AWS Batch array jobs; Kubernetes Jobs]
-ENGINES = (
+_ENGINES = (
     ("CI_NODE_INDEX", "CI_NODE_TOTAL", 1, "GitLab CI"),
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", None, "Slurm"),
     ("AWS_BATCH_JOB_ARRAY_INDEX", "AWS_BATCH_JOB_ARRAY_SIZE", 0, "AWS Batch"),
     ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", 0, "Kubernetes"),
 )
+
+
+def shard(text: str) -> tuple[tuple[int, int], str | None]:
+    """((K, N) of ``K/N`` or ``auto``, K counting from 1; the engine that said so, None where the part is named).
+
+    Raises:
+        UsageError: not of the form, out of range, or ``auto`` where no engine says where we are.
+    """
+    engine = None
+    if text.strip().lower() == "auto":
+        part, parts, engine = _part_of_engine()
+    elif match := re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text):
+        part, parts = int(match[1]), int(match[2])
+    else:
+        raise UsageError(f"--shard {quoted(text)}: write K/N (the first of four is 1/4), or auto")
+    if not 1 <= part <= parts:
+        raise UsageError(f"--shard {text}: part {part} of {parts} does not exist; parts count from 1")
+    return (part, parts), engine
+
+
+def _part_of_engine() -> tuple[int, int, str]:
+    for index_name, count_name, first, engine in _ENGINES:
+        if index_name not in os.environ:
+            continue
+        index, count, step = _number(index_name), _number(count_name), 1
+        if first is None:
+            first, step = _number("SLURM_ARRAY_TASK_MIN", 0), max(1, _number("SLURM_ARRAY_TASK_STEP", 1))
+            last = first + step * (count - 1)
+            # An array with gaps (--array=1,3,4,6) tells its elements neither which they are nor of how many they once
+            # were a part: all of them are refused, or some would make the jobs of others.
+            if _number("SLURM_ARRAY_TASK_MAX", last) != last:
+                raise UsageError(
+                    f"--shard auto (Slurm): an array with gaps does not tell which part element {index} makes",
+                    "Submit the whole range, like --array=1-4 (finished parts cost nothing), or write --shard K/N.",
+                )
+        return (index - first) // step + 1, count, engine
+    names = ", ".join(name for name, *_ in _ENGINES)
+    raise UsageError(
+        "--shard auto: no engine tells which part this is",
+        f"It is read from {names} and the matching counts; or write --shard K/N.",
+    )
+
+
+def _number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name, "" if default is None else str(default))
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise UsageError(
+        f"--shard auto: {name} is {quoted(text) if text else 'not set'}; it has to be a number",
+        "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
+        if name == "JOB_COMPLETIONS"
+        else "",
+    )
+
+
+# ---- the command -----------------------------------------------------------------------------
 
 
 @dataclass
@@ -71,7 +122,7 @@ class BatchOptions(JobsOptions):
     retry_failed: Annotated[bool, flag("--retry-failed", "Submit failed jobs again.")] = False
     only_file: OnlyFile = None
     strict: Strict = False
-    shard: Annotated[str | None, advanced("--shard", "K/N|auto", "Make the K-th of N parts.")] = None
+    shard: Annotated[Any, advanced("--shard", "K/N|auto", "Make the K-th of N parts.", shard)] = None
     verify: Annotated[bool, advanced_flag("--verify", "Read every byte of the saved images first.")] = False
     adopt: Annotated[list[str] | None, advanced("--adopt", "JOB=ID", "Take task ID as this job's; repeatable.")] = None
     junit: Junit = None
@@ -89,48 +140,66 @@ def batch(presets: Files, own: BatchOptions, options: RunOptions, console: Conso
     from flux_lora_cli.presets.load import load_presets
 
     check(options, console)
-    shard, engine = (None, None) if own.shard is None else parse_shard(own.shard)
-    settings = run_settings(options, console, shard[1] if shard else 1, several_presets=len(presets) > 1)
-    folder = options.output or _default_folder(presets, options)
     console.github = own.format == "github"
+    part, engine = own.shard or (None, None)
+    settings = run_settings(options, console, part[1] if part else 1, several_presets=len(presets) > 1)
+    folder = options.output or _default_folder(presets, options)
     with reporting(own.junit, "batch", console) as write_junit:
-        load = load_options(options, options, strict=own.strict, **selection(presets, own, own.only, own.only_file))
+        selected = selection(presets, own, own.only, own.only_file)
+        load = load_options(options, options, strict=own.strict, **request(options), **selected)
         loaded = load_presets(*presets, options=load, allow=options.allow_path or ())
-        for note in loaded.notes:
-            console.note(note)
-        warn_unchecked(loaded.models.values(), console)
-        how: dict[str, Any] = {
+        tell_notes(loaded, console)
+        how = {
             "models": load.models,
             "api_version": options.api_version,
             "retry_failed": own.retry_failed,
             "only_some": bool(own.only) or own.only_file is not None,
-            "shard": shard,
+            "shard": part,
             "adopt": own.adopt or (),
             "skipped": loaded.skipped_jobs,
         }
         if options.dry_run:
             return _dry_run(loaded, folder, options, settings, how, console)
         how |= {"verify": own.verify, "engine": engine, "sources": loaded.sources}
-        from flux_lora_cli.commands.reporter import money_words
-
         result = _run(loaded, folder, options, settings, how, console)
-        code = _tell(result, folder, options.sandbox, console)
+        money = _tell(result, folder, console)
         cases = cases_of(result)
         write_junit(cases)
-        summarize(result, cases, folder, money_words(result, sandbox=options.sandbox), console)
-        return code
+        summarize(result, cases, folder, money, console)
+        return result.exit_code
+
+
+def _default_folder(presets: list[str], options: RunOptions) -> Path:
+    if len(presets) > 1:
+        raise UsageError(f"{counted(len(presets), 'preset')} need an output folder", "Name it with -o DIR.")
+    return options.default_folder("stdin" if presets[0] == "-" else slug(Path(presets[0]).stem, 100))
+
+
+def _dry_run(
+    loaded: Loaded, folder: Path, options: RunOptions, settings: Settings, how: dict[str, Any], console: Console
+) -> int:
+    """Print the plan; connect to nothing. Raises BudgetError where it is over a limit."""
+    from flux_lora_cli.commands.progress import plan_lines
+    from flux_lora_cli.engine.batch import plan_batch
+
+    event, plan, problem = plan_batch(loaded.jobs, folder, options.name, settings, **how)
+    console.event(event)
+    for line in plan_lines(event, plan, loaded, console):
+        console.result(line)
+    for record in [work.record for work in plan.works] if console.verbose or console.json else []:
+        console.result(f"  {record.state.value:<11} {record.name}")
+        console.record("job", {"id": record.id, "state": record.state.value, "task": record.task_id})
+    console.summary.update(vars(event))
+    if problem is not None:
+        raise problem
+    return 0
 
 
 def _run(
-    loaded: Loaded,
-    folder: Path,
-    options: RunOptions,
-    settings: Settings,
-    how: dict[str, Any],
-    console: Console,
+    loaded: Loaded, folder: Path, options: RunOptions, settings: Settings, how: dict[str, Any], console: Console
 ) -> Result:
     """Make what is not there."""
-    from flux_lora_cli.commands.reporter import multiplied, plan_lines
+    from flux_lora_cli.commands.progress import multiplied, plan_lines
     from flux_lora_cli.engine.batch import run_batch
     from flux_lora_cli.engine.ending import with_tasks
     from flux_lora_cli.folder.output import read_records
@@ -138,7 +207,7 @@ def _run(
     def confirm(event: Plan, plan: BatchPlan) -> bool:
         if not event.to_submit:
             return True
-        for line in plan_lines(event, plan, loaded, sandbox=options.sandbox):
+        for line in plan_lines(event, plan, loaded, console):
             console.info(line)
         cost = None if event.cost_usd is None else Decimal(event.cost_usd)
         return confirmed(event.images, cost, options, console, multiplied(event, loaded))
@@ -160,111 +229,26 @@ def _run(
             )  # fmt: skip
     except MissingKey as error:  # before the folder was opened
         with suppress(FluxLoraError):
-            with_tasks(error, read_records(folder, service_name(options)).values())
+            with_tasks(error, read_records(folder, options.name).values())
         raise
 
 
-def _tell(result: Result, folder: Path, sandbox: bool, console: Console) -> int:
-    """Say how the batch ended; the exit code."""
-    from flux_lora_cli.commands.reporter import duplicate_lines, summary_line
+def _tell(result: Result, folder: Path, console: Console) -> str:
+    """Say how the batch ended; what it cost, in words."""
+    from flux_lora_cli.commands.progress import duplicates, money_words, summary_line
     from flux_lora_cli.engine.budget import plain
-    from flux_lora_cli.folder.manifest import summary
 
-    line = summary_line(summary(result.records), result, sandbox=sandbox)
+    line, money = summary_line(result, console), money_words(result, console)
     if result.exit_code is ExitCode.OK and not result.submitted:
         console.info(f"all there: {line} ({folder}/manifest.json)")
     else:
-        for each in (line, f"  {folder}/manifest.json", *duplicate_lines(result.plan)):
+        for each in (line, *(f"  {fact}" for fact in (f"{folder}/manifest.json", *duplicates(result.plan)))):
             console.info(each)
-    code = tell_end(result, console)
+    tell_end(result, console)
     console.summary.update(
-        duplicates=len(result.plan.duplicates) if result.plan else 0,
-        submitted=result.submitted,
+        duplicates=len(result.plan.duplicates),
         resubmitted=result.resubmitted,
         estimated_usd=None if result.estimated is None else plain(result.estimated),
-        charged_usd=None if result.charged is None or sandbox else plain(result.charged),
         folder=str(folder),
     )
-    return code
-
-
-def _dry_run(
-    loaded: Loaded, folder: Path, options: RunOptions, settings: Settings, how: dict[str, Any], console: Console
-) -> int:
-    """Print the plan; connect to nothing. Raises BudgetError where it is over a limit."""
-    from flux_lora_cli.commands.reporter import plan_lines
-    from flux_lora_cli.engine.batch import plan_batch
-
-    event, plan, problem = plan_batch(loaded.jobs, folder, service_name(options), settings, **how)
-    console.event(event)
-    for line in plan_lines(event, plan, loaded, sandbox=options.sandbox):
-        console.result(line)
-    for record in [work.record for work in plan.works] if console.verbose or console.json else []:
-        console.result(f"  {record.state.value:<11} {record.name}")
-        console.record("job", {"id": record.id, "state": record.state.value, "task": record.task_id})
-    console.summary.update({name: value for name, value in event.as_dict().items() if name != "event"})
-    if problem is not None:
-        raise problem
-    return 0
-
-
-def _default_folder(presets: list[str], service: ServiceOptions) -> Path:
-    if len(presets) > 1:
-        raise UsageError(f"{counted(len(presets), 'preset')} need an output folder", "Name it with -o DIR.")
-    return default_folder(service, "stdin" if presets[0] == "-" else slug(Path(presets[0]).stem, 100))
-
-
-# ---- shards ----------------------------------------------------------------------------------
-
-
-def parse_shard(text: str) -> tuple[tuple[int, int], str | None]:
-    """((K, N), K counting from 1; the engine that said so, None where the part is named).
-
-    Raises:
-        UsageError: not of the form, out of range, or ``auto`` where no engine says where we are.
-    """
-    engine = None
-    if text.strip().lower() == "auto":
-        part, parts, engine = _part_of_engine()
-    elif match := re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text):
-        part, parts = int(match[1]), int(match[2])
-    else:
-        raise UsageError(f"--shard {quoted(text)}: write K/N (the first of four is 1/4), or auto")
-    if not 1 <= part <= parts:
-        raise UsageError(f"--shard {text}: part {part} of {parts} does not exist; parts count from 1")
-    return (part, parts), engine
-
-
-def _part_of_engine() -> tuple[int, int, str]:
-    for index_name, count_name, first, engine in ENGINES:
-        if index_name not in os.environ:
-            continue
-        index, count, step = _number(index_name), _number(count_name), 1
-        if first is None:
-            first, step = _number("SLURM_ARRAY_TASK_MIN", 0), max(1, _number("SLURM_ARRAY_TASK_STEP", 1))
-            last = first + step * (count - 1)
-            # An array with gaps (--array=1,3,4,6) tells its elements neither which they are nor of how many they once
-            # were a part: all of them are refused, or some would make the jobs of others.
-            if _number("SLURM_ARRAY_TASK_MAX", last) != last:
-                raise UsageError(
-                    f"--shard auto (Slurm): an array with gaps does not tell which part element {index} makes",
-                    "Submit the whole range, like --array=1-4 (finished parts cost nothing), or write --shard K/N.",
-                )
-        return (index - first) // step + 1, count, engine
-    names = ", ".join(name for name, *_ in ENGINES)
-    raise UsageError(
-        "--shard auto: no engine tells which part this is",
-        f"It is read from {names} and the matching counts; or write --shard K/N.",
-    )
-
-
-def _number(name: str, default: int | None = None) -> int:
-    text = os.environ.get(name, "" if default is None else str(default))
-    if text.isascii() and text.isdigit():
-        return int(text)
-    raise UsageError(
-        f"--shard auto: {name} is {quoted(text) if text else 'not set'}; it has to be a number",
-        "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
-        if name == "JOB_COMPLETIONS"
-        else "",
-    )
+    return money

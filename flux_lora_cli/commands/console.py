@@ -63,6 +63,11 @@ class Console:
         self.log_file = general.log_file or self.log_file
 
     @property
+    def sandbox(self) -> bool:
+        """Whether it is the sandbox whose money is told of."""
+        return bool(self.summary.get("sandbox"))
+
+    @property
     def out_is_terminal(self) -> bool:
         """Whether results are read by a person."""
         return _is_terminal(sys.stdout)

@@ -1,51 +1,53 @@
-"""What the user hands in: request parameters from options, and prompts, task IDs and job IDs from streams and files."""
+"""What the user hands in: presets under the options of a command; prompts, task IDs and job IDs from streams and files.
+
+What the shell is offered on TAB is here, too.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.commands.console import Console, reason, some
-from flux_lora_cli.commands.options import ApiVersion, GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
-from flux_lora_cli.commands.values import decimal_point
 from flux_lora_cli.errors import FluxLoraError, NotFoundError, UsageError
 from flux_lora_cli.text import printable, quoted
 
 if TYPE_CHECKING:
+    import typer
+
+    from flux_lora_cli.commands.options import GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
     from flux_lora_cli.presets.load import Loaded, LoadOptions
     from flux_lora_cli.service.models import Model, Models
 
 #: Bytes of a list of IDs: a million of them.
 _MAX_LIST = 64 << 20
 _NO_LINE = "The command that wrote it probably failed: see what it said."
-_YES = ("1", "true", "t", "yes", "y", "on")
+#: TAB must answer at once: answers given, jobs expanded at most.
+_MAX_ANSWERS, _MAX_JOBS = 200, 10_000
+#: zsh evaluates what it is offered, so nothing else is.
+_HARMLESS = re.compile(r"[\w./@%+,=~-]+")
 
 
 # ---- how presets are loaded ------------------------------------------------------------------
 
 
 def load_options(options: ModelsOptions, service: ServiceOptions, **more: Any) -> LoadOptions:
-    """How presets are loaded under these options, request parameters included where the command has them.
+    """How presets are loaded under these options; ``more``: as of ``request`` and ``selection``, and single fields.
 
     Raises:
-        UsageError: a value that is not of its parameter's type; ranges are checked once the model is known.
         NotFoundError, PresetError: of the model tables.
     """
     from flux_lora_cli.presets.load import LoadOptions
 
     models = model_tables(options.models, service)
-    if isinstance(options, GenerateOptions):
-        more["overrides"] = named_overrides(options)
-        more["set_overrides"] = set_overrides(options.set_ or ())
-        more["model"] = options.model
-    return LoadOptions(
-        models=models, allow_unknown_model=options.allow_unknown_model, api_version=service.api_version, **more
-    )
+    unknown = options.allow_unknown_model
+    return LoadOptions(models=models, allow_unknown_model=unknown, api_version=service.api_version, **more)
 
 
 def load(
@@ -58,12 +60,17 @@ def load(
     return load_presets(*files, options=settings, allow=options.allow_path or ())
 
 
-def warn_unchecked(models: Iterable[Model], console: Console) -> None:
-    """Say of each of these models that has no table what is not checked."""
-    for model in models:
-        if not model.checked:
-            unchecked = "which parameters it takes, their ranges and the number of LoRAs are not checked"
-            console.warn(f"no table has {model.id} on API {model.version}: {unchecked}", "unchecked_model")
+def request(options: GenerateOptions) -> dict[str, Any]:
+    """Fields of ``LoadOptions``: what the options say of requests; several images as ``images``. Raises UsageError."""
+    names = ("strength", "size", "num_inference_steps", "guidance_scale", "num_images", "seed", "loras")
+    named = {name: value for name in names if (value := getattr(options, name)) not in (None, [])}
+    if options.image:
+        named |= {"images": options.image} if len(options.image) > 1 else {"image": options.image[0]}
+    if options.safety_checker and options.no_safety_checker:
+        raise UsageError("--safety-checker and --no-safety-checker exclude each other")
+    if options.safety_checker or options.no_safety_checker:
+        named["enable_safety_checker"] = options.safety_checker
+    return {"overrides": named, "set_overrides": dict(options.set_ or ()), "model": options.model}
 
 
 def selection(
@@ -83,95 +90,24 @@ def selection(
 
 def model_tables(file: Path | None, service: ServiceOptions) -> Models:
     """The model tables at hand. Raises NotFoundError, PresetError."""
-    from flux_lora_cli.commands.running import service_name
     from flux_lora_cli.service.models import load_models
 
-    return load_models(os.environ, file, service_name(service))
+    return load_models(os.environ, file, service.name)
 
 
-def offline_service(api_version: ApiVersion | None = None) -> ServiceOptions:
-    """The service that the environment names: its cached model tables count. Nothing is sent to it."""
-    return ServiceOptions(
-        sandbox=os.environ.get("FLUX_LORA_SANDBOX", "").lower() in _YES,
-        base_url=os.environ.get("WAVESPEED_BASE_URL") or None,
-        api_version=api_version,
-        allow_custom_host=True,
-    )
+def tell_notes(loaded: Loaded, console: Console) -> None:
+    """Say what is probably not meant, and what is not checked."""
+    for note in loaded.notes:
+        console.note(note)
+    warn_unchecked(loaded.models.values(), console)
 
 
-# ---- request parameters ----------------------------------------------------------------------
-
-
-def named_overrides(options: GenerateOptions) -> dict[str, Any]:
-    """Typed values of the named options, by parameter; several images as ``images``. Raises UsageError."""
-    from flux_lora_cli.service.values import is_remote_image
-
-    found: dict[str, Any] = {}
-    for field in ("strength", "size", "steps", "guidance", "num_images", "seed"):
-        if (text := getattr(options, field)) is not None:
-            name = {"steps": "num_inference_steps", "guidance": "guidance_scale"}.get(field, field)
-            found[name] = _typed(f"--{field.replace('_', '-')}", name, text)
-    if images := options.image:
-        check_text("--image", *filter(is_remote_image, images))
-        found |= {"images": images} if len(images) > 1 else {"image": images[0]}
-    if options.lora:
-        found["loras"] = [_lora(text) for text in options.lora]
-    if options.safety_checker and options.no_safety_checker:
-        raise UsageError("--safety-checker and --no-safety-checker exclude each other")
-    if options.safety_checker or options.no_safety_checker:
-        found["enable_safety_checker"] = options.safety_checker
-    return found
-
-
-def set_overrides(settings: Iterable[str]) -> dict[str, Any]:
-    """Typed values of ``--set KEY=VALUE``. Raises UsageError."""
-    found: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise UsageError(
-                f"--set {printable(setting)}: write KEY=VALUE", "For example: --set num_inference_steps=12"
-            )
-        found[key] = text.strip() if key in ("stack", "model") else _typed(f"--set {key}", key, text)
-        check_text("--set", key, "" if key == "image" else str(found[key]))
-    return found
-
-
-def check_text(option: str, *texts: str) -> None:
-    """Refuse bytes that are not text, which Python hands over as halves of surrogate pairs: no request carries them.
-
-    Paths may have them: a file is called what it is called.
-    """
-    for text in texts:
-        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-            raise UsageError(
-                f"{option}: {quoted(text)} is not text in this locale's encoding ({sys.getfilesystemencoding()})",
-                "Write it in UTF-8, under a UTF-8 locale: LC_ALL=C.UTF-8 flux-lora …",
-            )
-
-
-def _lora(text: str) -> dict[str, Any]:
-    from flux_lora_cli.service.values import lora_path_problem, parse_lora
-
-    check_text("--lora", text)
-    lora = parse_lora(text)
-    if meant := decimal_point(text.rpartition(":")[2]):
-        raise UsageError(f"--lora: {quoted(text)}: did you mean ':{meant}'?")
-    if problem := lora_path_problem(lora["path"]):
-        raise UsageError(f"--lora: {problem}")
-    return lora
-
-
-def _typed(option: str, parameter: str, text: str) -> Any:
-    from flux_lora_cli.service.models import value_of_text
-
-    if parameter in ("strength", "guidance_scale") and (meant := decimal_point(text)):
-        raise UsageError(f"{option}: {quoted(text)} is not a number; did you mean '{meant}'?")
-    value, problem = value_of_text(parameter, text)
-    if problem is not None:
-        raise UsageError(f"{option}: {problem.message}")
-    return value
+def warn_unchecked(models: Iterable[Model], console: Console) -> None:
+    """Say of each of these models that has no table what is not checked."""
+    for model in models:
+        if not model.checked:
+            unchecked = "which parameters it takes, their ranges and the number of LoRAs are not checked"
+            console.warn(f"no table has {model.id} on API {model.version}: {unchecked}", "unchecked_model")
 
 
 # ---- standard input and lists ----------------------------------------------------------------
@@ -260,3 +196,48 @@ def _lines(pieces: Iterable[bytes], place: str = "standard input") -> Iterator[s
         for line in whole:
             if text := line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").strip():
                 yield text
+
+
+# ---- completion ------------------------------------------------------------------------------
+
+
+def _offers(names: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
+    """What the shell is offered. TAB is no place for an error: whatever is wrong with the files named so far."""
+
+    def offered(ctx: Any, incomplete: str) -> list[str]:
+        with suppress(Exception):
+            found = [name for name in dict.fromkeys(names(ctx)) if name.startswith(incomplete)]
+            return [name for name in found if _HARMLESS.fullmatch(name)][:_MAX_ANSWERS]
+        return []
+
+    return offered
+
+
+@_offers
+def offer_models(ctx: typer.Context) -> Iterable[str]:
+    return (model.short for model in _tables(ctx))
+
+
+@_offers
+def offer_jobs(ctx: typer.Context) -> Iterable[str]:
+    return (job.id for job in _presets(ctx).jobs)
+
+
+@_offers
+def offer_stacks(ctx: typer.Context) -> Iterable[str]:
+    return (name for preset in _presets(ctx).presets for name in preset.builder.stacks)
+
+
+def _tables(ctx: typer.Context) -> Models:
+    from flux_lora_cli.commands.options import ServiceOptions
+
+    return model_tables(ctx.params.get("models") or ctx.params.get("file"), ServiceOptions.offline())
+
+
+def _presets(ctx: typer.Context) -> Loaded:
+    """The presets that stand on the command line."""
+    from flux_lora_cli.presets.load import LoadOptions, load_presets
+
+    given = ctx.params.get("presets") or ctx.params.get("preset") or ctx.args  # args: behind an option without a value
+    paths = [path for path in ([given] if isinstance(given, str) else given) if Path(path).is_file()]
+    return load_presets(*paths, options=LoadOptions(models=_tables(ctx), max_jobs=_MAX_JOBS))

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console, plain, print_table, some
-from flux_lora_cli.commands.inputs import model_tables
+from flux_lora_cli.commands.inputs import model_tables, offer_models
 from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars
@@ -30,7 +29,7 @@ flux-lora models --update models.json && flux-lora preset check --models models.
 def models(
     *,
     model: Annotated[
-        str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.", complete=completion.models)
+        str | None, argument("MODEL", "Short or full ID; with --update, the FILE to write.", complete=offer_models)
     ] = None,
     update: Annotated[
         bool,

@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli._version import __version__
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.values import count, duration, money, price, rate
+from flux_lora_cli.commands.inputs import offer_jobs, offer_models
+from flux_lora_cli.commands.values import YES, count, duration, image, lora, money, parameter, price, rate, setting
 
 OnUnknown = Literal["reconcile", "hold", "resubmit"]
 Nsfw = Literal["keep", "quarantine", "skip"]
@@ -67,6 +67,11 @@ def argument(
     return typer.Argument(metavar=metavar, help=text, parser=parser, show_default=False, autocompletion=complete)
 
 
+def sent(name: str, names: str, metavar: str, text: str, panel: str | None = None) -> Any:
+    """An option for the request parameter ``name``."""
+    return option(names, metavar, text, partial(parameter, name), panel=panel)
+
+
 #: For options that few users need.
 advanced = partial(option, panel="Advanced")
 advanced_flag = partial(flag, panel="Advanced")
@@ -84,12 +89,12 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
     """
     groups: dict[str, Any] = {}
     spread = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        if dataclasses.is_dataclass(parameter.annotation):
-            groups[parameter.name] = parameter.annotation
-            spread += _parameters(parameter.annotation)
-        elif parameter.annotation is not Console:
-            spread.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    for given in inspect.signature(function, eval_str=True).parameters.values():
+        if dataclasses.is_dataclass(given.annotation):
+            groups[given.name] = given.annotation
+            spread += _parameters(given.annotation)
+        elif given.annotation is not Console:
+            spread.append(given.replace(kind=inspect.Parameter.KEYWORD_ONLY))
     spread += _parameters(GeneralOptions)
 
     def run(context: typer.Context, **values: Any) -> int:
@@ -187,6 +192,36 @@ class ServiceOptions:
         bool, advanced_flag("--allow-custom-host", "Send the key to a base URL that is not WaveSpeed's.")
     ] = False
 
+    @classmethod
+    def offline(cls, api_version: ApiVersion | None = None) -> ServiceOptions:
+        """The service that the environment names: its cached model tables count. Nothing is sent to it."""
+        sandbox = os.environ.get("FLUX_LORA_SANDBOX", "").lower() in YES
+        return cls(sandbox, os.environ.get("WAVESPEED_BASE_URL") or None, api_version, allow_custom_host=True)
+
+    @property
+    def name(self) -> str:
+        """Whom a folder that is made under these options belongs to: an origin, or the sandbox. Raises UsageError."""
+        if self.sandbox:
+            return "sandbox"
+        from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, checked_base_url, origin_text
+
+        base_url = self.base_url or DEFAULT_BASE_URL
+        return origin_text(checked_base_url(base_url, allow_custom_host=self.allow_custom_host))
+
+    @property
+    def words(self) -> list[str]:
+        """The options with which another command reaches the same service; the environment needs no repeating."""
+        words = ["--sandbox"] if self.sandbox else []
+        if self.base_url and not self.sandbox and self.base_url != os.environ.get("WAVESPEED_BASE_URL"):
+            words += ["--base-url", self.base_url]
+        words += ["--allow-custom-host"] if self.allow_custom_host else []
+        words += ["--api-version", self.api_version] if self.api_version else []
+        return words + (["--api-key-file", str(self.api_key_file)] if self.api_key_file else [])
+
+    def default_folder(self, name: str = "") -> Path:
+        """Where images go without ``-o``; apart for the sandbox."""
+        return Path(f"{Path('flux-lora-output', name)}{'-sandbox' if self.sandbox else ''}")
+
 
 @dataclass
 class SpendOptions:
@@ -253,26 +288,34 @@ class ModelsOptions:
 class GenerateOptions(ModelsOptions):
     """Request parameters, on submit, batch, preset show and replay. None: not given."""
 
-    lora: Annotated[list[str] | None, option("--lora", "PATH[:SCALE]", "owner/name or a URL; repeatable.")] = None
-    num_images: Annotated[str | None, option("--num-images -n", "N", "Images per task, 1 to 4.")] = None
-    size: Annotated[str | None, option("--size", "W*H", "Size in pixels.")] = None
-    steps: Annotated[str | None, option("--steps", "N", "Denoising steps.")] = None
-    seed: Annotated[str | None, option("--seed", "N", "Seed (default: drawn and recorded).")] = None
-    image: Annotated[list[str] | None, option("--image -i", "FILE|URL", "Input image; some models take many.")] = None
+    loras: Annotated[list[Any] | None, option("--lora", "PATH[:SCALE]", "owner/name or a URL; repeatable.", lora)] = (
+        None
+    )
+    num_images: Annotated[Any, sent("num_images", "--num-images -n", "N", "Images per task, 1 to 4.")] = None
+    size: Annotated[Any, sent("size", "--size", "W*H", "Size in pixels.")] = None
+    num_inference_steps: Annotated[Any, sent("num_inference_steps", "--steps", "N", "Denoising steps.")] = None
+    seed: Annotated[Any, sent("seed", "--seed", "N", "Seed (default: drawn and recorded).")] = None
+    image: Annotated[
+        list[str] | None, option("--image -i", "FILE|URL", "Input image; some models take many.", image)
+    ] = None
     model: Annotated[
         str | None,
         option(
             "--model", "MODEL", "flux-dev-lora (default), flux-dev-lora-ultra-fast, flux-schnell-lora, "
             "flux-krea-dev-lora, flux-kontext-dev-lora, flux-kontext-dev-lora-ultra-fast; all: flux-lora models.",
-            complete=completion.models,
+            complete=offer_models,
         ),
     ] = None  # fmt: skip
-    strength: Annotated[str | None, advanced("--strength", "X", "How far to depart from the image, 0 to 1.")] = None
-    guidance: Annotated[str | None, advanced("--guidance", "X", "How closely to follow the prompt.")] = None
+    strength: Annotated[
+        Any, sent("strength", "--strength", "X", "How far to depart from the image, 0 to 1.", "Advanced")
+    ] = None
+    guidance_scale: Annotated[
+        Any, sent("guidance_scale", "--guidance", "X", "How closely to follow the prompt.", "Advanced")
+    ] = None
     safety_checker: Annotated[bool, advanced_flag("--safety-checker", "Let the service check content.")] = False
     no_safety_checker: Annotated[bool, advanced_flag("--no-safety-checker", "Keep it from checking content.")] = False
     set_: Annotated[
-        list[str] | None, advanced("--set", "KEY=VALUE", "Set a parameter by its API name; repeatable.")
+        list[Any] | None, advanced("--set", "KEY=VALUE", "Set a parameter by its API name; repeatable.", setting)
     ] = None
 
 
@@ -308,9 +351,7 @@ class ExpandOptions(JobsOptions):
 Folder = Annotated[Path, argument("DIR", "The output folder.")]
 Folders = Annotated[list[Path], argument("DIR", "Output folders.")]
 Files = Annotated[list[str], argument("FILE", "Presets, .txt, .csv, .jsonl, or - (JSON Lines).")]
-Only = Annotated[
-    list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.", complete=completion.job_ids)
-]
+Only = Annotated[list[str] | None, option("--only", "GLOB", "Only these job IDs; repeatable.", complete=offer_jobs)]
 OnlyFile = Annotated[str | None, option("--only-file", "FILE", "Only the job IDs in FILE, one per line; - for stdin.")]
 Strict = Annotated[bool, flag("--strict", "Treat notes as problems.")]
 Junit = Annotated[Path | None, advanced("--junit", "FILE", "Write a JUnit report.")]

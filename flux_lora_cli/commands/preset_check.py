@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, plain
-from flux_lora_cli.commands.inputs import load, offline_service, selection, warn_unchecked
-from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, Strict, command, option
+from flux_lora_cli.commands.inputs import load, selection, warn_unchecked
+from flux_lora_cli.commands.options import ExpandOptions, Files, ModelsOptions, ServiceOptions, Strict, command, option
 from flux_lora_cli.errors import FluxLoraError
 from flux_lora_cli.text import counted
 
@@ -49,7 +49,7 @@ def preset_check(
 
     console.github = format == "github"
     try:
-        selected, service = selection(files, options), offline_service(options.api_version)
+        selected, service = selection(files, options), ServiceOptions.offline(options.api_version)
         loaded = load(files, models, service, selected, strict=strict, require_jobs=False)
     except FluxLoraError as error:
         console.summary.update(files=len(files), problems=len(error.problems))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from flux_lora_cli.commands.ci import annotation
 from flux_lora_cli.commands.console import Console, plain, some, value_text
-from flux_lora_cli.commands.inputs import load_options, offline_service, selection
-from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, argument, command, option
+from flux_lora_cli.commands.inputs import load_options, selection
+from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, ServiceOptions, argument, command, option
 from flux_lora_cli.commands.values import money, price
 from flux_lora_cli.engine.budget import dollars, sum_prices
 from flux_lora_cli.engine.budget import plain as decimal
@@ -70,7 +70,9 @@ def preset_diff(
     from flux_lora_cli.presets.diff import compare
 
     console.github = format == "github"
-    settings = load_options(models, offline_service(options.api_version), require_jobs=False, **selection([], options))
+    settings = load_options(
+        models, ServiceOptions.offline(options.api_version), require_jobs=False, **selection([], options)
+    )
     bought = set() if output is None else _bought(output, console)
     allow = models.allow_path or ()
     gc.disable()  # jobs are many objects without cycles; looking for some takes a third of the time [measured]

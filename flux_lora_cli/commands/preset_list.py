@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from flux_lora_cli.commands.console import Console, print_table
-from flux_lora_cli.commands.inputs import load_options, offline_service
-from flux_lora_cli.commands.options import ModelsOptions, argument, command
+from flux_lora_cli.commands.inputs import load_options
+from flux_lora_cli.commands.options import ModelsOptions, ServiceOptions, argument, command
 from flux_lora_cli.errors import NotFoundError, PresetError
 from flux_lora_cli.text import counted, printable
 
@@ -28,7 +28,7 @@ def preset_list(
 
     if not folder.is_dir():
         raise NotFoundError(f"there is no folder {printable(str(folder))}", "Name the folder that your presets are in.")
-    options = load_options(ModelsOptions(), offline_service(), max_jobs=None, require_jobs=False)
+    options = load_options(ModelsOptions(), ServiceOptions.offline(), max_jobs=None, require_jobs=False)
     rows = [["FILE", "JOBS", "STACKS", "DESCRIPTION"]]
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console, print_table, value_text
-from flux_lora_cli.commands.inputs import load, offline_service, selection, warn_unchecked
+from flux_lora_cli.commands.inputs import load, request, selection, tell_notes
 from flux_lora_cli.commands.options import (
     ExpandOptions,
     Files,
     GenerateOptions,
     Only,
     OnlyFile,
+    ServiceOptions,
     Strict,
     command,
     flag,
@@ -52,8 +53,8 @@ def preset_show(
     What all jobs share stands first, then a table of what differs. With --why, each value comes with the file and
     line that set it, through "extends" too.
     """
-    selected = selection(files, options, only, only_file)
-    loaded = load(files, generate, offline_service(options.api_version), selected, strict=strict)
+    selected = selection(files, options, only, only_file) | request(generate)
+    loaded = load(files, generate, ServiceOptions.offline(options.api_version), selected, strict=strict)
     views = [_view(job, loaded) for job in loaded.jobs]
     console.summary.update(jobs=len(views))
     for sent, places in views:
@@ -63,9 +64,7 @@ def preset_show(
             console.result(sent_as_yaml(sent))
     elif views:
         _print_jobs(views, why, console)
-    for note in loaded.notes:
-        console.note(note)
-    warn_unchecked(loaded.models.values(), console)
+    tell_notes(loaded, console)
     part = f" of {loaded.total:,}" if len(views) != loaded.total else ""
     console.info(f"{counted(len(views), 'job')}{part}{loaded.how}")
     for line in loaded.sums:

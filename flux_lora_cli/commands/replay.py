@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import model_tables, named_overrides, set_overrides, warn_unchecked
+from flux_lora_cli.commands.inputs import model_tables, request, warn_unchecked
 from flux_lora_cli.commands.options import RunOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, run_settings
-from flux_lora_cli.commands.submit import dry_run, submit_and_wait
+from flux_lora_cli.commands.submit import submit_jobs
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.text import printable
 
@@ -60,9 +60,7 @@ def replay(
             "Add --sandbox to make it there again; to pay for it, name the service: --base-url https://api.wavespeed.ai",
         )
     warn_unchecked([models.find(again.model, options.api_version, allow_unknown=True)], console)
-    if options.dry_run:
-        return dry_run([again], models, options, settings, console)
-    return submit_and_wait([again], models, options, settings, console, wait=wait)
+    return submit_jobs([again], models, options, settings, console, wait=wait)
 
 
 def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
@@ -78,10 +76,11 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     from flux_lora_cli.service.models import check_request
     from flux_lora_cli.service.values import is_remote_image
 
-    given = set_overrides(options.set_ or ())
+    asked = request(options)
+    given = asked["set_overrides"]
     named = given.pop("model", found.job.model)
     model = models.find(options.model or named, options.api_version, allow_unknown=options.allow_unknown_model)
-    given |= model.named_image(named_overrides(options))
+    given |= model.named_image(asked["overrides"])
     seed = given.pop("seed", found.job.seed)
     params: dict[str, Any] = {**found.job.params, **given}
     images, files = dict(found.job.images), Files(options.allow_path or ())

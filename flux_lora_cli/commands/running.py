@@ -1,14 +1,13 @@
-"""What every command that talks to the service shares: whom it talks to, what is shown meanwhile, how a run ends."""
+"""What every command that talks to the service shares: a client, a run that is watched and can be stopped, its end."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flux_lora_cli.commands.console import Console, open_now, reason
@@ -17,16 +16,14 @@ from flux_lora_cli.errors import PRECEDENCE, ExitCode, FolderError, UsageError
 from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
-    from flux_lora_cli.commands.reporter import Reporter
+    from flux_lora_cli.commands.progress import Reporter
     from flux_lora_cli.engine.assemble import Result, Settings, Stop
     from flux_lora_cli.service.client import Client
 
-#: What the sandbox is called in manifests and ledgers, whatever port it has.
-SANDBOX = "sandbox"
 #: Seconds between two Progress events: on a terminal they are drawn, elsewhere each is a line.
 _LIVE, _PLAIN = 0.5, 30.0
 #: More images than this are asked about, where somebody can answer. [CONTRACT: command line]
-ASK_ABOVE = 100
+_ASK_ABOVE = 100
 
 
 # ---- the service -----------------------------------------------------------------------------
@@ -44,34 +41,7 @@ def check(options: ServiceOptions, console: Console) -> None:
         options.sandbox = False
         console.warn("FLUX_LORA_SANDBOX is set, but --base-url wins: this is not the sandbox", "sandbox")
     console.summary["sandbox"] = options.sandbox
-    service_name(options)
-
-
-def service_name(options: ServiceOptions) -> str:
-    """Whom a folder that is made under these options belongs to, without a connection. Raises UsageError."""
-    if options.sandbox:
-        return SANDBOX
-    from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, checked_base_url, origin_text
-
-    base_url = options.base_url or DEFAULT_BASE_URL
-    return origin_text(checked_base_url(base_url, allow_custom_host=options.allow_custom_host))
-
-
-def default_folder(options: ServiceOptions, name: str = "") -> Path:
-    """Where images go without ``-o``; apart for the sandbox."""
-    ending = "-sandbox" if options.sandbox else ""
-    return Path("flux-lora-output", f"{name}{ending}") if name else Path(f"flux-lora-output{ending}")
-
-
-def service_words(options: ServiceOptions) -> list[str]:
-    """The options that another command needs to reach the same service; the environment does not need repeating."""
-    words = ["--sandbox"] if options.sandbox else []
-    if options.base_url is not None and not options.sandbox:
-        from_environment = options.base_url == os.environ.get("WAVESPEED_BASE_URL")
-        words += [] if from_environment else ["--base-url", options.base_url]
-        words += ["--allow-custom-host"] if options.allow_custom_host else []
-    words += ["--api-version", options.api_version] if options.api_version else []
-    return words + (["--api-key-file", str(options.api_key_file)] if options.api_key_file else [])
+    _ = options.name
 
 
 @contextmanager
@@ -95,7 +65,7 @@ def connected(options: ServiceOptions, console: Console) -> Iterator[tuple[Clien
 
         own_host = options.allow_custom_host
         client = connect(key=key, base_url=base_url, allow_custom_host=own_host, env=env, log=log)
-        yield stack.enter_context(closing(client)), service_name(options)
+        yield stack.enter_context(closing(client)), options.name
 
 
 def _sandbox(console: Console, stack: ExitStack) -> str:
@@ -152,17 +122,10 @@ def run_settings(options: SaveOptions, console: Console, parts: int = 1, several
 
         Template(options.filename, several_presets=several_presets)
     names = {field.name for field in fields(Settings)}
-    settings = Settings(
-        **{name: value for name, value in vars(options).items() if name in names},
-        download=not options.no_download,
-        progress_every=_LIVE if console.live else _PLAIN,
-    )
-    return replace(
-        settings,
-        concurrency=max(1, settings.concurrency // parts),
-        rate=settings.rate and settings.rate / parts,
-        max_cost=settings.max_cost and settings.max_cost / parts,
-    )
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    given["concurrency"] = max(1, options.concurrency // parts)
+    given |= {name: given[name] / parts for name in ("rate", "max_cost") if name in given}
+    return Settings(**given, download=not options.no_download, progress_every=_LIVE if console.live else _PLAIN)
 
 
 @dataclass
@@ -177,12 +140,7 @@ class Running:
 
 @contextmanager
 def running(
-    service: ServiceOptions,
-    console: Console,
-    *,
-    hint: str = "",
-    what: str = "job",
-    end: str = "done",
+    service: ServiceOptions, console: Console, *, hint: str = "", what: str = "job", end: str = "done"
 ) -> Iterator[Running]:
     """Connect, and show what happens until the context ends.
 
@@ -190,19 +148,14 @@ def running(
         hint: what to do after an interrupt.
         what: is counted, once it is ``end``.
     """
-    from flux_lora_cli.commands.reporter import Reporter
+    from flux_lora_cli.commands.progress import LiveDisplay, Reporter
 
-    with ExitStack() as stack:
-        stop = stack.enter_context(console.signals.stopping(hint, console.closed))
-        client, name = stack.enter_context(connected(service, console))
-        display = None
-        if console.live:
-            from flux_lora_cli.commands.progress import LiveDisplay
-
-            bar = f"{what}s" if end == "done" else end
-            display = stack.enter_context(LiveDisplay(console, bar, sandbox=service.sandbox))
-        observer = Reporter(console, display, what=what, end=end, sandbox=service.sandbox)
-        yield Running(client, name, observer, stop)
+    with console.signals.stopping(hint, console.closed) as stop, connected(service, console) as (client, name):
+        if not console.live:
+            yield Running(client, name, Reporter(console, None, what, end), stop)
+            return
+        with LiveDisplay(console, f"{what}s" if end == "done" else end) as display:
+            yield Running(client, name, Reporter(console, display, what, end), stop)
 
 
 def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console: Console, how: str = "") -> bool:
@@ -213,7 +166,7 @@ def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console:
     """
     from flux_lora_cli.engine.budget import dollars
 
-    if options.yes or not console.interactive or (images <= ASK_ABOVE and cost is not None):
+    if options.yes or not console.interactive or (images <= _ASK_ABOVE and cost is not None):
         return True
     price = dollars(cost) if cost is not None else "at an unknown price"
     return console.ask(f"To submit: {how or counted(images, 'image')}, {price}. Submit?")
@@ -221,9 +174,11 @@ def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console:
 
 def tell_end(result: Result, console: Console) -> int:
     """Say every reason why the exit code is not 0, the deciding one first; returns the code."""
+    from flux_lora_cli.engine.budget import plain
     from flux_lora_cli.folder.manifest import summary
 
-    console.summary.update(summary(result.records))
+    charged = None if result.charged is None or console.sandbox else plain(result.charged)
+    console.summary.update(summary(result.records), submitted=result.submitted, charged_usd=charged)
     for code in sorted(result.reasons, key=PRECEDENCE.index):
         error = result.reasons[code]
         if code is not ExitCode.CLOSED_OUTPUT or error.tasks:  # else it is as `| head` wants it

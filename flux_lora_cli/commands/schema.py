@@ -7,8 +7,8 @@ from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import model_tables, offline_service
-from flux_lora_cli.commands.options import ModelTables, argument, command
+from flux_lora_cli.commands.inputs import model_tables
+from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command
 
 EXAMPLES = """
 flux-lora schema preset > preset.schema.json
@@ -28,7 +28,7 @@ def schema(
     if name == "preset":
         from flux_lora_cli.presets.schema import schema as schema_of
 
-        document: dict[str, Any] = schema_of(model_tables(models, offline_service()))
+        document: dict[str, Any] = schema_of(model_tables(models, ServiceOptions.offline()))
     else:
         document = json.loads((files("flux_lora_cli") / "resources" / f"{name}.schema.json").read_text("utf-8"))
     console.result(json.dumps(document, indent=2, ensure_ascii=False))

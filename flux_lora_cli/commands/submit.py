@@ -8,20 +8,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated
 
-from flux_lora_cli.commands import completion
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import check_text, load_options, read_lines, warn_unchecked
+from flux_lora_cli.commands.inputs import load_options, offer_jobs, offer_stacks, read_lines, request, tell_notes
 from flux_lora_cli.commands.options import RunOptions, advanced, advanced_flag, argument, command, flag, option
-from flux_lora_cli.commands.running import (
-    check,
-    confirmed,
-    default_folder,
-    run_settings,
-    running,
-    service_name,
-    service_words,
-    tell_end,
-)
+from flux_lora_cli.commands.running import check, confirmed, run_settings, running, tell_end
+from flux_lora_cli.commands.values import unicode
 from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import counted, printable
 
@@ -49,15 +40,12 @@ class PromptOptions:
     """Where prompts come from."""
 
     prompts: Annotated[list[str] | None, option("--prompt -p", "TEXT", "A prompt; repeatable.")] = None
-    preset: Annotated[
-        str | None,
-        option("--preset", "FILE", "Use a preset's defaults, or with --job its jobs."),
-    ] = None
+    preset: Annotated[str | None, option("--preset", "FILE", "Use a preset's defaults, or with --job its jobs.")] = None
     stack: Annotated[
-        str | None, advanced("--stack", "NAME", "LoRA stack of the preset to use.", complete=completion.stacks)
+        str | None, advanced("--stack", "NAME", "LoRA stack of the preset to use.", complete=offer_stacks)
     ] = None
     job: Annotated[
-        str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).", complete=completion.job_ids)
+        str | None, advanced("--job", "ID", "Jobs of the preset to submit (a glob).", complete=offer_jobs)
     ] = None
     expand: Annotated[
         bool, advanced_flag("--expand", "Expand {a|b} and __wildcards__ in prompts (default: literal).")
@@ -79,14 +67,12 @@ def submit(
     images are saved as the wait command saves them, and their paths are printed instead.
     """
     check(options, console)
-    texts = _prompts(prompt or [], prompts)
+    texts = _prompts(prompt or [], prompts.prompts or [])
     settings = run_settings(options, console)  # refuses a wrong template before anything is read
     from flux_lora_cli.presets.load import MAX_JOBS, build_prompt_jobs
 
-    load = load_options(
-        options, options, expand=prompts.expand,
-        max_jobs=max(MAX_JOBS, len(texts)),  # prompts that were written out one by one are meant
-    )  # fmt: skip
+    most = max(MAX_JOBS, len(texts))  # prompts that were written out one by one are meant
+    load = load_options(options, options, expand=prompts.expand, max_jobs=most, **request(options))
     allow = options.allow_path or ()
     loaded = build_prompt_jobs(texts, load, preset=prompts.preset, stack=prompts.stack, job=prompts.job, allow=allow)
     for params in (job.params for job in loaded.jobs):
@@ -94,38 +80,35 @@ def submit(
             raise UsageError("the prompt is empty, and there is no image", "Is a shell variable in it not set?")
     if any(map(_is_split, texts)) and not prompts.expand:
         console.warn("a prompt has an unmatched brace; the shell splits an unquoted {a|b}", "quoting")
-    for note in loaded.notes:
-        console.note(note)
-    warn_unchecked(loaded.models.values(), console)
-    if options.dry_run:
-        return dry_run(loaded.jobs, load.models, options, settings, console)
-    return submit_and_wait(loaded.jobs, load.models, options, settings, console, wait=wait)
+    tell_notes(loaded, console)
+    return submit_jobs(loaded.jobs, load.models, options, settings, console, wait=wait)
 
 
-def _prompts(positional: list[str], options: PromptOptions) -> list[str]:
-    named = options.prompts or []
+def _prompts(positional: list[str], named: list[str]) -> list[str]:
     if len(positional) > 1:
         why = " (the shell splits an unquoted {a|b})" if any(map(_is_split, positional)) else ""
         shown = " | ".join(map(printable, positional[:4]))
         raise UsageError(f"submit takes one prompt, and got {len(positional)}: {shown}; quote the prompt{why}", _QUOTE)
     if positional == ["-"] and named:
         raise UsageError("- reads the prompts from standard input; -p cannot be added to it")
-    texts = read_lines("prompt") if positional == ["-"] else [*positional, *named]
-    check_text("PROMPT", *texts)
-    return texts
+    return [unicode(text) for text in (read_lines("prompt") if positional == ["-"] else [*positional, *named])]
 
 
 def _is_split(text: str) -> bool:
     return text.count("{") != text.count("}")
 
 
-def submit_and_wait(
+# ---- shared with replay ----------------------------------------------------------------------
+
+
+def submit_jobs(
     jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console, *, wait: bool
 ) -> int:
-    """Submit the jobs; with ``wait`` also save their images. Shared with ``replay``."""
-    from flux_lora_cli.commands.reporter import money_words
-    from flux_lora_cli.engine.budget import plain
+    """Submit jobs, or with ``--dry-run`` only say what that would cost; with ``wait`` also save their images."""
+    from flux_lora_cli.commands.progress import money_words
 
+    if options.dry_run:
+        return _dry_run(jobs, models, options, settings, console)
     unused = ", ".join(f"--{name.replace('_', '-')}" for name in _OF_IMAGES if name in console.given)
     if unused and not wait:
         console.warn(f"no image is saved without --wait, so {unused} has no effect", "unused_option")
@@ -134,45 +117,42 @@ def submit_and_wait(
         if not wait:
             console.result(record.task_id or "")
 
-    def ask(images: int, cost: Decimal | None) -> bool:
+    def confirm(images: int, cost: Decimal | None) -> bool:
         return confirmed(images, cost, options, console)
 
-    reach = service_words(options)
-    hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *reach])}"
+    hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *options.words])}"
     with running(options, console, hint=hint, what="task", end="done" if wait else "submitted") as run:
-        from flux_lora_cli.engine.tasks import submit_jobs  # not before the key is there
+        from flux_lora_cli.engine import tasks  # not before the key is there
 
-        result = submit_jobs(
+        result = tasks.submit_jobs(
             jobs, run.client, run.service, settings,
-            models=models, api_version=options.api_version, reach=reach,
-            folder=options.output or default_folder(options) if wait else None,
-            observer=run.observer, accepted=accepted, confirm=ask, stop=run.stop,
+            models=models, api_version=options.api_version, reach=options.words,
+            folder=options.output or options.default_folder() if wait else None,
+            observer=run.observer, accepted=accepted, confirm=confirm, stop=run.stop,
         )  # fmt: skip
     code = tell_end(result, console)
-    charged = None if result.charged is None or options.sandbox else plain(result.charged)
-    console.summary.update(submitted=result.submitted, charged_usd=charged)
-    money = money_words(result, sandbox=options.sandbox)
+    money = money_words(result, console)
     if result.submitted and money:
         console.info(f"{counted(result.submitted, 'task')} submitted; {money}")
     return code
 
 
-def dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console) -> int:
+def _dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
-    from flux_lora_cli.commands.reporter import cost_words
+    from flux_lora_cli.commands.progress import cost_words
     from flux_lora_cli.engine.assemble import check_month
-    from flux_lora_cli.engine.budget import check_budget, price_documented
-    from flux_lora_cli.engine.plan import BatchPlan, plan_event, plan_work
+    from flux_lora_cli.engine.budget import check_budget, plain, price_documented
+    from flux_lora_cli.engine.plan import BatchPlan, plan_work
     from flux_lora_cli.folder.records import JobRecord
 
     plan = BatchPlan([plan_work(JobRecord(""), job, models, options.api_version) for job in jobs])
     total = price_documented(plan, options.price)
-    event = plan_event(plan, settings, None, total, folder="", dry_run=True)
-    console.result(
-        f"{counted(event.jobs, 'task')} to submit, {counted(event.images, 'image')}, {cost_words(event, plan)}"
-    )
-    console.summary.update(tasks=event.jobs, images=event.images, cost_usd=event.cost_usd, dry_run=True)
-    error = check_budget(options.max_cost, total) or check_month(settings, service_name(options), total)
+    images = sum(work.record.images_asked for work in plan.works)
+    what = f"{counted(len(jobs), 'task')} to submit, {counted(images, 'image')}"
+    console.result(f"{what}, {cost_words(plan.works)}")
+    usd = None if total is None else plain(total)
+    console.summary.update(tasks=len(jobs), images=images, cost_usd=usd, dry_run=True)
+    error = check_budget(options.max_cost, total) or check_month(settings, options.name, total)
     if error is not None:
         raise error
     return 0

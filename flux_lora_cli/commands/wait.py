@@ -9,7 +9,7 @@ from typing import Annotated
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import TaskIds, check_ids
 from flux_lora_cli.commands.options import WaitOptions, argument, command
-from flux_lora_cli.commands.running import check, default_folder, run_settings, running, service_words, tell_end
+from flux_lora_cli.commands.running import check, run_settings, running, tell_end
 from flux_lora_cli.commands.signals import this_command
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 
@@ -38,17 +38,17 @@ def wait(
         with running(options, console, hint=hint, what="task") as run:
             from flux_lora_cli.engine.tasks import wait_for  # not before the key is there
 
-            folder = options.output or default_folder(options)
+            folder = options.output or options.default_folder()
             result = wait_for(
                 wanted, run.client, run.service, folder, settings, api_version=options.api_version,
-                reach=service_words(options), observer=run.observer, stop=run.stop,
+                reach=options.words, observer=run.observer, stop=run.stop,
             )  # fmt: skip
     except FluxLoraError as error:  # before the run: whoever submitted the tasks may have shown them to nobody else
         if streamed is not None:
             streamed.read_on()
             ids = streamed.seen
         error.tasks = tuple((None, task) for task in ids)
-        collect = shlex.join(["flux-lora", "wait", *service_words(options), *ids])
+        collect = shlex.join(["flux-lora", "wait", *options.words, *ids])
         error.hint = f"{error.hint} Do not submit them again. To collect them: {collect}".strip()
         raise
     code = tell_end(result, console)

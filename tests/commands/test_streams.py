@@ -132,8 +132,9 @@ def test_no_message_steers_a_terminal_or_a_ci_service(capfd: pytest.CaptureFixtu
     assert not re.search(r"(?m)^\s*::", err)
     assert "##vso[" not in err
     assert "[bold]b[/bold]" in err
-    console.annotate("::error::meant")
-    assert capfd.readouterr().err == "::error::meant\n"
+    console.github = True
+    console.complain("meant")
+    assert capfd.readouterr().err == "meant\n::error::meant\n"
 
 
 def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:

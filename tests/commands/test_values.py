@@ -9,8 +9,17 @@ from typing import Any, Literal
 import pytest
 import typer
 
-from flux_lora_cli.commands.inputs import set_overrides
-from flux_lora_cli.commands.values import count, duration, money, parser_of, price, rate, share, yes_or_no
+from flux_lora_cli.commands.values import (
+    count,
+    duration,
+    money,
+    parser_of,
+    price,
+    rate,
+    setting,
+    share,
+    yes_or_no,
+)  # fmt: skip
 
 _MODE = parser_of(Literal["keep", "skip"])
 Parse = Callable[[Any], Any]
@@ -51,7 +60,7 @@ def test_values_that_cannot_be_meant(parse: Parse, text: str, hint: str) -> None
 
 
 def test_what_is_set_keeps_its_spaces() -> None:
-    assert set_overrides([" prompt = a cat ", "stack= nasa ", "seed= 4"]) == {
+    assert dict(map(setting, [" prompt = a cat ", "stack= nasa ", "seed= 4"])) == {
         "prompt": " a cat ",
         "stack": "nasa",
         "seed": 4,
