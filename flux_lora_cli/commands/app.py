@@ -27,6 +27,8 @@ How to add a command: give it a line in ``COMMANDS`` (``"preset check"`` for a c
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -38,12 +40,10 @@ from typer.main import get_command
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.options import command, help_text
 from flux_lora_cli.commands.signals import Ended
-from flux_lora_cli.commands.usage import wrong_usage
 from flux_lora_cli.commands.values import parser_of
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
-from flux_lora_cli.text import nearest, quoted
+from flux_lora_cli.text import nearest, printable, quoted
 
-PROGRAM = "flux-lora"
 _ABOUT = (
     "Batch image generation with FLUX LoRA models.\n\nEvery prompt is paid for once, every image is kept, every "
     'image can be made again. Try it without a key: flux-lora submit --sandbox --wait "a cat"'
@@ -51,7 +51,7 @@ _ABOUT = (
 _MAKE, _RESULTS, _SERVICE = "Make images", "Results", "Service and tools"
 
 #: Command → (help in one line, panel). Modules are imported when they are named on the command line.
-COMMANDS: dict[str, tuple[str, str]] = {
+COMMANDS: dict[str, tuple[str, str | None]] = {
     "submit": ("Submit tasks and print one task ID per line.", _MAKE),
     "status": ("Show the status of tasks (recent ones by default).", _MAKE),
     "wait": ("Wait for tasks, save their images, print the file paths.", _MAKE),
@@ -68,11 +68,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("Print the JSON Schemas.", _SERVICE),
     "serve": ("Serve the API offline (the sandbox).", _SERVICE),
     "help": ("Show the options of a command; help agents: the guide for programs.", _SERVICE),
-    "preset check": ("Check presets and count what they would make.", ""),
-    "preset show": ("Show the jobs of presets as they would be submitted.", ""),
-    "preset list": ("List the presets of a folder.", ""),
-    "preset new": ("Write a preset to start from.", ""),
-    "preset diff": ("Show what a change of presets would buy.", ""),
+    "preset check": ("Check presets and count what they would make.", None),
+    "preset show": ("Show the jobs of presets as they would be submitted.", None),
+    "preset list": ("List the presets of a folder.", None),
+    "preset new": ("Write a preset to start from.", None),
+    "preset diff": ("Show what a change of presets would buy.", None),
 }
 
 
@@ -82,36 +82,26 @@ def run(arguments: Sequence[str]) -> int:
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.json, console.plain = "--json" in options, console.plain or "--no-color" in options
     console.signals.catch()
-    code = _guarded(arguments, console)
-    console.finish(code)
-    if console.closed and code not in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        code = ExitCode.CLOSED_OUTPUT
-    console.settle()
-    return int(code)
+    try:
+        code = run_typer(arguments, console)
+    except (FluxLoraError, Ended) as caught:
+        error = caught.error if isinstance(caught, Ended) else caught
+        console.error(error)
+        code = error.exit_code
+    except SystemExit as ended:  # completion ends so; fish reads from the code whether to offer files
+        code = ended.code if isinstance(ended.code, int) else ExitCode.OK
+    except Exception as error:  # the program's own fault
+        code = _bug(error, console)
+    return console.finish(code)
 
 
 def run_typer(arguments: Sequence[str], console: Console) -> int:
     """Run one command line. Raises what the command raises."""
-    return int(_group("")(list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=console) or 0)
-
-
-def _guarded(arguments: Sequence[str], console: Console) -> int:
-    try:
-        return run_typer(arguments, console)
-    except FluxLoraError as error:
-        console.error(error)
-        return error.exit_code
-    except Ended as ended:
-        console.error(ended.error)
-        return ended.error.exit_code
-    except SystemExit as ended:  # completion ends so; fish reads from the code whether to offer files
-        return ended.code if isinstance(ended.code, int) else ExitCode.OK
-    except Exception as error:  # the program's own fault: say so without a wall of text
-        return _bug(error, console)
+    return int(_group("")(list(arguments), prog_name="flux-lora", standalone_mode=False, obj=console) or 0)
 
 
 def _bug(error: Exception, console: Console) -> int:
-    """Own up to a fault of the program. What was paid is not known here, and nothing is promised about it."""
+    """Own up without a wall of text. What was paid is not known here, and nothing is promised about it."""
     import traceback
 
     key = os.environ.get("WAVESPEED_API_KEY") or "\0"
@@ -121,6 +111,51 @@ def _bug(error: Exception, console: Console) -> int:
     hint = "A bug: FLUX_LORA_DEBUG=1 shows where. Tasks may have been submitted; see `flux-lora status` first."
     console.error(FluxLoraError(f"internal error: {what}", hint))
     return ExitCode.INTERNAL
+
+
+# ---- wrong usage in our words ----------------------------------------------------------------
+
+#: A dash with words behind it is a prompt, not an option.
+_PROMPT = re.compile(r"-(?!-?[A-Za-z][\w-]*=).*\s.*", re.DOTALL)
+
+
+def _wrong_usage(error: Any, words: Sequence[str], path: str) -> UsageError:
+    """The error that Typer found, with what to write instead.
+
+    Args:
+        words: the arguments of the command; ``path``: what it is called (``flux-lora preset check``).
+    """
+    if hasattr(error, "possibilities"):
+        return _unknown_option(error, words, path)
+    if isinstance(error, typer.BadParameter) and error.message and error.param:
+        names = error.param.get_error_hint().replace("'", "")
+        return UsageError(f"{names}: {error.message}", f"See: {path} --help")
+    message = error.format_message().partition(". Choose from")[0].rstrip(".").replace("'", "")
+    message = message.replace("Got unexpected extra argument(s)", "unexpected argument:")
+    return UsageError(message[:1].lower() + message[1:], f"See: {path} --help")
+
+
+def _unknown_option(error: Any, words: Sequence[str], path: str) -> UsageError:
+    name = printable(error.option_name)
+    if name == "--api-key":
+        return UsageError(
+            "the key is never an option's value: other users of this machine could read it in the process list",
+            "Set WAVESPEED_API_KEY, or put the key in a file and add --api-key-file FILE.",
+        )
+    if prompt := next(filter(_PROMPT.fullmatch, words), ""):
+        return UsageError(
+            f"{quoted(prompt)} begins with a dash, and so reads as an option",
+            f"Write -- before it: {path} [OPTIONS] -- {shlex.quote(printable(prompt))}",
+        )
+    if isinstance(error.ctx.command, TyperGroup):
+        hint = f"Write a command's options after it: {path} COMMAND {name} …; see {path} --help"
+        return UsageError(f"unknown option {name} before the command", hint)
+    return _unknown("option", name, name, error.possibilities or (), path)
+
+
+def _unknown(kind: str, shown: str, name: str, known: Sequence[str], path: str) -> UsageError:
+    near = nearest(name, known)
+    return UsageError(f"unknown {kind} {shown}" + (f"; did you mean '{near}'?" if near else ""), f"See: {path} --help")
 
 
 # ---- Typer -----------------------------------------------------------------------------------
@@ -169,7 +204,7 @@ class _Ours:
         try:
             return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]  # Typer's
         except typer.TyperException as error:
-            raise wrong_usage(error, words, ctx.command_path) from None
+            raise _wrong_usage(error, words, ctx.command_path) from None
 
 
 class _Command(_Ours, TyperCommand):
@@ -179,31 +214,24 @@ class _Command(_Ours, TyperCommand):
 class _Group(_Ours, TyperGroup):
     """The program, or a group of its commands; each is loaded when it is named on the command line."""
 
-    def _full(self, name: str) -> str:
-        return f"{self.name} {name}".lstrip()
-
     def list_commands(self, ctx: Any) -> list[str]:
-        start = self._full("")
-        rests = [name.removeprefix(start) for name in COMMANDS if name.startswith(start)]
-        return [rest for rest in rests if " " not in rest]
+        parts = [name.rpartition(" ") for name in COMMANDS]
+        return [word for group, _, word in parts if group == self.name]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """What the help and completion list."""
-        text, panel = COMMANDS[self._full(cmd_name)]
-        return TyperCommand(cmd_name, short_help=_unmarked(text), rich_help_panel=panel or None)
+        text, panel = COMMANDS[f"{self.name} {cmd_name}".lstrip()]
+        return TyperCommand(cmd_name, short_help=_unmarked(text), rich_help_panel=panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that runs. Raises UsageError."""
-        word, names = args[0], self.list_commands(ctx)
-        if word in names:
-            name = self._full(word)
-            is_group = any(each.startswith(f"{name} ") for each in COMMANDS)
-            return word, _group(name) if is_group else _load(name), args[1:]
+        word, known = args[0], self.list_commands(ctx)
+        if word in known:
+            name = f"{self.name} {word}".lstrip()
+            return word, _group(name) if name == "preset" else _load(name), args[1:]
         if ctx.resilient_parsing:  # completion
             return None, None, args
-        near = nearest(word, names)
-        meant = f"; did you mean '{near}'?" if near else ""
-        raise UsageError(f"unknown command {quoted(word)}{meant}", f"See: {ctx.command_path} --help")
+        raise _unknown("command", quoted(word), word, known, ctx.command_path)
 
     def invoke(self, ctx: Any) -> Any:
         code = super().invoke(ctx)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flux_lora_cli.commands.signals import Signals
-from flux_lora_cli.errors import FluxLoraError
+from flux_lora_cli.errors import ExitCode, FluxLoraError
 from flux_lora_cli.text import json_line, mask_secrets, masked, printable, quoted
 
 if TYPE_CHECKING:
@@ -106,9 +106,16 @@ class Console:
         self.result(text.rstrip("\n"))
         self.record("help", {"text": text})
 
-    def finish(self, exit_code: int) -> None:
-        """The last line under ``--json``."""
+    def finish(self, exit_code: int) -> int:
+        """Write the last line under ``--json``, and what streams still hold; the exit code as it is then."""
         self._write_json({"event": "summary", **self.summary, "exit_code": int(exit_code)})
+        for name in ("stdout", "stderr"):
+            try:
+                getattr(sys, name).flush()
+            except (OSError, ValueError, AttributeError):  # it must not change the exit code as Python ends
+                setattr(sys, name, None)
+        own_end = exit_code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+        return int(ExitCode.CLOSED_OUTPUT if self.closed and not own_end else exit_code)
 
     def _event(self, kind: str, *fields: Any) -> None:
         """An event made here; its module is loaded only where it is written."""
@@ -215,14 +222,6 @@ class Console:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _STEP
             self.info(text)
-
-    def settle(self) -> None:
-        """Flush what is left; a stream that cannot be written must not change the exit code as Python ends."""
-        for name in ("stdout", "stderr"):
-            try:
-                getattr(sys, name).flush()
-            except (OSError, ValueError, AttributeError):
-                setattr(sys, name, None)
 
     def _write_err(self, text: str, label: str = "", color: str = "") -> None:
         """A message; ``label`` stands before it, in a color where the terminal takes one."""
