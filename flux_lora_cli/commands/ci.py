@@ -1,8 +1,7 @@
-"""Reports for CI services: JUnit, GitHub's annotations, and its page of a step (counts, cost, what failed, images)."""
+"""Reports for CI services: JUnit, GitHub's annotations, and its page of a step (counts, cost, what failed, files)."""
 
 from __future__ import annotations
 
-import html
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from flux_lora_cli.commands.console import Console, open_now, reason
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
 from flux_lora_cli.folder.files import write_atomically
 from flux_lora_cli.folder.manifest import summary
-from flux_lora_cli.folder.records import JobRecord, OutputRecord, State, error_parts
+from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, printable
 
 if TYPE_CHECKING:
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 
 #: Names the file that GitHub Actions shows on the page of a step.
 _PAGE = "GITHUB_STEP_SUMMARY"
-#: Rows and images that the page lists, the rest is counted; characters of a cell. GitHub takes 1 MiB per step.
+#: Rows that a table of the page lists, the rest is counted; characters of a cell. GitHub takes 1 MiB per step.
 #: [GitHub documentation: job summaries]
-_MAX_ROWS, _MAX_IMAGES, _MAX_CELL = 100, 24, 300
+_MAX_ROWS, _MAX_CELL = 100, 300
 _COUNTS = ("jobs", "completed", "failed", "images", "unknown", "pending", "skipped", "missing", "nsfw")
 _HELD = "whether it was submitted is not known; it is held, and not paid for again"
 _UNFINISHED = {
@@ -74,8 +73,8 @@ def reporting(junit: Path | None, command: str, console: Console) -> Iterator[Ca
         message = "\n".join([error.message, *map(str, error.problems), error.hint]).rstrip()
         write([Case("flux-lora", command, "error", error.code, message)])
         if command == "batch":
-            problems = [[_plain(str(problem))] for problem in error.problems]
-            _add_to_page(error.exit_code, [_bold(error), _table(["Problem"], problems)], console)
+            problems = _table(["Problem"], [[str(problem)] for problem in error.problems])
+            _add_to_page(error.exit_code, [_bold(error), problems], console)
         raise
 
 
@@ -186,14 +185,13 @@ def summarize(result: Result, cases: Sequence[Case], folder: Path, money: str, c
     names = [name for name in _COUNTS if counts[name] or name in _COUNTS[:4]]
     ended = result.reasons.get(result.exit_code)
     bad = [[case.name, case.code, case.message] for case in cases if case.kind in ("failure", "error")]
-    images = [(record, output) for record in result.records for output in record.outputs if output.file is not None]
-    previews = [[_plain(r.id or r.key), _plain(f"{folder}/{o.file}"), _thumbnail(r, o)] for r, o in images]
+    files = [[r.id or r.key, f"{folder}/{output.file}"] for r in result.records for output in r.outputs if output.file]
     parts = [
         _table([name.capitalize() for name in names], [[str(counts[name]) for name in names]], "---:"),
         f"This run: {money or 'no cost'}\\\nFolder: {_plain(str(folder))}",
         _bold(ended) if ended is not None else "",
-        _table(["Job", "Why", "Reason"], [list(map(_plain, row)) for row in bad]),
-        _table(["Job", "File", "Preview"], previews, most=_MAX_IMAGES),
+        _table(["Job", "Why", "Reason"], bad),
+        _table(["Job", "File"], files),
     ]
     _add_to_page(result.exit_code, parts, console)
 
@@ -213,12 +211,12 @@ def _bold(error: FluxLoraError) -> str:
     return f"**{_plain(error.message)}** {_plain(error.hint)}".rstrip()
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], rule: str = "---", most: int = _MAX_ROWS) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], rule: str = "---") -> str:
     """A table in Markdown; nothing where it has no rows."""
     if not rows:
         return ""
-    lines = [heads, [rule] * len(heads), *rows[:most]]
-    more = f"\n\nand {len(rows) - most:,} more" if len(rows) > most else ""
+    lines = [heads, [rule] * len(heads), *(map(_plain, row) for row in rows[:_MAX_ROWS])]
+    more = f"\n\nand {len(rows) - _MAX_ROWS:,} more" if len(rows) > _MAX_ROWS else ""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + more
 
 
@@ -228,19 +226,6 @@ def _plain(text: str) -> str:
     line = line if len(line) <= _MAX_CELL else line[: _MAX_CELL - 1] + "…"
     # A character reference never starts a piece of Markdown. [CommonMark 0.31, 2.5]
     return "".join(c if c.isalnum() or c in " ,.;-/…" else f"&#{ord(c)};" for c in line)
-
-
-def _thumbnail(record: JobRecord, output: OutputRecord) -> str:
-    """A small picture that leads to the large one, where the service shows it to everybody.
-
-    A URL with a query may carry a signature, which is nobody else's business.
-    """
-    url = output.url or ""
-    if not url.startswith("https://") or set(url) & set("?#@"):
-        return ""
-    link = html.escape(printable(url)).replace("|", "%7C").replace(" ", "%20")
-    shown = "flagged NSFW" if output.nsfw else f'<img src="{link}" width="128" alt="{_plain(record.id or record.key)}">'
-    return f'<a href="{link}">{shown}</a>'
 
 
 # ---- GitHub's annotations --------------------------------------------------------------------
