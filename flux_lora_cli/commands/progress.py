@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Sums and duplicates that are named one by one.
 _MAX_NAMED = 5
-#: Seconds between two redraws: often enough for a clock, seldom enough for a slow line.
-_REDRAW_EVERY = 0.25
 _CYAN, _DIM = "36", "2"
 _DOT = " · "
 #: Of a terminal that does not tell.
@@ -110,7 +108,7 @@ class Reporter:
             case events.Image():
                 console.result(event.path)
             case events.Progress() if self._display is not None:
-                self._display.standing = event
+                self._display.show(event)
             case events.Progress():
                 done = f"{event.done:,} of {counted(event.jobs, self._what)} {self._end}"
                 left = "" if event.remaining_seconds is None else f"about {clock_text(event.remaining_seconds)} left"
@@ -159,31 +157,32 @@ def clock_text(seconds: float) -> str:
 class LiveDisplay:
     """A bar for the run, how it stands, and what has been running longest; messages and paths scroll above it.
 
-    Set ``standing`` to what is shown. Where it is drawn is decided here and not by rich, so that a resize leaves no
-    debris, nothing is drawn in the background, and the cursor is never hidden.
+    Where it is drawn is decided here and not by rich, so that a resize leaves no debris, nothing is drawn in the
+    background, and the cursor is never hidden.
     """
 
     def __init__(self, console: Console, what: str) -> None:
-        self.standing: events.Progress | None = None
         self._console, self._what = console, what
         self._lock = threading.RLock()
-        self._ended = threading.Event()
+        self._lines: list[tuple[str, str]] = []  # none before the run has begun: it may ask first
         self._drawn: list[int] = []  # widths
-        self._thread = threading.Thread(target=self._redraw, daemon=True)
 
     def __enter__(self) -> LiveDisplay:
         if hasattr(signal, "SIGCONT"):  # after Ctrl-Z and fg, what the shell wrote stands below the old lines
             signal.signal(signal.SIGCONT, lambda number, frame: self._drawn.clear())
         self._console.lifted = self._lifted
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(timeout=1.0)
         with self._lock:
             self._console.lifted = nullcontext
             self._replace([])
+
+    def show(self, now: events.Progress) -> None:
+        """Draw how the run stands."""
+        with self._lock:
+            self._lines = self._made(now)
+            self._replace(self._lines)
 
     @contextmanager
     def _lifted(self) -> Iterator[None]:
@@ -191,13 +190,7 @@ class LiveDisplay:
         with self._lock:
             self._replace([])
             yield
-            self._replace(self._lines())
-
-    def _redraw(self) -> None:
-        while not self._ended.wait(_REDRAW_EVERY):
-            with self._lock:
-                if not self._ended.is_set():
-                    self._replace(self._lines())
+            self._replace(self._lines)
 
     def _replace(self, lines: list[tuple[str, str]]) -> None:
         """Draw lines in the place of those drawn before; nothing in the background."""
@@ -212,11 +205,9 @@ class LiveDisplay:
         text = f"\r\033[{rows}A\033[J" if rows else ""
         draw(text + "".join(f"{self._console.styled(line, color)}\n" for line, color in lines))
 
-    def _lines(self) -> list[tuple[str, str]]:
-        """Each line with its color, none wider than the terminal; none before the run has begun: it may ask first."""
-        width, now = max(20, _columns()) - 1, self.standing
-        if now is None:
-            return []
+    def _made(self, now: events.Progress) -> list[tuple[str, str]]:
+        """Each line with its color, none wider than the terminal."""
+        width = max(20, _columns()) - 1
         ended, jobs = now.done + now.failed, max(1, now.jobs)
         tail = f" {ended:,}/{now.jobs:,} {100 * ended // jobs}%"
         room = max(0, width - len(self._what) - 1 - len(tail))
