@@ -105,9 +105,7 @@ def _number(name: str, default: int | None = None) -> int:
         return int(text)
     raise UsageError(
         f"--shard auto: {name} is {quoted(text) if text else 'not set'}; it has to be a number",
-        "A Kubernetes Job does not pass its number of completions: set JOB_COMPLETIONS in its template."
-        if name == "JOB_COMPLETIONS"
-        else "",
+        "Set it (a Kubernetes Job has to set JOB_COMPLETIONS in its template), or write --shard K/N.",
     )
 
 

@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from flux_lora_cli.commands.console import Console, open_now, reason
 from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
-from flux_lora_cli.folder.files import write_atomically
 from flux_lora_cli.folder.manifest import summary
 from flux_lora_cli.folder.records import JobRecord, State, error_parts
 from flux_lora_cli.text import mask_secrets, printable
@@ -63,7 +61,9 @@ def reporting(junit: Path | None, command: str, console: Console) -> Iterator[Ca
     def write(cases: Iterable[Case]) -> None:
         try:
             if junit is not None:
-                _write_place(junit, _junit(cases))
+                with open(junit, "wb", opener=open_now) as file:  # in place: it may be a pipe, a device, or a link
+                    os.set_blocking(file.fileno(), True)
+                    file.write(_junit(cases))
         except OSError as failed:  # the run is over
             console.warn(f"--junit {junit}: not written: {reason(failed)}", "junit")
 
@@ -150,30 +150,16 @@ def _xml(text: str) -> str:
     return printable(mask_secrets(text), keep_newlines=True)
 
 
-def _in_place(path: Path) -> bool:
-    """Whether a file is written as it stands: a device, a pipe, an open descriptor; others are replaced at once."""
-    return str(path.absolute()).startswith(("/dev/", "/proc/")) or (path.exists() and not path.is_file())
-
-
 def _check_place(path: Path) -> None:
+    """Raises UsageError where a report could not be written. A pipe is left alone, or its reader would see its end."""
     try:
         if path.is_dir():
             raise IsADirectoryError(21, "is a folder")
-        if not _in_place(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=path.parent).close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() or not path.exists():
+            path.open("ab").close()
     except (OSError, ValueError) as error:
         raise UsageError(f"--junit {path}: {reason(error)}") from error
-
-
-def _write_place(path: Path, data: bytes) -> None:
-    """Replace a file in one step, through links; write to a device or pipe in place. Raises OSError."""
-    if not _in_place(path):
-        write_atomically(Path(os.path.realpath(path)), data, mode=0o666)
-        return
-    with open(path, "wb", opener=open_now) as file:
-        os.set_blocking(file.fileno(), True)
-        file.write(data)
 
 
 # ---- GitHub's page of a step -----------------------------------------------------------------
