@@ -120,10 +120,9 @@ _PROMPT = re.compile(r"-(?!-?[A-Za-z][\w-]*=).*\s.*", re.DOTALL)
 
 
 def _wrong_usage(error: Any, words: Sequence[str], path: str) -> UsageError:
-    """The error that Typer found, with what to write instead.
+    """The error that Typer found among the ``words`` of a command, with what to write instead.
 
-    Args:
-        words: the arguments of the command; ``path``: what it is called (``flux-lora preset check``).
+    ``path`` is what the command is called: ``flux-lora preset check``.
     """
     if hasattr(error, "possibilities"):
         return _unknown_option(error, words, path)

@@ -59,11 +59,7 @@ _ENGINES = (
 
 
 def shard(text: str) -> tuple[tuple[int, int], str | None]:
-    """((K, N) of ``K/N`` or ``auto``, K counting from 1; the engine that said so, None where the part is named).
-
-    Raises:
-        UsageError: not of the form, out of range, or ``auto`` where no engine says where we are.
-    """
+    """(K, N) of ``K/N`` or ``auto``, K counting from 1; and the engine that said so. Raises UsageError."""
     engine = None
     if text.strip().lower() == "auto":
         part, parts, engine = _part_of_engine()

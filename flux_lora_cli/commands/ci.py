@@ -52,8 +52,7 @@ class Case:
 def reporting(junit: Path | None, command: str, console: Console) -> Iterator[Callable[[Iterable[Case]], None]]:
     """Hand out what writes the JUnit report, if there is to be one; an error that ends the command is reported, too.
 
-    Raises:
-        UsageError: it could not be written, which is found out before anything is paid for.
+    Raises UsageError where it could not be written: before anything is paid for.
     """
     if junit is not None:
         _check_place(junit)

@@ -40,8 +40,7 @@ _HARMLESS = re.compile(r"[\w./@%+,=~-]+")
 def load_options(options: ModelsOptions, service: ServiceOptions, **more: Any) -> LoadOptions:
     """How presets are loaded under these options; ``more``: as of ``request`` and ``selection``, and single fields.
 
-    Raises:
-        NotFoundError, PresetError: of the model tables.
+    Raises as ``model_tables``.
     """
     from flux_lora_cli.presets.load import LoadOptions
 
@@ -116,8 +115,7 @@ def warn_unchecked(models: Iterable[Model], console: Console) -> None:
 def read_lines(what: str, path: str = "-") -> list[str]:
     """The lines of a list, ``-`` for standard input, that are not empty.
 
-    Raises:
-        NotFoundError: there is no such file, or no line. UsageError: it cannot be read, or is UTF-16.
+    Raises NotFoundError: there is no such file, or no line; UsageError: it cannot be read, or is UTF-16.
     """
     from flux_lora_cli.folder.files import read_stream
 

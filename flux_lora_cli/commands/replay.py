@@ -66,9 +66,7 @@ def replay(
 def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
     """The request as a job, varied by the options.
 
-    Raises:
-        UsageError: the model does not take a value; an input image or a secret that is not at hand.
-        NotFoundError: an input image is gone.
+    Raises UsageError: the model does not take a value, or a secret is not at hand; NotFoundError: an image is gone.
     """
     from flux_lora_cli.folder.records import is_masked
     from flux_lora_cli.gallery.replay import renamed

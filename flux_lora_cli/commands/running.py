@@ -30,11 +30,7 @@ _ASK_ABOVE = 100
 
 
 def check(options: ServiceOptions, console: Console) -> None:
-    """Refuse what cannot be meant, before any work; what is written on the command line wins over the environment.
-
-    Raises:
-        UsageError: options that exclude each other, or a base URL that the key may not go to.
-    """
+    """Refuse what cannot be meant, before any work; what is written on the command line wins over the environment."""
     if options.sandbox and options.base_url is not None and "base_url" in console.given:
         if "sandbox" in console.given:
             raise UsageError("--sandbox and --base-url exclude each other", "The sandbox has an address of its own.")
@@ -48,9 +44,7 @@ def check(options: ServiceOptions, console: Console) -> None:
 def connected(options: ServiceOptions, console: Console) -> Iterator[tuple[Client, str]]:
     """A client, and whom it talks to; with ``--sandbox`` also the sandbox, for as long as the context is open.
 
-    Raises:
-        MissingKey: there is no key, and it is not the sandbox.
-        UsageError: the base URL is not valid, or the key may not go there; the log file cannot be written.
+    Raises MissingKey; UsageError: the base URL is not valid or not for the key, or the log file cannot be written.
     """
     from flux_lora_cli.service.hosts import DEFAULT_BASE_URL, load_key
 
@@ -88,11 +82,7 @@ def _sandbox(console: Console, stack: ExitStack) -> str:
 
 
 def _request_log(path: str) -> Callable[[str], None]:
-    """``--log-file``: appends one line per request with the time; its owner alone can read the file.
-
-    Raises:
-        UsageError: the file cannot be opened.
-    """
+    """``--log-file``: appends one line per request with the time; its owner alone can read the file."""
     try:
         file = open(path, "ab", buffering=0, opener=open_now)  # noqa: SIM115 - open until the program ends
     except (OSError, ValueError) as error:
@@ -110,11 +100,7 @@ def _request_log(path: str) -> Callable[[str], None]:
 
 
 def run_settings(options: SaveOptions, console: Console, parts: int = 1, several_presets: bool = False) -> Settings:
-    """The settings of a run: the options of the same names; one of several parts takes its share.
-
-    Raises:
-        UsageError: the template of ``--filename`` is not valid.
-    """
+    """The options of the same names; one of several parts takes its share. Raises UsageError: a bad ``--filename``."""
     from flux_lora_cli.engine.assemble import Settings
 
     if options.filename is not None:
@@ -142,12 +128,7 @@ class Running:
 def running(
     service: ServiceOptions, console: Console, *, hint: str = "", what: str = "job", end: str = "done"
 ) -> Iterator[Running]:
-    """Connect, and show what happens until the context ends.
-
-    Args:
-        hint: what to do after an interrupt.
-        what: is counted, once it is ``end``.
-    """
+    """Connect, and show what happens until the context ends: how many ``what`` are ``end``; ``hint`` if interrupted."""
     from flux_lora_cli.commands.progress import LiveDisplay, Reporter
 
     with console.signals.stopping(hint, console.closed) as stop, connected(service, console) as (client, name):
@@ -161,8 +142,7 @@ def running(
 def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console: Console, how: str = "") -> bool:
     """Whether a submission may go ahead: a large one, or one at an unknown price, is asked about at a terminal.
 
-    Args:
-        how: how the number of images comes about (``2 × 40 × 12 = 960 images``).
+    ``how`` the number of images comes about: ``2 × 40 × 12 = 960 images``.
     """
     from flux_lora_cli.engine.budget import dollars
 

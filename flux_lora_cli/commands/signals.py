@@ -69,12 +69,7 @@ class Signals:
 
     @contextmanager
     def stopping(self, hint: str, closed: bool) -> Iterator[Stop]:
-        """A ``Stop`` that the first signal, or a standard output that is closed, requests.
-
-        Args:
-            hint: what to do next.
-            closed: standard output was closed from the start.
-        """
+        """A ``Stop`` that the first signal, or a standard output that is ``closed``, requests; ``hint``: what then."""
         from flux_lora_cli.engine.assemble import Stop
 
         self._hint, self._stop = hint, Stop()

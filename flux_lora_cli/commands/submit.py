@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from flux_lora_cli.commands.console import Console
@@ -117,9 +117,6 @@ def submit_jobs(
         if not wait:
             console.result(record.task_id or "")
 
-    def confirm(images: int, cost: Decimal | None) -> bool:
-        return confirmed(images, cost, options, console)
-
     hint = f"To see what was submitted: {shlex.join(['flux-lora', 'status', *options.words])}"
     with running(options, console, hint=hint, what="task", end="done" if wait else "submitted") as run:
         from flux_lora_cli.engine import tasks  # not before the key is there
@@ -128,7 +125,8 @@ def submit_jobs(
             jobs, run.client, run.service, settings,
             models=models, api_version=options.api_version, reach=options.words,
             folder=options.output or options.default_folder() if wait else None,
-            observer=run.observer, accepted=accepted, confirm=confirm, stop=run.stop,
+            confirm=partial(confirmed, options=options, console=console),
+            observer=run.observer, accepted=accepted, stop=run.stop,
         )  # fmt: skip
     code = tell_end(result, console)
     money = money_words(result, console)

@@ -133,10 +133,7 @@ def parser_of(annotation: Any) -> Callable[[Any], Any]:
 def unicode(text: str) -> str:
     """Refuse bytes that are not text, which Python hands over as halves of surrogate pairs: no request carries them.
 
-    Paths may have them: a file is called what it is called.
-
-    Raises:
-        UsageError: it has such bytes.
+    Paths may have them: a file is called what it is called. Raises UsageError.
     """
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         raise UsageError(
