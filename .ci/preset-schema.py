@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flux_lora_cli.presets.schema import schema
+from flux_lora_cli.presets.language import schema
 from flux_lora_cli.service.models import Models
 
 TARGET = Path(__file__).parent.parent / "flux_lora_cli" / "resources" / "preset.schema.json"

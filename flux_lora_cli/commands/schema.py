@@ -26,7 +26,7 @@ def schema(
 ) -> int:
     """Print a JSON Schema (2020-12): of presets, of manifest.json, or of a line of --json."""
     if name == "preset":
-        from flux_lora_cli.presets.schema import schema as schema_of
+        from flux_lora_cli.presets.language import schema as schema_of
 
         document: dict[str, Any] = schema_of(model_tables(models, ServiceOptions.offline()))
     else:

@@ -8,13 +8,13 @@ from itertools import islice
 from typing import Any, cast
 
 from flux_lora_cli.presets import notes
-from flux_lora_cli.presets.check import BAD, Checker
 from flux_lora_cli.presets.expand import Plan
 from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.prompts import Budget, Part, TooMany, words_of
 from flux_lora_cli.presets.sections import Sections
+from flux_lora_cli.presets.shapes import BAD, Context, Spot
 from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.presets.spec import (
     MAX_SLUG,
@@ -64,8 +64,8 @@ class Builder:
         self.dropped = {*dropped, *(["stack"] if "loras" in dropped else [])}
         self.most = most
         self.language = preset_language(model)
-        self.checker = Checker(problems, model, files)
-        self.sections = Sections(self.checker)
+        self.context = Context(problems, model, files)
+        self.sections = Sections(self.context)
         self.stacks, self.unknown_stack = self.sections.stacks, self.sections.unknown_stack
         self.shared = Spec(Node({}, Source(""), 1, 1), "defaults")
         self.read: dict[str, str] = {}
@@ -82,7 +82,7 @@ class Builder:
 
     def share(self, document: Node) -> list[Any]:
         """Check a whole document, and keep what its jobs share; the jobs, typed."""
-        typed = self.checker.check(self.language, document, "")
+        typed = self.language.check(Spot(document, "", self.context))
         sections = {} if typed is BAD else {name: value for name, (value, _) in typed.items()}
         shared = self.shared
         for name, (loras, place) in sections.get("stacks", {}).items():

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from flux_lora_cli.service.models import Model
+from flux_lora_cli.presets.shapes import Fields, Listed, Lora, Named, Schema, Shape, Text, Value, portable
+from flux_lora_cli.presets.sources import FILE_ENDS
+from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models
 from flux_lora_cli.service.values import LORA_NAME, LORA_URL, MAX_ITEMS, SCALE, Parameter, lora_path_problem
 
 #: Sections of which a preset has at least one: what makes jobs, or what others extend.
 SECTIONS = ("extends", "model", "defaults", "stacks", "vars", "matrix", "zip", "jobs")
 #: Sections that ``extends`` merges key by key; of all others the last file's stands.
 MERGED = ("defaults", "stacks", "vars", "matrix")
+#: What a file says of itself alone.
+OF_ONE_FILE = ("version", "name", "description", "extends")
 #: What a preset may not decide, for it may come from a stranger; and what on the command line does.
-NOT_IN_PRESETS = {"api_key": "WAVESPEED_API_KEY", "host": "--base-url"} | {
+_NOT_IN_PRESETS = {"api_key": "WAVESPEED_API_KEY", "host": "--base-url"} | {
     option.replace("-", "_"): f"--{option}"
     for option in (
         "base-url", "api-key-file", "api-version", "allow-custom-host", "allow-path", "output", "filename", "max-cost",
         "max-jobs", "price", "rate", "concurrency", "timeout", "task-timeout", "poll-interval",
     )
 }  # fmt: skip
-
-#: Values of one list in matrix, zip or vars.
-MAX_AXIS = 25_000
 #: Of one job; more is a slip of the keyboard, not a plan.
 MAX_REPEATS = 100_000
 #: What every JSON reader keeps exact.
@@ -31,107 +31,14 @@ MAX_SAMPLE_SEED = 2**53 - 1
 MAX_ID = 120
 
 
-def portable(form: re.Pattern[str]) -> str:
-    """The pattern of a form; letters in any case are spelled out, for JSON Schema has no flags."""
-    if not form.flags & re.IGNORECASE:
-        return form.pattern
-    either = re.sub("[a-z]{2,}", lambda word: "".join(f"[{c.upper()}{c}]" for c in word[0]), form.pattern)
-    return either.replace("a-z", "A-Za-z")
+def _file(kind: str) -> str:
+    """The pattern of the names of files."""
+    return portable(re.compile(rf"[\s\S]*({'|'.join(map(re.escape, FILE_ENDS[kind]))})", re.IGNORECASE))
 
 
-def _named(ends: Iterable[str]) -> str:
-    return portable(re.compile(rf"[\s\S]*\.({'|'.join(ends)})", re.IGNORECASE))
-
-
-#: How the names of files end that are opened as presets, and as text files that hold prompts; nothing else is.
-FILE_ENDS = {"preset": ("yaml", "yml", "json"), "text": ("txt", "text", "md", "prompt", "prompts")}
-PRESET_FILE = _named(FILE_ENDS["preset"])
 # IDs of jobs: nothing that a shell, a glob or a path takes for its own.
 _JOB_ID = r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
 _LORA_PATH = f"{portable(LORA_NAME)}|{portable(LORA_URL)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What may stand in a place.
-
-    Attributes:
-        what: the same in words.
-        name: its ``$defs`` entry in the schema, where several places share it.
-    """
-
-    what: str = ""
-    doc: str = ""
-    name: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value(Shape):
-    """A request parameter, or what is described like one: a number, a boolean, …; ``filled``: no empty text."""
-
-    row: Parameter
-    filled: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text(Shape):
-    """Text, perhaps of a certain form.
-
-    Attributes:
-        pattern: matches the whole of it.
-        why: words the reason why a text is not of that form.
-        numbers: a number counts as text, as it was written.
-    """
-
-    pattern: str = ""
-    max_length: int = 0
-    why: Callable[[str], str | None] = lambda value: None
-    numbers: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Named(Shape):
-    """A mapping of names of one's own to values of one shape; ``name_form`` is what a name is made of."""
-
-    what: str = "a mapping of names to values"
-    item: Shape
-    pattern: str
-    name_form: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listed(Shape):
-    """A list.
-
-    Attributes:
-        or_one: also a single item, which counts as a list of one.
-        or_named: also such a mapping.
-        keep_bad: a list with refused items is not refused whole; they are BAD in it.
-        cell: what type a table's cell has that stands for such a list; "" for names.
-    """
-
-    what: str = "a list of one or more values"
-    item: Shape
-    least: int = 1
-    most: int = MAX_AXIS
-    or_one: bool = False
-    or_named: Named | None = None
-    keep_bad: bool = False
-    noun: str = "values"
-    cell: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fields(Shape):
-    """A mapping with known keys; ``x-…`` keys hold anchors and are passed over.
-
-    Attributes:
-        request: a wrong key is told as the model's, and where the model has no table all are taken as they are.
-    """
-
-    fields: Mapping[str, Shape]
-    required: tuple[str, ...] = ()
-    request: bool = False
 
 
 def _whole(name: str, doc: str, low: int, high: int, default: int | None = None) -> Value:
@@ -141,10 +48,10 @@ def _whole(name: str, doc: str, low: int, high: int, default: int | None = None)
 _SCALE = Value(row=SCALE, doc="Weight of the LoRA.")
 _SCALES = Listed(item=_SCALE, doc="Scales of the last LoRA, or, by path, of a named one.")
 _LORA_FORM = "owner/name (as on Hugging Face) or a URL"
-LORA = Fields(
+_LORA = Lora(
     name="lora",
     what="{path: owner/name, scale: 1}",
-    required=("path",),
+    hints={"weight": "unknown key; did you mean 'scale'?"},  # as other tools call it
     fields={
         "path": Text(doc="owner/name as on Hugging Face, or a URL.", what=_LORA_FORM, pattern=_LORA_PATH,
                      why=lora_path_problem),
@@ -178,7 +85,7 @@ _JOB = {
     "sample_seed": _whole("sample_seed", "Decides which are drawn.", 0, MAX_SAMPLE_SEED, 0),
     "skip": Value(row=Parameter("skip", "boolean", False), doc="Leave this job out."),
     "prompts_file": Text(
-        doc="A text file of prompts, one per line.", pattern=_named(FILE_ENDS["text"]),
+        doc="A text file of prompts, one per line.", pattern=_file("text"),
         what="a text file (.txt) with one prompt per line; a table (.csv, .jsonl) is given to `batch` itself",
     ),
 }  # fmt: skip
@@ -192,58 +99,65 @@ _TOP = {
     "extends": Listed(
         doc="Presets that this one builds on, relative to this file; later ones win.",
         what="a path of a .yaml file, or a list of them",
-        item=Text(what="a path of a .yaml file", pattern=PRESET_FILE), or_one=True,
+        item=Text(what="a path of a .yaml file", pattern=_file("preset")), or_one=True,
     ),
     "model": Text(doc="Short or full ID; by default flux-dev-lora.", what="the ID of a model", name="model"),
 }  # fmt: skip
-
-
-#: Keys of a job that are not parameters; and where keys belong that stand in a wrong place.
+#: Keys of a job that are not parameters.
 JOB_KEYS = (*_JOB, "matrix", "zip")
-PLACES = {**dict.fromkeys(JOB_KEYS, "in a job"), **dict.fromkeys((*_TOP, *MERGED, "jobs"), "at the top of the file")}
+#: Of keys that stand in a wrong place: where they belong, or who decides what they mean.
+_PLACES = {**dict.fromkeys(JOB_KEYS, "in a job"), **dict.fromkeys((*_TOP, *MERGED, "jobs"), "at the top of the file")}
+_BELONG = {name: f"this key belongs {place}, not here" for name, place in _PLACES.items()}
+_HINTS = _BELONG | {
+    name: f"a preset cannot set this: it may come from a stranger; use {option}"
+    for name, option in _NOT_IN_PRESETS.items()
+}
 
 
 def preset_language(model: Model) -> Fields:
     """What a preset for this model may hold."""
+
+    hints = _HINTS if model.checked else _BELONG  # what a model without a table takes is not known
+
+    def of_request(name: str, what: str, doc: str, fields: dict[str, Shape]) -> Fields:
+        return Fields(name=name, what=what, doc=doc, fields=fields, hints=hints, request=True)
+
     parameters = {name: _parameter(row) for name, row in model.parameters.items()}
     most = model.max_loras if model.checked else None
     loras = parameters.get("loras") or _parameter(Parameter("loras", "loras", max_items=most))
-    axes = {name: Listed(item=shape) for name, shape in parameters.items()} | {"stack": Listed(item=_STACK)}
-    of_values = "a mapping of parameters to lists of values"
-    matrix = Fields(
-        name="matrix", what=of_values, doc="Every combination of these values, for every job.", request=True,
-        fields={**axes, "scale": replace(_SCALES, or_named=_BY_PATH)},
-    )  # fmt: skip
-    tied = Fields(
-        name="zip", what=of_values, request=True, fields={**axes, "scale": _SCALES},
-        doc="Lists of one length whose values go together: the first with the first, …",
-    )  # fmt: skip
-    job = Fields(
-        name="job", what="a mapping of a job's keys; write - prompt: …", request=True,
-        fields={**parameters, **_JOB, "matrix": matrix, "zip": tied},
-    )  # fmt: skip
-    defaults = Fields(
-        doc="Request parameters for every job.", what="a mapping of parameters to values", request=True,
-        fields={**parameters, "stack": _STACK},
-    )  # fmt: skip
+    axes: dict[str, Shape] = {name: Listed(item=shape) for name, shape in (*parameters.items(), ("stack", _STACK))}
+    lists = "a mapping of parameters to lists of values"
+    together = "Lists of one length whose values go together: the first with the first, …"
+    by_path = {"scale": replace(_SCALES, or_named=_BY_PATH)}
+    matrix = of_request("matrix", lists, "Every combination of these values, for every job.", axes | by_path)
+    tied = of_request("zip", lists, together, {**axes, "scale": _SCALES})
+    job = {**parameters, **_JOB, "matrix": matrix, "zip": tied}
+    shared = {**parameters, "stack": _STACK}
     stacks = Named(
         doc="LoRA stacks by name.", item=loras, pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*",
         name_form="a name of letters, digits and . _ -",
     )  # fmt: skip
-    jobs = Listed(doc="What to make.", item=job, most=1_000_000, keep_bad=True)
-    return Fields(
-        what="a mapping: version, defaults, jobs, …; a list of prompts is a .txt file",
-        fields={
-            **_TOP, "defaults": defaults, "stacks": stacks, "vars": _VARS, "matrix": matrix, "zip": tied, "jobs": jobs,
-        },
-    )  # fmt: skip
+    fields = {
+        **_TOP,
+        "defaults": of_request("", "a mapping of parameters to values", "Request parameters for every job.", shared),
+        "stacks": stacks,
+        "vars": _VARS,
+        "matrix": matrix,
+        "zip": tied,
+        "jobs": Listed(
+            doc="What to make.", most=1_000_000, keep_bad=True,
+            item=of_request("job", "a mapping of a job's keys; write - prompt: …", "", job),
+        ),
+    }  # fmt: skip
+    what = "a mapping: version, defaults, jobs, …; a list of prompts is a .txt file"
+    return Fields(what=what, fields=fields, hints=_HINTS)
 
 
 def _parameter(row: Parameter) -> Shape:
     """What a parameter may be."""
     item: Shape
     if row.name == "loras":
-        name, noun, item = "loras", "LoRAs", LORA
+        name, noun, item = "loras", "LoRAs", _LORA
     elif row.type == "images":
         name, noun, item = f"parameter-{row.name}", "images", _IMAGE
     else:
@@ -251,3 +165,75 @@ def _parameter(row: Parameter) -> Shape:
     most = MAX_ITEMS if row.max_items is None else row.max_items
     what, doc = row.allowed, row.description
     return Listed(item=item, name=name, noun=noun, least=0, most=most, what=what, doc=doc, cell=noun.lower())
+
+
+# ---- the JSON Schema ---------------------------------------------------------------------------
+# What it cannot say (names of stacks and variables, files, counts after expansion, whether prompts can be read) the
+# checker alone refuses; in all else the two agree.
+
+
+def schema(models: Models | None = None) -> Schema:
+    """JSON Schema (2020-12). A preset's parameters are those of its model; of any, where another file names it."""
+    models = models or Models.builtin()
+    own = {model.id: models.find(model.id) for model in models}
+    default = own[DEFAULT_MODEL]
+    definitions: Schema = {}
+    bodies: list[Schema] = []
+    rules: list[Schema] = []
+    names: list[str] = []
+    for number, model in enumerate(own.values(), 1):
+        fields = {name: shape for name, shape in preset_language(model).fields.items() if name != "model"}
+        properties = {name: shape.schema(definitions) for name, shape in fields.items()}
+        definitions[f"model-{number}"] = {"properties": properties, **_needs(model)}
+        body, called = {"$ref": f"#/$defs/model-{number}"}, list(dict.fromkeys((model.short, model.id)))
+        rules.append({"if": {"required": ["model"], "properties": {"model": {"enum": called}}}, "then": body})
+        bodies.append(body)
+        names += called
+    definitions["once"] = _once({name for model in own.values() for name in (*model.parameters, "stack")})
+    without = {"if": {"required": ["extends"]}, "then": {"anyOf": bodies}, "else": bodies[[*own].index(default.id)]}
+    rules.append({"if": {"not": {"required": ["model"]}}, "then": without})
+    top = preset_language(default).fields
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "flux-lora preset",
+        "description": "Jobs for models that take LoRAs.",
+        "type": "object",
+        "properties": {
+            **{name: {"description": shape.doc} for name, shape in top.items()},
+            "model": {"description": top["model"].doc, "enum": names, "default": default.short},
+        },
+        "patternProperties": {"^x-": True},
+        "additionalProperties": False,
+        "anyOf": [{"required": [name]} for name in SECTIONS],
+        "allOf": [_given("prompt", {"required": ["prompts_file"]}), *rules],
+        "$defs": definitions,
+    }
+
+
+def _once(names: set[str]) -> Schema:
+    """What a job sets itself is not an axis of its own matrix or zip, too."""
+    rules: list[Schema] = [{"not": {"required": ["prompt", "prompts_file"]}}]
+    for name in [*sorted(names), "prompts_file"]:
+        axis = "prompt" if name == "prompts_file" else name
+        absent = {section: {"not": {"required": [axis]}} for section in ("matrix", "zip")}
+        rules.append({"if": {"required": [name]}, "then": {"properties": absent}})
+    return {"allOf": rules}
+
+
+def _needs(model: Model) -> Schema:
+    """That every job has what the model requires."""
+    rows = model.parameters.values()
+    rules = [_given(row.name) for row in rows if row.required and row.name not in ("prompt", "seed", "loras")]
+    return {"allOf": rules} if rules else {}
+
+
+def _given(name: str, *instead: Schema) -> Schema:
+    """Without a base to inherit from, and without this parameter for all, every job has it."""
+
+    def holds(*sections: str) -> list[Schema]:
+        inner = {"type": "object", "required": [name]}
+        return [{"required": [section], "properties": {section: inner}} for section in sections]
+
+    job = {"anyOf": [{"required": [name]}, *instead, *holds("matrix", "zip")]}
+    shared = {"anyOf": [{"required": ["extends"]}, *holds("defaults", "matrix", "zip")]}
+    return {"if": {"not": shared}, "then": {"properties": {"jobs": {"items": job}}}}

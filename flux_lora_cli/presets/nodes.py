@@ -87,6 +87,15 @@ class Node:
             return {key: entry[2].plain() for key, entry in self.value.items()}
         return self.value
 
+    def holding(self, value: Any) -> Node:
+        """Bare values as nodes, all in this place."""
+        text = str(value)
+        if isinstance(value, list):
+            value = [self.holding(item) for item in value]
+        if isinstance(value, dict):
+            value = {name: (self.line, self.column, self.holding(item)) for name, item in value.items()}
+        return Node(value, self.source, self.line, self.column, text, "json")
+
     def escape(self, mark: str) -> str:
         """How a literal ``mark`` is written in this scalar."""
         return ("\\\\" if self.style == '"' else "\\") + mark

@@ -13,14 +13,17 @@ from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.presets.build import Builder, name_jobs
 from flux_lora_cli.presets.expand import job_count, number, sums
 from flux_lora_cli.presets.job import Where
+from flux_lora_cli.presets.language import MERGED, OF_ONE_FILE, SECTIONS
 from flux_lora_cli.presets.lists import read_list
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.notes import note_list
-from flux_lora_cli.presets.read import decode
-from flux_lora_cli.presets.sources import Files, Refused, read_layers
+from flux_lora_cli.presets.read import decode, read_yaml
+from flux_lora_cli.presets.shapes import Spot
+from flux_lora_cli.presets.sources import FILE_ENDS, Files, Refused
 from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, unknown_key
 from flux_lora_cli.service.values import check_value, is_remote_image
+from flux_lora_cli.text import quoted
 
 #: Without ``--max-jobs``. [CONTRACT: command line]
 MAX_JOBS = 1_000
@@ -28,6 +31,8 @@ MAX_JOBS = 1_000
 MOST_JOBS = 10_000_000
 #: Jobs, and prompts, that are read of one file where ``--max-jobs`` is lower; each costs 2 KB and 50 µs [measured].
 MAX_READ = 20_000
+#: Files that one preset may extend, all told.
+MAX_FILES = 100
 
 #: Options that are not called as their parameter is.
 _OPTIONS = {
@@ -39,36 +44,24 @@ _LISTS = {".txt": "txt", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjs
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load.
+    """How to load."""
 
-    Attributes:
-        overrides: typed values of named options, by parameter (also ``stack``).
-        set_overrides: typed values of ``--set`` (also ``model``); they stand below the named ones.
-        max_jobs: more jobs than this are an error; None: more than MAX_JOBS are counted, and not made.
-        expand: read variables and choices in the prompts of lists, too.
-        only: globs on whole job IDs; empty for all.
-        only_ids: literal job IDs (``--only-file``); None for all.
-        model: ``--model``; wins over the presets' own.
-        stdin: the bytes of standard input, for ``-``.
-        strict: notes are problems.
-        require_jobs: a preset without jobs is an error.
-        keep_ids: overrides replace values in the expanded jobs, and leave axes, and so IDs, as the preset has them.
-    """
-
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    set_overrides: Mapping[str, Any] = field(default_factory=dict)
-    max_jobs: int | None = MAX_JOBS
-    expand: bool = False
-    only: Sequence[str] = ()
-    only_ids: Sequence[str] | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # typed values of named options (also ``stack``)
+    set_overrides: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of ``--set`` (also ``model``); below the named ones
+    max_jobs: int | None = MAX_JOBS  # more are an error; None: more than MAX_JOBS are counted, and not made
+    expand: bool = False  # read variables and choices in the prompts of lists, too
+    only: Sequence[str] = ()  # globs on whole job IDs; empty for all
+    only_ids: Sequence[str] | None = None  # literal job IDs (``--only-file``); None for all
     api_version: Version | None = None
     models: Models = field(default_factory=Models.builtin)
-    model: str | None = None
+    model: str | None = None  # ``--model``; wins over the presets' own
     allow_unknown_model: bool = False
-    stdin: bytes = b""
-    strict: bool = False
-    require_jobs: bool = True
-    keep_ids: bool = False
+    stdin: bytes = b""  # what there is for ``-``
+    strict: bool = False  # notes are problems
+    require_jobs: bool = True  # a preset without jobs is an error
+    keep_ids: bool = False  # overrides replace values in the expanded jobs; axes, and so IDs, are the preset's
 
 
 @dataclass
@@ -221,20 +214,21 @@ class Reader:
     def preset(self, source: Source, data: bytes, prompts: Sequence[str] | None = None) -> Preset:
         """A preset with all that it extends; with ``prompts`` those in place of its jobs and what multiplies these."""
         alone = prompts is not None and not data
-        layers = [] if alone else read_layers(source, data, self.files, self.problems)
-        named = [node for root in layers if (node := root.get("model")) is not None]
+        layers = [] if alone else _read_layers(source, data, self.files, self.problems)
+        document, aside = _merge(layers) if layers else (Node({}, source, 1, 1), [])
+        named = document.get("model")
         literal = prompts is not None and not self.options.expand
-        preset = self._start(source, named[-1] if named else None, literal, alone)
+        preset = self._start(source, named, literal, alone)
         builder = preset.builder
-        if layers:
-            preset.name = _text(layers[-1], "name") or preset.name
-            preset.description = _text(layers[-1], "description")
-        elif not alone:  # unreadable, which is among the problems
+        if not layers and not alone:  # unreadable, which is among the problems
             return preset
-        if named and self._model is None:
-            builder.shared.values["model"] = named[-1].value, named[-1]
+        preset.name = _text(document, "name") or preset.name
+        preset.description = _text(document, "description")
+        if named is not None and self._model is None:
+            builder.shared.values["model"] = named.value, named
         builder.read.update({root.source.name: root.source.sha256 for root in layers})
-        document = builder.checker.merge(layers, builder.language) if layers else Node({}, source, 1, 1)
+        for name, node in aside:
+            builder.language.fields[name].check(Spot(node, name, builder.context))
         if prompts is None:
             return self._build(preset, document)
         jobs = [_prompt_job(text, line, source) for line, text in enumerate(prompts, 1)]
@@ -276,3 +270,74 @@ def _prompt_job(text: str, line: int, source: Source) -> Node:
 def _text(root: Node, key: str) -> str:
     node = root.get(key)
     return node.value if node is not None and isinstance(node.value, str) else ""
+
+
+# ---- what a preset extends ---------------------------------------------------------------------
+
+
+def _read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
+    """The roots of a preset and of what it extends, each once, in the order in which they apply, its own last."""
+    found: list[Node] = []
+    seen: set[str] = set()
+
+    def visit(source: Source, data: bytes, above: tuple[str, ...]) -> None:
+        chain = (*above, source.real or source.name)
+        if chain[-1] in seen:
+            return
+        seen.add(chain[-1])
+        text = decode(data, source, problems)
+        root = read_yaml(text, source, problems) if text is not None else None
+        if root is None:
+            return
+        if not isinstance(root.value, dict):
+            message = "a preset is a mapping: version, defaults, jobs, …; a list of prompts is a .txt file"
+            problems.add(root, "", message)
+            return
+        if not root.entries.keys() & set(SECTIONS):
+            problems.add(root, "", "a preset without jobs, and with nothing for others to extend")
+        extends = root.get("extends")
+        for node in extends.items if extends is not None else ():
+            if not (isinstance(node.value, str) and node.value.lower().endswith(FILE_ENDS["preset"])):
+                continue  # the checker says so
+            try:
+                base, data = files.beside(node.value, source, "preset")
+                if base.real in chain:
+                    circle = (*chain[chain.index(base.real) :], base.real)
+                    names = " → ".join(Path(real).name for real in circle)
+                    raise Refused(f"presets that extend each other in a circle: {names}")
+                if len(seen) >= MAX_FILES:
+                    raise Refused(f"more than {MAX_FILES} files that extend each other")
+            except Refused as error:
+                problems.add(node, "extends", f"{quoted(node.value)}: {error}")
+            else:
+                visit(base, data, chain)
+        found.append(root)
+
+    visit(source, data, ())
+    return found
+
+
+def _merge(roots: Sequence[Node]) -> tuple[Node, list[tuple[str, Node]]]:
+    """One document of several, and what is not seen in it: what each file says of itself, sections that are replaced.
+
+    Sections of names are merged key by key; of everything else the last stands.
+    """
+    merged: dict[str, tuple[int, int, Node]] = {}
+    aside: list[tuple[str, Node]] = []
+    for root in roots:
+        for name, (line, column, node) in root.entries.items():
+            before = merged[name][2] if name in merged else None
+            if name in OF_ONE_FILE and root is not roots[-1]:
+                aside.append((name, node))
+                continue
+            if (
+                before is not None
+                and name in MERGED
+                and isinstance(before.value, dict)
+                and isinstance(node.value, dict)
+            ):
+                node = Node({**before.value, **node.value}, node.source, node.line, node.column)
+            elif before is not None and name in MERGED:
+                aside.append((name, before))
+            merged[name] = line, column, node
+    return Node(merged, roots[-1].source, roots[-1].line, roots[-1].column), aside

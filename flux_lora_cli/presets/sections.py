@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.presets import notes
-from flux_lora_cli.presets.check import Checker
 from flux_lora_cli.presets.nodes import Node
+from flux_lora_cli.presets.shapes import Context, Spot
 from flux_lora_cli.presets.spec import Axis, Column, Loras, Placed, Variable, axis_label, distinct, shown
 from flux_lora_cli.text import nearest, quoted
 
@@ -21,9 +21,9 @@ class Sections:
         used_stacks: the names of those that something names.
     """
 
-    def __init__(self, checker: Checker) -> None:
-        self.checker = checker
-        self.problems = checker.problems
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.problems = context.problems
         self.stacks: dict[str, Loras] = {}
         self.used_stacks: set[str] = set()
 
@@ -122,7 +122,7 @@ class Sections:
 
     def _column(self, name: str, values: Any, place: Node, key: str) -> Column | None:
         if not isinstance(values, list):  # of a model that is not checked
-            self.checker.refuse(place, key, "a list of one or more values")
+            Spot(place, key, self.context).refuse("a list of one or more values")
         if not isinstance(values, list) or not values:  # refused
             return None
         nodes = place.items

@@ -20,15 +20,14 @@ from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file, read_stream
 from flux_lora_cli.folder.imagefile import input_format
 from flux_lora_cli.presets.job import LocalImage
-from flux_lora_cli.presets.language import FILE_ENDS, PRESET_FILE, SECTIONS
-from flux_lora_cli.presets.nodes import Node, Problems, Source
-from flux_lora_cli.presets.read import decode, read_yaml
-from flux_lora_cli.text import nearest, quoted
+from flux_lora_cli.presets.nodes import Problems, Source
+from flux_lora_cli.presets.read import decode
+from flux_lora_cli.text import nearest
 
 #: Bytes. A preset of 100,000 jobs has about 10 MB; images as output images.
 MAX_SOURCE, MAX_IMAGE = 32 << 20, 100_000_000
-#: Files that one preset may extend, all told.
-MAX_FILES = 100
+#: How the names of files end that are opened as presets, and as text files that hold prompts; nothing else is.
+FILE_ENDS = {"preset": (".yaml", ".yml", ".json"), "text": (".txt", ".text", ".md", ".prompt", ".prompts")}
 # Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
 _MAX_NAMES, _MAX_OTHERS = 2_000, 200
 _LFS = b"version https://git-lfs.github.com/spec/v1"
@@ -110,9 +109,8 @@ class Files:
     def beside(self, path: str, source: Source, kind: str) -> tuple[Source, bytes]:
         """A file that ``source`` names; ``kind`` is "text" or "preset". Raises Refused."""
         real = self._confined(path, source)
-        ends = tuple(f".{end}" for end in FILE_ENDS[kind])
-        if not real.lower().endswith(ends):
-            raise Refused(f"is not a {kind} file; allowed: {', '.join(ends)}")
+        if not real.lower().endswith(FILE_ENDS[kind]):
+            raise Refused(f"is not a {kind} file; allowed: {', '.join(FILE_ENDS[kind])}")
         return self._read(real, shown(real), source.root)
 
     def image(self, path: str, source: Source) -> LocalImage:
@@ -188,55 +186,6 @@ class Files:
                 sha256.update(piece)
         self._images[real] = LocalImage(real, digest or sha256.hexdigest(), size, *kind)
         return self._images[real]
-
-
-def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
-    """The roots of a preset and of what it extends, each once, in the order in which they apply, its own last."""
-    found: list[Node] = []
-    seen: set[str] = set()
-
-    def visit(source: Source, data: bytes, above: tuple[str, ...]) -> None:
-        chain = (*above, source.real or source.name)
-        if chain[-1] in seen:
-            return
-        seen.add(chain[-1])
-        root = _root(source, data, problems)
-        if root is None:
-            return
-        extends = root.get("extends")
-        for node in extends.items if extends is not None else ():
-            if not (isinstance(node.value, str) and re.fullmatch(PRESET_FILE, node.value)):
-                continue  # the checker says so
-            try:
-                base, data = files.beside(node.value, source, "preset")
-                if base.real in chain:
-                    circle = (*chain[chain.index(base.real) :], base.real)
-                    names = " → ".join(Path(real).name for real in circle)
-                    raise Refused(f"presets that extend each other in a circle: {names}")
-                if len(seen) >= MAX_FILES:
-                    raise Refused(f"more than {MAX_FILES} files that extend each other")
-            except Refused as error:
-                problems.add(node, "extends", f"{quoted(node.value)}: {error}")
-            else:
-                visit(base, data, chain)
-        found.append(root)
-
-    visit(source, data, ())
-    return found
-
-
-def _root(source: Source, data: bytes, problems: Problems) -> Node | None:
-    text = decode(data, source, problems)
-    root = read_yaml(text, source, problems) if text is not None else None
-    if root is None:
-        return None
-    if not isinstance(root.value, dict):
-        message = "a preset is a mapping: version, defaults, jobs, …; a list of prompts is a .txt file"
-        problems.add(root, "", message)
-        return None
-    if not any(name in root.entries for name in SECTIONS):
-        problems.add(root, "", "a preset without jobs, and with nothing for others to extend")
-    return root
 
 
 def lfs_digest(data: bytes) -> str:
