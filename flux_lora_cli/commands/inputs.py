@@ -223,7 +223,7 @@ def offer_jobs(ctx: typer.Context) -> Iterable[str]:
 
 @_offers
 def offer_stacks(ctx: typer.Context) -> Iterable[str]:
-    return (name for preset in _presets(ctx).presets for name in preset.builder.stacks)
+    return (name for preset in _presets(ctx).presets for name in preset.stacks)
 
 
 def _tables(ctx: typer.Context) -> Models:

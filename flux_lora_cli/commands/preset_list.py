@@ -37,7 +37,7 @@ def preset_list(
         entry: dict[str, Any] = {"file": str(path), "name": None, "jobs": None, "stacks": [], "description": ""}
         try:
             (preset,) = load_presets(path, options=options).presets
-            entry |= {"name": preset.name, "jobs": preset.jobs, "stacks": list(preset.builder.stacks)}
+            entry |= {"name": preset.name, "jobs": preset.jobs, "stacks": list(preset.stacks)}
             entry["description"] = preset.description
         except PresetError as error:
             problems = counted(len(error.problems), "problem")

@@ -9,12 +9,13 @@ from fnmatch import translate
 from pathlib import Path
 
 from flux_lora_cli.errors import NotFoundError, PresetError, UsageError
+from flux_lora_cli.presets.build import Preset
 from flux_lora_cli.presets.expand import job_count, multiplication
 from flux_lora_cli.presets.job import Job, Where
 from flux_lora_cli.presets.jobs import Expander, Made, origins, parts
 from flux_lora_cli.presets.nodes import Finding, Problems, Source
 from flux_lora_cli.presets.notes import note_list, note_requests
-from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Preset, Reader
+from flux_lora_cli.presets.reading import MAX_JOBS, LoadOptions, Reader
 from flux_lora_cli.presets.sources import Files
 from flux_lora_cli.presets.spec import Spec
 from flux_lora_cli.service.models import Model
@@ -166,7 +167,7 @@ def _expanded(reader: Reader, presets: Sequence[Preset], *, once: bool = True) -
         made = [one for preset in presets for one in _expand(reader, preset, preset.wanted, problems)]
     elif options.max_jobs is not None:
         largest = max(presets, key=lambda preset: preset.jobs)
-        reader.too_many(largest.source, largest.line, total, multiplication(specs))
+        largest.too_many(total, multiplication(specs))
     jobs = [one.job for one in made]
     if not problems:
         tables = {preset.model.id: preset.model for preset in presets}
@@ -178,7 +179,7 @@ def _expanded(reader: Reader, presets: Sequence[Preset], *, once: bool = True) -
         if sum(map(job_count, left_out)) <= most:  # more are not worth a record
             skipped += [one.job for one in _expand(reader, preset, left_out, Problems())]
     given = {preset.file: preset.source.sha256 for preset in presets}
-    read = {name: digest for preset in presets for name, digest in preset.builder.read.items()}
+    read = {name: digest for preset in presets for name, digest in preset.read.items()}
     jobs, skipped = _select(jobs, skipped, options)
     return Loaded(
         jobs,

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.errors import NotFoundError, UsageError
-from flux_lora_cli.presets.build import Builder, name_jobs
-from flux_lora_cli.presets.expand import job_count, number, sums
+from flux_lora_cli.presets.build import Preset
 from flux_lora_cli.presets.job import Where
 from flux_lora_cli.presets.language import MERGED, OF_ONE_FILE, SECTIONS
 from flux_lora_cli.presets.lists import read_list
@@ -20,17 +19,12 @@ from flux_lora_cli.presets.notes import note_list
 from flux_lora_cli.presets.read import decode, read_yaml
 from flux_lora_cli.presets.shapes import Spot
 from flux_lora_cli.presets.sources import FILE_ENDS, Files, Refused
-from flux_lora_cli.presets.spec import Loras, Spec
 from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, unknown_key
 from flux_lora_cli.service.values import check_value, is_remote_image
 from flux_lora_cli.text import quoted
 
 #: Without ``--max-jobs``. [CONTRACT: command line]
 MAX_JOBS = 1_000
-#: With ``--max-jobs``, at most.
-MOST_JOBS = 10_000_000
-#: Jobs, and prompts, that are read of one file where ``--max-jobs`` is lower; each costs 2 KB and 50 µs [measured].
-MAX_READ = 20_000
 #: Files that one preset may extend, all told.
 MAX_FILES = 100
 
@@ -64,48 +58,6 @@ class LoadOptions:
     keep_ids: bool = False  # overrides replace values in the expanded jobs; axes, and so IDs, are the preset's
 
 
-@dataclass
-class Preset:
-    """One source, checked, ready to expand.
-
-    Attributes:
-        values: what the command line sets in every job, a local image as ``LocalImage``.
-        stack: the LoRAs of ``--stack``.
-        line: where its jobs begin.
-    """
-
-    source: Source
-    name: str
-    builder: Builder
-    values: Mapping[str, Any]
-    line: int = 1
-    description: str = ""
-    specs: list[Spec] = field(default_factory=list)
-    stack: Loras | None = None
-
-    @property
-    def file(self) -> str:
-        return self.source.name
-
-    @property
-    def model(self) -> Model:
-        return self.builder.model
-
-    @property
-    def wanted(self) -> list[Spec]:
-        return [spec for spec in self.specs if not spec.skip]
-
-    @property
-    def jobs(self) -> int:
-        """How many there will be."""
-        return sum(map(job_count, self.wanted))
-
-    @property
-    def sums(self) -> list[str]:
-        """How each job multiplies."""
-        return sums(self.wanted)
-
-
 class Reader:
     """Reads sources under one set of options.
 
@@ -121,7 +73,7 @@ class Reader:
         named |= {"images": "--image"} if "image" in named else {}
         self.option = {name: f"--set {name}" for name in options.set_overrides} | named
         self._given = {**options.set_overrides, **options.overrides}
-        set_model, self._stacks = self._given.pop("model", None), self._given.pop("stack", None)
+        set_model, self._stack = self._given.pop("model", None), self._given.pop("stack", None)
         self._model: str | None = options.model or set_model
 
     def _values(self, model: Model, alone: bool) -> dict[str, Any]:
@@ -152,12 +104,6 @@ class Reader:
             return list(map(self._images, value))
         return self.files.given_image(value) if isinstance(value, str) and not is_remote_image(value) else value
 
-    def too_many(self, source: Source, line: int, total: int, how: str = "") -> None:
-        """Refuse so many jobs; ``how`` they come about."""
-        more = f"preset check and batch --max-jobs {number(total)} allow them"
-        message = f"expands to {how or total} jobs, more than the limit of {self.options.max_jobs}; {more}"
-        self.problems.at(Where(source.name, line, 1), "jobs", message)
-
     # ---- one source ------------------------------------------------------------------------------
 
     def load(self, path: str) -> Preset:
@@ -173,11 +119,11 @@ class Reader:
         except Refused as error:
             name = self.files.called(path)
             self.problems.at(Where(name, 1, 1), "", str(error))
-            return self._start(Source(name), None, literal=True)
+            return self._start(Source(name), None)
         kind = _LISTS.get(Path(path).suffix.lower())
         return self._list(source, data, kind) if kind else self.preset(source, data)
 
-    def _start(self, source: Source, named: Node | None, literal: bool, alone: bool = False) -> Preset:
+    def _start(self, source: Source, named: Node | None, *, literal: bool = False, alone: bool = False) -> Preset:
         """A preset without jobs yet, of the model that the command line names, else the preset. Raises UsageError."""
         options, known = self.options, self.options.allow_unknown_model
         name = self._model
@@ -189,23 +135,19 @@ class Reader:
                 self.problems.add(named, "model", f"{error.message}{hint}")
         model = options.models.find(name or DEFAULT_MODEL, options.api_version, allow_unknown=known)
         values = self._values(model, alone)
-        dropped = [] if options.keep_ids else [*values, *([] if self._stacks is None else ["stack"])]
-        most = min(max(options.max_jobs or MOST_JOBS, MAX_READ), MOST_JOBS)
-        builder = Builder(model, self.files, self.problems, literal, dropped, most)
-        return Preset(source, Path(source.name).stem or source.name, builder, values)
+        return Preset(source, model, values, self._stack, options, self.files, self.problems, literal)
 
     def _list(self, source: Source, data: bytes, kind: str) -> Preset:
         """A .txt, .csv or .jsonl: a job per line."""
-        literal = not self.options.expand
-        preset, before = self._start(source, None, literal), len(self.problems)
+        literal, before = not self.options.expand, len(self.problems)
+        preset = self._start(source, None, literal=literal)
         text = decode(data, source, self.problems)
         nodes = iter(()) if text is None else read_list(kind, text, source, self.problems)
-        jobs = list(islice(nodes, preset.builder.most))
+        jobs = list(islice(nodes, preset.most))
         if more := sum(1 for _ in nodes):
-            self.too_many(source, 1, len(jobs) + more)
+            preset.too_many(len(jobs) + more)
         elif jobs:
-            document = Node({"jobs": (1, 1, Node(jobs, source, 1, 1))}, source, 1, 1)
-            self._build(preset, document)
+            preset.build(_document(jobs, source))
         elif len(self.problems) == before:
             self.problems.at(Where(source.name, 1, 1), "", "no jobs in this file")
         note_list(kind, [prompt.node for spec in preset.specs for prompt in spec.prompts], literal, self.problems)
@@ -216,55 +158,28 @@ class Reader:
         alone = prompts is not None and not data
         layers = [] if alone else _read_layers(source, data, self.files, self.problems)
         document, aside = _merge(layers) if layers else (Node({}, source, 1, 1), [])
-        named = document.get("model")
-        literal = prompts is not None and not self.options.expand
-        preset = self._start(source, named, literal, alone)
-        builder = preset.builder
+        model = document.get("model")
+        preset = self._start(source, model, literal=prompts is not None and not self.options.expand, alone=alone)
         if not layers and not alone:  # unreadable, which is among the problems
             return preset
         preset.name = _text(document, "name") or preset.name
         preset.description = _text(document, "description")
-        if named is not None and self._model is None:
-            builder.shared.values["model"] = named.value, named
-        builder.read.update({root.source.name: root.source.sha256 for root in layers})
+        if model is not None and self._model is None:
+            preset.shared.values["model"] = model.value, model
+        preset.read.update({root.source.name: root.source.sha256 for root in layers})
         for name, node in aside:
-            builder.language.fields[name].check(Spot(node, name, builder.context))
-        if prompts is None:
-            return self._build(preset, document)
-        jobs = [_prompt_job(text, line, source) for line, text in enumerate(prompts, 1)]
-        kept = {name: entry for name, entry in document.entries.items() if name not in ("jobs", "matrix", "zip")}
-        document.value = kept | {"jobs": (1, 1, Node(jobs, source, 1, 1))}
-        return self._build(preset, document, is_prompts=True)
-
-    def _build(self, preset: Preset, document: Node, *, is_prompts: bool = False) -> Preset:
-        """Add the jobs of a document."""
-        builder, jobs = preset.builder, document.get("jobs")
-        typed = builder.share(document)
-        if jobs is None and self.options.require_jobs and not self.problems:
-            self.problems.add(document, "jobs", "there are none; a preset to run has jobs, each - prompt: …")
-        if jobs is not None and isinstance(jobs.value, list):
-            preset.line = jobs.line if jobs.source is preset.source else 1
-            if len(jobs.items) > builder.most:
-                self.too_many(preset.source, preset.line, len(jobs.items))
-            else:
-                for number, (node, job) in enumerate(zip(jobs.items, typed, strict=False)):
-                    spec = builder.job(node, "" if is_prompts else f"jobs[{number}]", job)
-                    preset.specs += [spec] if spec is not None else []
-        if preset.specs and not is_prompts:
-            builder.note_unused(preset.source)
-        name_jobs(preset.specs, self.problems)
-        names = [self._stacks] if isinstance(self._stacks, str) else self._stacks
-        for name in names or ():
-            if name not in builder.stacks:
-                raise NotFoundError(f"{preset.file}: {builder.unknown_stack(name)}")
-        if names is not None:
-            preset.stack = tuple(lora for name in names for lora in builder.stacks[name])
+            preset.language.fields[name].check(Spot(node, name, preset.context))
+        if prompts is not None:
+            lines = [Node(text, source, line, 1, text, "line") for line, text in enumerate(prompts, 1)]
+            jobs = _document([Node({"prompt": (node.line, 1, node)}, source, node.line, 1) for node in lines], source)
+            kept = {name: entry for name, entry in document.entries.items() if name not in ("jobs", "matrix", "zip")}
+            document.value = kept | jobs.value
+        preset.build(document, is_prompts=prompts is not None)
         return preset
 
 
-def _prompt_job(text: str, line: int, source: Source) -> Node:
-    """A job for a prompt of the command line."""
-    return Node({"prompt": (line, 1, Node(text, source, line, 1, text, "line"))}, source, line, 1)
+def _document(jobs: list[Node], source: Source) -> Node:
+    return Node({"jobs": (1, 1, Node(jobs, source, 1, 1))}, source, 1, 1)
 
 
 def _text(root: Node, key: str) -> str:

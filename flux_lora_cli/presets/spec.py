@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.presets.job import LocalImage
 from flux_lora_cli.presets.nodes import Node
-from flux_lora_cli.presets.prompts import Options
+from flux_lora_cli.presets.prompts import Options, Part, words_of
 from flux_lora_cli.text import mask_secrets, slug
 
 if TYPE_CHECKING:
@@ -31,19 +31,13 @@ _SIZE = re.compile(r"([0-9]+)\*([0-9]+)")
 
 @dataclass(eq=False)
 class Column:
-    """One key of ``matrix`` or ``zip`` (``scale PATH`` for the scale of a named LoRA) and its values.
-
-    Attributes:
-        values: of ``stack`` the LoRAs, joined.
-        labels: of each value, for IDs.
-        shown: each value, for people.
-    """
+    """One key of ``matrix`` or ``zip`` (``scale PATH`` for the scale of a named LoRA) and its values."""
 
     name: str
-    values: Sequence[Any]
+    values: Sequence[Any]  # of ``stack`` the LoRAs, joined
     nodes: Sequence[Node]
-    labels: Sequence[str]
-    shown: Sequence[str]
+    labels: Sequence[str]  # of each value, for IDs
+    shown: Sequence[str]  # each value, for people
 
 
 @dataclass(eq=False)
@@ -54,6 +48,7 @@ class Axis:
     key: str
     place: Node
     tied: bool = False
+    used: bool = False  # whether it multiplies any job
     labels: Sequence[str] = ()
     _without: dict[frozenset[str], Axis | None] = field(default_factory=dict)
 
@@ -78,36 +73,41 @@ class Axis:
             self._without[gone] = Axis(left, self.key, self.place, self.tied) if left else None
         return self._without[gone] if gone else self
 
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The prompts of its rows; where it has nothing else, they are called by their words."""
+        nodes = next(column.nodes for column in self.columns if column.name == "prompt")
+        return prompts_of(nodes, self.key, self.place, self if len(self.columns) > 1 else None)
+
 
 @dataclass(eq=False)
 class Prompt:
-    """A prompt and its place, and the row of the axis that it stands in, if any.
+    """A prompt and its place, and the row of the axis that it stands in, if any."""
 
-    ``text`` is None where there is none, and none is sent (a model that is not checked, or takes no prompt).
-    """
-
-    text: str | None
+    text: str | None  # None where there is none, and none is sent (a model that is not checked, or takes no prompt)
     node: Node
     axis: Axis | None = None
     row: int = 0
+    parts: list[Part] = field(default_factory=list)  # once it was read
+
+
+def prompts_of(nodes: Sequence[Node], key: str, place: Node, axis: Axis | None = None) -> list[Prompt]:
+    """Prompts that go with the rows of an axis: this one, or one of their own, called by their words."""
+    if axis is None:
+        texts = [node.text for node in nodes]
+        labels = distinct([label(words_of(text), MAX_SLUG) for text in texts], texts)
+        axis = Axis([Column("prompt", texts, nodes, labels, list(map(shown, texts)))], key, place)
+    return [Prompt(node.text, node, axis, row) for row, node in enumerate(nodes)]
 
 
 @dataclass(eq=False)
 class Variable:
-    """A variable.
-
-    Attributes:
-        order: its place among all variables that a job sees.
-        options: what it can be, once something used it.
-        uses: the variables in its texts, each with its place.
-    """
-
     name: str
     node: Node
     key: str
-    order: int
-    options: Options | None = None
-    uses: dict[str, Node] = field(default_factory=dict)
+    order: int  # its place among all variables that a job sees
+    options: Options | None = None  # what it can be, once something used it
+    uses: dict[str, Node] = field(default_factory=dict)  # the variables in its texts, each with its place
 
     @property
     def many(self) -> bool:
@@ -117,27 +117,19 @@ class Variable:
 
 @dataclass(eq=False)
 class Spec:
-    """One entry of ``jobs`` (or line of a list), checked; or what all of them start from.
-
-    Attributes:
-        values: what it sets, over the defaults; of ``stack`` the LoRAs, joined, None where a name is not known.
-        stacks: the place of each stack.
-        params: its request parameters but for the prompt, and its stack.
-        plans: one of each prompt.
-        literal: its prompts are taken as they stand.
-    """
+    """One entry of ``jobs`` (or line of a list), checked; or what all of them start from."""
 
     node: Node
     key: str
-    values: dict[str, tuple[Any, Node]] = field(default_factory=dict)
+    values: dict[str, tuple[Any, Node]] = field(default_factory=dict)  # over the defaults; of ``stack`` the LoRAs
     vars: Mapping[str, Variable] = field(default_factory=dict)
-    stacks: dict[str, Node] = field(default_factory=dict)
-    params: dict[str, Any] = field(default_factory=dict)
+    stacks: dict[str, Node] = field(default_factory=dict)  # the place of each
+    params: dict[str, Any] = field(default_factory=dict)  # request parameters but for the prompt, and the stack
     axes: list[Axis] = field(default_factory=list)
     prompts: Sequence[Prompt] = ()
-    plans: Sequence[Plan] = ()
+    plans: Sequence[Plan] = ()  # one of each prompt
     id: str = ""
-    literal: bool = False
+    literal: bool = False  # its prompts are taken as they stand
 
     def get(self, name: str, default: Any = None) -> Any:
         """What it sets a key to."""
