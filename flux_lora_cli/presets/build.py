@@ -16,7 +16,6 @@ from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.prompts import Budget, TooMany, words_of
-from flux_lora_cli.presets.sections import Sections
 from flux_lora_cli.presets.shapes import BAD, Context, Spot
 from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.presets.spec import (
@@ -26,6 +25,7 @@ from flux_lora_cli.presets.spec import (
     Names,
     Placed,
     Prompt,
+    Sections,
     Spec,
     Variable,
     digest,

@@ -43,30 +43,20 @@ class LocalImage:
 class Job:
     """One expanded job.
 
-    Attributes:
-        id: unique in its preset (``dawn/a-lunar-base/nasa/1``).
-        preset: the preset's name.
-        model: full model ID (``wavespeed-ai/flux-dev-lora``).
-        params: request parameters as the user wrote them after merging, under the API's names; no defaults filled
-            in; no ``seed``; a local image (a value of ``image``, or an entry of ``images``) stands there as the
-            SHA-256 of its file; ``loras`` is a list of ``{"path": str, "scale": int | float}``.
-        seed: a fixed seed, or None where the tool draws one (none given, or -1).
-        repeat: 1-based number among the repeats of one job; 1 where it is not repeated.
-        axes: what the choices along each axis were, by the name the preset gave the axis (``place``, ``stack``,
-            ``seed``, ``repeat``); for the gallery.
-        images: the local images that ``params`` name, by SHA-256.
-        where: the place that a message about this job names.
+    ``params`` are the request parameters as the user wrote them after merging, under the API's names; no defaults
+    filled in; no ``seed``; a local image (a value of ``image``, or an entry of ``images``) stands there as the SHA-256
+    of its file; ``loras`` is a list of ``{"path": str, "scale": int | float}``.
     """
 
-    id: str
-    preset: str
-    model: str
+    id: str  # unique in its preset (``dawn/a-lunar-base/nasa/1``)
+    preset: str  # the preset's name
+    model: str  # full model ID (``wavespeed-ai/flux-dev-lora``)
     params: Mapping[str, Any]
-    seed: int | None = None
-    repeat: int = 1
-    axes: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, LocalImage] = field(default_factory=dict)
-    where: Where = Where("")
+    seed: int | None = None  # a fixed one; None where the tool draws one (none given, or -1)
+    repeat: int = 1  # 1-based number among the repeats of one job; 1 where it is not repeated
+    axes: Mapping[str, str] = field(default_factory=dict)  # what was chosen, by the axis's name; for the gallery
+    images: Mapping[str, LocalImage] = field(default_factory=dict)  # that ``params`` name, by SHA-256
+    where: Where = Where("")  # the place that a message about this job names
 
     @property
     def fingerprint(self) -> str:

@@ -26,25 +26,15 @@ __all__ = ["MAX_JOBS", "LoadOptions", "Loaded", "build_prompt_jobs", "load_prese
 
 @dataclass(frozen=True)
 class Loaded:
-    """Everything that the sources ask for.
+    """Everything that the sources ask for."""
 
-    Attributes:
-        jobs: expanded, in the order of the sources, those that ``only`` leaves.
-        presets: one per source.
-        sources: (path, SHA-256) of every file that was read, those of the command line first.
-        total: jobs before ``only``.
-        multiplication: how the total comes about, ``2 × 40 × 12 = 960``.
-        skipped_jobs: those with ``skip: true``, expanded as far as they are few: for the manifest.
-        notes: what is valid and probably not meant.
-    """
-
-    jobs: list[Job]
-    presets: Sequence[Preset]
-    sources: list[tuple[str, str]]
-    total: int
-    multiplication: str
-    skipped_jobs: list[Job]
-    notes: tuple[Finding, ...]
+    jobs: list[Job]  # expanded, in the order of the sources, those that ``only`` leaves
+    presets: Sequence[Preset]  # one per source
+    sources: list[tuple[str, str]]  # (path, SHA-256) of every file that was read, those of the command line first
+    total: int  # jobs before ``only``
+    multiplication: str  # how the total comes about, ``2 × 40 × 12 = 960``
+    skipped_jobs: list[Job]  # those with ``skip: true``, expanded as far as they are few: for the manifest
+    notes: tuple[Finding, ...]  # what is valid and probably not meant
     _made: Mapping[int, Made] = field(repr=False)
     _options: Mapping[str, str] = field(repr=False)
 

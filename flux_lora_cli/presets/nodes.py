@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,39 +17,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A file that was read; ``name`` as messages show it, all paths absolute, links resolved, "" where there is none.
+    """A file that was read. Paths are absolute, links resolved, "" where there is none."""
 
-    Attributes:
-        folder: where the names in it begin.
-        root: the folder of the preset on the command line, which confines what this file may name.
-        sha256: of its bytes, lower-case hex.
-    """
-
-    name: str
-    folder: str = ""
-    root: str = ""
+    name: str  # as messages show it
+    folder: str = ""  # where the names in it begin
+    root: str = ""  # the folder of the preset on the command line, which confines what this file may name
     real: str = ""
-    sha256: str = ""
+    sha256: str = ""  # of its bytes, lower-case hex
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A value and its place.
+    """A value and its place."""
 
-    Attributes:
-        value: str, int, float, bool, None; a list of nodes; or a dict of keys to (line, column of the key, node).
-        text: a scalar as it was written, without quotes.
-        style: how: "" plain YAML, ``'`` ``"`` ``|`` ``>``; "cell" (CSV: the column decides the type), "line".
-        mark: what its writing did to it: "comment" (a YAML comment ended it), "space" (``\\_`` in double quotes).
-    """
-
-    value: Any
+    value: Any  # str, int, float, bool, None; a list of nodes; or a dict of keys to (line, column of the key, node)
     source: Source
     line: int
     column: int
-    text: str = ""
-    style: str = ""
-    mark: str = ""
+    text: str = ""  # a scalar as it was written, without quotes
+    style: str = ""  # how: "" plain YAML, ``'`` ``"`` ``|`` ``>``; "cell" (CSV: the column decides the type), "line"
+    mark: str = ""  # what that did to it: "comment" (a YAML comment ended it), "space" (``\_`` in double quotes)
 
     @property
     def where(self) -> Where:
@@ -147,17 +134,15 @@ class Problems:
 
     def at(self, where: Where, key: str, message: str) -> None:
         """Refuse what stands at a place."""
-        found = self._found.setdefault(where.file, {})
-        if len(found) == MAX_PROBLEMS:
+        if len(self._found.get(where.file, ())) == MAX_PROBLEMS:
             key, message = "", f"more than {MAX_PROBLEMS} problems; the rest is not shown"
         if not self.full(where.file):
-            _keep(found, where, key, message)
+            _keep(self._found, where, key, message)
 
     def note(self, where: Where, kind: str, message: str) -> None:
         """Say what is sent as it is and probably not meant."""
-        found = self._notes.setdefault(where.file, {})
-        if len(found) < MAX_PROBLEMS:
-            _keep(found, where, "", message, kind)
+        if len(self._notes.get(where.file, ())) < MAX_PROBLEMS:
+            _keep(self._notes, where, "", message, kind)
 
     def __len__(self) -> int:
         return sum(map(len, self._found.values()))
@@ -175,13 +160,14 @@ class Problems:
         return _in_order(self._notes)
 
 
-_Found = dict[tuple[int, int, str], Finding]
+_Found = dict[str, dict[tuple[int, int, str], Finding]]
 
 
 def _keep(found: _Found, where: Where, key: str, message: str, kind: str = "") -> None:
     finding = Finding(where.file, where.line or 1, where.column or 1, key, mask_secrets(message), kind)
-    found.setdefault((finding.line, finding.column, kind + finding.message), finding)
+    place = finding.line, finding.column, kind + finding.message
+    found.setdefault(where.file, {}).setdefault(place, finding)
 
 
-def _in_order(found: Mapping[str, _Found]) -> tuple[Finding, ...]:
+def _in_order(found: _Found) -> tuple[Finding, ...]:
     return tuple(f for each in found.values() for f in sorted(each.values(), key=lambda f: (f.line, f.column)))

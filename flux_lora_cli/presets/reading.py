@@ -41,9 +41,7 @@ class LoadOptions:
     """How to load."""
 
     overrides: Mapping[str, Any] = field(default_factory=dict)  # typed values of named options (also ``stack``)
-    set_overrides: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of ``--set`` (also ``model``); below the named ones
+    set_overrides: Mapping[str, Any] = field(default_factory=dict)  # of ``--set`` (also ``model``); those win over it
     max_jobs: int | None = MAX_JOBS  # more are an error; None: more than MAX_JOBS are counted, and not made
     expand: bool = False  # read variables and choices in the prompts of lists, too
     only: Sequence[str] = ()  # globs on whole job IDs; empty for all
