@@ -15,7 +15,7 @@ from flux_lora_cli.presets.job import Where
 from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
 from flux_lora_cli.presets.nodes import Node, Problems, Source
-from flux_lora_cli.presets.prompts import Budget, TooMany, words_of
+from flux_lora_cli.presets.prompts import Budget, PromptReader, TooMany, words_of
 from flux_lora_cli.presets.shapes import BAD, Context, Spot
 from flux_lora_cli.presets.sources import Files, Refused
 from flux_lora_cli.presets.spec import (
@@ -32,7 +32,6 @@ from flux_lora_cli.presets.spec import (
     label,
     prompts_of,
 )
-from flux_lora_cli.presets.templates import Templates
 from flux_lora_cli.service.models import Model
 from flux_lora_cli.text import nearest, quoted
 
@@ -76,7 +75,7 @@ class Preset:
         no_stack = ["stack"] if stack is not None or "loras" in values else []
         self._dropped = set() if options.keep_ids else {*values, *no_stack}
         self._sections = Sections(self.context)
-        self._templates = Templates(files, problems, self._told)
+        self._reader = PromptReader(files, problems, self._told)
         self._again = Budget(self.most * _AGAIN, "what the jobs share")
         self._files_of_prompts: dict[tuple[str, str], list[Prompt] | str] = {}
         self._has_images = False
@@ -253,17 +252,18 @@ class Preset:
 
     def _plan(self, spec: Spec, prompt: Prompt) -> Plan:
         """Raises TooMany: too much is read again."""
-        key, text = f"{spec.key}.prompt".removeprefix("."), prompt.text or ""
-        is_new, budget = not prompt.parts, self._templates.budget()
+        key, text, budget = f"{spec.key}.prompt".removeprefix("."), prompt.text or "", self._reader.budget
+        is_new = not prompt.parts
         if is_new or spec.vars is not self.shared.vars:
             notes.note_prompt(text, prompt.node, self.problems, spec.vars, literal=self._literal)
-        if is_new:
-            read = [] if self._literal else self._templates.parts(prompt.node, key, spec.node.source, budget)
-            prompt.parts = read or [text]
-        else:
+        if not is_new:
             self._again.spend(len(prompt.parts) + 4 + len(text) // 40)
-        variables = {} if self._literal else self._templates.variables(prompt.parts, spec.vars, prompt.node, key)
         try:
+            if is_new:
+                prompt.parts = [text]
+                if not self._literal:
+                    prompt.parts = self._reader.parse(prompt.node, key, spec.node.source) or [text]
+            variables = {} if self._literal else self._reader.variables(prompt.parts, spec.vars, prompt.node, key)
             if variables is not None:
                 return Plan(prompt, prompt.parts, variables, spec.axes, budget)
         except TooMany as error:

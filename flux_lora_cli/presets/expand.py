@@ -14,7 +14,7 @@ from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
-from flux_lora_cli.presets.prompts import MAX_PROMPT, Budget, Options, Part, TooMany, Var, needs, render
+from flux_lora_cli.presets.prompts import MAX_PROMPT, Budget, Options, Part, TooMany, Var, needs, pieces_of, render
 from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, Variable, label
 from flux_lora_cli.text import mask_secrets
 
@@ -28,6 +28,23 @@ class Slot(NamedTuple):
     head: Head
     size: int
     rows: Sequence[Mapping[Head, int]] | None = None
+
+
+class Combination(NamedTuple):
+    """What one index stands for.
+
+    Attributes:
+        values: of the variables that the prompt uses.
+        rows: the axes of matrix and zip, each with the row that was chosen.
+        labels: the pieces of the ID.
+        axes: what was chosen, by the axis's name.
+    """
+
+    prompt: str
+    values: Mapping[str, str]
+    rows: Sequence[tuple[Axis, int]]
+    labels: Sequence[str]
+    axes: Mapping[str, str]
 
 
 class Plan:
@@ -46,30 +63,27 @@ class Plan:
     ) -> None:
         self.prompt = prompt
         self._parts = parts
+        self._budget = budget
         self._choices = {n: part for n, part in enumerate(parts) if isinstance(part, Options)}
         self._options: dict[Head, Options] = dict(self._choices.items())
+        self._constants: dict[str, str] = {}
         for name, variable in variables.items():
             assert variable.options is not None  # it was read to find what it uses
-            self._options[name] = variable.options
-        self._constants: dict[str, str] = {}
-        for name in variables:
-            texts = self._options[name].texts
+            self._options[name], texts = variable.options, variable.options.texts
             if len(texts) == 1 and needs(texts[0]) <= self._constants.keys():
                 self._constants[name] = render(texts[0], self._constants)
                 budget.spend(len(self._constants[name]) // 256)
         self._varying = [name for name in variables if name not in self._constants]
         in_order = sorted(variables, key=lambda name: variables[name].order)
         self._labelled = [n for n in in_order if variables[n].many or len(self._options[n].texts) > 1]
-        tied = self._tie(in_order, budget) if self._options else []
+        tied = self._tie(in_order) if self._options else []
         matrix = [Slot(axis, len(axis.labels)) for axis in axes if axis is not prompt.axis]
         by_variables = [slot for slot in tied if isinstance(slot.head, str)]
         self.slots = [*by_variables, *matrix, *(slot for slot in tied if isinstance(slot.head, int))]
         self.total = prod(slot.size for slot in self.slots)
 
-    # ---- building ----------------------------------------------------------------------------
-
-    def _tie(self, in_order: Iterable[str], budget: Budget) -> list[Slot]:
-        """The slots of variables and choices."""
+    def _tie(self, in_order: Iterable[str]) -> list[Slot]:
+        """The slots of variables and choices. Raises TooMany."""
         users_first = self._varying[::-1]
         certain = {str(part) for part in self._parts if isinstance(part, Var)} - self._constants.keys()
         for name in users_first:  # a variable that every text of a certain one uses is certain, too
@@ -77,7 +91,7 @@ class Plan:
                 certain |= self._options[name].common - self._constants.keys()
         unsure = dict.fromkeys(name for name in users_first if name not in certain).keys()
         heads: list[Head] = [*(name for name in in_order if name in certain), *self._choices]
-        return [self._slot(group, unsure, budget) for group in self._groups(heads, unsure)]
+        return [self._slot(group, unsure) for group in self._groups(heads, unsure)]
 
     def _groups(self, heads: Sequence[Head], unsure: Set[str]) -> Iterator[list[Head]]:
         """The heads, each with the uncertain variables that it may lead to, and the heads that share one of them."""
@@ -89,12 +103,10 @@ class Plan:
                 if small is not large:
                     large += small
                     group.update((member, large) for member in small)
-        for head in heads:
-            members = group[head]
-            if min(map(place.__getitem__, members)) == place[head]:
-                yield sorted(members, key=place.__getitem__)
+        for members in {id(members): members for members in group.values()}.values():
+            yield sorted(members, key=place.__getitem__)
 
-    def _slot(self, group: Sequence[Head], unsure: Set[str], budget: Budget) -> Slot:
+    def _slot(self, group: Sequence[Head], unsure: Set[str]) -> Slot:
         """One axis for heads and uncertain variables that can only be chosen together. Raises TooMany."""
         if len(group) == 1:
             return Slot(group[0], len(self._options[group[0]].texts))
@@ -104,24 +116,18 @@ class Plan:
             for picks, needed in rows:
                 taken = head not in unsure or head in needed
                 options = list(enumerate(self._options[head].texts)) if taken else []
-                budget.spend((len(picks) + 1) * len(options or "x"))
+                self._budget.spend((len(picks) + 1) * len(options or "x"))
                 wider += [({**picks, head: n}, needed | (needs(text) & unsure)) for n, text in options]
                 wider += [] if taken else [(picks, needed)]
             rows = wider
         return Slot(group[0], len(rows), [picks for picks, _ in rows])
 
-    # ---- reading -----------------------------------------------------------------------------
-
-    def picks(self, index: int) -> dict[Head, int]:
-        """What the index-th combination chooses along each axis."""
-        found: dict[Head, int] = {}
-        for head, size, rows in reversed(self.slots):
+    def at(self, index: int) -> Combination:
+        """What the digits of an index choose. Raises TooMany."""
+        picks: dict[Head, int] = {}
+        for head, size, tied in reversed(self.slots):
             index, digit = divmod(index, size)
-            found.update({head: digit} if rows is None else rows[digit])
-        return found
-
-    def values(self, picks: Mapping[Head, int]) -> dict[str, str]:
-        """The variables' values. Raises TooMany."""
+            picks.update({head: digit} if tied is None else tied[digit])
         values, left = dict(self._constants), 10 * MAX_PROMPT
         for name in self._varying:
             if name in picks:
@@ -129,45 +135,32 @@ class Plan:
                 left -= len(values[name])
                 if left < 0:
                     raise TooMany(f"the variables of one prompt come to more than {10 * MAX_PROMPT:,} characters")
-        return values
-
-    def text(self, picks: Mapping[Head, int], values: Mapping[str, str]) -> str:
-        """The prompt. Raises TooMany."""
         chosen = (part.texts[picks[n]] if isinstance(part, Options) else part for n, part in enumerate(self._parts))
-        pieces = (piece for text in chosen for piece in ((text,) if isinstance(text, str) else text))
-        return render(tuple(pieces), values)
-
-    def rows(self, picks: Mapping[Head, int]) -> Iterator[tuple[Axis, int]]:
-        """The axes of matrix and zip, each with the row that was chosen."""
-        yield from ((slot.head, picks[slot.head]) for slot in self.slots if isinstance(slot.head, Axis))
-        if self.prompt.axis is not None:
-            yield self.prompt.axis, self.prompt.row
-
-    def labels(self, picks: Mapping[Head, int], values: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-        """The pieces of the ID, and what was chosen by the axis's name."""
-        own = self.prompt.axis
-        labels = [own.labels[self.prompt.row]] if own else []
-        axes = {"prompt": ""} if own else {}  # first of all, set below
-        for name in self._labelled:
-            if name in values:
-                labels.append(label(values[name]))
-                axes[name] = values[name][:MAX_SHOWN]
-        for axis, row in self.rows(picks):
-            labels += [axis.labels[row]] if axis is not own else []
-            axes.update((column.name, column.shown[row]) for column in axis.columns)
+        prompt = render(pieces_of(chosen), values)
+        own = [(self.prompt.axis, self.prompt.row)] if self.prompt.axis else []
+        rows = [(slot.head, picks[slot.head]) for slot in self.slots if isinstance(slot.head, Axis)]
+        pieces = [(axis.labels[row], axis.shown(row)) for axis, row in own]
+        pieces += [_piece(values[name], name) for name in self._labelled if name in values]
+        pieces += [(axis.labels[row], axis.shown(row)) for axis, row in rows]
+        axes = {name: shown for _, each in pieces for name, shown in each.items()}
         for number, (place, choice) in enumerate(self._choices.items(), 1):
-            chosen = render(choice.texts[picks[place]], values)
-            labels.append(label(chosen))
             name = choice.name or "choice"
-            axes[name if name not in axes else f"{name} {number}"] = mask_secrets(chosen)[:MAX_SHOWN]
-        return labels, axes
+            name = name if name not in axes else f"{name} {number}"
+            pieces.append(_piece(render(choice.texts[picks[place]], values), name))
+            axes |= pieces[-1][1]
+        return Combination(prompt, values, [*rows, *own], [text for text, _ in pieces], axes)
 
     def factors(self) -> list[tuple[str, int]]:
-        """What is multiplied, by name, without ones."""
+        """What multiplies, by name, without ones."""
         return [(self._name(head), size) for head, size, _ in self.slots if size != 1]
 
     def _name(self, head: Head) -> str:
         return head.name if isinstance(head, Axis) else self._options[head].name or "choice"
+
+
+def _piece(text: str, name: str) -> tuple[str, dict[str, str]]:
+    """What was chosen along an axis, for the ID and for people."""
+    return label(text), {name: mask_secrets(text)[:MAX_SHOWN]}
 
 
 # ---- how many, and which -------------------------------------------------------------------------

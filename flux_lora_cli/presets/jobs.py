@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flux_lora_cli.presets.expand import Plan, combinations, drawn, job_count
+from flux_lora_cli.presets.expand import Combination, Plan, combinations, drawn, job_count
 from flux_lora_cli.presets.job import Job, LocalImage, Where
 from flux_lora_cli.presets.nodes import Node, Problems
 from flux_lora_cli.presets.notes import note_job_loras, note_loras
-from flux_lora_cli.presets.prompts import TooMany, take_tags
+from flux_lora_cli.presets.prompts import HOLD, TooMany
 from flux_lora_cli.presets.spec import Axis, Loras, Names, Spec
 from flux_lora_cli.service.models import Model
 from flux_lora_cli.service.values import check_lora, parse_lora
@@ -20,6 +20,7 @@ from flux_lora_cli.text import quoted
 #: Characters that the prompts of one command may come to, and digits that are drawn for them, all told.
 MAX_TEXT = 40_000_000
 MAX_WORK = 30_000_000
+_TAG = re.compile(r"<lora:([^<>]*)>")
 _TWO_SCALES = re.compile(r":[0-9.]+:[0-9.]+\s*$")
 
 
@@ -53,13 +54,12 @@ class Expander:
     def __post_init__(self) -> None:
         self._ids = Names()
         self._left = MAX_TEXT
-        self._scaled: set[Axis] = set()
-        given = dict(self.overrides)
-        if self.stack is not None or "loras" in given:
-            given["stack"] = self.stack
+        self._scaled: set[Axis] = set()  # whose LoRA some job has
+        self._given = dict(self.overrides)
+        if self.stack is not None or "loras" in self._given:
+            self._given["stack"] = self.stack
         if self.stack is not None and self.keep_ids:
-            given.setdefault("loras", None)
-        self._given = given
+            self._given.setdefault("loras", None)
 
     def expand(self, spec: Spec) -> Iterator[Made]:
         """The jobs of one spec, in order; nothing more once a problem says that it is too much."""
@@ -69,13 +69,14 @@ class Expander:
             return self.problems.add(spec.node, spec.key, message)
         for plan, index in drawn(spec):
             try:
-                for job in self._combination(spec, plan, index):
-                    self._left -= len(job.params.get("prompt", ""))
-                    if self._left < 0:
-                        raise TooMany(f"the prompts come to more than {MAX_TEXT:,} characters")
-                    yield Made(job, spec, plan, index)
+                made = plan.at(index)
+                self._left -= len(made.prompt) * spec.repeat
+                if self._left < 0:
+                    raise TooMany(f"the prompts come to more than {MAX_TEXT:,} characters")
             except TooMany as error:
                 return self.problems.add(spec.node, spec.key, str(error))
+            for job in self._jobs(spec, plan, made):
+                yield Made(job, spec, plan, index)
         if count == combinations(spec) * spec.repeat:
             for axis in spec.axes if spec.plans else ():
                 if axis.names[0].partition(" ")[0] == "scale" and axis not in self._scaled:
@@ -84,40 +85,42 @@ class Expander:
                     self.problems.add(axis.place, axis.key, f"no combination of this job {which}")
         return None
 
-    def _combination(self, spec: Spec, plan: Plan, index: int) -> Iterator[Job]:
-        picks = plan.picks(index)
-        values = plan.values(picks)
-        prompt, tags = plan.text(picks, values), list[str]()
-        if not spec.literal:
-            prompt, tags = take_tags(prompt)
+    def _jobs(self, spec: Spec, plan: Plan, made: Combination) -> Iterator[Job]:
+        """The jobs of one combination, one for each repeat."""
+        prompt, tags = (made.prompt, []) if spec.literal else take_tags(made.prompt)
         params = dict(spec.params)
-        scales: list[tuple[Axis, str, Any]] = []
-        for axis, row in plan.rows(picks):
-            for name, value in axis.row(row):
-                if name.partition(" ")[0] == "scale":
-                    scales.append((axis, _path(name), value))
-                else:
-                    params[name] = value
-        params["prompt"] = prompt
-        if plan.prompt.text is None:
-            del params["prompt"]
+        for axis, row in made.rows:
+            params |= axis.row(row)
+        if plan.prompt.text is not None:
+            params["prompt"] = prompt
+        scales = {name: params.pop(name) for name in [*params] if name.partition(" ")[0] == "scale"}
         params |= self._given
         loras = self._loras(spec, plan, params, [] if "prompt" in self.overrides else tags)
         if loras is not None:
-            params["loras"] = self._scale(loras, scales)
-        labels, axes = plan.labels(picks, values)
-        base = "/".join((spec.id, *labels) if spec.id else labels)
-        yield from self._jobs(spec, plan, params, axes, base, prompt)
+            params["loras"] = self._scale(loras, made, scales)
+        seed, repeat, images = params.pop("seed", None), spec.repeat, dict[str, LocalImage]()
+        seed = None if seed == -1 else seed
+        params = {name: _named(value, images) for name, value in params.items()}
+        rule, last = self.model.parameters.get("seed"), (seed or 0) + repeat - 1
+        if seed is not None and repeat > 1 and rule and rule.maximum is not None and last > rule.maximum:
+            message = f"the seeds count up from {seed} to {last}; allowed: at most {rule.maximum}"
+            self.problems.add(spec.place("repeat"), f"{spec.key}.repeat", message)
+        where = (spec.node if plan.prompt.axis is None else plan.prompt.node).where
+        base = [spec.id, *made.labels] if spec.id else made.labels
+        for number in range(1, repeat + 1):
+            again = {"repeat": str(number)} if repeat > 1 else {}
+            job_id = self._ids.take("/".join((*base, *again.values())), prompt)
+            counted = None if seed is None else seed + number - 1
+            axes = {**made.axes, **again}
+            yield Job(job_id, self.preset, self.model.id, params, counted, number, axes, images, where)
 
     def _loras(self, spec: Spec, plan: Plan, params: dict[str, Any], tags: Sequence[str]) -> list[Any] | None:
         """Stack, own LoRAs and tags, joined, and the first two taken out; None where the job sets none of them."""
         stack, own = params.pop("stack", None), params.pop("loras", None)
         if stack is None and own is None and not tags:
             return None
-        prompt, place = plan.prompt.node, plan.prompt.node if tags else spec.node
-        tagged = []
-        for tag in tags:
-            lora, why = _read_tag(tag)
+        prompt, tagged = plan.prompt.node, []
+        for lora, why in map(_read_tag, tags):
             if why:
                 self.problems.add(prompt, f"{spec.key}.prompt", why)
             else:
@@ -130,40 +133,42 @@ class Expander:
             where = prompt if tags else spec.place("stack" if "stack" in spec.values else "loras")
             self.problems.add(where, f"{spec.key}.loras", limit if most else f"{short} takes no LoRAs")
         if len(joined) > 1 and "loras" not in self.overrides:
-            note_job_loras((stack or (), own or (), *([lora] for lora in tagged)), place, self.problems)
+            parts = (stack or (), own or (), *([lora] for lora in tagged))
+            note_job_loras(parts, prompt if tags else spec.node, self.problems)
         return joined
 
-    def _scale(self, loras: list[Any], scales: Sequence[tuple[Axis, str, Any]]) -> list[Any]:
+    def _scale(self, loras: list[Any], made: Combination, scales: Mapping[str, Any]) -> list[Any]:
         """The LoRAs with the scales of a matrix: that of a path, or else of the last LoRA."""
-        for axis, path, value in scales:
+        for name, value in scales.items():
+            path = _path(name)
             meant = [lora["path"] == path if path else n == len(loras) for n, lora in enumerate(loras, 1)]
             loras = [{**lora, "scale": value} if it else lora for lora, it in zip(loras, meant, strict=True)]
-            self._scaled |= {axis} if any(meant) else set()
+            self._scaled |= {axis for axis, _ in made.rows if name in axis.names} if any(meant) else set()
         return loras
 
-    def _jobs(
-        self, spec: Spec, plan: Plan, params: dict[str, Any], axes: dict[str, str], base: str, prompt: str
-    ) -> Iterator[Job]:
-        """The job, once for each repeat; its ID made unique by its prompt."""
-        seed, repeat = params.pop("seed", None), spec.repeat
-        seed = None if seed == -1 else seed
-        images: dict[str, LocalImage] = {}
-        for name, value in params.items():
-            items = value if isinstance(value, list) else [value]
-            if any(isinstance(item, LocalImage) for item in items):
-                images |= {item.sha256: item for item in items if isinstance(item, LocalImage)}
-                named = [item.sha256 if isinstance(item, LocalImage) else item for item in items]
-                params[name] = named if isinstance(value, list) else named[0]
-        row, last = self.model.parameters.get("seed"), (seed or 0) + repeat - 1
-        if seed is not None and repeat > 1 and row and row.maximum is not None and last > row.maximum:
-            message = f"the seeds count up from {seed} to {last}; allowed: at most {row.maximum}"
-            self.problems.add(spec.place("repeat"), f"{spec.key}.repeat", message)
-        where = (spec.node if plan.prompt.axis is None else plan.prompt.node).where
-        for number in range(1, repeat + 1):
-            again = {"repeat": str(number)} if repeat > 1 else {}
-            job_id = self._ids.take("/".join((base, *again.values())), prompt)
-            counted = None if seed is None else seed + number - 1
-            yield Job(job_id, self.preset, self.model.id, params, counted, number, {**axes, **again}, images, where)
+
+def _named(value: Any, images: dict[str, LocalImage]) -> Any:
+    """A value with the SHA-256 of each local image in its place; they are put among ``images``."""
+    if isinstance(value, list):
+        return [_named(item, images) for item in value]
+    if isinstance(value, LocalImage):
+        images[value.sha256] = value
+        return value.sha256
+    return value
+
+
+def take_tags(text: str) -> tuple[str, list[str]]:
+    """Take ``<lora:PATH:SCALE>`` out of a finished prompt; what is left, and the insides of the tags."""
+    tags: list[str] = []
+    if "<lora:" in text:
+        tags = _TAG.findall(text)
+        text = _TAG.sub("", text)
+        text = re.sub(r"[ \t]{2,}", " ", text)
+        text = re.sub(r"(?<!\s)\s+([,.;])", r"\1", text)
+        text = re.sub(r"([,;])(?:\s*[,;])+", r"\1", text).strip(" ,;\t")
+    if "<lora:" in text:  # what is left of them is not closed; an escaped one is still held
+        tags.append("")
+    return text.replace(HOLD + "1", "<").replace(HOLD + "0", HOLD), tags
 
 
 def _read_tag(tag: str) -> tuple[dict[str, Any], str]:
@@ -198,18 +203,17 @@ def parts(made: Made, name: str) -> Iterator[tuple[object, Where]]:
 
 def _nodes(made: Made) -> dict[str, list[Node]]:
     """For each value of a job what set it; and then the variables of a prompt, and the stacks and tags of LoRAs."""
-    spec, plan = made.spec, made.plan
-    picks = plan.picks(made.index)
-    found = {name: [node] for name, (_, node) in spec.values.items()} | {"prompt": [plan.prompt.node]}
+    spec, prompt, chosen = made.spec, made.plan.prompt.node, made.plan.at(made.index)
+    found = {name: [node] for name, (_, node) in spec.values.items()} | {"prompt": [prompt]}
     stack = found.get("stack", [])
     found["loras"] = [*found.get("loras", stack)]
-    for axis, row in plan.rows(picks):
+    for axis, row in chosen.rows:
         for column in axis.columns:
             is_loras = column.name == "stack" or column.name.startswith("scale")
             found["loras" if is_loras else column.name] = [column.nodes[row]]
-    used = sorted((spec.vars[name] for name in plan.values(picks)), key=lambda variable: variable.order)
+    used = sorted((spec.vars[name] for name in chosen.values), key=lambda variable: variable.order)
     found["prompt"] += [variable.node for variable in used if not variable.many]
     found["loras"] += stack
     names = [leaf.value for node in found["loras"] for leaf in node.leaves()]
-    found["loras"] += [spec.stacks[name] for name in names if name in spec.stacks] + [plan.prompt.node]
+    found["loras"] += [spec.stacks[name] for name in names if name in spec.stacks] + [prompt]
     return found

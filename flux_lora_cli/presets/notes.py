@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from flux_lora_cli.presets.job import Job
 from flux_lora_cli.presets.lists import looks_like_table
 from flux_lora_cli.presets.nodes import Node, Problems, repeated
-from flux_lora_cli.presets.prompts import has_marks
 from flux_lora_cli.service.models import Model
 from flux_lora_cli.service.values import lora_path_problem
 from flux_lora_cli.text import counted, mask_secrets, quoted
@@ -61,6 +60,8 @@ _PLACEHOLDER = re.compile(
     r"(?<!\\)(?:%([\w-]{1,60})%|%\(([\w-]{1,60})\)s|<([\w-]{1,60})>|\[\[?([\w-]{1,60})\]|\$\(([\w-]{1,60})\)"
     r"|(?<!\$)\{\s{0,9}([\w-]{1,60})\s{0,9}\}|\$([A-Za-z_][\w-]{0,60}))"
 )
+#: What the language reads, in a prompt that is to be literal.
+_MARKS = re.compile(r"<lora:[^<>]+>|\{[^{}]*\|[^{}]*\}|\$\{[^{}]+\}|__[A-Za-z0-9](?:[A-Za-z0-9./-]|_(?!_)){0,99}__")
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
 #: Marks of one kind in one prompt that are told.
 _MOST = 3
@@ -139,7 +140,7 @@ def note_list(kind: str, prompts: Sequence[Node], literal: bool, problems: Probl
     if kind == "txt" and header and (len(prompts) > 1 or first.startswith("{")):
         message = f"{quoted(first)} looks like a table's header, or JSON; it would be sent as a prompt"
         problems.note(prompts[0].where, "header", message)
-    marked = [node for node in prompts if has_marks(str(node.value))] if literal else []
+    marked = [node for node in prompts if _MARKS.search(str(node.value))] if literal else []
     if marked:
         hold = "prompt holds" if len(marked) == 1 else "prompts hold"
         sent = "is sent as it stands" if len(marked) == 1 else "are sent as they stand"

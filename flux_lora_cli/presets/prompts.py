@@ -7,22 +7,26 @@ texts, each a string or a tuple of strings and variables. Every scan is linear i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, product
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain, groupby, product
 from typing import TYPE_CHECKING
 
-from flux_lora_cli.text import quoted
+from flux_lora_cli.presets.lists import prompt_lines
+from flux_lora_cli.presets.nodes import Node, Problems, Source, repeated
+from flux_lora_cli.presets.notes import note_prompt
+from flux_lora_cli.presets.sources import Files, Refused
+from flux_lora_cli.text import nearest, quoted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.presets.nodes import Source
-    from flux_lora_cli.presets.templates import Templates
+    from flux_lora_cli.presets.spec import Variable
 
-#: Nesting of choices and wildcards; a wildcard that names itself ends here.
+#: Nesting of choices and wildcards.
 MAX_NESTED = 20
-#: Texts that the choices of one prompt may come to; long ones count as several.
-MAX_OPTIONS = 200_000
+#: Texts that the choices of one file may come to; long ones count as several.
+MAX_TEXTS = 500_000
 #: Messages about one text that are told.
 MAX_MESSAGES = 20
 #: Characters of one prompt; nobody reads more, and variables can double.
@@ -34,14 +38,9 @@ _TOKEN = re.compile(
     # A name that begins as a path does, or climbs, is one to refuse: hardly anybody means it as text.
     r"|__(?P<wildcard>(?:\.{0,2}/){0,20}[A-Za-z0-9](?:[A-Za-z0-9./-]|_(?!_)){0,99})__|(?P<run>_{2,})|[{|}]"
 )
-_LORA_TAG = re.compile(r"<lora:([^<>]*)>")
-_WILDCARD = re.compile(r"__[A-Za-z0-9](?:[A-Za-z0-9./-]|_(?!_)){0,99}__")
-#: What the language reads, in a prompt that is to be literal.
-_EXPANDED = re.compile(r"\$(?=\{)|\{|_(?=_)|<(?=lora:)|(?<=\\)[}$_|<:-]")
-_LOOKS_EXPANDED = re.compile(r"<lora:[^<>]+>|\{[^{}]*\|[^{}]*\}|\$\{[^{}]+\}")
 _MARKUP = re.compile(r"<lora:[^<>]*>|[${}|\\]+")
 #: A noncharacter that stands for an escaped ``<`` until LoRA tags are taken out.
-_HOLD = "\ufdd0"
+HOLD = "\ufdd0"
 
 
 class Var(str):
@@ -61,14 +60,14 @@ class Options:
     name: str = ""
 
     @cached_property
-    def uses(self) -> frozenset[str]:
-        """The variables in any of the texts."""
-        return frozenset().union(*map(needs, self.texts))
+    def uses(self) -> Set[str]:
+        """The variables in any of the texts, in their order."""
+        return dict.fromkeys(chain.from_iterable(map(needs, self.texts))).keys()
 
     @cached_property
     def common(self) -> frozenset[str]:
         """The variables in all of the texts."""
-        return self.uses.intersection(*map(needs, self.texts))
+        return frozenset(self.uses).intersection(*map(needs, self.texts))
 
 
 Part = str | Var | Options
@@ -79,12 +78,11 @@ class TooMany(ValueError):
 
 
 class Budget:
-    """How much more may be made of something; with ``whole``, of that, too."""
+    """How much more may be made of something."""
 
-    def __init__(self, most: int, what: str, whole: Budget | None = None) -> None:
+    def __init__(self, most: int, what: str) -> None:
         self._left = self._most = most
         self._what = what
-        self._whole = whole
 
     @property
     def spent(self) -> bool:
@@ -95,75 +93,194 @@ class Budget:
         self._left -= amount
         if self._left < 0:
             raise TooMany(f"{self._what} come to more than {self._most} texts and combinations")
-        if self._whole:
-            self._whole.spend(amount)
 
 
-def parse(
-    text: str, source: Source, templates: Templates, budget: Budget, escape: str = "\\", depth: int = 0
-) -> tuple[list[Part], list[str]]:
-    """The parts of a prompt, and messages about what cannot be read, each with the nearest name or the escape.
+class PromptReader:
+    """Reads the prompts, variables and wildcards of one preset, each once; ``told`` takes every file that is read."""
 
-    Args:
-        source: the file that the prompt stands in, for its wildcards.
-        escape: how a backslash is written there (``\\\\\\\\`` in double quotes), for messages.
-        depth: how deep it stands in wildcards.
+    def __init__(self, files: Files, problems: Problems, told: Callable[[Source], None]) -> None:
+        self._files = files
+        self._problems = problems
+        self._told = told
+        self.budget = Budget(MAX_TEXTS, "the choices in this file")
+        self._wildcards: dict[tuple[str, str], Options | str] = {}
+        self._depth = 0  # of wildcards
+        self._names: dict[str, dict[str, str]] = {}
 
-    Raises:
-        TooMany: the choices come to more than the budget.
-    """
-    if _SPECIAL.search(text) is None and _HOLD not in text:
-        return [text], []
-    text = text.replace(_HOLD, _HOLD + "0")
-    said: dict[str, None] = {}
-    opened: list[list[list[Part]]] = [[[]]]  # the alternatives of each brace that is open; outermost the whole text
-    at = 0
-    for found in _TOKEN.finditer(text):
-        here = opened[-1][-1]
-        here.append(text[at : found.start()])
-        at, mark, kind = found.end(), found[0], found.lastgroup
-        if kind == "escaped":
-            here.append(_HOLD + "1" if mark[1] == "<" else mark[1])
-        elif kind == "variable":
-            here.append(Var(found["variable"].strip()))
-        elif kind == "unclosed":
-            said[f"${{ is never closed; write ${{name}}, and set it under vars; a literal one is {escape}${{"] = None
-        elif kind == "wildcard":
-            options = templates.wildcard(found["wildcard"], source, depth + len(opened))
-            if isinstance(options, Options):
-                here.append(options)
-            elif options:
-                said[f"{options}; a literal one is {escape}{mark}"] = None
-        elif kind == "run":
-            here.append(mark)
-            name = text[at : max(text.find("__", at, at + 102), at)]
-            meant = templates.meant(name, source) if name.strip() and not set(name) & set("{}|$\n") else ""
-            if meant:
-                literal = f"literal underscores are written {escape}__"
-                said[f"no wildcard {quoted(name)}; did you mean '__{meant}__'? {literal}"] = None
-        elif mark == "{":
-            check_depth(depth + len(opened))
-            opened.append([[]])
-        elif len(opened) == 1:
-            here.append(mark)
-        elif mark == "|":
-            opened[-1].append([])
-        else:
-            alternatives = opened.pop()
-            texts = [each for parts in alternatives for each in flatten(parts, budget)] if alternatives[1:] else []
-            opened[-1][-1] += [Options(texts)] if texts else ["{", *alternatives[0], "}"]
-        if len(said) == MAX_MESSAGES:
-            break
-    if len(opened) > 1:
-        said[f"the brace {{ is never closed; write {{a|b}}, or {escape}{{ for a literal one"] = None
-    parts = [part for alternatives in opened for parts in alternatives for part in parts]
-    return _joined([*parts, text[at:]]), list(said)
+    def parse(self, node: Node, key: str, source: Source) -> list[Part]:
+        """The parts of a text; what cannot be read is among the problems, with the nearest name or the escape.
+
+        Args:
+            source: the file beside which its wildcards lie.
+
+        Raises:
+            TooMany: the choices come to more than the budget.
+        """
+        text, escape = node.text, node.escape("")
+        if self._problems.full(node.source.name) or (_SPECIAL.search(text) is None and HOLD not in text):
+            return [text]
+        text = text.replace(HOLD, HOLD + "0")
+        said: dict[str, None] = {}
+        opened: list[list[list[Part]]] = [[[]]]  # the alternatives of each open brace; outermost the whole text
+        at = 0
+        for found in _TOKEN.finditer(text):
+            here = opened[-1][-1]
+            here.append(text[at : found.start()])
+            at, mark, kind = found.end(), found[0], found.lastgroup
+            if kind == "escaped":
+                here.append(HOLD + "1" if mark[1] == "<" else mark[1])
+            elif kind == "variable":
+                here.append(Var(found["variable"].strip()))
+            elif kind == "unclosed":
+                told = "${ is never closed; write ${name}, and set it under vars"
+                said[f"{told}; a literal one is {escape}${{"] = None
+            elif kind == "wildcard":
+                options = self._wildcard(found["wildcard"], source, len(opened))
+                if isinstance(options, Options):
+                    here.append(options)
+                elif options:
+                    said[f"{options}; a literal one is {escape}{mark}"] = None
+            elif kind == "run":
+                here.append(mark)
+                name = text[at : max(text.find("__", at, at + 102), at)]
+                if meant := self._names_beside(source).get(_fold(name)):
+                    literal = f"literal underscores are written {escape}__"
+                    said[f"no wildcard {quoted(name)}; did you mean '__{meant}__'? {literal}"] = None
+            elif mark == "{":
+                self._check_depth(len(opened))
+                opened.append([[]])
+            elif len(opened) == 1:
+                here.append(mark)
+            elif mark == "|":
+                opened[-1].append([])
+            else:
+                first, *others = opened.pop()
+                texts = [text for parts in (first, *others) for text in flatten(parts, self.budget)] if others else []
+                opened[-1][-1] += [Options(texts)] if others else ["{", *first, "}"]
+            if len(said) == MAX_MESSAGES:
+                break
+        if len(opened) > 1:
+            said[f"the brace {{ is never closed; write {{a|b}}, or {escape}{{ for a literal one"] = None
+        for message in said:
+            self._problems.add(node, key, message)
+        parts = [part for alternatives in opened for parts in alternatives for part in parts]
+        for options in parts:
+            again = repeated(options.texts) if isinstance(options, Options) and not options.name else None
+            if again is not None:
+                self._problems.note(node.where, "equal-choices", f"the choice {quoted(as_text(again))} is there twice")
+        return _joined([*parts, text[at:]])
+
+    def _check_depth(self, braces: int) -> None:
+        """Raises TooMany."""
+        if self._depth + braces > MAX_NESTED:
+            raise TooMany(f"choices nested more than {MAX_NESTED} deep (does a wildcard name itself?)")
+
+    def _texts(self, nodes: Iterable[Node], key: str, beside: Source | None) -> tuple[list[Text], dict[str, Node]]:
+        """Every text that these come to, and the variables in them, each with its place."""
+        texts: list[Text] = []
+        uses: dict[str, Node] = {}
+        try:
+            for node in nodes:
+                parts = self.parse(node, key, beside or node.source)
+                for name in names_in(parts):
+                    uses.setdefault(name, node)
+                texts += flatten(parts, self.budget)
+        except TooMany as error:
+            self._problems.add(node, key, str(error))
+        return texts, uses
+
+    # ---- variables -----------------------------------------------------------------------------
+
+    def variables(
+        self, parts: list[Part], known: Mapping[str, Variable], node: Node, key: str
+    ) -> dict[str, Variable] | None:
+        """The variables of these parts and all that they use, those that are used before those that use them.
+
+        None where that cannot be, which is among the problems.
+        """
+        places = dict.fromkeys(names_in(parts), (node, key))
+        todo, graph = list(places), dict[str, list[str]]()
+        for name in todo:  # which grows
+            variable = known.get(name)
+            if variable is not None:
+                if variable.options is None:
+                    texts, variable.uses = self._texts(variable.node.items, variable.key, None)
+                    variable.options = Options(texts or [""], name)
+                graph[name] = [other for other in variable.uses if other in known]
+                for other, place in variable.uses.items():
+                    if other not in places:
+                        places[other] = place, variable.key
+                        todo.append(other)
+        unknown = [name for name in places if name not in known]
+        for name in unknown[:MAX_MESSAGES]:
+            self._problems.add(*places[name], _no_variable(name, known, places[name][0].escape("$")))
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            circle = " → ".join(reversed(error.args[1][-12:]))
+            self._problems.add(node, key, f"variables that use each other in a circle: {circle}")
+            return None
+        return None if unknown else {name: known[name] for name in order}
+
+    # ---- wildcards -----------------------------------------------------------------------------
+
+    def _wildcard(self, name: str, beside: Source, braces: int) -> Options | str:
+        """The lines of a wildcard beside a file; or why there are none, "" where that is told. Raises TooMany."""
+        if {"", ".", ".."}.intersection(name.split("/")):
+            return f"the wildcard {quoted(name)} leaves the folder wildcards"
+        self._check_depth(braces)
+        place = beside.folder, name
+        if place not in self._wildcards:
+            self._wildcards[place] = f"wildcards nested more than {MAX_NESTED} deep: {quoted(name)} names itself"
+            self._depth += braces
+            self._wildcards[place] = self._read_wildcard(name, beside)
+            self._depth -= braces
+        return self._wildcards[place]
+
+    def _read_wildcard(self, name: str, beside: Source) -> Options | str:
+        try:
+            source, text = self._files.text(f"wildcards/{name}.txt", beside, self._problems)
+        except Refused as error:
+            near = nearest(name, self._names_beside(beside).values())
+            hint = f"; did you mean '__{near}__'?" if near and near != name else ""
+            return f"no wildcard {quoted(name)}: {error}{hint}"
+        self._told(source)
+        if text is None:
+            return ""
+        seen: set[str] = set()
+        lines = list(prompt_lines(text, source))
+        for line in lines:
+            note_prompt(f"|{line.text}", line, self._problems, {}, literal=False)
+            if line.text in seen:
+                self._problems.note(line.where, "equal-choices", f"the line {quoted(line.text)} is there twice")
+            seen.add(line.text)
+        texts, uses = self._texts(lines, "", beside)
+        for used, line in uses.items():
+            self._problems.add(line, "", _no_variable(used, (), line.escape("$")))
+        return Options(texts, name) if lines else f"the wildcard file {source.name} has no lines"
+
+    def _names_beside(self, source: Source) -> dict[str, str]:
+        """The wildcards beside a file by their names, and without their folders, as one compares them."""
+        if source.folder not in self._names:
+            names = self._files.wildcard_names(source)
+            short = {_fold(name.rpartition("/")[2]): name for name in names}
+            self._names[source.folder] = short | {_fold(name): name for name in names}
+        return self._names[source.folder]
 
 
-def check_depth(depth: int) -> None:
-    """Raises TooMany."""
-    if depth > MAX_NESTED:
-        raise TooMany(f"choices nested more than {MAX_NESTED} deep (does a wildcard name itself?)")
+def _fold(name: str) -> str:
+    """A wildcard's name without what other tools write: ``wood\\tree``, ``@tree``, ``My tree``."""
+    return name.replace("\\", "/").strip(" @~!/.").casefold().replace(" ", "-").replace("_", "-")
+
+
+def _no_variable(name: str, known: Collection[str], literal: str) -> str:
+    near = nearest(name, known)
+    listed = ", ".join(list(known)[:20])
+    hint = f"; did you mean '${{{near}}}'?" if near else f"; known: {listed}" if listed else ""
+    return f"no variable {quoted(name)} in vars{hint}; a literal one is {literal}{{"
+
+
+# ---- texts -------------------------------------------------------------------------------------
 
 
 def _joined(parts: Iterable[Part]) -> list[Part]:
@@ -177,9 +294,6 @@ def _joined(parts: Iterable[Part]) -> list[Part]:
     return joined
 
 
-# ---- texts -------------------------------------------------------------------------------------
-
-
 def flatten(parts: Iterable[Part], budget: Budget) -> list[Text]:
     """Every text that these parts can be, their choices made; the last choice varies fastest. Raises TooMany."""
     places = [part.texts if isinstance(part, Options) else (part,) for part in _joined(parts)]
@@ -187,30 +301,35 @@ def flatten(parts: Iterable[Part], budget: Budget) -> list[Text]:
     for texts in places:
         count *= len(texts)
         width += max(1 if isinstance(text, str) else len(text) for text in texts)
-        if count > MAX_OPTIONS:
+        if count > MAX_TEXTS:
             break
     budget.spend(count + count * width // 8)
     return [_compact(row, budget) for row in product(*places)]
 
 
 def _compact(row: Iterable[Text], budget: Budget) -> Text:
-    pieces = [piece for text in row for piece in ((text,) if isinstance(text, str) else text)]
+    pieces = pieces_of(row)
     if any(isinstance(piece, Var) for piece in pieces):
-        return tuple(pieces)
+        return pieces
     joined = "".join(pieces)
     budget.spend(len(joined) // 256)
     return joined
 
 
-def needs(text: Text) -> frozenset[str]:
-    """The variables in a text."""
-    return frozenset() if isinstance(text, str) else frozenset(p for p in text if isinstance(p, Var))
+def pieces_of(row: Iterable[Text]) -> tuple[str, ...]:
+    """The strings and variables of several texts."""
+    return tuple(piece for text in row for piece in ((text,) if isinstance(text, str) else text))
 
 
-def names_in(parts: Iterable[Part]) -> frozenset[str]:
-    """The variables in the parts of a prompt."""
+def needs(text: Text) -> Set[str]:
+    """The variables in a text, in their order."""
+    return dict.fromkeys(() if isinstance(text, str) else (p for p in text if isinstance(p, Var))).keys()
+
+
+def names_in(parts: Iterable[Part]) -> Set[str]:
+    """The variables in the parts of a prompt, in their order."""
     used = (part.uses if isinstance(part, Options) else needs((part,)) for part in parts if type(part) is not str)
-    return frozenset().union(*used)
+    return dict.fromkeys(chain.from_iterable(used)).keys()
 
 
 def render(text: Text, values: Mapping[str, str]) -> str:
@@ -226,33 +345,6 @@ def render(text: Text, values: Mapping[str, str]) -> str:
 def as_text(text: Text) -> str:
     """A text as somebody wrote it, for messages."""
     return text if isinstance(text, str) else "".join(f"${{{p}}}" if isinstance(p, Var) else p for p in text)
-
-
-# ---- finished prompts ----------------------------------------------------------------------------
-
-
-def take_tags(text: str) -> tuple[str, list[str]]:
-    """Take ``<lora:PATH:SCALE>`` out of a finished prompt; what is left, and the insides of the tags."""
-    tags: list[str] = []
-    if "<lora:" in text:
-        tags = _LORA_TAG.findall(text)
-        text = _LORA_TAG.sub("", text)
-        text = re.sub(r"[ \t]{2,}", " ", text)
-        text = re.sub(r"(?<!\s)\s+([,.;])", r"\1", text)
-        text = re.sub(r"([,;])(?:\s*[,;])+", r"\1", text).strip(" ,;\t")
-    if "<lora:" in text:  # what is left of them is not closed; an escaped one is still held
-        tags.append("")
-    return text.replace(_HOLD + "1", "<").replace(_HOLD + "0", _HOLD), tags
-
-
-def literal(prompt: str) -> str:
-    """A prompt with everything escaped that the language would expand."""
-    return _EXPANDED.sub(lambda match: "\\" + match[0], prompt)
-
-
-def has_marks(text: str) -> bool:
-    """Whether a literal prompt holds what the language would read."""
-    return bool(_LOOKS_EXPANDED.search(text) or _WILDCARD.search(text))
 
 
 def words_of(prompt: str) -> str:

@@ -68,6 +68,10 @@ class Axis:
         """The value of each key in one row."""
         return ((column.name, column.values[number]) for column in self.columns)
 
+    def shown(self, number: int) -> dict[str, str]:
+        """The same, for people."""
+        return {column.name: column.shown[number] for column in self.columns}
+
     def without(self, names: Collection[str]) -> Axis | None:
         """This axis without some of its keys; None where none is left."""
         gone = frozenset(self.names).intersection(names)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flux_lora_cli.folder.records import is_masked
-from flux_lora_cli.presets.prompts import literal
 from flux_lora_cli.service.models import Version
 from flux_lora_cli.text import json_line, masked
 
@@ -16,6 +15,8 @@ _ORDER = (
     "prompt", "image", "images", "mask_image", "strength", "size", "num_inference_steps", "guidance_scale",
     "num_images", "seed", "enable_safety_checker", "output_format",
 )  # fmt: skip
+#: What the language of prompts reads.
+_MARKS = re.compile(r"\$(?=\{)|\{|_(?=_)|<(?=lora:)|(?<=\\)[}$_|<:-]")
 
 
 def job_as_yaml(model: str, request: Mapping[str, Any], *, job_id: str = "job", version: Version | None = None) -> str:
@@ -37,7 +38,7 @@ def job_as_yaml(model: str, request: Mapping[str, Any], *, job_id: str = "job", 
     lines.append(f"  - id: {json_line(plain_id)}")
     keys = [key for key in _ORDER if key in request]
     keys += sorted(request.keys() - {*_ORDER, "loras"}) + ["loras"] * ("loras" in request)
-    values = ((key, literal(request[key]) if key == "prompt" else request[key]) for key in keys)
+    values = ((key, _MARKS.sub(r"\\\g<0>", request[key]) if key == "prompt" else request[key]) for key in keys)
     return "\n".join([*lines, *fields_as_yaml(values, "    ")]) + "\n"
 
 

@@ -101,7 +101,7 @@ jobs:
         ("vars: {1x: a}\njobs:\n- prompt: a", '"1x" is not a name'),
         ("jobs:\n- prompt: 'a __dog__'", 'no wildcard "dog"'),
         ("jobs:\n- prompt: '${x'", "never closed"),
-        (f"vars: {{v: '{'{a|b}' * 18}'}}\njobs:\n- prompt: '${{v}}'", "vars.v: the choices in one prompt come to more"),
+        (f"vars: {{v: '{'{a|b}' * 18}'}}\njobs:\n- prompt: '${{v}}'", "vars.v: the choices in this file come to more"),
         ("jobs:\n- prompt: '${x=!{a|b}}'", "set it under vars"),
         ("jobs:\n- prompt: a\n  stack: nasa", 'no stack "nasa"; known: none'),
         ("model: flux-dev-lra\njobs:\n- prompt: a", 'model: unknown model "flux-dev-lra"; did you mean'),
