@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import groupby, zip_longest
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from flux_lora_cli.commands.ci import annotation
-from flux_lora_cli.commands.console import Console, plain, some, value_text
+from flux_lora_cli.commands.console import Console, counts_text, plain, some, value_text
 from flux_lora_cli.commands.inputs import load_options, selection
 from flux_lora_cli.commands.options import ExpandOptions, ModelsOptions, ServiceOptions, argument, command, option
 from flux_lora_cli.commands.values import money, price
@@ -75,31 +74,27 @@ def preset_diff(
     )
     bought = set() if output is None else _bought(output, console)
     allow = models.allow_path or ()
-    gc.disable()  # jobs are many objects without cycles; looking for some takes a third of the time [measured]
-    try:
-        found = compare(paths, from_, settings, allow=allow, bought=bought, price=per_image)
-    finally:
-        gc.freeze()
-        gc.enable()
+    found = compare(paths, from_, settings, allow, bought, per_image)
     for note in found.notes:
         console.warn(note, "old_side")
-    for change in found.changes if console.json else ():
+    for change in found.changes:
+        data = {name: getattr(change, name) for name in ("change", "old_id", "preset", "parameters", "images")}
         usd = None if change.cost is None else decimal(change.cost)
-        shown = {name: getattr(change, name) for name in ("id", "change", "old_id", "preset", "parameters", "images")}
-        console.record("change", shown | {"cost_usd": usd})
+        console.record("change", {"id": change.job.id, **data, "cost_usd": usd})
     images = sum(change.images for change in found.changes)
     cost = sum_prices(change.cost for change in found.changes)
     floor = any(change.is_floor for change in found.changes)
     told = "price not known" if cost is None else f"{'from ' if floor else ''}{dollars(cost)}"
     to_buy = f"{counted(images, 'image')} to buy, {told}" if images else "nothing to buy"
-    counts = f"{_count(found.changes) or 'no changes'}, {found.unchanged:,} unchanged"
+    counts = f"{_count(found.changes)}, {found.unchanged:,} unchanged"
     summary = f"{counts} since {plain(from_)}; {to_buy}"
-    forms = {
-        "text": lambda: _blocks(found, "{}: {}\n", {k: f"  {mark}" for k, mark in _MARKS.items()}, "      ", plain),
-        "markdown": lambda: _markdown(found, f"**{counts}** since {_code(from_)}: {to_buy}"),
-        "github": lambda: _github(found, summary),
-    }
-    for text in forms[format]():
+    if format == "github":
+        texts = _github(found, summary)
+    elif format == "markdown":
+        texts = _markdown(found, f"**{counts}** since {_code(from_)}: {to_buy}")
+    else:
+        texts = _blocks(found, markdown=False)
+    for text in texts:
         console.result(text)
     usd = None if cost is None else decimal(cost)
     console.summary.update(changes=len(found.changes), unchanged=found.unchanged, images=images, cost_usd=usd)
@@ -131,22 +126,21 @@ def _bought(folder: Path, console: Console) -> set[str]:
 # ---- forms -----------------------------------------------------------------------------------
 
 
-def _blocks(
-    found: Difference, title: str, heads: Mapping[str, str], indent: str, show: Callable[[str], str]
-) -> Iterator[str]:
-    """A text for each job, the first of a preset under a title; ``show`` makes text from outside safe."""
+def _blocks(found: Difference, markdown: bool) -> Iterator[str]:
+    """A text for each job, the first of a preset under a title; text from outside is made safe."""
+    show, indent = (_code, "\n  - ") if markdown else (plain, "\n      ")
     for preset, group in groupby(sorted(found.changes, key=lambda c: c.preset), key=lambda c: c.preset):
         changes = list(group)
-        block = title.format(show(preset), _count(changes))
+        block = f"\n### {show(preset)}\n\n{_count(changes)}\n\n" if markdown else f"{show(preset)}: {_count(changes)}\n"
         for change in changes:
-            renamed = f" (was {show(change.old_id)})" if change.change == "renamed" and change.old_id else ""
-            buys = f", {counted(change.images, 'image')}" if change.images else ""
-            block += f"{heads[change.change]} {show(change.id)}{renamed}{buys}"
-            for name, old, new, file, line in _values(change):
-                place = plain(f"{file}:{line}" if line else file)
-                block += f"\n{indent}{show(name)}: {show(old)} → {show(new)} ({show(place)})"
+            block += f"- **{change.change}**" if markdown else f"  {_MARKS[change.change]}"
+            block += f" {show(change.job.id)}"
+            block += f" (was {show(change.old_id)})" if change.old_id and change.change == "renamed" else ""
+            block += f", {counted(change.images, 'image')}" if change.images else ""
+            for name, old, new, place in _values(change):
+                block += f"{indent}{show(name)}: {show(old)} → {show(new)} ({show(place)})"
             if change.change == "added":
-                block += f"\n{indent}prompt: {show(_shown(change.prompt))}"
+                block += f"{indent}prompt: {show(_shown(change.job.params.get('prompt', '')))}"
             yield block
             block = ""
 
@@ -157,7 +151,7 @@ def _markdown(found: Difference, head: str) -> Iterator[str]:
     if more := len(found.notes) - len(notes):
         notes.append(f"> … and {counted(more, 'more preset')} with an invalid old side.")
     lines, hidden = "\n".join([head, "", *notes]), 0
-    for block in _blocks(found, "\n### {}\n\n{}\n\n", {kind: f"- **{kind}**" for kind in _MARKS}, "  - ", _code):
+    for block in _blocks(found, markdown=True):
         hidden += len(lines) + len(block) > _MAX_COMMENT - _ROOM
         lines += "" if hidden else f"\n{block}"
     yield lines
@@ -167,15 +161,16 @@ def _markdown(found: Difference, head: str) -> Iterator[str]:
 
 def _github(found: Difference, summary: str) -> Iterator[str]:
     """One annotation for each place that changed something, however many jobs it changes."""
-    places: dict[tuple[str, int, str], list[str]] = {}
+    places: dict[tuple[str, str], list[str]] = {}
     for change in found.changes:
-        for name, old, new, file, line in _values(change):
-            places.setdefault((file, line, f"{name}: {old} → {new}"), []).append(change.id)
+        job, was = change.job, f" (was {change.old_id})" if change.change == "renamed" else ""
+        for name, old, new, place in _values(change):
+            places.setdefault((place, f"{name}: {old} → {new}"), []).append(job.id)
         if change.change != "changed":
-            was = f" (was {change.old_id})" if change.change == "renamed" else ""
-            places.setdefault((change.where.file, change.where.line, change.change), []).append(change.id + was)
-    for (file, line, what), ids in places.items():
-        yield annotation("notice", plain(f"{what}: {some(ids, 3)}"), plain(file), line)
+            places.setdefault((f"{job.where.file}:{job.where.line}", change.change), []).append(job.id + was)
+    for (place, what), ids in places.items():
+        file, _, line = place.rpartition(":")
+        yield annotation("notice", plain(f"{what}: {some(ids, 3)}"), plain(file), int(line))
     for note in found.notes:
         yield annotation("warning", plain(note))
     yield annotation("notice", summary)
@@ -183,17 +178,17 @@ def _github(found: Difference, summary: str) -> Iterator[str]:
 
 def _count(changes: Sequence[Change]) -> str:
     counts = Counter[str](change.change for change in changes)
-    return ", ".join(f"{counts[kind]:,} {kind}" for kind in _MARKS if counts[kind])
+    return counts_text({kind: counts[kind] for kind in _MARKS}, "no changes")
 
 
-def _values(change: Change) -> Iterator[tuple[str, str, str, str, int]]:
-    """Name, old and new value, each safe to print, file and line of each parameter that changed."""
+def _values(change: Change) -> Iterator[tuple[str, str, str, str]]:
+    """Name, old and new value, and place of each parameter that changed, each safe to print."""
     for name, value in change.parameters.items():
         old, new = value["from"], value["to"]
         if isinstance(old, str) and isinstance(new, str) and max(len(old), len(new)) > _MAX_TEXT:
             start = next((n for n, (a, b) in enumerate(zip_longest(old, new)) if a != b), 0) - _MAX_TEXT // 2
             old, new = (f"…{text[start:]}" if start > 0 else text for text in (old, new))
-        yield plain(name), _shown(old), _shown(new), value["file"], value["line"]
+        yield plain(name), _shown(old), _shown(new), plain(f"{value['file']}:{value['line']}")
 
 
 def _shown(value: object) -> str:

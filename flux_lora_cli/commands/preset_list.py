@@ -23,8 +23,8 @@ def preset_list(
     folder: Annotated[Path, argument("DIR", "Folder of presets (default: presets).", Path)] = Path("presets"),
 ) -> int:
     """List the presets of a folder and the folders below it: file, jobs, stacks, description."""
+    from flux_lora_cli.presets.diff import is_preset
     from flux_lora_cli.presets.load import load_presets
-    from flux_lora_cli.presets.oldside import is_preset
 
     if not folder.is_dir():
         raise NotFoundError(f"there is no folder {printable(str(folder))}", "Name the folder that your presets are in.")
