@@ -150,12 +150,11 @@ class Plan:
             axes |= pieces[-1][1]
         return Combination(prompt, values, [*rows, *own], [text for text, _ in pieces], axes)
 
-    def factors(self) -> list[tuple[str, int]]:
+    def factors(self) -> Iterator[tuple[str, int]]:
         """What multiplies, by name, without ones."""
-        return [(self._name(head), size) for head, size, _ in self.slots if size != 1]
-
-    def _name(self, head: Head) -> str:
-        return head.name if isinstance(head, Axis) else self._options[head].name or "choice"
+        for head, size, _ in self.slots:
+            if size != 1:
+                yield head.name if isinstance(head, Axis) else self._options[head].name or "choice", size
 
 
 def _piece(text: str, name: str) -> tuple[str, dict[str, str]]:
@@ -165,8 +164,8 @@ def _piece(text: str, name: str) -> tuple[str, dict[str, str]]:
 
 # ---- how many, and which -------------------------------------------------------------------------
 
-#: Terms of a sum, and factors of a term, that are written out.
-_MAX_TERMS, _MAX_FACTORS = 4, 12
+#: Characters of a multiplication that are shown.
+_MAX_SUM = 120
 
 
 def combinations(spec: Spec) -> int:
@@ -223,31 +222,23 @@ def _factors(spec: Spec) -> list[tuple[str, int]]:
     return factors + ([("repeat", spec.repeat)] if spec.repeat > 1 else [])
 
 
-def _product(factors: Iterable[str]) -> str:
-    written = list(factors)
-    return " × ".join(written if len(written) <= _MAX_FACTORS else [*written[:_MAX_FACTORS], "…"])
-
-
 def multiplication(specs: Sequence[Spec]) -> str:
     """How the number of jobs comes about: ``2 × 40 × 12 = 960``."""
     groups = Counter(tuple(count for _, count in _factors(spec)) for spec in specs)
-    total = number(sum(map(job_count, specs)))
-    terms = [
-        _product(map(number, ([times] if times > 1 or not factors else []) + list(factors)))
-        for factors, times in groups.items()
-    ]
-    text = " + ".join(terms if len(terms) <= _MAX_TERMS else [*terms[:_MAX_TERMS], "…"]) or "0"
-    return text if text == total else f"{text} = {total}"
+    terms = (([times] if times > 1 or not factors else []) + list(factors) for factors, times in groups.items())
+    return _equation(" + ".join(" × ".join(map(number, term)) for term in terms) or "0", sum(map(job_count, specs)))
 
 
 def sums(specs: Sequence[Spec]) -> list[str]:
     """How each job multiplies, by the names of its axes: ``dawn: place 2 × stack 3 = 6``, ``dusk: place 2``."""
-    lines = []
-    for spec in specs:
-        factors = [f"{name} {number(count)}" for name, count in _factors(spec)]
-        total = f" = {number(job_count(spec))}" if len(factors) > 1 else ""
-        lines += [f"{spec.id or spec.key}: {_product(factors)}{total}"] if factors else []
-    return lines
+    named = ((spec, [f"{name} {number(count)}" for name, count in _factors(spec)]) for spec in specs)
+    return [f"{spec.id or spec.key}: {_equation(' × '.join(by), job_count(spec))}" for spec, by in named if by]
+
+
+def _equation(text: str, total: int) -> str:
+    """A sum, cut where it is long, and what it comes to, unless it says only that."""
+    short = text if len(text) <= _MAX_SUM else f"{text[:_MAX_SUM].rpartition(' ')[0]} …"
+    return short if text.rpartition(" ")[2] == number(total) else f"{short} = {number(total)}"
 
 
 def number(value: int) -> str:

@@ -205,15 +205,13 @@ def _nodes(made: Made) -> dict[str, list[Node]]:
     """For each value of a job what set it; and then the variables of a prompt, and the stacks and tags of LoRAs."""
     spec, prompt, chosen = made.spec, made.plan.prompt.node, made.plan.at(made.index)
     found = {name: [node] for name, (_, node) in spec.values.items()} | {"prompt": [prompt]}
-    stack = found.get("stack", [])
-    found["loras"] = [*found.get("loras", stack)]
+    found["loras"] = [*found.get("loras", []), *found.get("stack", [])]
     for axis, row in chosen.rows:
         for column in axis.columns:
-            is_loras = column.name == "stack" or column.name.startswith("scale")
-            found["loras" if is_loras else column.name] = [column.nodes[row]]
+            name = "loras" if column.name == "stack" or column.name.startswith("scale") else column.name
+            found[name] = [column.nodes[row], *found.get(name, [])]
     used = sorted((spec.vars[name] for name in chosen.values), key=lambda variable: variable.order)
     found["prompt"] += [variable.node for variable in used if not variable.many]
-    found["loras"] += stack
     names = [leaf.value for node in found["loras"] for leaf in node.leaves()]
     found["loras"] += [spec.stacks[name] for name in names if name in spec.stacks] + [prompt]
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -107,45 +107,45 @@ KINDS: Mapping[str, Kind] = {
 
 def note_prompt(text: str, node: Node, problems: Problems, variables: Mapping[str, Any], literal: bool) -> None:
     """Say what in a prompt belongs to other tools, and what YAML did to it."""
+    for kind, message in _in_prompt(text, node, variables, literal):
+        problems.note(node.where, kind, message)
+    note_secrets(text, node, problems)
+
+
+def _in_prompt(text: str, node: Node, variables: Mapping[str, Any], literal: bool) -> Iterator[tuple[str, str]]:
     if literal:  # no backslash silences anything
         text, variables = text.replace("\\", " "), {}
     if node.mark == "comment":
-        cut = f"the text ends at {quoted(text[-30:])}: YAML takes the rest (#) for a comment; put it in quotes"
-        problems.note(node.where, "comment", cut)
+        yield (
+            "comment",
+            f"the text ends at {quoted(text[-30:])}: YAML takes the rest (#) for a comment; put it in quotes",
+        )
     if node.mark == "space":
-        space = r"in double quotes YAML reads \_ as a no-break space; write \\_, or use single quotes"
-        problems.note(node.where, "space", space)
+        yield "space", r"in double quotes YAML reads \_ as a no-break space; write \\_, or use single quotes"
     for kind, rule in KINDS.items() if _SUSPICIOUS.search(text) else ():
         for found in islice(rule.form.finditer(text), _MOST) if rule.form else ():
             escaped = [] if literal else [node.escape(mark) for mark in rule.escapes if mark in found[0]]
             how = f" (literal: {escaped[0]})" if escaped else ""
-            problems.note(node.where, kind, f"{quoted(found[0].strip())} is sent as text: {rule.reason}{how}")
+            yield kind, f"{quoted(found[0].strip())} is sent as text: {rule.reason}{how}"
     for found in _PLACEHOLDER.finditer(text):
         name = next(filter(None, found.groups()))
         if name in variables or found[0] == "{prompt}":
-            message = f"{quoted(found[0])} is sent as it is; a variable is written ${{{name}}}"
-            problems.note(node.where, "placeholder", message)
-    control = _CONTROL.search(text)
-    if control:
-        problems.note(node.where, "control", f"the prompt holds the control character U+{ord(control[0]):04X}")
-    note_secrets(text, node, problems)
+            yield "placeholder", f"{quoted(found[0])} is sent as it is; a variable is written ${{{name}}}"
+    if control := _CONTROL.search(text):
+        yield "control", f"the prompt holds the control character U+{ord(control[0]):04X}"
 
 
 def note_list(kind: str, prompts: Sequence[Node], literal: bool, problems: Problems) -> None:
     """Say what holds for a list of prompts: marks that are sent as they stand, a header line."""
-    if not prompts:
-        return
-    first = prompts[0].text
+    first = prompts[0].text if kind == "txt" and prompts else ""
     header = first.strip(' ":').lower() in _HEADERS or looks_like_table(first)
-    if kind == "txt" and header and (len(prompts) > 1 or first.startswith("{")):
+    if header and (len(prompts) > 1 or first.startswith("{")):
         message = f"{quoted(first)} looks like a table's header, or JSON; it would be sent as a prompt"
         problems.note(prompts[0].where, "header", message)
     marked = [node for node in prompts if _MARKS.search(str(node.value))] if literal else []
     if marked:
-        hold = "prompt holds" if len(marked) == 1 else "prompts hold"
-        sent = "is sent as it stands" if len(marked) == 1 else "are sent as they stand"
-        message = f"{len(marked)} {hold} <lora:…>, {{…|…}} or __…__ and {sent}; --expand reads them"
-        problems.note(marked[0].where, "literal", message)
+        marks = f"<lora:…>, {{…|…}} or __…__ in {counted(len(marked), 'prompt')}"
+        problems.note(marked[0].where, "literal", f"{marks}: sent as text; --expand reads them")
 
 
 def note_loras(loras: Sequence[Any], node: Node, problems: Problems) -> None:
@@ -196,14 +196,15 @@ def note_requests(jobs: Sequence[Job], tables: Mapping[str, Model], problems: Pr
             requests.setdefault(_ENCODER.encode([job.model, body]), []).append(job)
         except ValueError:  # of a model without a table
             problems.at(job.where, job.id, "a number that is not finite (inf, nan) cannot be sent")
-    for group in (group for group in requests.values() if once and len(group) > 1):
+    for group in requests.values() if once else ():
         prints: dict[str, list[Job]] = {}
-        for job in group:
+        for job in group if len(group) > 1 else ():
             prints.setdefault(job.fingerprint, []).append(job)
-        for first, *others in (same for same in prints.values() if len(same) > 1):
-            many = len(others) + 1
-            same = f"{counted(len(others), 'duplicate')} of {first.id} ({_some(others)}): made once"
-            problems.note(others[0].where, "duplicate", f"{same}; for {many} images use repeat: {many}")
+        for first, *others in prints.values():
+            if others:
+                told = f"{counted(len(others), 'duplicate')} of {first.id} ({_some(others)}): made once"
+                message = f"{told}; for {len(others) + 1} images use repeat: {len(others) + 1}"
+                problems.note(others[0].where, "duplicate", message)
         if len(prints) > 1:
             paid = [first for first, *_ in prints.values()]
             message = f"{len(paid)} jobs end in the same request and are paid for one by one: {_some(paid)}"

@@ -187,7 +187,7 @@ def test_lists(studio) -> None:
     for first in ("# c\nid;prompt", "prompt,seed", '{"prompt": "a"}'):
         assert [kind for kind, _, _ in studio.notes(f"{first}\na fox\n", "j.txt")] == ["header"]
     (note,) = studio.notes("plain\na {b|c} <lora:o/n:1>\na __tree__\n", "j.txt")
-    assert note[:2] == ("literal", "j.txt:2:1") and "2 prompts hold" in note[2] and "--expand" in note[2]
+    assert note[:2] == ("literal", "j.txt:2:1") and "2 prompts" in note[2] and "--expand" in note[2]
     assert studio.notes("a 50% {off} sale\n", "j.txt") == []
     kinds = [
         (kind, place) for kind, place, _ in studio.notes("a\nNegative prompt: x\nSteps: 20, Sampler: Euler\n", "j.txt")
