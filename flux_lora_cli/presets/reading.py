@@ -19,8 +19,8 @@ from flux_lora_cli.presets.notes import note_list
 from flux_lora_cli.presets.read import decode, read_yaml
 from flux_lora_cli.presets.shapes import Spot
 from flux_lora_cli.presets.sources import FILE_ENDS, Files, Refused
-from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, unknown_key
-from flux_lora_cli.service.values import check_value, is_remote_image
+from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models, UnknownModel, Version, check_request
+from flux_lora_cli.service.values import is_remote_image
 from flux_lora_cli.text import quoted
 
 #: Without ``--max-jobs``. [CONTRACT: command line]
@@ -57,11 +57,7 @@ class LoadOptions:
 
 
 class Reader:
-    """Reads sources under one set of options.
-
-    Attributes:
-        option: the option that set a parameter.
-    """
+    """Reads sources under one set of options."""
 
     def __init__(self, options: LoadOptions, files: Files) -> None:
         self.options = options
@@ -69,7 +65,7 @@ class Reader:
         self.problems = Problems()
         named = {name: _OPTIONS.get(name, f"--{name}") for name in options.overrides}
         named |= {"images": "--image"} if "image" in named else {}
-        self.option = {name: f"--set {name}" for name in options.set_overrides} | named
+        self.option = {name: f"--set {name}" for name in options.set_overrides} | named  # that set a parameter
         self._given = {**options.set_overrides, **options.overrides}
         set_model, self._stack = self._given.pop("model", None), self._given.pop("stack", None)
         self._model: str | None = options.model or set_model
@@ -82,16 +78,15 @@ class Reader:
         """
         given = model.named_image(self._given) if "image" in self.options.overrides else self._given
         found = []
-        for name, value in given.items():
-            row, option = model.parameters.get(name), self.option[name]
-            problem = check_value(row, value)[1] if row else unknown_key(model, name) if model.checked else None
-            if problem is not None:
-                several = option == "--image" and problem.suggestion == "image"
-                found.append(f"{option}: {f'{model.short} takes one image' if several else problem.message}")
-        for name, row in model.parameters.items():
-            if row.required and given.get(name, not alone or name in ("prompt", "seed", "loras")) in ("", [], False):
-                add = "--image" if name in ("image", "images") else f"--set {name}=…"
-                found.append(f"{model.short} needs {name}: {row.allowed}. Add {add}.")
+        for problem in check_request(model, given):
+            name = problem.key.partition("[")[0]
+            if name in given:
+                several = self.option[name] == "--image" and problem.suggestion == "image"
+                found.append(f"{self.option[name]}: {f'{model.short} takes one image' if several else problem.message}")
+            elif alone and name not in ("prompt", "loras"):
+                found.append(
+                    f"{problem.message}. Add {'--image' if name in ('image', 'images') else f'--set {name}=…'}."
+                )
         if found:
             raise UsageError("; ".join(found), f"To see what the model takes: flux-lora models {model.short}")
         return given | {name: self._images(given[name]) for name in given.keys() & {"image", "images"}}

@@ -179,7 +179,7 @@ def check_request(model: Model, params: Mapping[str, Any]) -> list[ValueProblem]
     found += [unknown_key(model, key) for key in params if model.checked and key not in rows]
     for name, row in rows.items():
         if row.required and name != "seed" and params.get(name) in (None, "", [], ()):
-            needs = f"{model.short} on API {model.version} needs it; allowed: {row.allowed}"
+            needs = f"{model.short} on API {model.version} needs {name}; allowed: {row.allowed}"
             found.append(ValueProblem(name, needs))
     return [problem for problem in found if problem is not None]
 
