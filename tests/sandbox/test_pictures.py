@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from flux_lora_cli.sandbox.pictures import render
 from tests.sandbox.conftest import DEV, DEV3, Make
 
 PLAIN = {"prompt": "travel poster of mountains", "guidance_scale": 5.0, "loras": []}
-INK, FILM = {"path": "a/ink"}, {"path": "b/film"}
 BLUE = io.BytesIO()
 Image.new("RGB", (40, 40), "blue").save(BLUE, "PNG")
 
@@ -35,40 +33,21 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 @pytest.mark.parametrize(
     ("other", "least"),
     [
-        ({"prompt": "travel poster of the mountains"}, 3), ({"prompt": "neon city at night"}, 20), ({"seed": 8}, 3),
-        ({"num_inference_steps": 4}, 1), ({"guidance_scale": 1.0}, 2), ({"loras": [INK | {"scale": 0.8}]}, 5),
-        ({"image": "b", "start": True}, 10), ({"image": "https://example.com/x.png"}, 5),
+        ({"prompt": "neon city at night"}, 20), ({"seed": 8}, 3), ({"num_inference_steps": 4}, 1),
+        ({"guidance_scale": 1.0}, 2), ({"image": "b", "start": True}, 10),
     ],
-    ids=lambda value: str(value)[:30],
 )  # fmt: skip
 def test_a_different_wish_is_seen(other: dict[str, Any], least: float) -> None:
     assert difference(picture(), picture(**other)) > least
 
 
-def test_stacks_and_scales_differ_and_scale_0_leaves_no_trace() -> None:
-    stacks = [[], [INK | {"scale": 0.3}], [INK | {"scale": 1}], [FILM | {"scale": 1}]]
-    stacks.append([lora | {"scale": 0.5} for lora in (INK, FILM)])
-    pictures = [picture(loras=stack) for stack in stacks]
-    assert all(difference(one, other) > 2 for one, other in itertools.combinations(pictures, 2))
-    assert difference(picture(loras=[INK | {"scale": 0.0}]), pictures[0]) == 0
-    assert difference(*(picture(loras=[INK | {"scale": scale}]) for scale in (2, 4))) > 1
-    others = [picture(loras=[{"path": f"owner/style-{number}", "scale": 1}], size=(128, 128)) for number in range(24)]
-    assert all(difference(one, other) > 1 for one, other in itertools.combinations(others, 2))
+def test_a_lora_shows_as_much_as_its_scale_says() -> None:
+    none, some, all_ = (picture(loras=[{"path": "a/ink", "scale": scale}]) for scale in (0, 0.3, 1))
+    assert difference(none, picture()) == 0
+    assert 2 < difference(none, some) < difference(none, all_)
 
 
-def test_the_caption_and_the_mark_are_written() -> None:
-    one, other = (picture(seed=seed, size=(512, 512)) for seed in (7, 70))
-    assert ImageChops.difference(*(image.crop((0, 470, 512, 512)) for image in (one, other))).getbbox()
-    dark, light = ImageStat.Stat(one.crop((400, 10, 500, 35)).convert("L")).extrema[0]
-    assert dark < 40 and light > 200
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    ["", "x" * 20_000, "猫と月", "\ud800", "a\x00b\n\u202ec", "snow rain night sunset", "cat fox house"]
-    + [f"{place} {light}" for place in ("dune", "sea", "forest", "city", "planet") for light in ("night", "snow")],
-    ids=lambda prompt: ascii(prompt[:20]),
-)
+@pytest.mark.parametrize("prompt", ["", "x" * 20_000, "猫と月", "\ud800", "a\x00b\n\u202ec", "snow rain night sea"])
 def test_any_prompt_is_drawn(prompt: str) -> None:
     picture(prompt=prompt, size=(256, 320))
 

@@ -68,26 +68,3 @@ def test_a_place_that_is_not_a_file_is_an_error(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "fifo", Path("/dev/null"), Path("/proc/nowhere/state")):
         with pytest.raises(StateError, match=str(place)):
             Sandbox(state=place)
-
-
-def test_old_tasks_are_dropped(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flux_lora_cli.sandbox.store.MAX_TASKS", 10)
-    monkeypatch.setattr("flux_lora_cli.sandbox.store._PRUNE_EVERY", 5)
-    call = make()
-    ids = [call.submit() for _ in range(40)]
-    assert [task.id for task in call.sandbox.tasks] == ids[-10:]
-    assert len(call.sandbox.charges) == 10
-
-
-def test_large_inline_images_are_kept_once(make: Make, tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    call = make(state=state)
-    image = "data:image/png;base64," + "iVBORw0KGgo" + "A" * 1_000_001
-    for seed in range(10):
-        call.submit(image=image, seed=seed)
-    call.submit("/api/v3/wavespeed-ai/flux-2-dev/edit-lora", images=[image, image])
-    items = call.post("/api/v3/predictions", include_inputs=True)["items"]
-    assert items[0]["inputs"]["images"] == [image, image]
-    assert all(item["inputs"]["image"] == image for item in items[1:])
-    call.sandbox.stop()
-    assert state.stat().st_size < 2_500_000

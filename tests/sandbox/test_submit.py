@@ -53,16 +53,12 @@ def shared() -> Any:
 @pytest.mark.parametrize(
     ("version", "inputs", "named"),
     [
-        ("v2", {"prompt": 5}, "prompt"), ("v2", {"strength": 1.1}, "strength"), ("v2", {"size": "256*512"}, "size"),
-        ("v2", {"size": "1024x1024"}, "size"), ("v2", {"num_inference_steps": 2.5}, "num_inference_steps"),
-        ("v2", {"num_inference_steps": True}, "num_inference_steps"), ("v2", {"guidance_scale": 10.5}, "guidance"),
-        ("v2", {"num_images": 10**400}, "num_images"), ("v2", {"guidance_scale": float("1e400")}, "JSON"),
+        ("v2", {"prompt": 5}, "prompt"), ("v2", {"size": "256*512"}, "size"), ("v2", {"size": "1024x1024"}, "size"),
+        ("v2", {"num_inference_steps": 2.5}, "num_inference_steps"), ("v2", {"guidance_scale": 10.5}, "guidance"),
         ("v2", {"loras": [LORA] * 6}, "loras"), ("v2", {"loras": [{"path": "a/b"}]}, "scale"),
-        ("v2", {"loras": [{"path": " ", "scale": 1}]}, "path"), ("v3", {"prompt": None}, "prompt"),
-        ("v3", {"loras": [LORA] * 5}, "loras"), ("v3", {"seed": 2_147_483_648}, "seed"),
+        ("v3", {"prompt": None}, "prompt"), ("v3", {"loras": [LORA] * 5}, "loras"),
         ("v3", {"output_format": "gif"}, "output_format"),
     ],
-    ids=lambda value: str(value)[:40],
 )  # fmt: skip
 def test_a_parameter_out_of_its_documented_range_is_refused(
     shared: Caller, version: str, inputs: dict[str, Any], named: str
@@ -73,17 +69,7 @@ def test_a_parameter_out_of_its_documented_range_is_refused(
     assert len(shared.sandbox.charges) == before
 
 
-def test_undeclared_parameters_are_dropped_and_billed_or_refused(make: Make) -> None:
-    schnell = "/api/v3/wavespeed-ai/flux-schnell-lora"
-    dropping, refusing = make(), make(undeclared="refuse")
-    dropping.submit(schnell, guidance_scale=99)
-    assert "guidance_scale" not in dropping.sandbox.tasks[0].inputs
-    assert dropping.sandbox.charges[0][1] == Decimal("0.005")
-    refused = refusing("POST", schnell, {"prompt": "x", "guidance_scale": 3})
-    assert refused.status == 400 and "guidance_scale" in refused.json["message"] and refusing.sandbox.charges == []
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"seed":NaN}', b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"seed":NaN}', b"[" * 100_000, b"\xff"])
 def test_a_body_that_is_not_a_json_object_is_refused(shared: Caller, body: bytes) -> None:
     assert shared("POST", DEV, body).status == 400
 
@@ -102,17 +88,7 @@ def test_what_the_service_does_not_have_is_404_and_costs_nothing(shared: Caller,
     assert len(shared.sandbox.charges) == before
 
 
-@pytest.mark.parametrize(
-    ("own", "key", "status"),
-    [(None, "whatever", 200), (None, None, 401), (None, "", 401), ("secret", "other", 401), ("secret", "secret", 200)],
-)
-def test_any_key_but_none_is_taken_unless_it_has_one_of_its_own(
-    make: Make, own: str | None, key: str | None, status: int
-) -> None:
-    assert make(api_key=own)("POST", DEV, {}, key=key).status == status
-
-
-@pytest.mark.parametrize("host", ["example.com", "evil.localhost.example", "127.0.0.1@evil", "10.0.0.1", "", "[::2]"])
+@pytest.mark.parametrize("host", ["evil.localhost.example", "127.0.0.1@evil", "10.0.0.1", ""])
 def test_a_host_name_that_is_not_loopback_is_refused(shared: Caller, host: str) -> None:
     before = len(shared.sandbox.charges)
     assert shared("POST", DEV, {}, Host=host).status == 421
@@ -194,13 +170,3 @@ def test_the_list_is_narrowed_by_model_status_and_time(make: Make, clock: FakeCl
         ({"created_after": "2027-01-15T08:00:05.123456789Z"}, [third, second]),
     ):  # fmt: skip
         assert call.listed(**wanted) == found
-
-
-def test_after_seven_days_everything_is_gone_but_the_bill(make: Make, clock: FakeClock) -> None:
-    call = make(clock=clock)
-    task = call.submit(DEV3)
-    url = call.result(task, "v3")["outputs"][0]
-    clock.now += 7 * 86400 + 1
-    assert call("GET", f"/api/v3/predictions/{task}/result").status == call("GET", url, key=None).status == 404
-    assert call.listed() == []
-    assert call.bill() == [(task, "deduct", 0.015)]
