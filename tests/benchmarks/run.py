@@ -1,4 +1,4 @@
-"""All figures of speed in one run, as ratios, against the peers: ``python tests/benchmarks/run.py``.
+"""All figures of speed in one run, as ratios, against the official SDK: ``python tests/benchmarks/run.py``.
 
 Each drives the real command line against a stub of the service in a process of its own, and prints a line of a
 Markdown table. Ratios within one run can be compared; absolute times depend on the machine.
@@ -28,25 +28,22 @@ FAST = ("--concurrency", "32", "--poll-interval", "0.05")
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what was measured, the peer's, and the value that is held against the target."""
+    """One figure: what was measured, the SDK's, and the value that is held against the target."""
 
     figure: str
     ours: str
     peer: str
     value: float
-    target: float | None = None
+    target: float
     at_least: bool = False
 
     def line(self) -> str:
-        limit = "" if self.target is None else f"{'≥' if self.at_least else '≤'} {self.target:g}"
-        return (
-            f"| {self.figure} | {self.ours} | {self.peer} | {self.value:.3g} | {limit} | {'' if self.met else 'no'} |"
-        )
+        limit = f"{'≥' if self.at_least else '≤'} {self.target:g}"
+        cells = (self.figure, self.ours, self.peer, f"{self.value:.3g}", limit, "" if self.met else "no")
+        return f"| {' | '.join(cells)} |"
 
     @property
     def met(self) -> bool:
-        if self.target is None:
-            return True
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
@@ -113,10 +110,8 @@ class Bench:
         most = ("--max-jobs", "200000", "--yes", "-q")
         return run([*ours(), "batch", self.jobs(count), "-o", output, *most, *options], **stub.env)
 
-    def peer(self, name: str, stub: Stub, count: int, threads: int = 32, poll: float = 0.05) -> Done:
-        return run(
-            [sys.executable, HERE / "peers.py", name, str(count), str(threads), str(poll), self.place()], **stub.env
-        )
+    def sdk(self, stub: Stub, count: int, poll: float = 0.05) -> Done:
+        return run([sys.executable, HERE / "peers.py", str(count), "32", str(poll), self.place()], **stub.env)
 
 
 class Stub:
@@ -204,25 +199,16 @@ def cpu(bench: Bench) -> list[Row]:
             def slope(measured: Callable[[int], Done], jobs: int) -> float:
                 return (measured(few + jobs).cpu - measured(few).cpu) / jobs
 
-            costs: dict[str, list[float]] = {"ours": [], "requests": [], "sdk": []}
-            for _ in range(1 if bench.quick else 3):
-                costs["ours"].append(slope(lambda n: bench.batch(served, n, bench.place() / "o", *FAST), more))
-                costs["requests"].append(slope(lambda n: bench.peer("requests", served, n, threads=8), more))
-                costs["sdk"].append(slope(lambda n: bench.peer("sdk", served, n), more // (4 if tls else 1)))
-        mine, requests, sdk = (statistics.median(costs[name]) * 1000 for name in ("ours", "requests", "sdk"))
-        how = "TLS" if tls else "HTTP"
-        own = f"{mine:.1f} ms"
-        rows += [
-            Row(
-                f"CPU per job of 100 KB, {how}: SDK ÷ ours",
-                own,
-                f"SDK {sdk:.1f} ms",
-                sdk / mine,
-                10.0 if tls else 1.0,
-                True,
-            ),
-            Row(f"CPU per job of 100 KB, {how}: ours ÷ requests tuned", own, f"{requests:.1f} ms", mine / requests),
-        ]
+            both = [
+                (
+                    slope(lambda n: bench.batch(served, n, bench.place() / "o", *FAST), more),
+                    slope(lambda n: bench.sdk(served, n), more // (4 if tls else 1)),
+                )
+                for _ in range(1 if bench.quick else 3)
+            ]
+        mine, sdk = (statistics.median(costs) * 1000 for costs in zip(*both, strict=True))
+        name = f"CPU per job of 100 KB, {'TLS' if tls else 'HTTP'}: SDK ÷ ours"
+        rows.append(Row(name, f"{mine:.1f} ms", f"SDK {sdk:.1f} ms", sdk / mine, 10.0 if tls else 1.0, at_least=True))
     return rows
 
 
@@ -244,20 +230,13 @@ def makespan(bench: Bench) -> list[Row]:
                 polls.append(seen["polls"] / 256)
                 gaps.append(seen["least_gap"] or 9e9)
                 if seed == 0 and not bench.quick:
-                    bench.peer("sdk", served, 256, poll=1.0)
+                    bench.sdk(served, 256, poll=1.0)
                     other = served.stats()
                     ratio = (other["last_download"] - other["first_submit"]) / other["ideal"]
                     sdk = f"SDK {ratio:.2f}, {other['polls'] / 256:.1f} polls"
         middle, mean = statistics.median(ratios), statistics.mean(polls)
-        rows.append(
-            Row(
-                f"makespan ÷ ideal, {name}",
-                f"{min(ratios):.3f}–{max(ratios):.3f}",
-                sdk,
-                middle,
-                1.07 if delay else 1.05,
-            )
-        )
+        span = f"{min(ratios):.3f}–{max(ratios):.3f}"
+        rows.append(Row(f"makespan ÷ ideal, {name}", span, sdk, middle, 1.07 if delay else 1.05))
         rows.append(Row(f"polls per task, {name}", f"{mean:.2f}", sdk, mean, 5))
         rows.append(Row(f"least gap of polls, {name}", f"{min(gaps):.2f} s", "SDK 1 s", min(gaps),
                         1.98 if times[0] == 2.0 else 0.099, True))  # fmt: skip
@@ -272,7 +251,7 @@ def lost(bench: Bench) -> list[Row]:
             place = bench.place()
             bench.batch(served, jobs, place / "o", "--concurrency", "32", "--poll-interval", "0.2")
             missing = jobs - len(list((place / "o").glob("*.png")))
-            other = int(bench.peer("sdk", served, jobs, poll=0.2).out)
+            other = int(bench.sdk(served, jobs, poll=0.2).out)
         rows.append(Row(f"jobs lost to 429 of {jobs}, {name}", str(missing), f"SDK {jobs - other}", missing, 0))
     return rows
 
@@ -284,16 +263,9 @@ def memory(bench: Bench) -> list[Row]:
         jobs = count // 20 if bench.quick else count
         with stub(bench, bytes=size) as served:
             done = bench.batch(served, jobs, bench.place() / "o", *FAST)
-            sdk = f"SDK {bench.peer('sdk', served, jobs).peak / MB:.0f} MB" if count == 1000 else "–"
-        rows.append(
-            Row(
-                f"peak memory, {jobs:,} jobs of {size // 1000:,} KB",
-                f"{done.peak / MB:.0f} MB",
-                sdk,
-                done.peak / MB,
-                target,
-            )
-        )
+            sdk = f"SDK {bench.sdk(served, jobs).peak / MB:.0f} MB" if count == 1000 else "–"
+        name = f"peak memory, {jobs:,} jobs of {size // 1000:,} KB"
+        rows.append(Row(name, f"{done.peak / MB:.0f} MB", sdk, done.peak / MB, target))
     return rows
 
 
