@@ -28,7 +28,6 @@ Ask = Callable[[str], list[str]]
 def place(tmp_path: Path) -> Path:
     """A folder with presets, and the program on a path of its own."""
     (tmp_path / "posters.yaml").write_text(_PRESET)
-    (tmp_path / "bad.yaml").write_text("version: [")
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "flux-lora"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flux_lora_cli "$@"\n')
@@ -57,19 +56,13 @@ def complete(place: Path) -> Ask:
     ("line", "offered"),
     [
         ("flux-lora ba", ["batch"]),
-        ("flux-lora preset sh", ["show"]),
         ("flux-lora --json wa", ["wait"]),
         ("flux-lora submit --wa", ["--wait"]),
-        ("flux-lora batch --retry", ["--retry-failed"]),
         ("flux-lora submit --nsfw ", ["keep", "quarantine", "skip"]),
-        ("flux-lora submit --api-version v", ["v2", "v3"]),
         ("flux-lora submit --model flux-dev-lora-ul", ["flux-dev-lora-ultra-fast"]),
-        ("flux-lora models flux-kr", ["flux-krea-dev-lora"]),
         ("flux-lora batch posters.yaml --only da", ["dawn/1", "dawn/2"]),
-        ("flux-lora preset show posters.yaml --only du", ["dusk/1", "dusk/2"]),
         ("flux-lora submit --preset posters.yaml --job da", ["dawn/1", "dawn/2"]),
         ("flux-lora submit --preset posters.yaml --stack ", ["nasa", "plain"]),
-        ("flux-lora batch bad.yaml --only ", []),
         ("flux-lora batch nosuch.yaml --only ", []),
     ],
 )

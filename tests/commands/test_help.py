@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from flux_lora_cli.commands.app import COMMANDS
 from flux_lora_cli.errors import ExitCode
 from flux_lora_cli.service.models import Models
 from tests.commands.conftest import Run
-from tests.conftest import PROGRAM, Cli
+from tests.conftest import Cli
 
 GROUPS = {name.partition(" ")[0] for name in COMMANDS if " " in name}
 
@@ -113,12 +112,3 @@ def test_only_what_is_needed_is_imported(line: str, left_out: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & set(left_out.split())
-
-
-def test_started_as_a_module_and_as_a_program_alike(tmp_path: Path) -> None:
-    entry = "import sys; from flux_lora_cli.__main__ import main; sys.exit(main())"
-    outputs = [
-        subprocess.run([*start, "help", "agents"], capture_output=True, check=True, env=dict(os.environ)).stdout
-        for start in (PROGRAM, (sys.executable, "-c", entry))
-    ]
-    assert outputs[0] == outputs[1]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
-import shlex
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,31 +34,21 @@ def _through_shell(folder: Path, redirect: str, *arguments: str) -> Any:
 def test_every_json_line_is_an_event_and_the_last_a_summary(sandbox: Sandbox, run: Run, preset: Path) -> None:
     ended = run("batch", preset, "-o", "out", "--json", "-q")
     kinds = [event["event"] for event in ended.events]
-    assert ended.code == 0
-    assert ended.err == ""
-    assert kinds.count("image") == 4
+    assert (ended.code, ended.err, kinds.count("image")) == (0, "", 4)
     assert {"plan", "submitted", "completed"} <= set(kinds)
-    summary = ended.events[-1]
-    assert summary["event"] == "summary"
-    assert (summary["exit_code"], summary["jobs"], summary["images"], summary["folder"]) == (0, 4, 4, "out")
-    assert summary["sandbox"] is False
+    wanted = {"event": "summary", "exit_code": 0, "jobs": 4, "images": 4, "folder": "out", "sandbox": False}
+    assert ended.events[-1].items() >= wanted.items()
 
 
 def test_the_shipped_schema_is_made_from_the_events() -> None:
-    spec = importlib.util.spec_from_file_location("event_schema", ROOT / ".ci" / "event-schema.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    shipped = (ROOT / "flux_lora_cli" / "resources" / "event.schema.json").read_text("utf-8")
-    assert module.build() == json.loads(shipped)
+    made = runpy.run_path(str(ROOT / ".ci" / "event-schema.py"))["build"]()
+    assert made == json.loads((ROOT / "flux_lora_cli" / "resources" / "event.schema.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (["--version", "--json"], 0),
-        (["--json", "help", "submit"], 0),
         (["submit", "--help", "--json"], 0),
         (["nonsense", "--json"], 2),
         (["batch", "none.yaml", "--json"], 3),
@@ -139,7 +128,7 @@ def test_no_message_steers_a_terminal_or_a_ci_service(capfd: pytest.CaptureFixtu
 
 def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path: Path) -> None:
     script = "import os, flux_lora_cli.__main__ as m; m._fill_closed_streams(); os._exit(os.open('x', os.O_CREAT))"
-    words = f"{sys.executable} -c {shlex.quote(script)} <&- >&- 2>&-"
+    words = f'{sys.executable} -c "{script}" <&- >&- 2>&-'
     assert subprocess.run(["bash", "-c", words], cwd=tmp_path, check=False).returncode >= 3
 
 
