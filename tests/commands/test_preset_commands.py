@@ -1,4 +1,4 @@
-"""``preset check``, ``show``, ``list``, ``new`` and ``schema``."""
+"""``preset check``, ``show``, ``list``, and ``schema``."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def test_check_prints_every_problem(run: Run, tmp_path: Path) -> None:
 def test_check_for_github(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.yaml").write_text(BROKEN)
     done = run("preset", "check", "bad.yaml", "--format", "github")
-    assert done.lines[0].partition("::defaults")[0] == "::error file=bad.yaml,line=2,col=12"
-    assert all(line.startswith("::error file=bad.yaml,") for line in done.lines)
+    assert [line.rpartition("::")[0] for line in done.lines] == [
+        f"::error file=bad.yaml,{at}" for at in ("line=2,col=12", "line=4,col=29")
+    ]
     assert run("preset", "check", "nowhere.yaml", "--format", "github").lines[0].startswith("::error::")
     for name in ("bad.yaml", str(tmp_path / "bad.yaml")):  # as GitHub calls it, from the top of the checkout
         with monkeypatch.context() as patch:
@@ -76,13 +77,9 @@ def test_notes_are_warnings_for_github(run: Run, tmp_path: Path) -> None:
 
 def test_notes_are_said_and_strict_makes_them_problems(run: Run, tmp_path: Path) -> None:
     (tmp_path / "note.yaml").write_text("version: 1\nvars: {place: [a, b]}\njobs:\n  - prompt: no variable\n")
-    done = run("preset", "check", "note.yaml")
-    assert done.code == 0
-    assert done.lines[0].startswith("note.yaml:2:")
-    assert ": note: " in done.lines[0]
-    assert (
-        r"unused: a variable or stack that nothing uses; to silence it" in run("preset", "check", "note.yaml", "-v").err
-    )
+    done = run("preset", "check", "note.yaml", "-v")
+    assert (done.code, done.lines[0][:12], ": note: " in done.lines[0]) == (0, "note.yaml:2:", True)
+    assert "unused: a variable or stack that nothing uses; to silence it" in done.err
     assert run("preset", "check", "note.yaml", "--strict").code == 10
     for words in (["preset", "show"], ["batch", "--dry-run"]):
         assert [run(*words, "note.yaml", *more).code for more in ([], ["--strict"])] == [0, 10]
@@ -107,16 +104,10 @@ def test_check_exit_codes(run: Run, posters: Path, words: list[str], code: int) 
     assert run("preset", "check", *words).code == code
 
 
-def test_check_standard_input(run: Run) -> None:
-    for text, code in (('{"prompt": "a"}\n', 0), ('{"promt": "a"}\n', 10), ("", 3)):
-        assert run("preset", "check", "-", stdin=text).code == code
-
-
 def test_show_tells_what_is_shared_and_what_differs_and_cuts_nothing(run: Run, posters: Path, tmp_path: Path) -> None:
     done = run("preset", "show", "posters.yaml")
     shared, _, differing = done.out.partition("\n\n")
-    assert "512*768" in shared
-    assert "wavespeed-ai/flux-dev-lora" in shared
+    assert "512*768" in shared and "wavespeed-ai/flux-dev-lora" in shared
     rows = [line.split() for line in differing.splitlines()]
     assert rows[0] == ["JOB", "NUM_INFERENCE_STEPS", "SEED", "LORAS", "PROMPT"]
     assert rows[1] == ["cat/red", "28", "7", "owner/nasa:0.9", "a", "red", "cat"]
@@ -146,10 +137,10 @@ def test_show_why_names_file_and_line(run: Run, posters: Path) -> None:
 
 def test_show_for_programs(run: Run, posters: Path) -> None:
     jobs = yaml.safe_load(run("preset", "show", "posters.yaml", "--as", "yaml", "--only", "cat/*", "-n", "2").out)
-    assert [job["id"] for job in jobs] == ["cat/red", "cat/blue"]
-    assert jobs[0]["input"]["num_images"] == 2
-    assert jobs[0]["input"]["loras"] == [{"path": "owner/nasa", "scale": 0.9}]
-    assert jobs[0]["model"] == "wavespeed-ai/flux-dev-lora"
+    assert [(job["id"], job["model"]) for job in jobs] == [
+        (f"cat/{c}", "wavespeed-ai/flux-dev-lora") for c in ("red", "blue")
+    ]
+    assert jobs[0]["input"].items() >= {"num_images": 2, "loras": [{"path": "owner/nasa", "scale": 0.9}]}.items()
 
 
 def test_show_some(run: Run, posters: Path, tmp_path: Path) -> None:
@@ -160,16 +151,6 @@ def test_show_some(run: Run, posters: Path, tmp_path: Path) -> None:
     assert run("preset", "show", "posters.yaml", "--only-file", "picks.txt").code == 3
     assert run("preset", "show", "posters.yaml", "--only", "horse").code == 3
     assert run("preset", "show", "-", "--only-file", "-").code == 2
-
-
-def test_no_line_of_a_table_is_a_command(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "evil.yaml").write_text(
-        'version: 1\njobs:\n  - {prompt: "::error::x", seed: 1}\n  - {prompt: "a\\n::warning::y ##[group]z"}\n'
-    )
-    for words in (["--as", "table"], ["--as", "yaml"], ["--why"]):
-        done = run("preset", "show", "evil.yaml", *words)
-        assert done.code == 0, done.err
-        assert not any(line.lstrip().startswith("::") or "##[" in line for line in done.lines)
 
 
 def test_list(run: Run, posters: Path, tmp_path: Path) -> None:
@@ -184,25 +165,8 @@ def test_list(run: Run, posters: Path, tmp_path: Path) -> None:
     assert run("preset", "list", ".", "--json").events[-1]["presets"] == 3
 
 
-def test_new_is_valid_and_overwrites_nothing(run: Run, tmp_path: Path) -> None:
-    assert run("preset", "new", "my/posters").lines == ["my/posters.yaml"]
-    assert run("preset", "check", "--strict", "my/posters.yaml").code == 0
-    assert run("preset", "new").out == (tmp_path / "my/posters.yaml").read_text()
-    (tmp_path / "my/posters.yaml").write_text("mine")
-    assert run("preset", "new", "my/posters.yaml").code == 2
-    assert (tmp_path / "my/posters.yaml").read_text() == "mine"
-
-
 @pytest.mark.parametrize("name", ["preset", "manifest", "event"])
 def test_schema(run: Run, name: str) -> None:
     document = json.loads(run("schema", name).out)
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert run("schema", name, "--json").events[0]["data"]["schema"] == document
-
-
-def test_a_broken_entry_of_the_model_tables_is_named(run: Run, preset: Path, tmp_path: Path) -> None:
-    schemas = [{"request_schema": {"properties": {"loras": {"type": "array", "maxItems": 3}}}}]
-    entries = [{"model_id": "acme/new", "api_schema": {"api_schemas": schemas}}, 3]
-    (tmp_path / "m.json").write_text(json.dumps({"origin": "sandbox", "models": entries}))
-    ended = run("preset", "check", preset, "--models", "m.json")
-    assert (ended.code, "m.json: entry 2" in ended.err) == (10, True)

@@ -30,30 +30,15 @@ def test_submit_prints_ids_in_the_order_of_the_prompts_and_always_submits(sandbo
     assert len(set(ended.lines)) == 2 and "duplicate" not in ended.err
 
 
-@pytest.mark.parametrize(
-    ("data", "prompts"),
-    [
-        ("a cat\n\n  a dog  \r\n", ["a cat", "a dog"]),
-        ("\ufeffa cat", ["a cat"]),
-        ("a cat\ra dog\r", ["a cat", "a dog"]),
-        ("# not a comment\n", ["# not a comment"]),
-        ("猫\n", ["猫"]),
-    ],
-)
-def test_prompts_on_standard_input(sandbox: Sandbox, run: Run, data: str, prompts: list[str]) -> None:
-    assert run("submit", "-", stdin=data).code == 0
-    assert sorted(task.inputs["prompt"] for task in sandbox.tasks) == sorted(prompts)
+def test_prompts_on_standard_input(sandbox: Sandbox, run: Run) -> None:
+    assert run("submit", "-", stdin="\ufeff# not a comment\n\n  a dog  \r\n猫\ra fox\r").code == 0
+    assert sorted(task.inputs["prompt"] for task in sandbox.tasks) == ["# not a comment", "a dog", "a fox", "猫"]
 
 
 @pytest.mark.parametrize("command", ["submit", "wait", "status"])
 @pytest.mark.parametrize(
     ("data", "code", "words"),
-    [
-        (b"", 3, "came in on standard input"),
-        (b"\n \n", 3, "came in on standard input"),
-        ("abc\n".encode("utf-16"), 2, "UTF-16"),
-        ("abc\n".encode("utf-16-le"), 2, "UTF-16"),
-    ],
+    [(b"\n \n", 3, "came in on standard input"), ("abc\n".encode("utf-16-le"), 2, "UTF-16")],
 )
 def test_standard_input_without_a_line(
     sandbox: Sandbox, run: Run, command: str, data: bytes, code: int, words: str
@@ -214,29 +199,16 @@ def test_a_dry_run_connects_to_nothing(run: Run) -> None:
     assert (ended.code, "$0.30" in ended.err) == (8, True)
 
 
-def test_a_large_submission_is_asked_about(sandbox: Sandbox, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-    prompts = [word for number in range(26) for word in ("-p", f"cat {number}")]
-    for answer, code, charged in (("n\n", 8, 0), ("y\n", 0, 26)):
-        session = terminal("submit", *prompts, "-n", "4")
+def test_the_question_is_asked_where_messages_are_redirected(
+    sandbox: Sandbox, terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    words = ["submit", "-n", "4", *(word for number in range(26) for word in ("-p", f"cat {number}"))]
+    for how, redirect, answer, code, charged in (
+        (["--log-file", "log"], "", "\x03", 130, 0), ([], "2>err", "n\n", 8, 0), ([], "", "y\n", 0, 26),
+    ):  # fmt: skip
+        session = terminal(*words, *how, redirect=redirect)
         session.read_until("104 images, $1.56. Submit? [y/N]")
         session.type(answer)
         assert session.finish()[0] == code
         assert len(sandbox.charges) == charged
-    assert terminal("submit", *prompts, "-n", "4", "--yes").finish()[0] == 0
-
-
-def test_the_question_is_asked_where_messages_are_redirected(
-    sandbox: Sandbox, terminal: Callable[..., Terminal], tmp_path: Path
-) -> None:
-    prompts = [word for number in range(26) for word in ("-p", f"cat {number}")]
-    session = terminal("submit", *prompts, "-n", "4", "--log-file", "log")
-    session.read_until("Submit? [y/N]")
-    session.type("\x03")
-    code, _ = session.finish()
-    assert code == 130
-    assert sandbox.charges == []
-    session = terminal("submit", *prompts, "-n", "4", redirect="2>err")
-    session.read_until("Submit? [y/N]")
-    session.type("n\n")
-    assert session.finish()[0] == 8
-    assert sandbox.charges == []
+    assert terminal(*words, "--yes").finish()[0] == 0
