@@ -57,9 +57,8 @@ def test_check_prints_every_problem(run: Run, tmp_path: Path) -> None:
 def test_check_for_github(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.yaml").write_text(BROKEN)
     done = run("preset", "check", "bad.yaml", "--format", "github")
-    assert [line.rpartition("::")[0] for line in done.lines] == [
-        f"::error file=bad.yaml,{at}" for at in ("line=2,col=12", "line=4,col=29")
-    ]
+    places = ("line=2,col=12", "line=4,col=29")
+    assert [line.rpartition("::")[0] for line in done.lines] == [f"::error file=bad.yaml,{place}" for place in places]
     assert run("preset", "check", "nowhere.yaml", "--format", "github").lines[0].startswith("::error::")
     for name in ("bad.yaml", str(tmp_path / "bad.yaml")):  # as GitHub calls it, from the top of the checkout
         with monkeypatch.context() as patch:
@@ -137,9 +136,8 @@ def test_show_why_names_file_and_line(run: Run, posters: Path) -> None:
 
 def test_show_for_programs(run: Run, posters: Path) -> None:
     jobs = yaml.safe_load(run("preset", "show", "posters.yaml", "--as", "yaml", "--only", "cat/*", "-n", "2").out)
-    assert [(job["id"], job["model"]) for job in jobs] == [
-        (f"cat/{c}", "wavespeed-ai/flux-dev-lora") for c in ("red", "blue")
-    ]
+    assert [job["id"] for job in jobs] == ["cat/red", "cat/blue"]
+    assert jobs[0]["model"] == "wavespeed-ai/flux-dev-lora"
     assert jobs[0]["input"].items() >= {"num_images": 2, "loras": [{"path": "owner/nasa", "scale": 0.9}]}.items()
 
 

@@ -387,6 +387,20 @@ def test_links_on_the_old_side(diff: Diff, repo: Repository, tmp_path: Path) -> 
     assert diff("presets/in.yaml", "--json").events[-1]["unchanged"] == 1
 
 
+def test_a_folder_that_was_a_link_out_of_the_repository(changes: Changes, repo: Repository, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    for folder in (tmp_path / "outside", repo.folder / "own"):
+        folder.mkdir(exist_ok=True)
+        (folder / "a.yaml").write_text(f"version: 1\njobs:\n  - {{id: a, prompt: {folder.name}}}\n")
+        (folder / "folder.yaml").mkdir()
+    (repo.folder / "own").rename(repo.folder / "hidden")
+    (repo.folder / "own").symlink_to(tmp_path / "outside")
+    repo.commit()
+    (repo.folder / "own").unlink()
+    (repo.folder / "hidden").rename(repo.folder / "own")
+    assert changes("own").keys() == changes("own", "own/a.yaml").keys() == {("added", "a")}
+
+
 def test_a_tree_made_by_hand_writes_nothing_elsewhere(diff: Diff, repo: Repository, tmp_path: Path) -> None:
     def put(kind: str, *entries: tuple[str, bytes, str], data: bytes = b"") -> str:
         for mode, name, digest in entries:

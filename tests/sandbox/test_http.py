@@ -61,3 +61,20 @@ def test_a_client_whose_request_never_comes_whole_is_sent_away(sent: str, trickl
             raise AssertionError("it is still listened to")
     finally:
         listener.stop()
+
+
+def test_connections_beyond_the_limit_wait_for_their_turn(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Listener, "max_connections", 2)
+    host, port = call.sandbox.base_url[7:].split(":")
+    held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(3)]
+    for connection in held[:2]:
+        connection.sendall(b"x")
+    held[2].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    held[2].settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        held[2].recv(100)
+    held.pop(0).close()
+    held[1].settimeout(5)
+    assert held[1].recv(100).startswith(b"HTTP/1.1 404")
+    for connection in held:
+        connection.close()
