@@ -238,12 +238,6 @@ def test_ids_do_not_depend_on_where_the_images_lie(studio, png) -> None:
     assert one == two and len(set(one)) == 4
 
 
-def test_skip(studio) -> None:
-    loaded = studio.load("jobs:\n- {id: a, prompt: '{x|y}', skip: true}\n- {id: b, prompt: x}\n")
-    assert [job.id for job in loaded.jobs] == ["b"]
-    assert [job.id for job in loaded.skipped_jobs] == ["a/x", "a/y"]
-
-
 # ---- extends ---------------------------------------------------------------------------------
 
 
@@ -264,7 +258,7 @@ def test_a_diamond_of_extends_is_no_circle(studio) -> None:
     studio.write("base.yaml", "defaults: {seed: 1}\n")
     studio.write("left.yaml", "extends: base.yaml\ndefaults: {seed: 2}\n")
     studio.write("right.yaml", "extends: base.yaml\n")
-    assert studio.load("extends: [left.yaml, right.yaml]\njobs:\n- prompt: a\n").jobs[0].seed == 2
+    assert studio.params("extends: [left.yaml, right.yaml]\njobs:\n- prompt: a\n")["seed"] == 2
 
 
 def test_what_each_value_came_from(studio) -> None:

@@ -144,10 +144,6 @@ def test_the_schema_knows_what_a_model_requires(text: str, good: bool) -> None:
     assert VALIDATOR.is_valid(node.plain()) is good
 
 
-def test_they_agree_that_a_file_of_prompts_is_no_axis_of_prompts() -> None:
-    compare("jobs: [{prompts_file: no.txt, matrix: {prompt: [a]}}]")
-
-
 @pytest.mark.parametrize("key", EDGES)
 def test_they_agree_on_each_parameter(key: str) -> None:
     for value in [*EDGES[key], *ODD]:

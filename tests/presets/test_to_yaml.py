@@ -90,7 +90,3 @@ def test_a_local_image_is_found_beside_the_preset(studio, png) -> None:
     studio.write("inputs/x.png", png)
     job = back(job_as_yaml(MODEL.id, {"prompt": "a", "image": "inputs/x.png", "seed": 1}), studio.folder)
     assert list(job.images) == [job.params["image"]]
-
-
-def test_the_version_is_said_in_a_comment() -> None:
-    assert job_as_yaml(MODEL.id, {"prompt": "a"}, version="v3").splitlines()[3] == "  # needs --api-version v3"

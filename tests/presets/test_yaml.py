@@ -45,28 +45,19 @@ def test_infinity_is_a_number_that_nothing_takes(studio) -> None:
     ("text", "place", "words"),
     [
         ("jobs:\n- prompt: 42", "2:11", ["quotes"]),
-        ("jobs:\n- prompt: 010", "2:11", ["quotes"]),
         ("jobs:\n- prompt: true", "2:11", ["quotes"]),
         ("jobs:\n- prompt:", "2:10", ["nothing here"]),
-        ("jobs:\n- prompt: ~", "2:11", ["nothing here"]),
         (JOB + "num_images: yes", "3:15", ["jobs[0].num_images", '"yes"', "from 1 to 4"]),
-        (JOB + "num_images: true", "3:15", ["true", "from 1 to 4"]),
         (JOB + "enable_safety_checker: no", "3:26", ["text in YAML 1.2", "true or false"]),
         (JOB + "seed: 12:30", "3:9", ['"12:30"', "a whole number"]),
-        (JOB + "seed: 1_000", "3:9", ["a whole number"]),
         (JOB + "seed: " + "9" * 5000, "3:9", ["allowed"]),
         (JOB + "seed: '1'", "3:9", ['"1"', "from -1 to 9999999999"]),
         (JOB + "size: 1024x768", "3:9", ["not a size", "'1024*768'"]),
-        (JOB + "size: 768", "3:9", ["not a size", "'768*768'"]),
-        (JOB + "size: [768, 512]", "3:9", ["not a size", "'768*512'"]),
-        (JOB + "skip: 1", "3:9", ["true or false"]),
         (JOB + "loras: [{path: a/b, scale: no}]", "3:30", ["loras[0].scale", "from 0 to 4"]),
         (JOB + "num_images:", "3:14", ["jobs[0].num_images", "nothing here"]),
-        (JOB + "repeat:", "3:10", ["jobs[0].repeat", "nothing here"]),
         ("jobs:\n- prompt: a\n  prompt: b", "3:3", ['jobs[0].prompt: the key "prompt" is a duplicate', "line 2"]),
         ("jobs:\n- prompt: a\n\tseed: 1", "3:1", ["a tab", "spaces"]),
         ("jobs:\n- prompt: !!python/object:os.system x", "2:11", ["the tag", "quotes"]),
-        ("jobs:\n- prompt: !secret x", "2:11", ["the tag !secret"]),
         ("jobs:\n- prompt: a\n---\njobs:\n- prompt: b", "3:1", ["second document"]),
         ("jobs:\n- prompt: *x", "2:11", ["alias *x has no anchor"]),
         ("jobs: &a\n- *a", "2:3", ["contains itself"]),
@@ -76,7 +67,6 @@ def test_infinity_is_a_number_that_nothing_takes(studio) -> None:
         ("jobs:\n- [x]: y\n  prompt: a", "2:3", ["a key must be text"]),
         ('jobs:\n- prompt: "a \\{b|c}"', "2:14", ['"\\\\{"', "single quotes"]),
         ("", "1:1", ["empty"]),
-        ("# nothing\n", "1:1", ["empty"]),
         ("- prompt: a", "1:1", ["a preset is a mapping"]),
         ("jobs:\n- prompt: \x07", "2:11", ["U+0007"]),
         ("jobs: " + "[" * 300, None, ["nested more than 40"]),
@@ -91,19 +81,9 @@ def test_a_slip_is_told_at_its_place(studio, text: str, place: str | None, words
         assert found[0].startswith(f"p.yaml:{place}: "), found
 
 
-@pytest.mark.parametrize(("text", "value"), [("28.0", 28), ("010", 10), ("1e1", 10), ("0x10", 16)])
-def test_whole_numbers_in_every_spelling(studio, text: str, value: int) -> None:
-    found = studio.params(JOB + f"num_inference_steps: {text}")["num_inference_steps"]
-    assert found == value and type(found) is int
-
-
 def test_text_that_only_looks_odd_is_text(studio) -> None:
     text = "jobs:\n- prompt: 12:30\n- prompt: yes\n- prompt: 2024-01-01\n- prompt: 1_0\n- prompt: |\n    16:9\n"
     assert studio.prompts(text) == ["12:30", "yes", "2024-01-01", "1_0", "16:9\n"]
-
-
-def test_variables_are_numbers_as_they_were_written(studio) -> None:
-    assert studio.prompts("vars: {a: [010, 1.50, yes]}\njobs: [{prompt: '${a}'}]") == ["010", "1.50", "yes"]
 
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbfjobs:\n- prompt: a\n", b"jobs:\r\n- prompt: a\r\n"])
