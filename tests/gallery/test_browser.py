@@ -184,10 +184,6 @@ def test_keyboard_alone_does_everything(open_page: Any, posters: Path) -> None:
     assert page.locator(".differences tbody th").all_inner_texts() == ["Seed"], "only what differs"
     press(page, "Escape", "?")
     assert page.locator("#help:popover-open").count() == 1
-
-
-@slow
-def test_the_replay_command_names_the_file_or_the_job(open_page: Any, posters: Path) -> None:
     page = open_page(posters)
     for number, words in ((10, [str(posters / "dawn-both-2.png")]), (4, [str(posters), "dawn/nasa/2"])):
         page.locator(".shot").nth(number).focus()
@@ -217,51 +213,11 @@ def test_hostile_text_is_only_text(open_page: Any, tmp_path: Path) -> None:
 
 
 @slow
-@pytest.mark.parametrize(
-    "fragment", ["#pick=<script>", "#image=__proto__&sort=constructor", "#%E0%A4%A&is.seed=9", "#view=grid&rows=x"]
-)
+@pytest.mark.parametrize("fragment", ["#image=__proto__&sort=constructor", "#%E0%A4%A&is.seed=9&view=grid&rows=x"])
 def test_any_address_is_survived(open_page: Any, posters: Path, fragment: str) -> None:
     page = open_page(posters, fragment=fragment)
     assert page.problems == []
     assert page.locator(".card").count() == 36
-
-
-@slow
-def test_policy_stops_scripts_styles_and_requests(open_page: Any, posters: Path) -> None:
-    page = open_page(posters)
-    page.evaluate(
-        """async () => {
-          window.stopped = new Set();
-          addEventListener('securitypolicyviolation', (e) => stopped.add(e.effectiveDirective));
-          const add = (tag, values) => {
-            const element = Object.assign(document.createElement(tag), values);
-            document.body.append(element);
-            return element;
-          };
-          const attempts = [
-            () => { document.body.innerHTML += '<b>x</b>'; },
-            () => add('script', { textContent: 'window.pwned = 1' }),
-            () => { document.body.setAttribute('onclick', 'window.pwned = 1'); document.body.click(); },
-            () => { const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; },
-            () => add('style', { textContent: 'body{display:none}' }),
-            () => fetch('http://127.0.0.1:9/').catch(() => {}),
-            () => add('form', { action: 'http://127.0.0.1:9/' }).submit(),
-          ];
-          for (const attempt of attempts) { try { await attempt(); } catch {} }
-        }"""
-    )
-    for directive in ("connect-src", "img-src", "form-action", "require-trusted-types-for", "style-src-elem"):
-        until(page, f"stopped.has('{directive}')")
-    assert page.evaluate("window.pwned") is None
-    assert page.evaluate("getComputedStyle(document.body).display") != "none"
-
-
-@slow
-def test_print_shows_images_and_captions_alone(open_page: Any, posters: Path) -> None:
-    page = open_page(posters)
-    page.emulate_media(media="print")
-    assert not page.locator("#search:visible, .pick:visible, .tools:visible").count()
-    assert page.locator(".card:visible").count() == 36
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def test_a_matrix_becomes_a_grid_with_labels(tmp_path: Path) -> None:
         assert image.width > 2 * 32 + 5 * 300, "two images in a cell: a plain wall"
 
 
-@pytest.mark.parametrize(("count", "pages"), [(1, 1), (42, 1), (100, 3)])
+@pytest.mark.parametrize(("count", "pages"), [(42, 1), (100, 3)])
 def test_many_images_take_pages_of_a_readable_size(tmp_path: Path, count: int, pages: int) -> None:
     paths = sheet_of(listed(tmp_path / "run", count, 16), tmp_path / "sheet.jpg")
     assert [path.name for path in paths] == ["sheet.jpg", *(f"sheet-{n}.jpg" for n in range(2, pages + 1))]
@@ -81,7 +81,7 @@ def test_damaged_images_failures_and_strangers_text_have_their_place(tmp_path: P
         sheet_of(write(tmp_path / "empty", []), tmp_path / "x.png")
 
 
-@pytest.mark.parametrize("text", ["", "two words", "W" * 500, "many " * 200, "a\u2028b\x00c\x1b", "東京の夜" * 50])
+@pytest.mark.parametrize("text", ["", "two words", "W" * 500, "many " * 200, "東京の夜" * 50])
 def test_text_fits_its_box(text: str) -> None:
     font = font_for(text, 17)
     lines = wrap(text, font, 140, 2)
