@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import PROGRAM, require_tool
+from tests.shell.documented import place_program
 
 _PRESET = """\
 version: 1
@@ -28,10 +27,7 @@ Ask = Callable[[str], list[str]]
 def place(tmp_path: Path) -> Path:
     """A folder with presets, and the program on a path of its own."""
     (tmp_path / "posters.yaml").write_text(_PRESET)
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "flux-lora"
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flux_lora_cli "$@"\n')
-    program.chmod(0o755)
+    place_program(tmp_path)
     return tmp_path
 
 

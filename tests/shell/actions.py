@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from tests.shell.documented import ROOT, run
+from tests.shell.documented import ROOT, place_program, run
 
 ACTIONS = ROOT / ".github" / "actions"
 
@@ -38,10 +38,7 @@ def run_step(
 ) -> subprocess.CompletedProcess[str]:
     """Run one step's script in ``folder``; ``inputs`` with ``_`` for ``-``, the defaults for those left out."""
     runner = folder.parent / f"{folder.name}-runner"
-    program = runner / "flux-lora" / "bin" / "flux-lora"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m flux_lora_cli "$@"\n')
-    program.chmod(0o755)
+    place_program(runner / "flux-lora")
     given = {key: str(entry.get("default", "")) for key, entry in action(name)["inputs"].items()}
     given |= {key.replace("_", "-").strip("-"): value for key, value in inputs.items()}
     values = {f"inputs.{key}": evaluated(value, {}) for key, value in given.items()}
