@@ -12,7 +12,6 @@ import pytest
 from flux_lora_cli._version import __version__
 from flux_lora_cli.commands.app import COMMANDS
 from flux_lora_cli.errors import ExitCode
-from flux_lora_cli.service.models import Models
 from tests.commands.conftest import Run
 from tests.conftest import Cli
 
@@ -46,11 +45,6 @@ def test_what_most_users_need_comes_first(run: Run) -> None:
     assert places == sorted(places)
 
 
-def test_model_names_the_models(run: Run) -> None:
-    words = set(re.findall(r"[\w-]+", run("submit", "--help").out))
-    assert {model.short for model in Models.builtin()} <= words
-
-
 def test_the_guide_for_agents(run: Run) -> None:
     """It says of every exit code what to do, and names no option that is not there."""
     text = run("help", "agents").out
@@ -60,12 +54,6 @@ def test_the_guide_for_agents(run: Run) -> None:
     options = run("batch", "--help").out
     assert all(name in options for name in re.findall(r"--[a-z][a-z-]+", text) if name != "--help")
     assert "agents" in run("--help").out
-
-
-def test_help_under_json_is_an_event(run: Run) -> None:
-    record, summary = run("help", "wait", "--json").events
-    assert (record["kind"], summary["exit_code"]) == ("help", 0)
-    assert "Usage: flux-lora wait" in record["data"]["text"]
 
 
 def test_version(run: Run, cli: Cli) -> None:

@@ -99,13 +99,11 @@ def test_closed_and_full_streams(
     assert len(sandbox.charges) == 2
 
 
-@pytest.mark.parametrize("redirect", [">/dev/full", ">&-", "| true; exit ${PIPESTATUS[0]}"])
 @pytest.mark.parametrize("word", ["--version", "--help"])
-def test_help_that_nobody_reads(tmp_path: Path, word: str, redirect: str) -> None:
-    done = _through_shell(tmp_path, redirect, word)
-    # A reader that goes away at once may still have taken all of it.
-    assert done.returncode in ((141, 0) if "|" in redirect else (141,))
-    assert done.stderr.count(b"\n") <= 1
+def test_help_that_nobody_reads(tmp_path: Path, word: str) -> None:
+    for redirect in (">/dev/full", ">&-"):
+        done = _through_shell(tmp_path, redirect, word)
+        assert (done.returncode, done.stderr.count(b"\n") <= 1) == (141, True)
 
 
 def test_no_message_steers_a_terminal_or_a_ci_service(capfd: pytest.CaptureFixture[str]) -> None:

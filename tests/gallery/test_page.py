@@ -195,11 +195,3 @@ def test_axes_have_the_names_that_the_preset_gave_them(tmp_path: Path) -> None:
         "seed": ["1", "2", "3"],
     }, "prompt, LoRAs and seed say the same again, and are left out"
     assert choose_axes(found) == ("place", "stack")
-
-
-@pytest.mark.parametrize("number", [0, 1, 4])
-def test_what_is_no_matrix_has_no_axes(tmp_path: Path, number: int) -> None:
-    folder = write(tmp_path, [job(f"j{i}", prompt=f"p{i}", seed=i * 7) for i in range(number)])
-    columns, rows = choose_axes(facets_of(read_pictures(folder)))
-    assert rows is None
-    assert (columns is None) == (number < 2)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from flux_lora_cli.errors import NotFoundError, PresetError
+from flux_lora_cli.errors import PresetError
 from flux_lora_cli.presets.load import load_presets
 
 
@@ -101,15 +100,6 @@ def test_an_image_must_be_one(studio, data: bytes) -> None:
     assert "is not an image" in studio.problems("jobs:\n- {prompt: a, image: x.png}\n")[0]
 
 
-def test_an_image_is_hashed_and_named_by_its_content(studio, png) -> None:
-    studio.write("in/x.jpg", png)
-    (job,) = studio.load("jobs:\n- {prompt: a, image: in/x.jpg}\n").jobs
-    digest = sha256(png).hexdigest()
-    assert job.params["image"] == digest
-    image = job.images[digest]
-    assert (image.media_type, image.extension, image.bytes) == ("image/png", "png", len(png))
-
-
 def test_pointers_of_git_lfs_are_no_files(studio) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1\n"
     for name in ("x.png", "x.txt"):
@@ -158,9 +148,3 @@ def test_a_preset_that_is_a_link(studio, repository: bool) -> None:
     else:
         with pytest.raises(PresetError, match="a link that leads out"):
             load_presets(folder / "shared.yaml")
-
-
-def test_an_allowed_folder_that_is_not_there(studio) -> None:
-    studio.allow = [studio.folder / "gone"]
-    with pytest.raises(NotFoundError, match="gone: no such folder"):
-        studio.load("jobs:\n- prompt: a\n")

@@ -131,11 +131,6 @@ def test_problems_of_json_lines(studio, line: str, place: str, words: str) -> No
     assert any(one.startswith(f"j.jsonl:{place}: ") and words in one for one in found), found
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.txt", "\n# only\n"), ("a.jsonl", "\n"), ("a.txt", "")])
-def test_files_without_jobs(studio, name: str, text: str) -> None:
-    assert "no jobs" in studio.problems(text, name)[0]
-
-
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [

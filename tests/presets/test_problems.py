@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from flux_lora_cli.errors import NotFoundError, PresetError
 from flux_lora_cli.presets.load import LoadOptions, load_presets
-from flux_lora_cli.service.models import Models
 
 
 def test_all_problems_come_at_once_in_order(studio) -> None:
@@ -127,39 +124,16 @@ def test_models_differ_in_parameters_and_loras(studio) -> None:
     assert "6 LoRAs are too many" in studio.problems(text)[0]
 
 
-def test_a_model_without_loras_says_so(studio) -> None:
-    schnell = Models.builtin().find("flux-schnell-lora")
-    rows = {name: row for name, row in schnell.parameters.items() if name != "loras"}
-    models = Models([*Models.builtin(), replace(schnell, id="acme/plain", parameters=rows)])
-    text = "model: acme/plain\nstacks: {s: [{path: a/b}]}\njobs:\n- prompt: x <lora:a/b:1>\n"
-    stack, job = studio.problems(text, models=models)
-    assert stack.endswith("stacks.s: plain takes no LoRAs") and job.endswith("jobs[0].loras: plain takes no LoRAs")
-
-
 def test_an_image_that_is_refused_is_not_said_to_be_missing(studio) -> None:
     text = "model: flux-kontext-dev-lora\njobs:\n- {prompt: a, image: nope.png}\n- {prompt: b, image: ''}\n"
     refused, missing = studio.problems(text)
     assert "no such file" in refused and "needs image" in missing
 
 
-def test_a_model_without_a_table_is_checked_loosely_when_asked(studio) -> None:
-    text = "model: other/model\njobs:\n- prompt: a\n  num_inference_steps: 900\n  aspect: 16/9\n"
-    (job,) = studio.load(text, allow_unknown_model=True).jobs
-    assert (job.model, job.params) == ("other/model", {"prompt": "a", "num_inference_steps": 900, "aspect": "16/9"})
-    assert studio.problems("model: other/model\njobs:\n- prompt: a\n  seed: x\n", allow_unknown_model=True)
-    assert studio.problems(text)
-
-
 def test_places_survive_extends(studio) -> None:
     studio.write("base/house.yaml", "version: 1\ndefaults:\n  num_images: 9\nstacks:\n  s:\n  - path: x\n")
     found = studio.problems("extends: base/house.yaml\njobs:\n- prompt: a\n  strength: 7\n")
     assert [line.split(": ")[0] for line in found] == ["base/house.yaml:3:15", "base/house.yaml:6:11", "p.yaml:4:13"]
-
-
-def test_what_a_later_file_replaces_is_checked_where_no_file_may_have_it(studio) -> None:
-    studio.write("base.yaml", "version: 2\ndefaults: 1\n")
-    found = studio.problems("version: 1\nextends: base.yaml\ndefaults: {}\njobs: [{prompt: a}]\n")
-    assert [line.split(": ")[0] for line in found] == ["base.yaml:1:10", "base.yaml:2:11"]
 
 
 def test_a_long_chain_of_presets_is_refused(studio) -> None:

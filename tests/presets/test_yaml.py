@@ -81,11 +81,6 @@ def test_a_slip_is_told_at_its_place(studio, text: str, place: str | None, words
         assert found[0].startswith(f"p.yaml:{place}: "), found
 
 
-def test_text_that_only_looks_odd_is_text(studio) -> None:
-    text = "jobs:\n- prompt: 12:30\n- prompt: yes\n- prompt: 2024-01-01\n- prompt: 1_0\n- prompt: |\n    16:9\n"
-    assert studio.prompts(text) == ["12:30", "yes", "2024-01-01", "1_0", "16:9\n"]
-
-
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbfjobs:\n- prompt: a\n", b"jobs:\r\n- prompt: a\r\n"])
 def test_byte_order_mark_and_crlf_are_fine(studio, data: bytes) -> None:
     assert studio.ids(data) == ["a"]
@@ -120,13 +115,3 @@ jobs:
 def test_a_problem_in_an_alias_is_told_where_it_is_written(studio) -> None:
     found = studio.problems("x-a: &a\n  seed: x\njobs:\n- {<<: *a, prompt: a}\n- {<<: *a, prompt: b}\n")
     assert len(found) == 1 and found[0].startswith("p.yaml:2:9: jobs[0].seed")
-
-
-def test_a_duplicate_key_is_named_by_its_path(studio) -> None:
-    text = "jobs:\n- {prompt: a, loras: [{path: o/n}, {path: o/n, path: o/m}]}\n"
-    text += "- prompt: b\n  seed: 1\n  seed: 2\njobs: 1\n"
-    assert [line.split(";")[0] for line in studio.problems(text)] == [
-        'p.yaml:2:48: jobs[0].loras[1].path: the key "path" is a duplicate',
-        'p.yaml:5:3: jobs[1].seed: the key "seed" is a duplicate',
-        'p.yaml:6:1: jobs: the key "jobs" is a duplicate',
-    ]
