@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -113,7 +114,7 @@ def test_submit_with_wait_prints_paths_instead(sandbox: Sandbox, run: Run, tmp_p
 # ---- status ----
 
 
-def test_status_in_a_pipe(sandbox: Sandbox, run: Run) -> None:
+def test_status_in_a_pipe(sandbox: Sandbox, run: Run, preset: Path) -> None:
     ids = run("submit", "-p", "a cat", "-p", "a dog").lines
     time.sleep(0.3)
     assert run("status", *reversed(ids), ids[0]).lines == [f"{task}\tcompleted\t" for task in reversed(ids)]
@@ -121,6 +122,9 @@ def test_status_in_a_pipe(sandbox: Sandbox, run: Run) -> None:
     assert [(event["task"], event["job"]) for event in ended.events[:2]] == [(ids[0], "a-cat"), (ids[1], "a-dog")]
     assert ended.events[-1]["statuses"] == {"completed": 2}
     assert {line.split("\t")[0] for line in run("status").lines} == set(ids)
+    assert run("batch", preset, "-o", "out", "--only", "dawn/1", *QUICK).code == 0
+    events = run("status", sandbox.tasks[2].id, "--json").events + run("status", "--json").events
+    assert [event["job"] for event in events if event.get("task") == sandbox.tasks[2].id] == ["dawn/1"] * 2
 
 
 def test_status_of_failed_and_unknown_tasks(run: Run, service: Start) -> None:
@@ -133,31 +137,19 @@ def test_status_of_failed_and_unknown_tasks(run: Run, service: Start) -> None:
     assert (ended.code, ended.lines[0].startswith(task), "0" * 32 in ended.err) == (3, True, True)
 
 
-def test_status_knows_the_jobs_of_folders(sandbox: Sandbox, run: Run, preset: Path) -> None:
-    assert run("batch", preset, "-o", "out", "--only", "dawn/1", *QUICK).code == 0
-    task = sandbox.tasks[0].id
-    for words in ([task], []):
-        event = run("status", *words, "--json").events[0]
-        assert (event["task"], event["job"]) == (task, "dawn/1")
-
-
 def test_status_at_a_terminal_shows_job_prompt_and_age(
     sandbox: Sandbox, run: Run, terminal: Callable[..., Terminal]
 ) -> None:
     ids = [run("submit", prompt).out.strip() for prompt in ("a cat in the rain", "a dog")]
     code, text = terminal("status", "--no-color", columns=100).finish()
-    rows = [line.split() for line in text.replace("\r", "").splitlines() if line]
-    assert code == 0
-    assert [row[2] for row in rows] == ids[::-1]
-    assert rows[1][0] in ("completed", "processing", "created")
-    assert rows[1][1].endswith("s")
-    assert rows[1][3:] == ["a-cat-in-the-rain", "a", "cat", "in", "the", "rain"]
     lines = text.replace("\r", "").splitlines()
-    assert all(len(line) <= 100 for line in lines)
+    status, age, task, *rest = lines[1].split()
+    assert (code, task, rest) == (0, ids[0], ["a-cat-in-the-rain", "a", "cat", "in", "the", "rain"])
+    assert status in ("completed", "processing", "created") and age.endswith("s")
     assert lines[0].index("a dog") == lines[1].index("a cat in the rain"), "columns are aligned"
-    narrow = terminal("status", "--no-color", columns=80).finish()[1].replace("\r", "").splitlines()
-    assert all(len(line) <= 80 for line in narrow)
-    assert "\x1b[3" in terminal("status", columns=100).finish()[1]
+    narrow = terminal("status", columns=80).finish()[1]
+    assert "\x1b[3" in narrow
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in narrow.replace("\r", "").splitlines())
 
 
 # ---- the sandbox ----
@@ -166,8 +158,7 @@ def test_status_at_a_terminal_shows_job_prompt_and_age(
 def test_the_sandbox_inside_the_process(run: Run) -> None:
     task = run("submit", "--sandbox", "a cat")
     ended = run("wait", "--sandbox", "-", *QUICK, stdin=task.out)
-    assert (task.code, ended.code) == (0, 0)
-    assert ended.out.startswith("flux-lora-output-sandbox/")
+    assert (task.code, ended.code, ended.out.partition("/")[0]) == (0, 0, "flux-lora-output-sandbox")
     assert "charged" not in task.err + ended.err
     assert "would have cost $0.015" in task.err
 
@@ -177,8 +168,7 @@ def test_the_variable_that_switches_the_sandbox_on_is_told_of(run: Run, monkeypa
     ended = run("submit", "a cat")
     assert (ended.code, ended.err.count("FLUX_LORA_SANDBOX")) == (0, 1)
     assert "FLUX_LORA_SANDBOX" not in run("submit", "a cat", "--sandbox").err
-    ended = run("submit", "a cat", "--dry-run", "--base-url", "http://127.0.0.1:9")
-    assert "not the sandbox" in ended.err
+    assert "not the sandbox" in run("submit", "a cat", "--dry-run", "--base-url", "http://127.0.0.1:9").err
 
 
 # ---- money ----

@@ -4,41 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flux_lora_cli.sandbox import Sandbox, StateError
-from tests.sandbox.conftest import DEV, Caller, FakeClock, Make
-
-
-def test_the_next_sandbox_finds_the_task_and_its_output_at_its_own_address(
-    make: Make, clock: FakeClock, tmp_path: Path
-) -> None:
-    state = tmp_path / "deep" / "sandbox.sqlite3"
-    with Sandbox(state=state, clock=clock, service_time=10) as first:
-        task = Caller(first).submit()
-    clock.now += 11
-    call = make(state=state, clock=clock)
-    (url,) = call.result(task)["outputs"]
-    assert url == f"{call.sandbox.base_url}/outputs/{task}/1.png"
-    assert call("GET", url, key=None).status == 200
-    assert stat.S_IMODE(state.stat().st_mode) == 0o600 and stat.S_IMODE(state.parent.stat().st_mode) == 0o700
-
-
-def test_sandboxes_at_once_share_one_credit(make: Make, tmp_path: Path) -> None:
-    calls = [make(state=tmp_path / "state.sqlite3", balance=Decimal("0.6")) for _ in range(3)]
-    with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda number: calls[number % 3]("POST", DEV, {}).status, range(60)))
-    assert sorted(answers) == [200] * 40 + [400] * 20
-    assert len(calls[0].sandbox.charges) == 40
-    assert calls[1]("GET", "/api/v3/balance").data["balance"] == 0
-    for call in calls:
-        call.sandbox.stop()
-    assert [item.name for item in tmp_path.iterdir()] == ["state.sqlite3"]
+from tests.sandbox.conftest import Caller, Make
 
 
 def _damaged(path: Path) -> None:
