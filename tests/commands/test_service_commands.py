@@ -131,12 +131,8 @@ def test_models_lists_those_with_loras(run: Run, service: Start) -> None:
     asked: list[str] = []
     service(on_request=lambda endpoint, request: asked.append(endpoint))
     done = run("models")
-    assert not asked  # without --update
-    assert done.code == 0
-    rows = [line.split() for line in done.lines]
-    assert rows[0] == ["MODEL", "API", "LORAS", "PRICE", "PARAMETERS", "TABLE"]
-    assert ["wavespeed-ai/flux-dev-lora", "v2", "5", "$0.015", "10"] in [row[:5] for row in rows]
-    assert "October 2025" in done.out
+    assert (done.code, asked) == (0, [])  # without --update
+    assert ["wavespeed-ai/flux-dev-lora", "v2", "5", "$0.015", "10"] in [line.split()[:5] for line in done.lines]
     records = [event["data"] for event in run("models", "--json").events[:-1]]
     assert {"id", "version", "loras", "price_usd", "source", "parameters"} <= records[0].keys()
     assert all(record["loras"] for record in records)

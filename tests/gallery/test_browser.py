@@ -108,15 +108,6 @@ def test_picks_are_marked_filtered_exported_and_kept(open_page: Any, posters: Pa
 
 
 @slow
-def test_without_the_script_images_show_and_open(open_page: Any, posters: Path) -> None:
-    page = open_page(posters, java_script_enabled=False)
-    assert page.locator(".card:visible").count() == 36
-    assert not page.locator(".pick:visible, .tools:visible, #search:visible").count()
-    page.locator(".shot").first.click()
-    assert page.url.endswith("dawn-plain-1.png")
-
-
-@slow
 def test_the_address_remembers_the_view_and_leads_to_one_image(open_page: Any, posters: Path) -> None:
     page = open_page(posters)
     page.select_option("#sort", "prompt")

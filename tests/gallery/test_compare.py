@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from flux_lora_cli.errors import FolderError, UsageError
 from flux_lora_cli.gallery.page import build_review, count_changes, pair_folders
-from flux_lora_cli.gallery.sheet import make_pair_sheet
 from tests.gallery.make_run import add_image, draw, job, write
 from tests.gallery.test_browser import press, shown, until
 from tests.gallery.test_page import Elements
@@ -96,19 +94,6 @@ def test_a_link_in_the_review_folder_is_not_written_through(sides: tuple[Path, P
     with pytest.raises(FolderError, match="leads out"):
         review_of(*sides, tmp_path / "review")
     assert not list((tmp_path / "outside").iterdir())
-
-
-def test_the_sheet_of_pairs_has_pages(tmp_path: Path) -> None:
-    before = side(tmp_path / "before", {f"j{i}": i for i in range(30)})
-    after = side(tmp_path / "after", {f"j{i}": i + 100 for i in range(30)})
-    pages = make_pair_sheet(before, after, pair_folders(before, after), tmp_path / "pairs.png")
-    assert [page.name for page in pages] == ["pairs.png", "pairs-2.png", "pairs-3.png"]
-    for page in pages:
-        with Image.open(page) as image:
-            assert image.width > 480 and image.height <= 3_300
-    assert len(make_pair_sheet(before, before, pair_folders(before, before), tmp_path / "none.png")) == 1, (
-        "a sheet that says so"
-    )
 
 
 # ---- in the browser ----

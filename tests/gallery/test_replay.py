@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flux_lora_cli.errors import FluxLoraError, FolderError, NotFoundError, UsageError
+from flux_lora_cli.errors import FluxLoraError, NotFoundError, UsageError
 from flux_lora_cli.folder.ledger import Ledger
 from flux_lora_cli.folder.manifest import read_manifest
 from flux_lora_cli.gallery.embed import embed_images
@@ -80,12 +80,9 @@ def test_a_local_input_image_is_the_copy_that_the_folder_kept(tmp_path: Path, ke
 @pytest.mark.parametrize(
     ("target", "wanted", "error", "words"),
     [
-        ("posters", "dawn/nasa/9", NotFoundError, "dawn/nasa"),
-        ("posters", None, UsageError, "36 jobs"),
         ("nowhere.png", None, NotFoundError, "no such file"),
         ("unknown.png", None, NotFoundError, "carries no request"),
         ("posters/dawn-plain-1.png", "dawn/plain/1", UsageError, "is a file"),
-        (".", None, (NotFoundError, FolderError), "manifest.json"),
         ("unasked", "x", NotFoundError, "not known"),
         ("/dev/zero", None, FluxLoraError, "/dev/zero"),
     ],

@@ -151,35 +151,19 @@ def test_a_matrix_of_prompts(studio) -> None:
     assert studio.ids(text) == ["j/a-b-c/1/b", "j/a-b-c/1/c", "j/d/1", "k/1"]
 
 
-def test_a_matrix_of_scales(studio) -> None:
-    loras = "loras: [{path: o/a}, {path: o/b}]"
-    jobs = studio.load(f"matrix: {{scale: [0.5, 0.8]}}\njobs:\n- {{id: j, prompt: x, {loras}}}\n").jobs
-    assert [(j.id, [lora["scale"] for lora in j.params["loras"]]) for j in jobs] == [
-        ("j/0.5", [1, 0.5]),
-        ("j/0.8", [1, 0.8]),
-    ]
-    assert jobs[0].axes == {"scale": "0.5"}
-    jobs = studio.load(
-        f"matrix: {{scale: {{o/a: [0.5, 0.8], o/b: [2]}}}}\njobs:\n- {{id: j, prompt: x, {loras}}}\n"
-    ).jobs
-    assert [(j.id, [lora["scale"] for lora in j.params["loras"]]) for j in jobs] == [
-        ("j/0.5/2", [0.5, 2]),
-        ("j/0.8/2", [0.8, 2]),
-    ]
+@pytest.mark.parametrize(
+    ("scale", "scales"),
+    [("[0.5, 0.8]", {"j/0.5": [1, 0.5], "j/0.8": [1, 0.8]}), ("{o/a: [0.5], o/b: [2]}", {"j/0.5/2": [0.5, 2]})],
+)
+def test_a_matrix_of_scales(studio, scale: str, scales: dict[str, list[float]]) -> None:
+    text = f"matrix: {{scale: {scale}}}\njobs: [{{id: j, prompt: x, loras: [{{path: o/a}}, {{path: o/b}}]}}]"
+    assert {job.id: [lora["scale"] for lora in job.params["loras"]] for job in studio.load(text).jobs} == scales
+
+
+def test_a_scale_makes_equals_of_jobs_without_loras(studio) -> None:
     text = "stacks: {a: [{path: o/a}], none: []}\nmatrix: {stack: [a, none], scale: [0.5, 1]}\n"
-    text += "jobs: [{id: j, prompt: x}]\n"
-    loaded = studio.load(text)
+    loaded = studio.load(text + "jobs: [{id: j, prompt: x}]\n")
     assert len(loaded.jobs) == 4 and "1 duplicate of j/none/0.5 (j/none/1)" in loaded.notes[-1].message
-
-
-def test_a_scale_that_no_combination_can_take_is_refused_unless_others_may(studio) -> None:
-    text = "stacks: {a: [{path: o/a}], none: []}\n"
-    text += "jobs: [{id: j, prompt: x, matrix: {stack: [a, none], scale: {o/b: [1]}}}]"
-    assert 'no combination of this job has the LoRA "o/b"' in studio.problems(text)[0]
-    assert studio.problems(text.replace("o/b", "o/a")) == []
-    assert studio.problems(text.replace("o/b", "o/a").replace("x,", "x, sample: 1,")) == []
-    text = "stacks: {a: [{path: o/a}]}\nmatrix: {scale: [2]}\njobs: [{id: j, prompt: x, stack: [a, a]}]"
-    assert [lora["scale"] for lora in studio.params(text)["loras"]] == [1, 2]
 
 
 # ---- names -------------------------------------------------------------------------------------
