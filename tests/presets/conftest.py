@@ -9,11 +9,7 @@ import pytest
 
 from flux_lora_cli.errors import PresetError
 from flux_lora_cli.presets.load import Loaded, LoadOptions, build_prompt_jobs, load_presets
-
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
-    "0000000c49444154789c63f8cfc000000301010 0c9fe92ef0000000049454e44ae426082".replace(" ", "")
-)
+from tests.support.fake import png as make_png
 
 
 class Studio:
@@ -69,4 +65,4 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
 
 @pytest.fixture
 def png() -> bytes:
-    return PNG
+    return make_png()
