@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from flux_lora_cli.sandbox import Sandbox
 
@@ -33,7 +32,7 @@ class Got:
     """An answer."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Mapping[str, str]
     body: bytes
 
     @property
@@ -53,17 +52,11 @@ class Caller:
         self.sandbox = sandbox
 
     def __call__(self, method: str, target: str, value: Any = None, key: str | None = "k", **headers: str) -> Got:
-        parts = urlsplit(target)
-        connection = http.client.HTTPConnection(parts.netloc or self.sandbox.base_url[7:], timeout=20)
+        url = target if "://" in target else self.sandbox.base_url + target
         sent = {"Authorization": f"Bearer {key}"} if key is not None else {}
         body = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
-        try:
-            names = {name.replace("_", "-"): text for name, text in headers.items()}
-            connection.request(method, parts._replace(scheme="", netloc="").geturl(), body, {**sent, **names})
-            response = connection.getresponse()
-            return Got(response.status, response.headers, response.read())
-        finally:
-            connection.close()
+        answer = requests.request(method, url, data=body, headers={**sent, **headers}, timeout=20)
+        return Got(answer.status_code, answer.headers, answer.content)
 
     def post(self, path: str, **value: Any) -> Any:
         return self("POST", path, value).data

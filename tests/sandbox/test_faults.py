@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 from decimal import Decimal
-from typing import Any
 
 import pytest
+import requests
 
 from flux_lora_cli.sandbox import Sandbox
 from tests.sandbox.conftest import DEV, Make
@@ -35,17 +34,10 @@ def test_a_count_says_which_requests_are_met(make: Make, count: str, met: str) -
     assert len(call.sandbox.charges) == met.count(".")
 
 
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [
-        ("reset", ConnectionResetError),
-        ("cut", http.client.IncompleteRead),
-        ("stall=0.05", (http.client.RemoteDisconnected, ConnectionResetError)),
-    ],
-)
-def test_an_answer_is_lost_of_a_request_that_was_carried_out(make: Make, kind: str, error: Any) -> None:
+@pytest.mark.parametrize("kind", ["reset", "cut", "stall=0.05"])
+def test_an_answer_is_lost_of_a_request_that_was_carried_out(make: Make, kind: str) -> None:
     call = make(faults=[f"submit:{kind}:first=1"])
-    with pytest.raises(error):
+    with pytest.raises(requests.RequestException):
         call("POST", DEV, {})
     assert len(call.sandbox.charges) == 1
     assert call("POST", DEV, {}).status == 200

@@ -3,31 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
-import pytest
-
-from tests.sandbox.conftest import DEV, MODEL, Caller, FakeClock, Make
-
-
-@pytest.mark.parametrize(
-    ("form", "wanted", "price"),
-    [
-        ("price", {"model_id": MODEL, "inputs": {"prompt": "x", "num_images": 3}}, 0.045),
-        ("pricing", {"model_id": MODEL, "inputs": {"num_images": 3}}, 0.045),
-        ("price", {"model_id": "wavespeed-ai/flux-krea-dev-lora", "inputs": {"num_images": 3}}, 0.02),  # not declared
-        ("price", {"inputs": {}}, 404),
-        ("price", {"model_id": "a/b"}, 404),
-        ("price", {"model_id": MODEL, "inputs": []}, 400),
-        ("price", {"model_id": MODEL, "inputs": {"num_images": 9}}, 400),
-    ],
-)
-def test_the_price_is_that_of_the_whole_request(call: Caller, form: str, wanted: dict[str, Any], price: float) -> None:
-    got = call("POST", f"/api/v3/model/{form}", wanted)
-    if price >= 400:
-        assert got.status == price
-    else:
-        assert got.data["unit_price" if form == "pricing" else "price"] == price and got.data["currency"] == "USD"
+from tests.sandbox.conftest import DEV, MODEL, FakeClock, Make
 
 
 def test_every_image_is_charged_until_the_credit_is_out(make: Make) -> None:
