@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from importlib.resources import files
-from typing import IO, Any
+from typing import Any
 
 
 def check_output(arguments: Sequence[object], out: str, code: int) -> None:
@@ -36,30 +32,6 @@ def check_event_lines(out: str, to_its_end: bool = True) -> None:
         return
     summaries = [number for number, line in enumerate(lines, 1) if line["event"] == "summary"]
     assert summaries == [len(lines)], f"summaries stand on lines {summaries} of {len(lines)}"
-
-
-class Overheard:
-    """Copies what a process prints on its way to the test that reads it line by line, to check it at the end."""
-
-    def __init__(self, process: subprocess.Popen[str], arguments: Sequence[object]) -> None:
-        assert process.stdout is not None
-        self._process, self._arguments, self._text = process, arguments, ""
-        read, write = os.pipe()
-        self._thread = threading.Thread(target=self._copy, args=(process.stdout, write), daemon=True)
-        process.stdout = os.fdopen(read, encoding="utf-8")
-        self._thread.start()
-
-    def _copy(self, source: IO[str], write: int) -> None:
-        with suppress(OSError), source, os.fdopen(write, "w", encoding="utf-8") as sink:
-            for line in source:
-                self._text += line
-                sink.write(line)
-                sink.flush()
-
-    def check(self) -> None:
-        """Assert it; the process has ended, and was read to its end."""
-        self._thread.join(timeout=30)
-        check_output(self._arguments, self._text, self._process.returncode)
 
 
 def check_event(line: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """``flux-lora`` with a clock that runs faster: waiting for minutes takes seconds, on real sockets.
 
-    python tests/support/fast.py SCALE ARGUMENTS…    one command
-    python tests/support/fast.py --serve             commands as lines of JSON on standard input (see ``forks``)
+    python tests/support/fast.py SCALE ARGUMENTS…
 
 The time of the event loop runs SCALE times as fast, so that every wait of the engine is as much shorter; so are what
 other commands sleep, and the time-outs of requests, down to LEAST_TIMEOUT. The wall clock is not touched.
@@ -10,17 +9,12 @@ other commands sleep, and the time-outs of requests, down to LEAST_TIMEOUT. The 
 from __future__ import annotations
 
 import asyncio
-import gc
-import importlib
-import json
 import os
-import pkgutil
 import re
 import selectors
 import sys
 import time
 import traceback
-from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,68 +72,31 @@ def run(scale: float, arguments: list[str]) -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
 
 
-def serve() -> NoReturn:
-    """Run commands as they are ordered; the PID and, at its end, the exit code of each go to the order's FIFO."""
-    import flux_lora_cli
-    from flux_lora_cli.commands import app
-
-    for module in pkgutil.walk_packages(flux_lora_cli.__path__, "flux_lora_cli."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        app.run(["verify", "/nonexistent"])  # what is only imported once arguments are read
-    gc.freeze()
-    for line in sys.stdin:
-        if os.fork() == 0:
-            _watch(json.loads(line))
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    sys.exit()
-
-
-def _watch(order: dict[str, Any]) -> NoReturn:
-    """Start the command, and tell what becomes of it."""
-    try:
-        child = os.fork()
-        if child == 0:
-            _become(order)
-        with open(order["fifo"], "w", encoding="ascii") as fifo:
-            print(child, file=fifo, flush=True)
-            _, status = os.waitpid(child, 0)
-            print(os.waitstatus_to_exitcode(status), file=fifo, flush=True)
-    finally:
-        os._exit(0)
-
-
-def _become(order: dict[str, Any]) -> NoReturn:
-    """Be the command, in the process that was made for it."""
+def become(place: str, arguments: list[str], cwd: str, env: dict[str, str], scale: float) -> NoReturn:
+    """Be the command, in the process that was made for it; its streams are files of the folder ``place``."""
     code = 70
     try:
         os.setpgid(0, 0)
-        os.chdir(order["cwd"])
+        os.chdir(cwd)
         os.environ.clear()
-        os.environ.update(order["env"])
+        os.environ.update(env)
         time.tzset()
         streams = (("stdin", "r", "strict"), ("stdout", "w", "strict"), ("stderr", "w", "backslashreplace"))
         for number, (name, mode, errors) in enumerate(streams):
-            with open(order[name], mode) as file:
+            with open(f"{place}/{name}", mode) as file:
                 os.dup2(file.fileno(), number)
             stream = open(number, mode, 1 if number == 2 else -1, "utf-8", errors, closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
-        code = run(float(order["scale"]), order["arguments"])
+        code = run(scale, arguments)
     except BaseException:
         traceback.print_exc()
         code = 1
     finally:
-        note_peak(order["peak"])
+        note_peak(f"{place}/peak")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--serve"]:
-        serve()
-    else:
-        sys.exit(run(float(sys.argv[1]), sys.argv[2:]))
+    sys.exit(run(float(sys.argv[1]), sys.argv[2:]))

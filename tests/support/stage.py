@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from tests.conftest import KEY, Finished
-from tests.support import truth, wrong
+from tests.support import fast, truth, wrong
 from tests.support.fake import Fake
-from tests.support.forks import FAST, Command
+from tests.support.forks import Command
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bin")
 #: What may steer a terminal: all control characters but line breaks and tabs, and the marks that reorder text.
@@ -107,7 +107,7 @@ class Stage:
             faster = str(self.scale if scale is None else scale)
             self.running.append(
                 subprocess.Popen(
-                    [*before, sys.executable, str(FAST), faster, *shlex.split(command)],
+                    [*before, sys.executable, fast.__file__, faster, *shlex.split(command)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

@@ -1,15 +1,18 @@
-"""In every Python process that a test starts: no connection to any other host than this one."""
+"""In the tests' own process and in every Python process that they start: no connection to any other host than this."""
 
 import socket
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
-_connect = socket.socket.connect
 
 
-def _guarded(self, address):  # type: ignore[no-untyped-def]
-    if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_LOOPBACK):
-        raise PermissionError(f"a test tried to reach {address}")
-    _connect(self, address)
+def _guarded(connect):  # type: ignore[no-untyped-def]
+    def guarded(self, address):  # type: ignore[no-untyped-def]
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_LOOPBACK):
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    return guarded
 
 
-socket.socket.connect = _guarded  # type: ignore[method-assign]
+socket.socket.connect = _guarded(socket.socket.connect)  # type: ignore[method-assign]
+socket.socket.connect_ex = _guarded(socket.socket.connect_ex)  # type: ignore[method-assign]
