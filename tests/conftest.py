@@ -144,7 +144,7 @@ def cli(tmp_path: Path) -> Cli:
         place, whole = cwd or tmp_path, {**os.environ, **(env or {})}
         if program is None and "COVERAGE_PROCESS_CONFIG" not in os.environ:
             command = Command(words, cwd=place, env=whole, stdin=data)
-            out, err = command.to_its_end(timeout)
+            out, err = command.communicate(timeout)
             code = command.wait()
         else:
             line, how = [*(program or PROGRAM), *words], {"cwd": place, "env": whole, "timeout": timeout}

@@ -7,40 +7,21 @@ import shlex
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_tool
+from tests.conftest import PROGRAM, require_tool
 from tests.support.stage import Stage
 
 BATCH = "batch jobs.jsonl -o out"
-PROGRAM = [sys.executable, "-m", "flux_lora_cli"]
 
 
-def run_plainly(
-    stage: Stage, command: str, *, before: Sequence[str] = (), env: dict[str, str | None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, with its own clock, by way of another program."""
-    done = subprocess.run(
-        [*before, *PROGRAM, *shlex.split(command)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=40,
-        cwd=stage.folder,
-        env=stage.environment(None, {"PYTHONSAFEPATH": None, **(env or {})}),
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "internal error" not in done.stderr, done.stderr
-    return done
-
-
+#: As a process of its own, with its own clock.
+PLAINLY = {"scale": 1, "before": ["/usr/bin/env"]}
 NOBODY = ["setpriv", "--reuid", "12345", "--regid", "0", "--clear-groups"]
 
 
@@ -53,8 +34,7 @@ def anybody() -> Iterator[Stage]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o777)
-        probe = subprocess.run([*NOBODY, *PROGRAM, "--version"], capture_output=True, cwd=folder, env=dict(os.environ))
-        if probe.returncode:
+        if subprocess.run([*NOBODY, *PROGRAM, "--version"], capture_output=True, cwd=folder).returncode:
             pytest.skip("another user may not read the program here")
         made = Stage(folder, scale=60)
         made.jobs(1)
@@ -67,12 +47,11 @@ def anybody() -> Iterator[Stage]:
 def test_a_user_without_home_or_entry(anybody: Stage, home: str | None) -> None:
     """As OpenShift runs containers: work, or exit 7 naming the variable that helps."""
     env = {"HOME": home, "FLUX_LORA_STATE_DIR": None}
-    done = run_plainly(anybody, BATCH, before=NOBODY, env=env)
-    assert done.returncode == 0, done.stderr
-    submitted = run_plainly(anybody, "submit 'a cat'", before=NOBODY, env=env)
-    assert submitted.returncode in (0, 7), submitted.stderr
-    if submitted.returncode == 7:
-        assert "FLUX_LORA_STATE_DIR" in submitted.stderr
+    assert anybody.run(BATCH, before=NOBODY, env=env).code == 0
+    submitted = anybody.run("submit 'a cat'", before=NOBODY, env=env)
+    assert submitted.code in (0, 7), submitted.err
+    if submitted.code == 7:
+        assert "FLUX_LORA_STATE_DIR" in submitted.err
         assert anybody.fake.charged == 1
 
 
@@ -88,19 +67,18 @@ ODD: dict[str, dict[str, str | None]] = {
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_environment(stage: Stage, odd: str) -> None:
     stage.jobs(1, prompt="ein Bär, 猫")
-    done = run_plainly(stage, BATCH, env=ODD[odd])
-    assert done.returncode == 0, done.stderr
-    assert "\x1b" not in done.stdout + done.stderr
+    done = stage.run(BATCH, env=ODD[odd], **PLAINLY)
+    assert done.code == 0, done.err
     if odd == "without unicode":  # names are UTF-8 on disk, and found again under every locale
         assert stage.run(BATCH).err.startswith("all there")
         (stage.folder / "p.yaml").write_text("version: 1\nextends: 家.yaml\njobs: [{prompts_file: 行.txt}]\n", "utf-8")
         (stage.folder / "家.yaml").write_text("vars: {v: [a]}\n", "utf-8")
         (stage.folder / "行.txt").write_text("猫\n", "utf-8")
         for command in ("verify out -v", "embed out -o 出", "merge out -o m", "preset check p.yaml", "preset list ."):
-            done = run_plainly(stage, command, env=ODD[odd])
-            assert (done.returncode, "foreign" in done.stderr) == (0, False), done.stderr
+            done = stage.run(command, env=ODD[odd], **PLAINLY)
+            assert (done.code, "foreign" in done.err) == (0, False), done.err
     if odd in ("optimized", "odd terminal"):  # docstrings and width, which help is made of
-        assert run_plainly(stage, "batch --help", env=ODD[odd]).returncode == 0
+        assert stage.run("batch --help", env=ODD[odd], **PLAINLY).code == 0
 
 
 def test_paths_that_are_not_utf8_are_printed_byte_for_byte(stage: Stage) -> None:
@@ -119,9 +97,7 @@ def test_a_working_directory_that_was_deleted(stage: Stage) -> None:
     script = f'cd {gone}; rmdir {gone}; exec "$0" "$@"'
     for command, code in ((f"batch {stage.folder}/jobs.jsonl -o {stage.folder}/out", 0), ("batch jobs.jsonl", 3)):
         gone.mkdir(exist_ok=True)
-        env = {"PYTHONPATH": os.environ["PYTHONPATH"]}
-        done = run_plainly(stage, command, before=["sh", "-c", script], env=env)
-        assert done.returncode in (code, 7), done.stderr
+        assert stage.run(command, scale=1, before=["sh", "-c", script]).code in (code, 7)
     assert stage.fake.charged <= 1
 
 
@@ -129,8 +105,7 @@ def test_a_working_directory_that_was_deleted(stage: Stage) -> None:
 def test_a_umask(anybody: Stage, mask: str) -> None:
     before = ["sh", "-c", f'umask {mask}; exec {shlex.join(NOBODY)} "$0" "$@"']
     for _ in range(2):
-        done = run_plainly(anybody, BATCH, before=before)
-        assert done.returncode in (0, 7), done.stderr
+        assert anybody.run(BATCH, before=before).code in (0, 7)
     assert anybody.fake.charged <= 1
     if mask == "0000":
         assert (anybody.out / "manifest.json").stat().st_mode & 0o077 == 0
@@ -231,8 +206,8 @@ def test_what_may_not_be_read_is_refused(anybody: Stage, name: str) -> None:
     path = anybody.folder / where
     path.parent.mkdir(exist_ok=True)
     path.touch(0o000)
-    done = run_plainly(anybody, command, before=NOBODY)
-    assert (done.returncode in (7, 10), anybody.fake.charged) == (True, 0), done.stderr
+    assert anybody.run(command, before=NOBODY).code in (7, 10)
+    assert anybody.fake.charged == 0
 
 
 def test_cjk_prompts_get_names_of_their_own(stage: Stage) -> None:

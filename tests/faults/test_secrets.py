@@ -125,8 +125,7 @@ def test_the_process_list_and_the_files_of_a_run_do_not_show_it(stage: Stage) ->
         exchange.answer(Answer(500))
 
     stage.fake.on("submit", look_around)
-    process = stage.start("batch jobs.jsonl -o out --on-unknown hold", before=["env"])
-    process.communicate(timeout=60)
+    stage.run("batch jobs.jsonl -o out --on-unknown hold", before=["env"])
     assert any(b"jobs.jsonl" in text for text in seen)
     assert not any(form in text for text in seen for form in key_forms())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,8 @@ def kill_client(stage: Stage, when: str) -> Fault:
     """The server kills its client: on receiving a request, after carrying it out, in the answer, after the answer."""
 
     def kill() -> None:
-        process = stage.running[-1]
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        stage.running[-1].kill()
+        stage.running[-1].wait(timeout=10)
 
     def fault(exchange: Exchange) -> None:
         if when == "received":

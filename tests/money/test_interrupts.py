@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -15,17 +14,6 @@ import pytest
 from tests.money.conftest import BATCH, MakeStage, unhurried
 from tests.support import truth
 from tests.support.fake import Exchange
-
-
-def ended_by(process: subprocess.Popen[str], *numbers: int, pause: float = 0.0) -> tuple[float, str]:
-    """Seconds from the first signal to the end, and what was said."""
-    began = time.monotonic()
-    for number in numbers:
-        process.send_signal(number)
-        time.sleep(pause)
-    _, err = process.communicate(timeout=20)
-    assert "Traceback" not in err, err
-    return time.monotonic() - began, err
 
 
 @pytest.mark.parametrize(
@@ -42,12 +30,9 @@ def ended_by(process: subprocess.Popen[str], *numbers: int, pause: float = 0.0) 
 def test_the_first_signal_ends_in_good_order(stages: MakeStage, numbers: list[int], code: int) -> None:
     stage = stages(8, service_time=1.5)
     command = f"{BATCH} --concurrency 4"
-    process = stage.start(command, scale=1)
-    stage.until(lambda: stage.fake.charged >= 4)
-    seconds, err = ended_by(process, *numbers)
-    assert process.returncode == code
-    assert seconds < unhurried(2.0)
-    assert f"flux-lora {command}" in err
+    ended = stage.end(stage.start(command, scale=1, charged=4), *numbers)
+    assert (ended.code, ended.seconds < unhurried(2.0)) == (code, True)
+    assert f"flux-lora {command}" in ended.err
     submitted = stage.fake.count("submit")
     states = stage.states()
     # The IDs of those on their way were waited for.
@@ -61,25 +46,21 @@ def test_the_first_signal_ends_in_good_order(stages: MakeStage, numbers: list[in
 def test_a_submission_that_hangs_does_not_hold_the_end_up(stages: MakeStage, number: int) -> None:
     stage = stages(3)
     stage.wrong("submit:stall-after=60")
-    process = stage.start(BATCH, scale=1)
-    stage.until(lambda: stage.fake.charged >= 1)
-    seconds, err = ended_by(process, number)
-    assert process.returncode in (130, 143)
-    assert 1.0 < seconds < unhurried(2.0)  # the answer is waited for, for a moment
-    assert "cat1" in err
+    ended = stage.end(stage.start(BATCH, scale=1, charged=1), number)
+    assert ended.code in (130, 143)
+    assert 1.0 < ended.seconds < unhurried(2.0)  # the answer is waited for, for a moment
+    assert "cat1" in ended.err
     stage.finish(3)
 
 
 def test_the_second_signal_leaves_at_once(stages: MakeStage) -> None:
     stage = stages(3)
     stage.wrong("submit:stall-after=60")
-    process = stage.start(BATCH, scale=1)
-    stage.until(lambda: stage.fake.charged >= 1)
+    process = stage.start(BATCH, scale=1, charged=1)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.6)
-    seconds, _ = ended_by(process, signal.SIGINT)
-    assert process.returncode == 130
-    assert seconds < unhurried(0.5)
+    ended = stage.end(process, signal.SIGINT)
+    assert (ended.code, ended.seconds < unhurried(0.5)) == (130, True)
     stage.finish(3)
 
 
@@ -95,9 +76,8 @@ def test_an_image_that_begins_while_the_run_ends_leaves_no_file(stages: MakeStag
         exchange.hold()
 
     stage.fake.on("image", serve_late)
-    process = stage.start(f"{BATCH} --poll-interval 0.1", scale=1)
-    process.communicate(timeout=20)
-    assert (process.returncode, stage.fake.count("image")) == (143, 1)
+    ended = stage.run(f"{BATCH} --poll-interval 0.1", scale=1)
+    assert (ended.code, stage.fake.count("image")) == (143, 1)
     assert truth.leftovers(stage.out) == []
 
 
@@ -117,8 +97,7 @@ def test_a_signal_while_the_folder_is_opened_leaves_no_file(stages: MakeStage) -
         stage.until(lambda: ledger_is_open(process.pid))
         process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
-    process.communicate(timeout=20)
-    assert (process.returncode, truth.leftovers(stage.out)) == (143, [])
+    assert (stage.end(process).code, truth.leftovers(stage.out)) == (143, [])
     stage.all_done(1)
 
 
@@ -134,8 +113,7 @@ def test_an_image_that_is_whole_is_kept_though_the_run_ends(stages: MakeStage) -
             time.sleep(0.1)
 
     stage.fake.on("image", block_the_ledger)
-    process = stage.start(f"{BATCH} --poll-interval 0.1", scale=1)
-    out, _ = process.communicate(timeout=20)
-    assert (process.returncode, len(out.splitlines())) == (143, 1)
+    ended = stage.run(f"{BATCH} --poll-interval 0.1", scale=1)
+    assert (ended.code, len(ended.lines)) == (143, 1)
     stage.check_folder()
     stage.all_done(1)

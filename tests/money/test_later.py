@@ -12,6 +12,7 @@ from contextlib import closing
 
 import pytest
 
+from tests.conftest import Finished
 from tests.money.conftest import BATCH, MakeStage
 from tests.money.test_reruns import VANISHED
 from tests.support import truth
@@ -145,14 +146,14 @@ def test_an_image_whose_address_is_known_is_fetched_though_the_key_is_refused(st
     assert (done.code, len(done.lines), stage.fake.charged) == (4, 1, 2), done.err
 
 
-def without_folder(stage: Stage, how: str, command: str = BATCH) -> None:
+def without_folder(stage: Stage, how: str, command: str = BATCH) -> Finished:
     """A batch whose folder goes away while its tasks run."""
-    process = stage.start(command, scale=1)
-    stage.until(lambda: stage.fake.charged >= 2)
+    process = stage.start(command, scale=1, charged=2)
     time.sleep(0.3)
     VANISHED[how](stage)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 7, err
+    ended = stage.end(process)
+    assert ended.code == 7, ended.err
+    return ended
 
 
 @pytest.mark.parametrize("how", VANISHED)
@@ -184,14 +185,13 @@ def test_older_copies_that_are_put_back_during_a_run_buy_nothing_again(stages: M
         exchange.answer(exchange.carried())
 
     stage.fake.on("submit", copied, first=1)
-    process = stage.start(BATCH, scale=1)
-    stage.until(lambda: stage.fake.charged >= 4)
+    process = stage.start(BATCH, scale=1, charged=4)
     time.sleep(0.3)
     older.replace(stage.out / "ledger.sqlite3")
     (stage.folder / "manifest.json").replace(stage.out / "manifest.json")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 7, err
-    assert all(task in err for task in stage.fake.charges)
+    ended = stage.end(process)
+    assert ended.code == 7, ended.err
+    assert all(task in ended.err for task in stage.fake.charges)
     assert "4 in flight, 0 to submit" in stage.run(f"{BATCH} --dry-run").out
     done = stage.run(BATCH)
     assert done.code == 0, done.err
@@ -211,11 +211,6 @@ def test_a_lost_answer_is_looked_for_after_the_folder_went_away(stages: MakeStag
 def test_where_the_state_cannot_be_written_the_message_alone_names_the_tasks(stages: MakeStage) -> None:
     stage = stages(2, service_time=1.0)
     stage.state.write_text("in the way")
-    process = stage.start(BATCH, scale=1)
-    stage.until(lambda: stage.fake.charged >= 2)
-    time.sleep(0.3)
-    shutil.rmtree(stage.out)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 7, err
-    assert all(task in err for task in stage.fake.charges)
-    assert "run the same command again as it is" not in err
+    ended = without_folder(stage, "deleted")
+    assert all(task in ended.err for task in stage.fake.charges)
+    assert "run the same command again as it is" not in ended.err

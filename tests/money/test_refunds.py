@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from typing import Any
 
 import pytest
@@ -62,10 +63,7 @@ def test_the_bill_is_read_once_and_only_where_it_matters(stage: Stage) -> None:
 
 def test_what_a_killed_run_was_charged_counts_though_the_folder_is_deleted(stages: MakeStage) -> None:
     stage = stages(1, service_time=0.5)
-    process = stage.start(BATCH, scale=1)
-    stage.until(lambda: stage.fake.charged == 1)
-    process.kill()
-    process.communicate()
+    stage.end(stage.start(BATCH, scale=1, charged=1), signal.SIGKILL)
     assert stage.run(BATCH).code == 0
     shutil.rmtree(stage.out)
     assert (stage.run(f"{BATCH} --max-month 0.029").code, stage.fake.charged) == (8, 1)

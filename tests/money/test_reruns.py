@@ -16,6 +16,7 @@ import pytest
 from flux_lora_cli.folder.ledger import Ledger
 from tests.money.conftest import BATCH, MakeStage, unhurried
 from tests.support import truth
+from tests.support.forks import Command
 from tests.support.stage import Stage
 
 
@@ -183,10 +184,9 @@ def test_an_empty_folder_with_images_of_ours_is_not_bought_into(stages: MakeStag
 # ---- two at once, and a folder that goes away --------------------------------------------------------
 
 
-def running(stage: Stage, jobs: int, *, command: str = BATCH) -> subprocess.Popen[str]:
+def running(stage: Stage, jobs: int, *, command: str = BATCH) -> Command:
     """A batch whose tasks are all in flight."""
-    process = stage.start(command, scale=1)
-    stage.until(lambda: stage.fake.charged >= jobs)
+    process: Command = stage.start(command, scale=1, charged=jobs)
     time.sleep(0.3)
     return process
 
@@ -202,11 +202,9 @@ def test_a_second_batch_is_refused_at_once_and_sends_nothing(stages: MakeStage) 
     assert json.loads(second.lines[-1])["exit_code"] == 11
     after = stage.fake.counts
     assert (before["submit"], before["list"], before["price"]) == (after["submit"], after["list"], after["price"])
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    third = stage.start(BATCH, scale=1)  # a holder that was killed leaves no lock behind
+    stage.end(first, signal.SIGKILL)
+    stage.start(BATCH, scale=1)  # a holder that was killed leaves no lock behind
     stage.until(lambda: stage.fake.count("look") > after["look"])
-    third.kill()
     assert stage.fake.charged == 3
 
 
@@ -216,8 +214,7 @@ def test_wait_adds_to_a_folder_while_a_batch_runs(stages: MakeStage) -> None:
     process = running(stage, 2)
     assert stage.run(f"wait {other} -o out --poll-interval 0.1", scale=1).code == 0
     assert process.poll() is None
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert stage.end(process).code == 0
     assert stage.states() == ["completed"] * 3
     stage.check_folder()
 
@@ -225,9 +222,7 @@ def test_wait_adds_to_a_folder_while_a_batch_runs(stages: MakeStage) -> None:
 def test_two_that_start_together_pay_once(stages: MakeStage) -> None:
     stage = stages(8)
     both = [stage.start(BATCH), stage.start(BATCH)]
-    for process in both:
-        process.communicate(timeout=60)
-    assert sorted(process.returncode for process in both) in ([0, 11], [0, 0])
+    assert sorted(stage.end(process).code for process in both) in ([0, 11], [0, 0])
     stage.all_done(8)
 
 
@@ -240,10 +235,8 @@ def test_a_lock_that_somebody_removes_lets_nobody_buy_twice(stages: MakeStage, h
             continue
         if how != "lock files" or path.name.startswith(".") or path.name.endswith(".lock"):
             path.unlink()
-    second = stage.start(BATCH)
-    first.communicate(timeout=60)
-    second.communicate(timeout=60)
-    assert second.returncode == 11
+    assert stage.run(BATCH).code == 11
+    stage.end(first)
     assert stage.fake.charged <= 12
     assert max(stage.fake.charged_prompts().values()) == 1
     stage.finish(12)
@@ -261,10 +254,9 @@ def test_a_folder_that_goes_away_ends_the_run_and_names_what_is_paid(stages: Mak
     stage = stages(6, service_time=0.8)
     process = running(stage, 3, command=f"{BATCH} --concurrency 3 --poll-interval 0.2")
     VANISHED[how](stage)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 7, err
-    assert stage.fake.charged <= 4
-    assert all(task in err for task in stage.fake.charges), err
+    ended = stage.end(process)
+    assert (ended.code, stage.fake.charged <= 4) == (7, True), ended.err
+    assert all(task in ended.err for task in stage.fake.charges), ended.err
     if how != "emptied":
         assert not stage.out.exists() or not (stage.out / "ledger.sqlite3").exists()
     if how == "renamed":
@@ -279,9 +271,9 @@ def test_a_folder_that_is_unmounted_ends_the_run_and_names_what_is_paid(stages: 
         pytest.skip("only root can mount")
     process = running(stage, 3, command=f"{BATCH} --concurrency 3 --poll-interval 0.2")
     subprocess.run(["umount", "-l", str(stage.out)], check=True)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, list(stage.out.iterdir())) == (7, []), err
-    assert all(task in err for task in stage.fake.charges), err
+    ended = stage.end(process)
+    assert (ended.code, list(stage.out.iterdir())) == (7, []), ended.err
+    assert all(task in ended.err for task in stage.fake.charges), ended.err
 
 
 def test_a_folder_that_is_taken_over_ends_the_run_and_names_what_is_paid(stages: MakeStage) -> None:
@@ -289,11 +281,10 @@ def test_a_folder_that_is_taken_over_ends_the_run_and_names_what_is_paid(stages:
     process = running(stage, 3, command=f"{BATCH} --concurrency 3 --poll-interval 0.2")
     with Ledger.open(stage.out / "ledger.sqlite3", None) as ledger:
         ledger.take_hold()  # as a second batch does where the first one's lock is not seen
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 11, err
-    assert stage.fake.charged <= 6
-    assert all(task in err for task in stage.fake.charges), err
-    assert "unknown outcome" not in err
+    ended = stage.end(process)
+    assert (ended.code, stage.fake.charged <= 6) == (11, True), ended.err
+    assert all(task in ended.err for task in stage.fake.charges), ended.err
+    assert "unknown outcome" not in ended.err
 
 
 def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage) -> None:
@@ -318,8 +309,7 @@ def test_tasks_of_an_earlier_run_and_a_pause(stages: MakeStage) -> None:
     """What was in flight while nobody looked tells nothing about the service's queue."""
     stage = stages(16, service_time=1.0)
     process = running(stage, 8, command=f"{BATCH} --concurrency 8")
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    stage.end(process, signal.SIGTERM)
     for task in stage.fake.tasks.values():
         task.at -= 20 * 3600
     manifest = truth.manifest(stage.out)

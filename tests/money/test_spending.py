@@ -33,19 +33,16 @@ def test_a_limit_stops_in_time_and_counts_what_was_spent(stages: MakeStage) -> N
 def test_a_limit_holds_over_kills(stages: MakeStage) -> None:
     stage = stages(20, service_time=0.3)
     for times in range(1, 4):
-        process = stage.start(f"{BATCH} --max-cost 0.15 --concurrency 3", scale=5)
-        stage.wait_for_charges(3 * times, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process = stage.start(f"{BATCH} --max-cost 0.15 --concurrency 3", scale=5, charged=3 * times)
+        stage.end(process, signal.SIGKILL)
     stage.run(f"{BATCH} --max-cost 0.15 --on-unknown hold")
     assert stage.fake.charged <= 10
 
 
 def test_a_limit_holds_over_two_processes(stages: MakeStage) -> None:
     stage = stages(20)
-    both = [stage.start(f"{BATCH} --max-cost 0.15") for _ in range(2)]
-    for process in both:
-        process.communicate(timeout=60)
+    for process in [stage.start(f"{BATCH} --max-cost 0.15") for _ in range(2)]:
+        stage.end(process)
     assert stage.fake.charged <= 10
 
 
@@ -261,10 +258,7 @@ def test_the_state_of_submit_survives_a_kill(stages: MakeStage) -> None:
     """What a lost terminal forgot, ``status`` finds: the intents of ``submit`` are durable before its POST."""
     stage = stages(1)
     stage.wrong("submit:stall-after=60")
-    process = stage.start("submit 'a lost cat'", scale=1)
-    stage.until(lambda: stage.fake.charged == 1)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    stage.end(stage.start("submit 'a lost cat'", scale=1, charged=1), signal.SIGKILL)
     stage.fake.mend()
     assert any(task in stage.run("status").out for task in stage.fake.charges)
 

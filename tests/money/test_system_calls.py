@@ -40,9 +40,8 @@ def flushed(calls: list[Call], written: Call) -> int:
 def test_every_step_is_on_disk_before_the_next_begins(stages: MakeStage, strace: str) -> None:
     stage = stages(1)
     log = stage.folder / "strace.log"
-    process = stage.start(BATCH, before=[strace, *OPTIONS, "-o", str(log)])
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    done = stage.run(BATCH, before=[strace, *OPTIONS, "-o", str(log)])
+    assert done.code == 0, done.err
     calls = read_log(log)
     (job,) = truth.manifest(stage.out)["jobs"]
     task, (output,) = job["task"]["id"].encode(), job["outputs"]
@@ -75,11 +74,9 @@ def killed_at(stages: MakeStage, strace: str, call: str, number: int) -> bool:
     """Kill a run of three jobs at its N-th call of a kind, finish it; whether the run got that far."""
     stage = stages(3)
     inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}", "-o", "/dev/null"]
-    process = stage.start(BATCH, before=[strace, "-f", "-qq", *inject])
-    _, err = process.communicate(timeout=60)
-    died = process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-    assert died or process.returncode == 0, err
-    assert stage.fake.charged <= 3
+    ended = stage.run(BATCH, before=[strace, "-f", "-qq", *inject])
+    died = ended.code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    assert (died or ended.code == 0) and stage.fake.charged <= 3, ended.err
     stage.finish(3)
     stage.close()
     return died

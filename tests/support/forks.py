@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,26 +35,26 @@ class Command:
     def __init__(
         self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: bytes = b"", scale: float = 1.0
     ) -> None:
-        self.arguments, self.megabytes = list(arguments), 0.0
+        self.args, self.megabytes = list(arguments), 0.0
         self.returncode: int | None = None
         self._lock = threading.Lock()  # the service, too, may kill it and wait for its end
         self._place = Path(_FOLDER.name, str(next(_NUMBERS)))
         self._place.mkdir()
         (self._place / "stdin").write_bytes(stdin)
-        order = (str(self._place), self.arguments, str(cwd), dict(env), scale)
+        order = (str(self._place), self.args, str(cwd), dict(env), scale)
         self._process = _FORKS.Process(target=become, args=order, daemon=True)
         traced = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COV")}
         self._process.start()
         os.environ.update(traced)
-        self.pid, self.began = self._process.pid, time.monotonic()
+        self.pid = self._process.pid
 
     def wait(self, timeout: float = 60.0) -> int:
         with self._lock:
             if self.returncode is None:
                 self._process.join(timeout)
-                self.returncode, self.seconds = self._process.exitcode, time.monotonic() - self.began
+                self.returncode = self._process.exitcode
             if self.returncode is None:
-                raise subprocess.TimeoutExpired(self.arguments, timeout)
+                raise subprocess.TimeoutExpired(self.args, timeout)
             return self.returncode
 
     def poll(self) -> int | None:
@@ -65,12 +65,14 @@ class Command:
 
     def communicate(self, timeout: float = 60.0) -> tuple[str, str]:
         """Standard output and error, once it has ended."""
-        self.wait(timeout)
-        paths = [self._place / name for name in ("stdout", "stderr", "peak")]
-        out, err, peak = (path.read_text("utf-8", "surrogateescape") if path.exists() else "" for path in paths)
-        self.megabytes = int(peak or 0) / 1024
-        check_output(self.arguments, out, self.wait())
-        return out, err
+        code = self.wait(timeout)
+        if self._place.exists():
+            paths = [self._place / name for name in ("stdout", "stderr", "peak")]
+            out, err, peak = (path.read_text("utf-8", "surrogateescape") if path.exists() else "" for path in paths)
+            self._texts, self.megabytes = (out, err), int(peak or 0) / 1024
+            shutil.rmtree(self._place)
+            check_output(self.args, out, code)
+        return self._texts
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
@@ -78,11 +80,3 @@ class Command:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
-
-    def to_its_end(self, timeout: float) -> tuple[str, str]:
-        """As ``communicate``; what takes longer hangs, which fails the test."""
-        try:
-            return self.communicate(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise AssertionError(f"{self.arguments} hangs: {self.communicate()}") from None

@@ -43,8 +43,7 @@ class Stage:
 
     def close(self) -> None:
         for process in self.running:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
             process.communicate()
         if self._own:
             self.fake.close()
@@ -66,64 +65,60 @@ class Stage:
 
     # ---- commands ----
 
-    def environment(self, base_url: str | None, env: Mapping[str, str | None] | None) -> dict[str, str]:
-        given = {
-            **os.environ,
-            "WAVESPEED_API_KEY": KEY,
-            "WAVESPEED_BASE_URL": base_url or self.fake.base_url,
-            "FLUX_LORA_STATE_DIR": str(self.state),
-            **(env or {}),
-        }
-        return {name: value for name, value in given.items() if value is not None}
-
-    def run(
+    def start(
         self,
         command: str | Sequence[str],
         *,
+        charged: int = 0,
+        scale: float | None = None,
+        before: Sequence[str] = (),
         base_url: str | None = None,
         env: Mapping[str, str | None] | None = None,
-        stdin: str | bytes = "",
-        timeout: float = 60.0,
-        scale: float | None = None,
-        most_megabytes: float | None = None,
-    ) -> Finished:
-        """Run one command line to its end, and look at what it printed."""
-        data = stdin if isinstance(stdin, bytes) else stdin.encode()
-        started = self._start(command, self.environment(base_url, env), data, scale)
-        out, err = started.to_its_end(timeout)
-        ended = Finished(started.wait(), out, err, started.seconds)
-        check_text(ended, annotations="github" in started.arguments)
-        self.check_secret(ended)
-        if most_megabytes is not None:
-            assert started.megabytes < most_megabytes
-        return ended
+        stdin: str | bytes = b"",
+    ) -> Any:
+        """Start one command line, and go on once so many tasks are charged.
 
-    def start(self, command: str, *, scale: float | None = None, before: Sequence[str] = ()) -> Any:
-        """Start one command and go on; by way of another program where one is to come ``before``."""
-        env = self.environment(None, None)
-        if not before:
-            self.running.append(self._start(command, env, b"", scale))
+        ``before``: a program that starts it, as a process of its own and not as a fork.
+        """
+        ours = {"WAVESPEED_API_KEY": KEY, "WAVESPEED_BASE_URL": base_url or self.fake.base_url}
+        given = {**os.environ, **ours, "FLUX_LORA_STATE_DIR": str(self.state), **(env or {})}
+        how: Any = {"cwd": self.folder, "env": {name: value for name, value in given.items() if value is not None}}
+        words = shlex.split(command) if isinstance(command, str) else list(command)
+        scale = self.scale if scale is None else scale
+        if before:
+            how |= dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+            line = [*before, sys.executable, fast.__file__, str(scale), *words]
+            self.running.append(subprocess.Popen(line, stdin=subprocess.DEVNULL, errors="surrogateescape", **how))
         else:
-            faster = str(self.scale if scale is None else scale)
-            self.running.append(
-                subprocess.Popen(
-                    [*before, sys.executable, fast.__file__, faster, *shlex.split(command)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    cwd=self.folder,
-                    env=env,
-                )
-            )
+            data = stdin if isinstance(stdin, bytes) else stdin.encode()
+            self.running.append(Command(words, stdin=data, scale=scale, **how))
+        self.until(lambda: self.fake.charged >= charged or self.running[-1].poll() is not None)
         return self.running[-1]
 
-    def _start(
-        self, command: str | Sequence[str], env: Mapping[str, str], stdin: bytes, scale: float | None
-    ) -> Command:
-        arguments = shlex.split(command) if isinstance(command, str) else list(command)
-        scale = self.scale if scale is None else scale
-        return Command(arguments, cwd=self.folder, env=env, stdin=stdin, scale=scale)
+    def end(self, process: Any, *signals: int, timeout: float = 60.0) -> Finished:
+        """Send these signals, if any; wait for the end, and look at what was printed."""
+        began = time.monotonic()
+        for number in signals:
+            process.send_signal(number)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"{process.args} hangs: {process.communicate()}") from None
+        self.running.remove(process)
+        ended = Finished(process.returncode, out, err, time.monotonic() - began)
+        check_text(ended, annotations="github" in process.args)
+        self.check_secret(ended)
+        return ended
+
+    def run(
+        self, command: str | Sequence[str], *, timeout: float = 60.0, most_megabytes: float = 1e9, **how: Any
+    ) -> Finished:
+        """Run one command line to its end, and look at what it printed."""
+        process = self.start(command, **how)
+        ended = self.end(process, timeout=timeout)
+        assert getattr(process, "megabytes", 0.0) < most_megabytes
+        return ended
 
     # ---- what came of it ----
 
@@ -133,10 +128,6 @@ class Stage:
         while not condition():
             assert time.monotonic() < end, "it never came"
             time.sleep(0.002)
-
-    def wait_for_charges(self, number: int, process: Command) -> None:
-        """Wait until so many tasks are charged, or the process has ended."""
-        self.until(lambda: self.fake.charged >= number or process.poll() is not None)
 
     def states(self) -> list[str]:
         return [job["state"] for job in truth.manifest(self.out)["jobs"]]
