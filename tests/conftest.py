@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,8 @@ import hypothesis
 import pytest
 
 from tests.support.event_lines import check_output
-from tests.support.forks import Command
+from tests.support.forks import KEY, Command, Finished
+from tests.support.stage import Stage
 from tests.support.trap import sitecustomize  # guards this process, too
 
 # How long examples take says how busy the machine is, and nothing of the program; what has to be quick is timed apart.
@@ -30,8 +29,6 @@ hypothesis.settings.load_profile("any machine")
 if TYPE_CHECKING:
     from flux_lora_cli.sandbox import Sandbox
 
-#: The key that tests send; it may stand nowhere but in requests to the base URL.
-KEY = "wsk-canary-0123456789abcdef+/=x"
 ROOT = Path(__file__).parents[1]
 _SETTINGS = ("WAVESPEED_", "FLUX_LORA_", "XDG_", "GITHUB_", "CI_", "SLURM_", "AWS_BATCH_", "JOB_COMPLETION")
 _ALSO = ("CI", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "GITLAB_CI", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -97,33 +94,9 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     return home
 
 
-@dataclass
-class Finished:
-    """A command that has ended.
-
-    Attributes:
-        code: exit code; below zero where a signal killed it.
-        seconds: from its start to its end.
-    """
-
-    code: int
-    out: str
-    err: str
-    seconds: float = field(default=0.0, compare=False)
-
-    @property
-    def lines(self) -> list[str]:
-        """Standard output by lines."""
-        return self.out.splitlines()
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """Standard output as NDJSON."""
-        return [json.loads(line) for line in self.lines]
-
-
 Cli = Callable[..., Finished]
 Spawn = Callable[..., "subprocess.Popen[str]"]
+MakeStage = Callable[..., Stage]
 PROGRAM = (sys.executable, "-m", "flux_lora_cli")
 
 
@@ -185,3 +158,26 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
         monkeypatch.setenv("WAVESPEED_BASE_URL", running.base_url)
         monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
         yield running
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Iterator[MakeStage]:
+    """A maker of stages: ``stages(jobs, scale=…, …options of the fake service)``."""
+    made: list[Stage] = []
+
+    def build(jobs: int, scale: float = 60.0, **options: Any) -> Stage:
+        place = tmp_path / f"stage-{len(made)}"
+        place.mkdir()
+        made.append(Stage(place, scale, **{"service_time": 0.05, "picture_bytes": 2000, **options}))
+        made[-1].jobs(jobs)
+        return made[-1]
+
+    yield build
+    for stage in made:
+        stage.close()
+
+
+@pytest.fixture
+def stage(stages: MakeStage) -> Stage:
+    """One job, ``cat1``, and a service that answers at once; waits are 60 times shorter."""
+    return stages(1, service_time=0.0)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
-import subprocess
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,52 +17,47 @@ from flux_lora_cli.errors import FolderError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord, PastTask, State, iso
-from flux_lora_cli.sandbox import Sandbox
-from tests.conftest import KEY, Cli, Spawn
+from tests.conftest import MakeStage
+from tests.support.stage import Stage
 
 D = Decimal
 SERVICE = "https://api.example"
 NOW = iso(datetime.now(UTC))
-QUICK = ("--poll-interval", "0.05")
 
 
-def presets(folder: Path, *numbers: int) -> list[str]:
-    """Files of so many jobs each; an image costs $0.015."""
-    for file, jobs in enumerate(numbers):
-        lines = [json.dumps({"id": f"j{n}", "prompt": f"cat {n}"}) for n in range(jobs)]
-        (folder / f"p{file}.jsonl").write_text("\n".join(lines))
-    return [f"p{file}.jsonl" for file in range(len(numbers))]
+def limited(stage: Stage, command: str, usd: str) -> int:
+    """The exit code under this limit."""
+    return stage.run(f"{command} --max-month {usd}").code
 
 
-def test_all_folders_and_submissions_count(cli: Cli, sandbox: Sandbox, tmp_path: Path) -> None:
-    first, second = presets(tmp_path, 2, 1)
-    assert cli("batch", first, "-o", "a", *QUICK, "--max-month", "0.03").code == 0
-    (task,) = cli("submit", "a cat", "--max-month", "0.045").lines
-    assert cli("wait", task, "-o", "b", *QUICK).code == 0  # a second record of one charge
-    dry = ["--dry-run", "--price", "0.015"]
-    for command in (["batch", second, "-o", "c"], ["submit", "a dog", *dry], ["replay", "a", "j1"]):
-        done = cli(*command, "--max-month", "0.059")
-        assert done.code == 8, done.err
-        assert "--max-month" in done.err
-    assert len(sandbox.charges) == 3
-    assert cli("batch", first, "-o", "a", "--max-month", "0.01").code == 0  # buys nothing
-    assert cli("batch", second, "-o", "c", "--max-month", "0.01", "--sandbox", *QUICK).code == 7  # of the service
-    assert cli("batch", second, "-o", "d", "--max-month", "0.01", "--sandbox", *QUICK).code == 0
-    shutil.rmtree(tmp_path / "a")  # what was charged stays charged
-    assert cli("batch", second, "-o", "c", "--max-month", "0.059", *QUICK).code == 8
-    assert cli("batch", second, "-o", "c", "--max-month", "0.06", *QUICK).code == 0
+def test_all_folders_and_submissions_count(stages: MakeStage) -> None:
+    stage = stages(2)
+    assert limited(stage, "batch jobs.jsonl -o a", "0.03") == 0
+    (task,) = stage.run("submit 'a cat' --max-month 0.045").lines
+    assert stage.run(f"wait {task} -o b").code == 0  # a second record of one charge
+    stage.jobs(1, prompt="another")
+    batch = "batch jobs.jsonl -o c"
+    for command in (batch, "submit 'a dog' --dry-run --price 0.015", "replay a cat2"):
+        done = stage.run(f"{command} --max-month 0.059")
+        assert (done.code, "--max-month" in done.err) == (8, True), done.err
+    assert stage.fake.charged == 3
+    assert limited(stage, "batch jobs.jsonl -o c --sandbox", "0.01") == 7  # the folder is of the service
+    assert limited(stage, "batch jobs.jsonl -o d --sandbox", "0.01") == 0
+    shutil.rmtree(stage.folder / "a")  # what was charged stays charged
+    assert [limited(stage, batch, usd) for usd in ("0.059", "0.06")] == [8, 0]
+    assert limited(stage, batch, "0.01") == 0  # buys nothing
 
 
-def test_a_merged_folder_stands_for_those_that_were_deleted(cli: Cli, sandbox: Sandbox, tmp_path: Path) -> None:
-    first, second = presets(tmp_path, 2, 3)
-    assert cli("batch", first, "-o", "a", *QUICK).code == 0
-    assert cli("merge", "a", "-o", "all").code == 0
-    shutil.rmtree(tmp_path / "a")
-    assert "2 tasks checked" in cli("audit", "--all").err
-    assert cli("batch", second, "-o", "all", "--max-month", "0.044", *QUICK).code == 8
-    assert cli("batch", second, "-o", "all", "--max-month", "0.045", *QUICK).code == 0
-    shutil.rmtree(tmp_path / "all")
-    assert cli("submit", "a dog", "--max-month", "0.059").code == 8
+def test_a_merged_folder_stands_for_those_that_were_deleted(stages: MakeStage) -> None:
+    stage = stages(2)
+    assert stage.run("batch jobs.jsonl -o a").code == 0
+    assert stage.run("merge a -o all").code == 0
+    shutil.rmtree(stage.folder / "a")
+    assert "2 tasks checked" in stage.run("audit --all").err
+    stage.jobs(3)  # one more
+    assert [limited(stage, "batch jobs.jsonl -o all", usd) for usd in ("0.044", "0.045")] == [8, 0]
+    shutil.rmtree(stage.folder / "all")
+    assert limited(stage, "submit 'a dog'", "0.059") == 8
 
 
 @pytest.mark.parametrize("taken", [".month-https-api-example.lock", "month"])
@@ -77,45 +69,23 @@ def test_a_state_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     assert "FLUX_LORA_STATE_DIR" in caught.value.hint
 
 
-def test_exactly_what_fits_runs_in_parallel(spawn: Spawn, sandbox: Sandbox, tmp_path: Path) -> None:
-    (preset,) = presets(tmp_path, 2)
-    limit = ("--max-month", "0.065")
-    runs = [spawn("batch", preset, "-o", f"out{n}", *QUICK, *limit) for n in range(3)]
-    runs += [spawn("submit", "-p", "a", "-p", "b", "--wait", "-o", f"out{n}", *QUICK, *limit) for n in (3, 4)]
-    for run in runs:
-        run.communicate(timeout=60)
-    assert sorted(run.returncode for run in runs) == [0, 0, 8, 8, 8]
-    assert len(sandbox.charges) == 4
+def test_exactly_what_fits_runs_in_parallel(stages: MakeStage) -> None:
+    stage = stages(2)
+    commands = [*(f"batch jobs.jsonl -o out{n}" for n in range(3)), *["submit -p a -p b --wait -o out4"] * 2]
+    runs = [stage.start(f"{command} --max-month 0.065") for command in commands]
+    assert sorted(stage.end(run).code for run in runs) == [0, 0, 8, 8, 8]
+    assert stage.fake.charged == 4
 
 
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
-    with Sandbox(service_time=(60, 60)) as service:
-        monkeypatch.setenv("WAVESPEED_BASE_URL", service.base_url)
-        monkeypatch.setenv("WAVESPEED_API_KEY", KEY)
-        yield service
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.02)
-
-
-def test_a_living_run_counts_once_and_a_killed_one_for_what_it_was_charged(
-    cli: Cli, spawn: Spawn, slow: Sandbox, tmp_path: Path
-) -> None:
-    preset, other = presets(tmp_path, 3, 2)
-    run = spawn("batch", preset, "-o", "out", "--concurrency", "1", "--max-month", "0.045")
-    wait_until(lambda: len(slow.charges) == 1, run)
-    assert cli("submit", "a", "--max-month", "0.059").code == 8  # two more are reserved
-    assert cli("submit", "a", "--max-month", "0.06").code == 0
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
-    assert cli("batch", other, "-o", "o2", "--max-month", "0.059", "--timeout", "1").code == 8
-    assert cli("batch", other, "-o", "o2", "--max-month", "0.06", "--timeout", "1").code == 9
-    assert len(slow.charges) == 4
+def test_a_living_run_counts_once_and_a_killed_one_for_what_it_was_charged(stages: MakeStage) -> None:
+    stage = stages(3, service_time=600.0)
+    run = stage.start("batch jobs.jsonl -o out --concurrency 1 --max-month 0.045", scale=1, charged=1)
+    assert [limited(stage, "submit a", usd) for usd in ("0.059", "0.06")] == [8, 0]  # two more are reserved
+    stage.end(run, signal.SIGKILL)
+    stage.jobs([4, 5])
+    other = "batch jobs.jsonl -o o2 --timeout 60"
+    assert [limited(stage, other, usd) for usd in ("0.059", "0.06")] == [8, 9]
+    assert stage.fake.charged == 4
 
 
 def paid(key: str, **fields: Any) -> JobRecord:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_tool
-from tests.money.conftest import BATCH, MakeStage
+from tests.conftest import MakeStage, require_tool
+from tests.money.conftest import BATCH
 from tests.support import truth
 from tests.support.stage import Stage
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.money.conftest import BATCH, MakeStage, unhurried
+from tests.conftest import MakeStage
+from tests.money.conftest import BATCH, unhurried
 from tests.support import truth
 from tests.support.fake import Exchange
 

@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from tests.money.conftest import BATCH, MakeStage, kill_client
+from tests.conftest import MakeStage
+from tests.money.conftest import BATCH, kill_client
 from tests.support import truth
 from tests.support.stage import Stage
 

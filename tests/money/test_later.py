@@ -12,8 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.conftest import Finished
-from tests.money.conftest import BATCH, MakeStage
+from tests.conftest import Finished, MakeStage
+from tests.money.conftest import BATCH
 from tests.money.test_reruns import VANISHED
 from tests.support import truth
 from tests.support.fake import Exchange

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Finished
-from tests.money.conftest import BATCH, MakeStage
+from tests.conftest import Finished, MakeStage
+from tests.money.conftest import BATCH
 from tests.support import truth
 from tests.support.stage import Stage
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from flux_lora_cli.folder.ledger import Ledger
-from tests.money.conftest import BATCH, MakeStage, unhurried
+from tests.conftest import MakeStage
+from tests.money.conftest import BATCH, unhurried
 from tests.support import truth
 from tests.support.forks import Command
 from tests.support.stage import Stage

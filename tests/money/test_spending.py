@@ -9,8 +9,9 @@ from decimal import Decimal
 
 import pytest
 
+from tests.conftest import MakeStage
 from tests.faults.rows import STRANGE_PRICES
-from tests.money.conftest import BATCH, MakeStage
+from tests.money.conftest import BATCH
 from tests.support import truth
 from tests.support.fake import Exchange
 

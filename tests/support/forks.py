@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import multiprocessing
 import os
 import shutil
@@ -11,15 +12,45 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.event_lines import check_output
 from tests.support.fast import become
+
+#: The key that tests send; it may stand nowhere but in requests to the base URL.
+KEY = "wsk-canary-0123456789abcdef+/=x"
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.support.warm"])
 _FOLDER = tempfile.TemporaryDirectory(prefix="flux-lora-forks-")
 _NUMBERS = itertools.count()
+
+
+@dataclass
+class Finished:
+    """A command that has ended.
+
+    Attributes:
+        code: exit code; below zero where a signal killed it.
+        seconds: from its start to its end.
+    """
+
+    code: int
+    out: str
+    err: str
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """Standard output by lines."""
+        return self.out.splitlines()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Standard output as NDJSON."""
+        return [json.loads(line) for line in self.lines]
 
 
 class Command:

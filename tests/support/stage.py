@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from tests.conftest import KEY, Finished
 from tests.support import fast, truth, wrong
 from tests.support.fake import Fake
-from tests.support.forks import Command
+from tests.support.forks import KEY, Command, Finished
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bin")
 #: What may steer a terminal: all control characters but line breaks and tabs, and the marks that reorder text.
