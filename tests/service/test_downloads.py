@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-from typing import Any
 
 import pytest
 
@@ -12,8 +11,8 @@ from flux_lora_cli import errors
 from flux_lora_cli.service.client import Client, connect
 from flux_lora_cli.service.hosts import fetchable_url, redirect_target
 from tests.conftest import KEY
-from tests.service.conftest import Start
-from tests.service.raw_server import answer, says, says_and_ends, sends_for_ever
+from tests.service.conftest import Start, answer, says, says_and_ends, sends_for_ever
+from tests.support.fake import Answer, Exchange
 
 DATA = bytes(range(256)) * 800
 SIZE = len(DATA)
@@ -42,8 +41,8 @@ def test_where_the_bytes_begin(
     status: str, header: str, body: bytes, offset: int, expected: object, start: Start
 ) -> None:
     server, client = start(says(answer(body, status, *filter(None, [header]))))
-    assert fetch(client, f"{server.url}/a.png", offset) == expected
-    asked = re.search(rb"\r\nRange: (\S+)", server.requests[0])
+    assert fetch(client, f"{server.base_url}/a.png", offset) == expected
+    asked = re.search(rb"\r\nRange: (\S+)", server.raw[0])
     assert (asked and asked[1].decode()) == (f"bytes={offset}-" if offset else None)
 
 
@@ -61,7 +60,7 @@ def test_where_the_bytes_begin(
 def test_a_status_in_place_of_an_image(status: str, offset: int, expected: type[Exception], start: Start) -> None:
     server, client = start(says(answer(b"", status)))
     with pytest.raises(errors.FluxLoraError) as caught:
-        fetch(client, f"{server.url}/a.png", offset)
+        fetch(client, f"{server.base_url}/a.png", offset)
     assert type(caught.value) is expected
     assert getattr(caught.value, "retry_after", None) == (7 if "Retry-After" in status else None)
 
@@ -69,7 +68,7 @@ def test_a_status_in_place_of_an_image(status: str, offset: int, expected: type[
 def test_a_download_that_breaks_gives_what_came(start: Start) -> None:
     server, client = start(says_and_ends(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 300))
     came = b""
-    with pytest.raises(errors.Uncertain), client.download(f"{server.url}/a.png") as download:
+    with pytest.raises(errors.Uncertain), client.download(f"{server.base_url}/a.png") as download:
         for chunk in download.chunks:
             came += chunk
     assert came == b"x" * 300
@@ -78,40 +77,40 @@ def test_a_download_that_breaks_gives_what_came(start: Start) -> None:
 def test_an_image_without_end_is_given_up(start: Start) -> None:
     server, client = start(sends_for_ever(b"HTTP/1.1 200 OK\r\n\r\n"))
     with pytest.raises(errors.BadImage, match="larger than 100 MB"):
-        fetch(client, f"{server.url}/a")
+        fetch(client, f"{server.base_url}/a")
 
 
 def test_a_download_that_nobody_reads_to_its_end_leaves_no_half_read_connection(start: Start) -> None:
-    def script(connection: Any, request: bytes) -> None:
+    def script(x: Exchange) -> None:
         created = b'{"id":"t1","status":"created"}'
-        connection.sendall(answer(b"x" * 500_000 if b"img" in request else created))
+        x.answer(Answer(200, b"x" * 500_000 if "img" in x.request.path else created))
 
     server, client = start(script)
-    with client.download(f"{server.url}/img") as download:
+    with client.download(f"{server.base_url}/img") as download:
         next(download.chunks)
     assert client.submit("m/x", {}).id == "t1"
 
 
 def test_five_redirects_are_followed_and_no_sixth(start: Start) -> None:
-    def hop(connection: Any, request: bytes) -> None:
-        number = int(request.split(b"/")[1].split(b" ")[0])
-        connection.sendall(answer(b"image") if number == 0 else answer(b"x", "302 Found", f"Location: /{number - 1}"))
+    def hop(x: Exchange) -> None:
+        number = int(x.request.path[1:])
+        x.answer(Answer(302, b"x", (f"Location: /{number - 1}",)) if number else Answer(200, b"image"))
 
     server, client = start(hop)
-    assert fetch(client, f"{server.url}/5")[1] == b"image"
+    assert fetch(client, f"{server.base_url}/5")[1] == b"image"
     with pytest.raises(errors.RefusedUrl, match="redirects more than 5 times"):
-        fetch(client, f"{server.url}/6")
+        fetch(client, f"{server.base_url}/6")
 
 
 def test_redirects_are_encoded_and_their_bodies_not_read(start: Start) -> None:
     moved = sends_for_ever("HTTP/1.1 302 Found\r\nLocation: /b ü%2f.png?sig=%2fa\r\n\r\n".encode())
 
-    def script(connection: Any, request: bytes) -> None:
-        (says(answer(b"image")) if b"GET /b" in request else moved)(connection, request)
+    def script(x: Exchange) -> None:
+        (says(answer(b"image")) if x.request.path.startswith("/b") else moved)(x)
 
     server, client = start(script)
-    assert fetch(client, f"{server.url}/a")[1] == b"image"
-    assert server.requests[1].split(b" ")[1] == b"/b%20%C3%BC%2f.png?sig=%2fa"
+    assert fetch(client, f"{server.base_url}/a")[1] == b"image"
+    assert server.raw[1].split(b" ")[1] == b"/b%20%C3%BC%2f.png?sig=%2fa"
 
 
 @pytest.mark.parametrize(
@@ -124,8 +123,8 @@ def test_redirects_are_encoded_and_their_bodies_not_read(start: Start) -> None:
 def test_a_download_is_not_led_astray(target: str, start: Start) -> None:
     server, client = start(says(answer(b"", "302 Found", f"Location: {target}")))
     with pytest.raises(errors.RefusedUrl):
-        fetch(client, f"{server.url}/")
-    assert len(server.requests) == 1
+        fetch(client, f"{server.base_url}/")
+    assert len(server.raw) == 1
 
 
 @pytest.mark.parametrize(
@@ -139,8 +138,8 @@ def test_addresses_that_are_never_fetched(url: str) -> None:
 def test_plain_http_to_this_machine_is_for_a_service_on_this_machine(start: Start) -> None:
     server, _ = start(says(answer(b"x")))
     with pytest.raises(errors.RefusedUrl, match="not https"):
-        fetch(connect(key=KEY, env={}), f"{server.url}/a.png")
-    assert server.requests == []
+        fetch(connect(key=KEY, env={}), f"{server.base_url}/a.png")
+    assert server.raw == []
 
 
 #: As the service wrote it, and as it is sent; None for the same.
@@ -167,8 +166,8 @@ TARGETS = [
 @pytest.mark.parametrize(("written", "sent"), TARGETS)
 def test_odd_characters_are_encoded_and_every_other_byte_stays(written: str, sent: str | None, start: Start) -> None:
     server, client = start(says(answer(b"image")))
-    assert fetch(client, f"HTTP://{server.url[7:]}{written}")[1] == b"image"
-    assert server.requests[0].split(b" ")[1].decode() == (written if sent is None else sent)
+    assert fetch(client, f"HTTP://{server.base_url[7:]}{written}")[1] == b"image"
+    assert server.raw[0].split(b" ")[1].decode() == (written if sent is None else sent)
 
 
 def test_a_redirect_to_a_whole_address_keeps_its_dots() -> None:

@@ -11,7 +11,6 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -20,8 +19,8 @@ from flux_lora_cli import errors
 from flux_lora_cli.service.client import connect
 from flux_lora_cli.service.transport import Transport
 from tests.conftest import KEY, ROOT
-from tests.service.conftest import Start
-from tests.service.raw_server import answer, resets, says, says_and_ends, stalls, trickles
+from tests.service.conftest import Start, answer, resets, says, says_and_ends, sends_for_ever, stalls
+from tests.support.fake import Answer, Exchange
 
 CREATED = json.dumps({"code": 200, "message": "success", "data": {"id": "t1", "status": "created"}}).encode()
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -43,8 +42,8 @@ LATE = {
     "silent": stalls(),
     "silent in the headers": stalls(b"HTTP/1.1 200 OK\r\n"),
     "silent in the body": stalls(OK + b"{"),
-    "trickling headers": trickles(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100),
-    "trickling body": trickles(OK + b"{" * 100),
+    "trickling headers": sends_for_ever(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.05),
+    "trickling body": sends_for_ever(OK, b"{", 0.05),
 }
 
 
@@ -57,8 +56,8 @@ def send(url: str, silence: float, total: float) -> None:
 def test_a_request_that_broke_off_may_have_arrived_and_is_sent_once(row: str, start: Start) -> None:
     server, _ = start(UNCERTAIN[row])
     with pytest.raises(errors.Uncertain) as caught:
-        send(server.url, 10.0, 10.0)
-    assert (caught.value.timed_out, caught.value.__cause__, len(server.requests)) == (False, None, 1)
+        send(server.base_url, 10.0, 10.0)
+    assert (caught.value.timed_out, caught.value.__cause__, len(server.raw)) == (False, None, 1)
 
 
 @pytest.mark.parametrize(
@@ -69,16 +68,16 @@ def test_neither_a_piece_nor_the_whole_may_take_too_long(row: str, silence: floa
     server, _ = start(LATE[row])
     began = time.monotonic()
     with pytest.raises(errors.Uncertain) as caught:
-        send(server.url, silence, total)
+        send(server.base_url, silence, total)
     assert caught.value.timed_out and time.monotonic() - began < 8
-    assert len(server.requests) < 2
+    assert len(server.raw) < 2
 
 
 def test_a_large_body_is_sent_whole_and_only_once(start: Start) -> None:
     server, client = start(says(answer(CREATED)))
     client.submit("m/x", {"image": "x" * 2_000_000})
-    assert len(server.requests) == 1 and len(server.requests[0]) > 2_000_000
-    assert b"transfer-encoding" not in server.requests[0][:1000].lower()
+    assert len(server.raw) == 1 and len(server.raw[0]) > 2_000_000
+    assert b"transfer-encoding" not in server.raw[0][:1000].lower()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[::1]:1"])
@@ -134,7 +133,7 @@ def test_api_calls_are_not_redirected(status: str, start: Start) -> None:
     server, client = start(says(answer(b"", status, f"Location: http://localhost:{other.port}/x")))
     with pytest.raises(errors.Redirected, match="localhost"):
         client.submit("m/x", {"prompt": "p"})
-    assert (len(server.requests), other.requests) == (1, [])
+    assert (len(server.raw), other.raw) == (1, [])
 
 
 WHOLE = b"Content-Length: %d\r\n\r\n" % len(CREATED) + CREATED
@@ -158,9 +157,9 @@ def test_answers_are_read_in_every_form_of_http(form: str, start: Start) -> None
 
 
 def test_many_threads_each_get_their_own_answer(start: Start) -> None:
-    def echo(connection: Any, request: bytes) -> None:
-        task_id = request.split(b"/predictions/")[1].split(b"/")[0].decode()
-        connection.sendall(answer(json.dumps({"id": task_id, "status": "created"}).encode()))
+    def echo(x: Exchange) -> None:
+        task_id = x.request.path.split("/predictions/")[1].split("/")[0]
+        x.answer(Answer(200, json.dumps({"id": task_id, "status": "created"}).encode()))
 
     _, client = start(echo)
     names = [f"task-{number}" for number in range(100)]
@@ -187,14 +186,14 @@ def test_the_key_goes_to_one_origin_only(start: Start, own_home: Path, log: list
     other, _ = start(says(answer(b"image", "200 OK", "Set-Cookie: c=d; Path=/")))
     for _ in range(2):
         client.submit("m/x", {"prompt": "p"})
-    for url in (other.url, other.url.replace("127.0.0.1", "localhost"), api.url):
+    for url in (other.base_url, other.base_url.replace("127.0.0.1", "localhost"), api.base_url):
         with client.download(f"{url}/1.png?sig=secret") as download:
             assert b"".join(download.chunks)
-    authorized = [b"Authorization: Bearer " + KEY.encode() in request for request in api.requests]
+    authorized = [b"Authorization: Bearer " + KEY.encode() in request for request in api.raw]
     assert authorized == [True, True, False]
-    for request in [*other.requests, api.requests[2]]:
+    for request in [*other.raw, api.raw[2]]:
         assert not any(word in request.lower() for word in (b"authorization", b"x-client", KEY.lower().encode()))
-    assert not any(b"cookie" in request.lower() for request in [*api.requests, *other.requests])
+    assert not any(b"cookie" in request.lower() for request in [*api.raw, *other.raw])
     text = "\n".join(log)
     assert KEY not in text and "secret" not in text
     assert len(log) == 5 and log[0].startswith("POST http://127.0.0.1") and " 200 " in log[0]
@@ -203,14 +202,14 @@ def test_the_key_goes_to_one_origin_only(start: Start, own_home: Path, log: list
 def test_ordinary_names_are_not_taken_for_the_key(start: Start) -> None:
     body = b'{"id":"t1","status":"failed","model":"wavespeed-ai/flux-dev-lora","error":"flux dev lora"}'
     server, _ = start(says(answer(body)))
-    found = connect(key="wavespeed-flux-dev-lora-77", base_url=server.url, env={}).result("t1")
+    found = connect(key="wavespeed-flux-dev-lora-77", base_url=server.base_url, env={}).result("t1")
     assert (found.model, found.error) == ("wavespeed-ai/flux-dev-lora", "flux dev lora")
 
 
 def test_a_key_that_is_a_word_makes_no_address_and_no_catalogue_suspicious(start: Start) -> None:
     server, _ = start(says(answer(b'["the latest"]')))
-    client = connect(key="test", base_url=server.url, env={})
-    with client.download(f"{server.url}/test.png") as download:
+    client = connect(key="test", base_url=server.base_url, env={})
+    with client.download(f"{server.base_url}/test.png") as download:
         assert b"".join(download.chunks)
     assert client.models() == ["the latest"]
 
@@ -218,9 +217,9 @@ def test_a_key_that_is_a_word_makes_no_address_and_no_catalogue_suspicious(start
 def test_a_url_that_carries_the_key_away_is_refused(start: Start) -> None:
     server, client = start(says(answer(b"x")))
     for form in (quote(KEY), quote(KEY, safe=""), base64.urlsafe_b64encode(b"k:" + KEY.encode()).decode()):
-        with pytest.raises(errors.RefusedUrl, match="API key"), client.download(f"{server.url}/?k={form}"):
+        with pytest.raises(errors.RefusedUrl, match="API key"), client.download(f"{server.base_url}/?k={form}"):
             pass
-    assert server.requests == []
+    assert server.raw == []
 
 
 def test_requests_is_loaded_when_something_is_sent() -> None:

@@ -17,10 +17,11 @@ from flux_lora_cli import errors
 from flux_lora_cli.service.client import connect
 from flux_lora_cli.service.hosts import proxy_for
 from tests.conftest import KEY, require_tool
-from tests.service.raw_server import RawServer, answer, says
-from tests.support.fake import read_request
+from tests.service.conftest import answer, says
+from tests.support.fake import Exchange, Fake, read_request
 
 CREATED = answer(b'{"code":200,"data":{"id":"t1","status":"created"}}')
+ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 @dataclass
@@ -50,8 +51,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture
-def server(certificates: Certificates) -> Iterator[RawServer]:
-    with RawServer(says(CREATED), certificates.context) as server:
+def server(certificates: Certificates) -> Iterator[Fake]:
+    with Fake(always=says(CREATED), context=certificates.context) as server:
         yield server
 
 
@@ -63,7 +64,7 @@ def submit(url: str, **env: str) -> str:
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_the_usual_variables_name_an_authority(variable: str, server: RawServer, certificates: Certificates) -> None:
+def test_the_usual_variables_name_an_authority(variable: str, server: Fake, certificates: Certificates) -> None:
     client = connect(key=KEY, base_url=f"https://localhost:{server.port}", env={variable: str(certificates.ca)})
     assert [client.submit("m/x", {}).id for _ in range(3)] == ["t1"] * 3
     assert server.connections == 1
@@ -71,27 +72,11 @@ def test_the_usual_variables_name_an_authority(variable: str, server: RawServer,
 
 @pytest.mark.parametrize(("host", "known"), [("localhost", False), ("127.0.0.1", True)])
 def test_an_unknown_authority_or_name_stops_before_anything_is_sent(
-    host: str, known: bool, server: RawServer, certificates: Certificates
+    host: str, known: bool, server: Fake, certificates: Certificates
 ) -> None:
     with pytest.raises(errors.InsecureConnection, match="could not prove"):
         submit(f"https://{host}:{server.port}", **({"SSL_CERT_FILE": str(certificates.ca)} if known else {}))
-    assert server.requests == []
-
-
-def test_a_server_without_tls_was_never_sent_anything() -> None:
-    received: list[bytes] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            received.append(connection.recv(65536))
-            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-
-    threading.Thread(target=serve, daemon=True).start()
-    with listener, pytest.raises(errors.NeverSent):
-        submit(f"https://localhost:{listener.getsockname()[1]}")
-    assert KEY.encode() not in b"".join(received)
+    assert server.raw == []
 
 
 @pytest.mark.parametrize("content", [None, "not a pem"])
@@ -108,30 +93,30 @@ def test_authorities_that_cannot_be_read_are_named(content: str | None, tmp_path
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_serves_http_targets(scheme: str, certificates: Certificates) -> None:
-    with RawServer(says(CREATED), certificates.context if scheme == "https" else None) as proxy:
+    with Fake(always=says(CREATED), context=certificates.context if scheme == "https" else None) as proxy:
         env = {"http_proxy": f"{scheme}://user:PASS@localhost:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
         client = connect(key=KEY, base_url="http://service.example/a%2fb", allow_custom_host=True, env=env)
         assert [client.submit("m/x", {}).id for _ in range(2)] == ["t1", "t1"]
-    assert proxy.requests[0].startswith(b"POST http://service.example/a%2fb/api/v2/m/x HTTP/1.1\r\n")
-    assert b"Proxy-Authorization: Basic" in proxy.requests[0]
+    assert proxy.raw[0].startswith(b"POST http://service.example/a%2fb/api/v2/m/x HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic" in proxy.raw[0]
     assert proxy.connections == 1
 
 
 def test_a_proxy_serves_https_targets(certificates: Certificates) -> None:
     inner: list[bytes] = []
 
-    def tunnel(connection: socket.socket, request: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        with certificates.context.wrap_socket(connection, server_side=True) as secure, secure.makefile("rb") as file:
+    def tunnel(x: Exchange) -> None:
+        x.connection.sendall(ESTABLISHED)
+        with certificates.context.wrap_socket(x.connection, server_side=True) as secure, secure.makefile("rb") as file:
             while passed := read_request(file):
                 inner.append(passed.raw)
                 secure.sendall(CREATED)
 
-    with RawServer(tunnel) as proxy:
+    with Fake(always=tunnel) as proxy:
         env = {"HTTPS_PROXY": f"http://user:PASS@127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
         assert submit("https://service.example", **env) == "t1"
-    assert proxy.requests[0].startswith(b"CONNECT service.example:443 ")
-    assert b"roxy-" in proxy.requests[0] and KEY.encode() not in proxy.requests[0]
+    assert proxy.raw[0].startswith(b"CONNECT service.example:443 ")
+    assert b"roxy-" in proxy.raw[0] and KEY.encode() not in proxy.raw[0]
     assert inner[0].startswith(b"POST /api/v2/m/x ") and b"roxy-" not in inner[0]
 
 
@@ -140,44 +125,44 @@ def test_what_a_proxy_passed_on_may_have_arrived(scheme: str, certificates: Cert
     """The connection ends after the request: the proxy is not to blame, and nothing may be sent again."""
     inner: list[bytes] = []
 
-    def tunnel(connection: socket.socket, request: bytes) -> None:
+    def tunnel(x: Exchange) -> None:
         if scheme == "https":
-            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            connection = certificates.context.wrap_socket(connection, server_side=True)
-            with connection, connection.makefile("rb") as file:  # the client goes on as soon as it is closed
+            x.connection.sendall(ESTABLISHED)
+            secure = certificates.context.wrap_socket(x.connection, server_side=True)
+            with secure, secure.makefile("rb") as file:  # the client goes on as soon as it is closed
                 passed = read_request(file)
                 inner.append(passed.raw if passed else b"")
         else:
-            inner.append(request)
-        raise ConnectionAbortedError
+            inner.append(x.request.raw)
+        x.send(b"")
 
-    with RawServer(tunnel) as proxy, pytest.raises(errors.Uncertain):
+    with Fake(always=tunnel) as proxy, pytest.raises(errors.Uncertain):
         env = {f"{scheme}_proxy": f"http://127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
         submit(f"{scheme}://service.example", **env)
     assert b"/api/v2/m/x " in inner[0]
 
 
-def test_a_proxy_with_tls_serves_https_targets(server: RawServer, certificates: Certificates) -> None:
-    def tunnel(connection: socket.socket, request: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+def test_a_proxy_with_tls_serves_https_targets(server: Fake, certificates: Certificates) -> None:
+    def tunnel(x: Exchange) -> None:
+        x.connection.sendall(ESTABLISHED)
         target = socket.create_connection(("127.0.0.1", server.port))
-        threading.Thread(target=copy, args=(target, connection), daemon=True).start()
-        copy(connection, target)
+        threading.Thread(target=copy, args=(target, x.connection), daemon=True).start()
+        copy(x.connection, target)
 
     def copy(source: socket.socket, target: socket.socket) -> None:
         while data := source.recv(65536):
             target.sendall(data)
 
-    with RawServer(tunnel, certificates.context) as proxy:
+    with Fake(always=tunnel, context=certificates.context) as proxy:
         env = {"HTTPS_PROXY": f"https://localhost:{proxy.port}", "SSL_CERT_FILE": str(certificates.ca)}
         assert submit("https://service.example", **env) == "t1"
         with pytest.raises(errors.InsecureConnection, match="the proxy could not prove"):
             submit("https://service.example", HTTPS_PROXY=env["HTTPS_PROXY"])
-    assert len(server.requests) == 1
+    assert len(server.raw) == 1
 
 
 def test_a_proxy_that_wants_a_password_for_http_targets() -> None:
-    with RawServer(says(answer(b"", "407 Wanted"))) as proxy, pytest.raises(errors.ProxyFailed, match="ALL_PROXY"):
+    with Fake(always=says(answer(b"", "407 Wanted"))) as proxy, pytest.raises(errors.ProxyFailed, match="ALL_PROXY"):
         submit("http://service.example", ALL_PROXY=f"127.0.0.1:{proxy.port}")
 
 

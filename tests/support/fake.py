@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -162,6 +163,7 @@ class Fake:
         skew: seconds by which the service's clock is ahead.
         picture_bytes: least size of an image.
         ranges: images can be fetched in part.
+        always: answers everything in place of the service; ``context``: TLS.
         log: all requests.
     """
 
@@ -173,6 +175,9 @@ class Fake:
     picture_bytes: int = 0
     ranges: bool = True
     nsfw: bool = False
+    always: Fault | None = None
+    context: ssl.SSLContext | None = None
+    connections: int = 0
     tasks: dict[str, Task] = field(default_factory=dict)
     log: list[Request] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
@@ -183,8 +188,8 @@ class Fake:
         self._lock = threading.RLock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = int(self._listener.getsockname()[1])
-        self.base_url = f"http://127.0.0.1:{self.port}"
-        serve(self._listener, self._serve)
+        self.base_url = f"http{'s' * bool(self.context)}://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Fake:
         return self
@@ -217,6 +222,11 @@ class Fake:
     def count(self, endpoint: str = "") -> int:
         """Requests that came, to one endpoint or to all."""
         return sum(not endpoint or request.endpoint == endpoint for request in self.log)
+
+    @property
+    def raw(self) -> list[bytes]:
+        """All requests as they came."""
+        return [request.raw for request in self.log]
 
     @property
     def counts(self) -> Counter[str]:
@@ -334,14 +344,21 @@ class Fake:
 
     # ---- connections ----
 
+    def _accept(self) -> None:
+        with suppress(OSError):  # until the listener is closed
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
     def _serve(self, connection: socket.socket) -> None:
+        self.connections += 1
         try:
+            connection = self.context.wrap_socket(connection, server_side=True) if self.context else connection
             with connection, connection.makefile("rb") as file:
                 while request := read_request(file):
                     exchange = Exchange(self, request, connection)
                     with self._lock:
                         self.log.append(request)
-                        fault = self._fault_for(request.endpoint)
+                        fault = self.always or self._fault_for(request.endpoint)
                     if fault is None:
                         exchange.answer(self.carry_out(request))
                     else:
@@ -359,17 +376,6 @@ class Fake:
                 if planned.applies(planned.seen):
                     found = found or planned.fault
         return found
-
-
-def serve(listener: socket.socket, handle: Callable[[socket.socket], object]) -> None:
-    """Hand each connection to ``handle``, in a thread of its own, until the listener is closed."""
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=handle, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
 
 
 def read_request(file: Any) -> Request | None:
