@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from flux_lora_cli.folder.images import ImageStore
 from flux_lora_cli.folder.output import OutputFolder
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State
+from tests.support import fake
 
 SERVICE = "https://api.wavespeed.ai"
 NOW = "2025-11-28T12:00:00.000Z"
@@ -63,14 +63,7 @@ def everything(number: int) -> JobRecord:
 
 
 def png(number: int) -> bytes:
-    """A whole picture of 2 × 2 pixels."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
-
-    row = b"\0" + number.to_bytes(6, "big")
-    header = (2).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * 2)) + chunk(b"IEND", b"")
+    return fake.png(str(number), width=2, height=2)
 
 
 def make_folder(path: Path, records: Iterable[JobRecord], service: str = SERVICE) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import zlib
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 from flux_lora_cli.errors import BadImage
 from flux_lora_cli.folder import imagefile
 from flux_lora_cli.folder.imagefile import ImageInfo, inspect_image
+from tests.support.fake import chunk
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "png": ("PNG", "RGB", {}),
@@ -55,10 +55,6 @@ def made(kind: str) -> bytes:
 
 def walk(data: bytes) -> ImageInfo:
     return inspect_image(io.BytesIO(data))
-
-
-def chunk(name: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from flux_lora_cli import errors
@@ -23,22 +21,14 @@ from flux_lora_cli.folder.manifest import (
 )
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, entry_and_rest, is_masked
 from tests.folder.samples import NOW, SERVICE, completed, everything, planned, submitted
-
-_SCHEMA = Path(__file__).parents[2] / "flux_lora_cli" / "resources" / "manifest.schema.json"
-
-
-@lru_cache(maxsize=1)
-def validator() -> Any:
-    return jsonschema.Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
+from tests.support import truth
 
 
 def write(folder: Path, *records: JobRecord, sources: dict[str, str] | None = None) -> dict[str, Any]:
     head = Manifest(SERVICE, False, NOW, NOW, sources=sources or {})
     rows = ((tally(record, record.cost), entry_and_rest(record, record.cost)[0]) for record in records)
     write_manifest(folder, head, rows)
-    document: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    validator().validate(document)
-    return document
+    return truth.manifest(folder, of=())
 
 
 def test_the_example_of_the_contract(tmp_path: Path) -> None:
@@ -75,9 +65,6 @@ def test_what_is_shown_comes_back(tmp_path: Path) -> None:
     assert manifest.records[0].history == records[0].history
     assert manifest.records[0].axes == {"place": "moon", "seed": "1"}
     assert read_manifest(tmp_path / MANIFEST_NAME) == manifest
-
-
-def test_prices_are_told_from_costs(tmp_path: Path) -> None:
     past = PastTask("t0", "failed: x", Decimal("0.02"), Decimal("0.005"), NOW)
     record = submitted(1, history=(past,), refunded=Decimal("0.01"))
     write(tmp_path, record)

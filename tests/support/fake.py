@@ -38,12 +38,13 @@ ENDPOINTS = {
 }
 
 
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png(text: str = "x", size: int = 0, width: int = 8, height: int = 8) -> bytes:
     """A whole PNG that differs with ``text``, of at least ``size`` bytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     shade = zlib.crc32(text.encode()) & 255
     pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes([shade]) * width for _ in range(height))))
