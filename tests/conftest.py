@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,3 +183,29 @@ def stages(tmp_path: Path) -> Iterator[MakeStage]:
 def stage(stages: MakeStage) -> Stage:
     """One job, ``cat1``, and a service that answers at once; waits are 60 times shorter."""
     return stages(1, service_time=0.0)
+
+
+@dataclass
+class Certificates:
+    ca: Path
+    context: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A certificate for localhost and service.example, and the authority that signed it."""
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,DNS:service.example\n")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run([require_tool("openssl"), *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    authority = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=CA", "-days", "2", *authority)
+    openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
+    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
+    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *sign)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    return Certificates(folder / "ca.pem", context)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -124,25 +122,3 @@ def test_a_submission_is_named_by_its_place_in_the_history(tmp_path: Path) -> No
     names = [state.submission(tmp_path, new), state.submission(None, new), state.submission(tmp_path, unknown)]
     assert len(set(names)) == 3
     assert state.submission(tmp_path, unknown) == state.submission(tmp_path, JobRecord("k", history=(OLD,)))
-
-
-def test_one_adds_up_while_others_wait() -> None:
-    order: list[str] = []
-    releases: list[Callable[[], None]] = []
-
-    def reserve() -> None:
-        releases.append(state.reserve(SERVICE, {"b": D(1)}, lambda: order.append("b")))
-
-    other = threading.Thread(target=reserve)
-
-    def check() -> None:
-        other.start()
-        other.join(0.3)
-        order.append("a")
-
-    release = state.reserve(SERVICE, {"a": D(1)}, check)
-    other.join()
-    assert order == ["a", "b"]
-    assert state.charged(SERVICE, None, None) == 2
-    release()
-    assert state.charged(SERVICE, None, None) == 1

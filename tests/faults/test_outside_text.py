@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 
 from tests.support.fake import Answer
-from tests.support.stage import Stage, check_text
+from tests.support.stage import Stage
 
 HOSTILE = (
     "\x1b[31mred\x1b]0;title\x07 \r\n::error::owned\n ::add-mask::x\n##[error]owned ##vso[task.complete]x "
@@ -16,7 +17,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("more", ["", " -v", " --format github", " --json"])
+@pytest.mark.parametrize("more", ["", " -v", " --format github --junit out.xml", " --json"])
 def test_what_the_service_says_to_a_submission(stage: Stage, more: str) -> None:
     stage.jobs(2)
     stage.fake.on("submit", lambda x: x.answer(Answer(400, json.dumps({"code": 400, "message": HOSTILE}).encode())))
@@ -26,6 +27,7 @@ def test_what_the_service_says_to_a_submission(stage: Stage, more: str) -> None:
         assert ours
         assert all(line.startswith(("::error", "::group", "::endgroup", "::notice", "::warning")) for line in ours)
         assert not any("##[" in line for line in ours)
+        assert ET.parse(stage.folder / "out.xml").getroot().tag == "testsuites"
     assert ended.code == 6
     assert "owned" in ended.err + ended.out
     assert "[bold]m[/bold]" in ended.err + ended.out
@@ -64,24 +66,3 @@ def test_the_expanded_jobs_of_a_strangers_preset(stage: Stage, form: str) -> Non
     assert ended.code == 0, ended.err
     if form == "yaml":
         assert [job["input"]["prompt"] for job in yaml.safe_load(ended.out)] == prompts
-
-
-def test_the_gallery_escapes_everything(stage: Stage) -> None:
-    evil = "</script><img src=x onerror=alert(1)><!--<script>" + HOSTILE
-    stage.jobs(1, prompt=evil)
-    assert stage.run("batch jobs.jsonl -o out").code == 0
-    assert stage.run("gallery out").code == 0
-    page = (stage.out / "index.html").read_text()
-    assert "Content-Security-Policy" in page
-    assert "<img src=x" not in page
-    assert "onerror=alert(1)>" not in page
-    assert page.count("</script") == page.count("<script")
-
-
-def test_junit_holds_what_it_may(stage: Stage) -> None:
-    stage.fake.on("submit", lambda x: x.answer(Answer(400, json.dumps({"code": 400, "message": HOSTILE}).encode())))
-    ended = stage.run("batch jobs.jsonl -o out --junit out.xml --format github", env={"GITHUB_ACTIONS": "true"})
-    check_text(ended, annotations=True)
-    import xml.etree.ElementTree as ET
-
-    assert ET.parse(stage.folder / "out.xml").getroot().tag in ("testsuites", "testsuite")

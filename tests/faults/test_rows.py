@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import require_tool
 from tests.faults.rows import PHOTO, ROWS, Row
-from tests.support.fake import Exchange, png
+from tests.support.fake import Exchange, Fake, png
 from tests.support.stage import Stage
-
-#: The suite is promised to have at least so many rows in its default run.
-LEAST_ROWS = 80
-
-
-def test_there_are_enough_rows_and_no_two_of_one_name() -> None:
-    names = [row.id for row in ROWS]
-    assert len(set(names)) == len(names)
-    assert sum(not row.slow for row in ROWS) >= LEAST_ROWS
 
 
 def serve_nonsense(stack: ExitStack) -> str:
@@ -43,25 +30,6 @@ def serve_nonsense(stack: ExitStack) -> str:
     return f"https://localhost:{listener.getsockname()[1]}"
 
 
-def serve_stranger(folder: Path, stack: ExitStack) -> str:
-    """A base URL whose certificate nobody vouches for; a second connection to it would be a second try."""
-    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "key", "-out", "cert"]
-    subprocess.run([require_tool("openssl"), "req", "-x509", *new, *name], cwd=folder, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert", folder / "key")
-    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-
-    def serve_once() -> None:
-        with suppress(OSError), listener.accept()[0] as connection:
-            listener.close()
-            with context.wrap_socket(connection, server_side=True) as wrapped:
-                wrapped.recv(1)
-
-    threading.Thread(target=serve_once, daemon=True).start()
-    return f"https://localhost:{listener.getsockname()[1]}"
-
-
 def serve_silence(stack: ExitStack) -> str:
     """Nobody accepts, and the queue of connections is full: the next one gets no answer."""
     listener = stack.enter_context(socket.socket())
@@ -74,24 +42,26 @@ def serve_silence(stack: ExitStack) -> str:
     return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def serve_nothing() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-def nobody(at: str, folder: Path, stack: ExitStack) -> str:
+def nobody(at: str, stack: ExitStack, request: pytest.FixtureRequest) -> str:
     """A base URL behind which no service is."""
     match at:
         case "closed":
-            return serve_nothing()
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                return f"http://127.0.0.1:{listener.getsockname()[1]}"
         case "no-name":
             return "http://nobody.localhost.invalid:8000"
         case "silent":
             return serve_silence(stack)
         case "not-tls":
             return serve_nonsense(stack)
-    assert at == "stranger"
-    return serve_stranger(folder, stack)
+    assert at == "stranger"  # whose certificate nobody vouches for; a second connection would be a second try
+    stranger = stack.enter_context(Fake(context=request.getfixturevalue("certificates").context))
+    stack.callback(lambda: check_once(stranger))
+    return f"https://localhost:{stranger.port}"
+
+
+def check_once(stranger: Fake) -> None:
+    assert stranger.connections == 1
 
 
 def answer_raw(row: Row, exchange: Exchange) -> None:
@@ -108,13 +78,13 @@ def answer_raw(row: Row, exchange: Exchange) -> None:
         exchange.reset()
 
 
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=[pytest.mark.slow] * row.slow) for row in ROWS])
+def test_fault(row: Row, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with ExitStack() as stack:
-        yield stack
+        play(row, tmp_path, stack, request)
 
 
-def play(row: Row, folder: Path, stack: ExitStack) -> None:
+def play(row: Row, folder: Path, stack: ExitStack, request: pytest.FixtureRequest) -> None:
     """Play one row, and look at everything that it may have left."""
     stage = Stage(folder, row.scale, **row.service)
     stack.callback(stage.close)
@@ -125,16 +95,11 @@ def play(row: Row, folder: Path, stack: ExitStack) -> None:
     stage.wrong(row.wrong)
     if row.raw:
         stage.fake.on("submit", lambda exchange: answer_raw(row, exchange))
-    where = nobody(row.at, folder, stack) if row.at else None
+    where = nobody(row.at, stack, request) if row.at else None
     more = " --allow-custom-host" if where and "127.0.0.1" not in where and "localhost:" not in where else ""
 
-    ended = stage.run(
-        row.command.format(id=task) + more,
-        base_url=where,
-        timeout=row.seconds + 30,
-        most_megabytes=row.megabytes,
-    )
-
+    limits = {"timeout": row.seconds + 30, "most_megabytes": row.megabytes}
+    ended = stage.run(row.command.format(id=task) + more, base_url=where, **limits)
     said = (ended.err + (ended.out if row.command == "doctor" else "")).lower()
     if os.environ.get("FLUX_LORA_SHOW"):
         print(f"{row.id}: {ended.seconds:.1f} s, {stage.fake.counts}\n{ended.err}")
@@ -150,14 +115,3 @@ def play(row: Row, folder: Path, stack: ExitStack) -> None:
     assert len(stage.pictures()) == files, ended.err
     stage.check_folder()
     assert ended.seconds < row.seconds
-
-
-@pytest.mark.parametrize("row", [row for row in ROWS if not row.slow], ids=lambda row: row.id)
-def test_fault(row: Row, tmp_path: Path, stack: ExitStack) -> None:
-    play(row, tmp_path, stack)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("row", [row for row in ROWS if row.slow], ids=lambda row: row.id)
-def test_variant_of_a_fault(row: Row, tmp_path: Path, stack: ExitStack) -> None:
-    play(row, tmp_path, stack)

@@ -60,13 +60,6 @@ def test_wrong_templates_say_what_is_wrong(template: str, words: str) -> None:
     assert words in caught.value.message
 
 
-def test_the_nearest_field_is_named() -> None:
-    with pytest.raises(UsageError) as caught:
-        Template("{fingerprnt}-{index}")
-    assert "'fingerprint'" in caught.value.hint
-    assert all(name in caught.value.hint for name in FIELDS)
-
-
 def test_several_presets_need_another_field() -> None:
     Template("{preset}-{job}-{index}", several_presets=True)
     with pytest.raises(UsageError) as caught:
@@ -122,17 +115,6 @@ def test_any_text_becomes_a_safe_name(text: str, limit: int) -> None:
     assert_safe(name)
     assert len(name.encode()) <= limit
     assert safe_component(name, limit) == name
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300))
-def test_any_values_make_a_safe_path(job: str, preset: str, slug: str) -> None:
-    template = Template("{preset}-{slug}/x{preset}{job}{slug}-{seed}-{fingerprint}-{index}.{ext}")
-    path = template.render({**VALUES, "job": job, "preset": preset, "slug": slug})
-    assert is_safe_path(path)
-    assert path.endswith(".png")
-    for part in path.split("/"):
-        assert_safe(part)
 
 
 @pytest.mark.parametrize(

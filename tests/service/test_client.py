@@ -182,17 +182,6 @@ def test_callers_that_come_together_share_one_upload(
     assert (found, len(storage.calls)) == ([CDN] * 50, 2)
 
 
-def test_an_upload_that_failed_is_tried_again_by_the_next(
-    service: responses.RequestsMock, client: Client, picture: str
-) -> None:
-    service.post(UPLOADS, status=503)
-    with pytest.raises(errors.Uncertain):
-        client.upload(picture, "image/png")
-    service.upsert("POST", UPLOADS, json=envelope(upload=TICKET, download_url=CDN))
-    service.put(PUT, body="")
-    assert client.upload(picture, "image/png") == CDN
-
-
 @pytest.mark.parametrize("url", ["http://s3.example/put", "file:///etc/passwd", f"https://s3.example/?k={KEY[:-3]}"])
 def test_an_upload_goes_nowhere_unsafe(url: str, service: responses.RequestsMock, picture: str) -> None:
     service.post(UPLOADS, json=envelope(upload={"url": url}, download_url=CDN))

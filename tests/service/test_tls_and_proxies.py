@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,38 +13,12 @@ import pytest
 from flux_lora_cli import errors
 from flux_lora_cli.service.client import connect
 from flux_lora_cli.service.hosts import proxy_for
-from tests.conftest import KEY, require_tool
+from tests.conftest import KEY, Certificates
 from tests.service.conftest import answer, says
 from tests.support.fake import Exchange, Fake, read_request
 
 CREATED = answer(b'{"code":200,"data":{"id":"t1","status":"created"}}')
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-
-
-@dataclass
-class Certificates:
-    ca: Path
-    context: ssl.SSLContext
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """A certificate for localhost and service.example, and the authority that signed it."""
-    folder = tmp_path_factory.mktemp("tls")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,DNS:service.example\n")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run([require_tool("openssl"), *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    authority = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=CA", "-days", "2", *authority)
-    openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *sign)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    return Certificates(folder / "ca.pem", context)
 
 
 @pytest.fixture
