@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
-import threading
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -15,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import KEY
-from tests.support.fake import Answer, Exchange, Fake, png, read_request
+from tests.support.fake import Answer, Exchange, Fake, png
 from tests.support.stage import Stage, key_forms
 
 #: How a server may spell what it was sent.
@@ -53,28 +51,29 @@ def test_only_the_origin_of_the_base_url_gets_the_key(stage: Stage) -> None:
         elsewhere.on("image", lambda x: x.answer(moved), nth=1)
         ticket = {"upload": {"method": "PUT", "url": f"{away}/put"}, "download_url": f"{away}/files/i.png"}
         stage.fake.on("upload", lambda x: x.answer(x.fake.data(ticket)))
-        outputs = [f"{elsewhere.base_url}/files/a.png?signature=s3cret", f"{away}/files/b.png"]
+        outputs = [f"{elsewhere.base_url}/files/a.png?signature=s3cret", f"{away}/files/b.png",
+                   f"{stage.fake.base_url}/files/c.png"]  # fmt: skip
 
         def looked_at(exchange: Exchange) -> None:
             document = json.loads(exchange.carried().body)
             document["data"].update(outputs=outputs, urls={"get": f"{away}/look"})
-            exchange.answer(Answer(200, json.dumps(document).encode()))
+            exchange.answer(Answer(200, json.dumps(document).encode(), ("Set-Cookie: a=b; Path=/",)))
 
         stage.fake.on("look", looked_at)
         (stage.folder / "photo.png").write_bytes(png("photo", 1_100_000))
-        stage.jobs(1, num_images=2)
-        ended = stage.run(
-            "batch jobs.jsonl -o out -i photo.png -v --log-file log.txt", env=temptations(stage, proxy.base_url)
-        )
+        stage.jobs(1, num_images=3)
+        env = temptations(stage, proxy.base_url)
+        ended = stage.run("batch jobs.jsonl -o out -i photo.png -v --log-file log.txt", env=env)
         assert ended.code == 0, ended.err
-        assert len(stage.pictures()) == 2
+        assert len(stage.pictures()) == 3
         assert proxy.log == []
         assert {request.endpoint for request in elsewhere.log} == {"image", "put"}
         for request in elsewhere.log:
             assert not {"authorization", "cookie"} & set(request.headers)
             assert not any(form in request.raw for form in key_forms())
         for request in stage.fake.log:
-            assert request.headers["authorization"] == f"Bearer {KEY}"
+            assert request.headers.get("authorization") == (f"Bearer {KEY}" if request.endpoint != "image" else None)
+            assert "cookie" not in request.headers
         log = (stage.folder / "log.txt").read_text()
         assert "s3cret" not in log + ended.err + ended.out
         assert "/a.png" in log
@@ -210,23 +209,6 @@ def test_names_with_a_dot_are_out_of_a_presets_reach(stage: Stage, name: str) ->
     assert stage.fake.count("submit") == 0
 
 
-def serve_proxy(answer: bytes, seen: list[bytes]) -> str:
-    """A proxy that notes what it is asked, and always answers the same."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        with suppress(OSError, ValueError):
-            while True:
-                connection, _ = listener.accept()
-                with connection, connection.makefile("rb") as file:
-                    request = read_request(file)
-                    seen.append(request.raw if request else b"")
-                    connection.sendall(answer)
-
-    threading.Thread(target=serve, daemon=True).start()
-    return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
 REFUSALS = {
     "407": b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
     "nonsense": b"SSH-2.0-OpenSSH_9\r\n",
@@ -235,12 +217,9 @@ REFUSALS = {
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_proxy_that_refuses_is_named_with_its_variable(stage: Stage, refusal: str) -> None:
-    seen: list[bytes] = []
-    proxy = f"http://user:{SECRET}@{serve_proxy(REFUSALS[refusal], seen)}"
-    ended = stage.run("status t1 --allow-custom-host", base_url="https://api.example", env={"HTTPS_PROXY": proxy})
-    assert ended.code == 5
-    assert "HTTPS_PROXY" in ended.err
-    assert SECRET not in ended.err
-    assert seen
-    assert all(request.startswith(b"CONNECT api.example:443") for request in seen)
-    assert not any(form in request for request in seen for form in key_forms())
+    with Fake(always=lambda x: x.send(REFUSALS[refusal])) as proxy:
+        env = {"HTTPS_PROXY": f"http://user:{SECRET}@127.0.0.1:{proxy.port}"}
+        ended = stage.run("status t1 --allow-custom-host", base_url="https://api.example", env=env)
+    assert (ended.code, "HTTPS_PROXY" in ended.err, SECRET in ended.err) == (5, True, False)
+    assert proxy.raw and all(request.startswith(b"CONNECT api.example:443") for request in proxy.raw)
+    assert not any(form in request for request in proxy.raw for form in key_forms())
