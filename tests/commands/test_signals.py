@@ -14,7 +14,7 @@ import pytest
 
 from flux_lora_cli.sandbox import Sandbox
 from tests.conftest import PROGRAM, Cli, Spawn
-from tests.support.event_lines import check_event_lines
+from tests.support.event_lines import check_output
 
 Start = Callable[..., Sandbox]
 
@@ -45,7 +45,7 @@ def test_the_first_names_what_runs(slow: Sandbox, spawn: Spawn) -> None:
     out, err = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "3 tasks paid and still running, 27 jobs never sent" in err
-    check_event_lines(out)
+    check_output(["--json"], out, 130)
     error = next(event for event in map(json.loads, out.splitlines()) if event["event"] == "error")
     assert (error["code"], error["advice"]) == ("interrupted", "rerun")
     assert {each["task"] for each in error["tasks"]} == {task for task, _ in slow.charges}

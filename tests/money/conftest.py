@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 
+import pytest
+
+from tests.conftest import require_tool
 from tests.support.fake import Exchange, Fault
 from tests.support.stage import Stage
 
+Mount = Callable[..., None]
 BATCH = "batch jobs.jsonl -o out"
 
 
@@ -33,3 +39,19 @@ def kill_client(stage: Stage, when: str) -> Fault:
         return kill()
 
     return fault
+
+
+@pytest.fixture
+def mount() -> Iterator[Mount]:
+    """``mount`` with these arguments, the place last; taken away again at the end. Skips who may not."""
+    require_tool("mount")
+    places: list[str] = []
+
+    def mounted(*arguments: object) -> None:
+        if subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode:
+            pytest.skip("only root can mount a file system")
+        places.append(str(arguments[-1]))
+
+    yield mounted
+    for place in places:
+        subprocess.run(["umount", "-l", place], capture_output=True)

@@ -5,28 +5,22 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import MakeStage, require_tool
-from tests.money.conftest import BATCH
+from tests.conftest import MakeStage
+from tests.money.conftest import BATCH, Mount
 from tests.support import truth
 from tests.support.stage import Stage
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path, mount: Mount) -> Path:
     """A file system of 96 MB."""
-    require_tool("mount")
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)], capture_output=True)
-    if made.returncode:
-        pytest.skip("only root can mount a file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    (tmp_path / "disk").mkdir()
+    mount("-t", "tmpfs", "-o", "size=96m", "tmpfs", tmp_path / "disk")
+    return tmp_path / "disk"
 
 
 def on(stage: Stage, disk: Path) -> Stage:

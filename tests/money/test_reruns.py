@@ -15,7 +15,7 @@ import pytest
 
 from flux_lora_cli.folder.ledger import Ledger
 from tests.conftest import MakeStage
-from tests.money.conftest import BATCH, unhurried
+from tests.money.conftest import BATCH, Mount, unhurried
 from tests.support import truth
 from tests.support.forks import Command
 from tests.support.stage import Stage
@@ -265,11 +265,10 @@ def test_a_folder_that_goes_away_ends_the_run_and_names_what_is_paid(stages: Mak
         stage.finish(6)
 
 
-def test_a_folder_that_is_unmounted_ends_the_run_and_names_what_is_paid(stages: MakeStage) -> None:
+def test_a_folder_that_is_unmounted_ends_the_run_and_names_what_is_paid(stages: MakeStage, mount: Mount) -> None:
     stage = stages(6, service_time=0.8)
     stage.out.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(stage.out)], capture_output=True).returncode:
-        pytest.skip("only root can mount")
+    mount("-t", "tmpfs", "tmpfs", stage.out)
     process = running(stage, 3, command=f"{BATCH} --concurrency 3 --poll-interval 0.2")
     subprocess.run(["umount", "-l", str(stage.out)], check=True)
     ended = stage.end(process)
@@ -288,22 +287,17 @@ def test_a_folder_that_is_taken_over_ends_the_run_and_names_what_is_paid(stages:
     assert "unknown outcome" not in ended.err
 
 
-def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage) -> None:
+def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage, mount: Mount) -> None:
     stage = stages(2)
     finished(stage, 2)
-    if subprocess.run(["mount", "--bind", str(stage.out), str(stage.out)], capture_output=True).returncode:
-        pytest.skip("only root can mount")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(stage.out)], check=True)
-        before = stage.fake.count()
-        done = stage.run(BATCH)
-        assert (done.code, stage.fake.count()) == (0, before), done.err
-        assert stage.run("verify out").code == 0
-        stage.jobs(3)
-        assert stage.run(BATCH).code == 7
-        assert stage.fake.charged == 2
-    finally:
-        subprocess.run(["umount", "-l", str(stage.out)], check=True)
+    mount("--bind", stage.out, stage.out)
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(stage.out)], check=True)
+    before = stage.fake.count()
+    done = stage.run(BATCH)
+    assert (done.code, stage.fake.count()) == (0, before), done.err
+    assert stage.run("verify out").code == 0
+    stage.jobs(3)
+    assert (stage.run(BATCH).code, stage.fake.charged) == (7, 2)
 
 
 def test_tasks_of_an_earlier_run_and_a_pause(stages: MakeStage) -> None:
