@@ -66,8 +66,7 @@ def check_once(stranger: Fake) -> None:
 
 def answer_raw(row: Row, exchange: Exchange) -> None:
     """Answer a submission with the row's bytes."""
-    if row.carried:
-        exchange.carried()
+    exchange.carried()
     exchange.send(row.raw)
     while row.repeat is not None:
         exchange.send(row.raw[-4096:] if len(row.raw) > 4096 else row.raw)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import time
 from pathlib import Path
 
@@ -70,9 +69,3 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_request(stages: Mak
     for folder in ("file", "file/below", "/proc/flux-lora"):
         assert stage.run(f"batch jobs.jsonl -o {folder}").code == 7
     assert stage.fake.count("submit") == 0
-
-
-def test_a_read_only_file_system_is_found_before_any_submission(stages: MakeStage, small_disk: Path) -> None:
-    stage = on(stages(2), small_disk)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    assert (stage.run(BATCH).code, stage.fake.count("submit")) == (7, 0)

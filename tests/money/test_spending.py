@@ -171,17 +171,6 @@ def test_ids_keep_the_order_of_the_prompts_while_one_is_searched_for(stages: Mak
     assert [stage.fake.tasks[task].inputs["prompt"] for task in done.out.split()] == ["one", "two", "three"]
 
 
-def test_resubmit_is_counted_and_said(stages: MakeStage) -> None:
-    stage = stages(2, scale=200.0)
-    stage.wrong("submit:503:nth=1")
-    assert stage.run(HOLD).code == 13
-    stage.fake.mend()
-    done = stage.run(f"{BATCH} --on-unknown resubmit --json")
-    assert done.code == 0, done.err
-    assert done.events[-1]["resubmitted"] == 1
-    stage.all_done(2)
-
-
 def test_a_paid_submission_whose_ledger_is_locked_is_not_to_be_repeated(stages: MakeStage) -> None:
     stage = stages(1)
     locks = []
