@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.conftest import require_module
-from tests.shell.actions import ACTIONS, action, run_step
-from tests.shell.documented import RECIPES, ROOT, by_schema, environment, place_presets
+from tests.shell.actions import action, run_step
+from tests.shell.documented import RECIPES, ROOT, environment, place_presets
 
 NAMES = ("check", "diff", "batch")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -38,17 +38,6 @@ def git(folder: Path, *words: str) -> str:
 
 
 # ---- what the services would take -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("schema", "path"),
-    [("vendor.github-workflows", path) for path in WORKFLOWS]
-    + [("vendor.github-actions", ACTIONS / name / "action.yml") for name in NAMES],
-    ids=lambda value: str(value.relative_to(ROOT)) if isinstance(value, Path) else "",
-)
-def test_github_would_take_it_and_refuse_a_mistake(tmp_path: Path, schema: str, path: Path) -> None:
-    assert by_schema(schema, path.read_text(), tmp_path) == ""
-    assert by_schema(schema, path.read_text().replace("steps:", "step:"), tmp_path) != ""
 
 
 def test_text_from_outside_reaches_a_shell_through_variables_alone() -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import require_module, require_tool
-from tests.shell.documented import RECIPES, by_schema, environment, place_presets, run
+from tests.shell.documented import RECIPES, ROOT, by_schema, environment, place_presets, run
 
 TEXTS = {path.name: path.read_text("utf-8") for path in RECIPES.iterdir()}
 
@@ -168,19 +168,24 @@ def test_systemd(place: Path) -> None:
 # ---- what their engines say of them -------------------------------------------------------
 
 
+CI_FILES = {
+    "recipes/gitlab-ci.yml": "gitlab-ci", "recipes/github*.yml": "github-workflows",
+    "workflows/*.yml": "github-workflows", "actions/*/action.yml": "github-actions",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("name", "schema", "old", "new"),
-    [
-        ("gitlab-ci.yml", "vendor.gitlab-ci", "when: always", "when: allways"),
-        ("github.yml", "vendor.github-workflows", "runs-on: ubuntu", "run-on: ubuntu"),
-        ("github-check.yml", "vendor.github-workflows", "steps:", "step:"),
-    ],
+    ("schema", "name"),
+    sorted(
+        (f"vendor.{CI_FILES[names]}", str(path.relative_to(ROOT)))
+        for names in CI_FILES
+        for path in ROOT.glob(f".github/{names}")
+    ),
 )
-def test_ci_services_would_take_it_and_refuse_a_mistake(
-    tmp_path: Path, name: str, schema: str, old: str, new: str
-) -> None:
-    assert by_schema(schema, TEXTS[name], tmp_path) == ""
-    assert by_schema(schema, TEXTS[name].replace(old, new), tmp_path) != ""
+def test_ci_services_would_take_it_and_refuse_a_mistake(tmp_path: Path, schema: str, name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    assert by_schema(schema, text, tmp_path) == ""
+    assert by_schema(schema, text.replace("steps:", "step:").replace("when: always", "when: often"), tmp_path) != ""
 
 
 def test_kubernetes_would_take_it_and_refuse_a_mistake() -> None:
