@@ -178,16 +178,9 @@ def test_a_broken_file_is_told_with_its_line(content: bytes, where: str, tmp_pat
     assert where in caught.value.message and "m.json" in caught.value.message
 
 
-def test_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
-    with pytest.raises(errors.NotFoundError):
-        load_models({}, tmp_path / "none.json", ORIGIN)
+def test_a_file_that_the_environment_names_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(errors.NotFoundError):
         load_models({"FLUX_LORA_MODELS": str(tmp_path / "none.json")}, None, ORIGIN)
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "zero").symlink_to("/dev/zero")
-    for path in (tmp_path, tmp_path / "pipe", tmp_path / "zero"):
-        with pytest.raises(errors.PresetError, match="not a regular file"):
-            load_models({}, path, ORIGIN)
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:

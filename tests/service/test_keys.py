@@ -51,13 +51,6 @@ def test_the_environment_is_checked_alike() -> None:
         load_key({"WAVESPEED_API_KEY": f'"{SECRET}"'})
 
 
-def test_key_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
-    places = {tmp_path / "none": errors.NotFoundError, tmp_path: errors.MissingKey}
-    for place, expected in {**places, "/dev/zero": errors.MissingKey, "/dev/null": errors.MissingKey}.items():
-        with pytest.raises(expected):
-            load_key({}, Path(place))
-
-
 def test_a_pipe_is_read_and_one_without_a_writer_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
