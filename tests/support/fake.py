@@ -183,7 +183,6 @@ class Fake:
     log: list[Request] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
     charges: list[str] = field(default_factory=list)
-    uploads: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -324,12 +323,10 @@ class Fake:
         return {"page": 1, "has_more": False, "items": items}
 
     def _upload(self, request: Request) -> Any:
-        name = f"{self.base_url}/files/upload-{len(self.uploads)}.png"
-        self.uploads[name] = b""
+        name = f"{self.base_url}/files/upload.png"
         return {"upload": {"method": "PUT", "url": name, "headers": {}}, "download_url": name}
 
     def _put(self, request: Request) -> Any:
-        self.uploads[self.base_url + request.path] = request.body
         return {}
 
     def _models(self, request: Request) -> Any:
