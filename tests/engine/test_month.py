@@ -48,8 +48,8 @@ def test_all_folders_and_submissions_count(stages: MakeStage) -> None:
 
 def test_a_merged_folder_stands_for_those_that_were_deleted(stages: MakeStage) -> None:
     stage = stages(2)
-    assert stage.run("batch jobs.jsonl -o a").code == 0
-    assert stage.run("merge a -o all").code == 0
+    stage.run("batch jobs.jsonl -o a", code=0)
+    stage.run("merge a -o all", code=0)
     shutil.rmtree(stage.folder / "a")
     assert "2 tasks checked" in stage.run("audit --all").err
     stage.jobs(3)  # one more

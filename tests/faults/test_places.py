@@ -47,7 +47,7 @@ def anybody() -> Iterator[Stage]:
 def test_a_user_without_home_or_entry(anybody: Stage, home: str | None) -> None:
     """As OpenShift runs containers: work, or exit 7 naming the variable that helps."""
     env = {"HOME": home, "FLUX_LORA_STATE_DIR": None}
-    assert anybody.run(BATCH, before=NOBODY, env=env).code == 0
+    anybody.run(BATCH, before=NOBODY, env=env, code=0)
     submitted = anybody.run("submit 'a cat'", before=NOBODY, env=env)
     assert submitted.code in (0, 7), submitted.err
     if submitted.code == 7:
@@ -67,8 +67,7 @@ ODD: dict[str, dict[str, str | None]] = {
 @pytest.mark.parametrize("odd", ODD)
 def test_an_odd_environment(stage: Stage, odd: str) -> None:
     stage.jobs(1, prompt="ein Bär, 猫")
-    done = stage.run(BATCH, env=ODD[odd], **PLAINLY)
-    assert done.code == 0, done.err
+    stage.run(BATCH, env=ODD[odd], **PLAINLY, code=0)
     if odd == "without unicode":  # names are UTF-8 on disk, and found again under every locale
         assert stage.run(BATCH).err.startswith("all there")
         (stage.folder / "p.yaml").write_text("version: 1\nextends: 家.yaml\njobs: [{prompts_file: 行.txt}]\n", "utf-8")
@@ -78,7 +77,7 @@ def test_an_odd_environment(stage: Stage, odd: str) -> None:
             done = stage.run(command, env=ODD[odd], **PLAINLY)
             assert (done.code, "foreign" in done.err) == (0, False), done.err
     if odd in ("optimized", "odd terminal"):  # docstrings and width, which help is made of
-        assert stage.run("batch --help", env=ODD[odd], **PLAINLY).code == 0
+        stage.run("batch --help", env=ODD[odd], **PLAINLY, code=0)
 
 
 def test_paths_that_are_not_utf8_are_printed_byte_for_byte(stage: Stage) -> None:
@@ -86,8 +85,7 @@ def test_paths_that_are_not_utf8_are_printed_byte_for_byte(stage: Stage) -> None
     (stage.folder / folder).mkdir()
     preset = f"{folder}/p\udcff.yaml"
     (stage.folder / preset).write_text("version: 1\nstacks: {unused: []}\njobs: [{prompt: a}]\n")
-    ended = stage.run(["batch", preset, "-o", f"{folder}/out", "--junit", f"{folder}/j.xml"])
-    assert ended.code == 0, ended.err
+    ended = stage.run(["batch", preset, "-o", f"{folder}/out", "--junit", f"{folder}/j.xml"], code=0)
     assert ended.lines == [str(path.relative_to(stage.folder)) for path in (stage.folder / folder).rglob("*.png")]
 
 
@@ -171,8 +169,8 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     made = Stage(tmp_path_factory.mktemp("settled"), scale=60)
     made.jobs(1)
     (made.folder / "q.yaml").write_text("version: 1\njobs: [{prompts_file: prompts.txt}]\n")
-    assert made.run(BATCH).code == 0
-    assert made.run("submit 'a cat'").code == 0
+    made.run(BATCH, code=0)
+    made.run("submit 'a cat'", code=0)
     yield made
     made.close()
 
@@ -212,8 +210,7 @@ def test_what_may_not_be_read_is_refused(anybody: Stage, name: str) -> None:
 
 def test_cjk_prompts_get_names_of_their_own(stage: Stage) -> None:
     (stage.folder / "p.txt").write_text("夜の猫\n雨の街\n", encoding="utf-8")
-    ended = stage.run("batch p.txt -o out")
-    assert ended.code == 0
+    ended = stage.run("batch p.txt -o out", code=0)
     assert "夜の猫" in ended.out
     assert "untitled" not in ended.out
 
@@ -243,7 +240,7 @@ def test_ids_as_other_shells_write_them(stage: Stage, form: str) -> None:
 @pytest.mark.parametrize("times", ["copied", "2 s steps", "future", "whole seconds"])
 def test_a_finished_folder_as_caches_and_archives_move_it(stage: Stage, times: str) -> None:
     stage.jobs(2)
-    assert stage.run(BATCH).code == 0
+    stage.run(BATCH, code=0)
     before = stage.fake.count()
     now = time.time()
     for path in stage.pictures():
@@ -253,6 +250,6 @@ def test_a_finished_folder_as_caches_and_archives_move_it(stage: Stage, times: s
         at = {"2 s steps": now // 2 * 2, "future": 2**31 - 1, "whole seconds": now // 1}.get(times)
         if at is not None:
             os.utime(path, (at, at))
-    assert stage.run(BATCH).code == 0
-    assert stage.run("verify out").code == 0
+    stage.run(BATCH, code=0)
+    stage.run("verify out", code=0)
     assert stage.fake.count() == before

@@ -63,8 +63,7 @@ def test_only_the_origin_of_the_base_url_gets_the_key(stage: Stage) -> None:
         (stage.folder / "photo.png").write_bytes(png("photo", 1_100_000))
         stage.jobs(1, num_images=3)
         env = temptations(stage, proxy.base_url)
-        ended = stage.run("batch jobs.jsonl -o out -i photo.png -v --log-file log.txt", env=env)
-        assert ended.code == 0, ended.err
+        ended = stage.run("batch jobs.jsonl -o out -i photo.png -v --log-file log.txt", env=env, code=0)
         assert len(stage.pictures()) == 3
         assert proxy.log == []
         assert {request.endpoint for request in elsewhere.log} == {"image", "put"}
@@ -130,8 +129,8 @@ def test_the_process_list_and_the_files_of_a_run_do_not_show_it(stage: Stage) ->
 
 
 def test_ledger_and_manifest_are_their_owners_alone(stage: Stage) -> None:
-    assert stage.run("batch jobs.jsonl -o out --log-file log.txt").code == 0
-    assert stage.run("submit 'a cat'").code == 0
+    stage.run("batch jobs.jsonl -o out --log-file log.txt", code=0)
+    stage.run("submit 'a cat'", code=0)
     for path in (stage.out / "manifest.json", stage.out / "ledger.sqlite3", stage.folder / "log.txt",
                  *(p for p in stage.state.rglob("*") if p.is_file())):  # fmt: skip
         assert path.stat().st_mode & 0o077 == 0, path
@@ -201,11 +200,11 @@ def test_names_with_a_dot_are_out_of_a_presets_reach(stage: Stage, name: str) ->
     (stage.folder / "w.yaml").write_text("version: 1\njobs: [{prompt: 'a __.env__ cat'}]\n")
     if not name.startswith(".."):
         (stage.folder / "link.txt").symlink_to(name)
-        assert stage.run("batch link.txt -o out").code == 10
+        stage.run("batch link.txt -o out", code=10)
     for command in ("preset show p.yaml", "preset check p.yaml", "batch p.yaml -o out", "preset show w.yaml"):
         ended = stage.run(command)
         assert SECRET not in ended.out + ended.err
-    assert stage.run("batch p.yaml -o out").code == 10
+    stage.run("batch p.yaml -o out", code=10)
     assert stage.fake.count("submit") == 0
 
 

@@ -91,7 +91,7 @@ def ledger_is_open(pid: int) -> bool:
 
 def test_a_signal_while_the_folder_is_opened_leaves_no_file(stages: MakeStage) -> None:
     stage = stages(1)
-    assert stage.run(BATCH).code == 0
+    stage.run(BATCH, code=0)
     with closing(sqlite3.connect(stage.out / "ledger.sqlite3", isolation_level=None)) as ledger:
         ledger.execute("BEGIN EXCLUSIVE")
         process = stage.start(BATCH, scale=1)

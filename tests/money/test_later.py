@@ -35,20 +35,18 @@ def test_the_command_that_a_deadline_prints_collects_the_task(stages: MakeStage,
     task = "" if command.startswith("submit") else stage.run("submit 'a cat'").out.strip()
     here = HERE.format(url=stage.fake.base_url)
     env = {"WAVESPEED_BASE_URL": None}
-    late = stage.run(f"{command.format(task=task)} {here} --timeout 0.5s", env=env)
-    assert late.code == 9, late.err
+    late = stage.run(f"{command.format(task=task)} {here} --timeout 0.5s", env=env, code=9)
     again = printed(late.err, "wait")
     assert here.split() == [word for word in shlex.split(again) if word in here.split()]
-    done = stage.run(shlex.split(again), env=env)
-    assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
+    done = stage.run(shlex.split(again), env=env, code=0, charges=1)
+    assert len(done.lines) == 1
 
 
 def test_where_the_outcome_is_unknown_the_printed_command_shows_it(stages: MakeStage) -> None:
     stage = stages(0, scale=200.0)
     stage.wrong("submit:reset-after list:no-inputs")
     here, env = HERE.format(url=stage.fake.base_url), {"WAVESPEED_BASE_URL": None}
-    held = stage.run(f"submit --wait 'a cat' -o out {here}", env=env)
-    assert held.code == 13, held.err
+    held = stage.run(f"submit --wait 'a cat' -o out {here}", env=env, code=13)
     stage.fake.mend()
     shown = stage.run(shlex.split(printed(held.err, "status")), env=env)
     assert (shown.code, stage.fake.charges[0] in shown.out) == (0, True), shown.err
@@ -59,10 +57,10 @@ def test_a_later_wait_asks_once_more_for_what_had_expired(stages: MakeStage) -> 
     task = stage.run("submit 'a cat'").out.strip()
     stage.wrong("image:404")
     for _ in range(2):
-        assert stage.run(f"wait {task} -o out").code == 6
+        stage.run(f"wait {task} -o out", code=6)
     stage.fake.mend()
-    done = stage.run(f"wait {task} -o out")
-    assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
+    done = stage.run(f"wait {task} -o out", code=0, charges=1)
+    assert len(done.lines) == 1
 
 
 @pytest.mark.parametrize(
@@ -81,7 +79,7 @@ def test_an_end_before_the_run_names_what_earlier_runs_paid_for(
 ) -> None:
     stage = stages(2, service_time=60.0, scale=1.0)
     stage.wrong("submit:reset-after:nth=2")
-    assert stage.run(f"{BATCH} --on-unknown hold --timeout 1").code == 13
+    stage.run(f"{BATCH} --on-unknown hold --timeout 1", code=13)
     stage.jobs(3)
     stage.fake.mend()
     env = {"WAVESPEED_API_KEY": None} if wrong == "without a key" else stage.wrong(wrong)
@@ -96,12 +94,12 @@ def test_an_end_before_the_run_names_what_earlier_runs_paid_for(
 @pytest.mark.parametrize("limit", ["", "--max-cost 1", "--max-month 1"])
 def test_what_is_in_flight_is_collected_where_the_price_is_to_be_asked_for_later(stages: MakeStage, limit: str) -> None:
     stage = stages(1, service_time=600.0)
-    assert stage.run(f"{BATCH} --timeout 60").code == 9
+    stage.run(f"{BATCH} --timeout 60", code=9)
     stage.fake.service_time = 0.0
     stage.jobs(2)
     stage.wrong("price:429=4000")
-    ended = stage.run(f"{BATCH} {limit}")
-    assert (ended.code, len(ended.lines), stage.fake.charged) == (9, 1, 1), ended.err
+    ended = stage.run(f"{BATCH} {limit}", code=9, charges=1)
+    assert len(ended.lines) == 1
     assert "come back in 67 minutes" in ended.err
     stage.finish(2)
 
@@ -110,16 +108,15 @@ def test_an_output_that_could_not_be_asked_for_is_not_called_undelivered(stages:
     """An image in base64 has no address that a record keeps: only the task tells whether it is there."""
     stage = stages(1, scale=200.0)
     stage.wrong("look:bare-base64")
-    assert stage.run(f"{BATCH} --no-download").code == 0
+    stage.run(f"{BATCH} --no-download", code=0)
     stage.fake.mend()
     stage.wrong("look:503")
-    missing = stage.run(BATCH)
-    assert missing.code == 6, missing.err
+    missing = stage.run(BATCH, code=6)
     assert "Run the same command again" in missing.err
     stage.fake.mend()
     stage.wrong("look:bare-base64")
-    done = stage.run(BATCH)
-    assert (done.code, len(done.lines), stage.fake.charged) == (0, 1, 1), done.err
+    done = stage.run(BATCH, code=0, charges=1)
+    assert len(done.lines) == 1
 
 
 def test_an_image_whose_address_is_known_is_fetched_though_the_key_is_refused(stages: MakeStage) -> None:
@@ -142,8 +139,8 @@ def test_an_image_whose_address_is_known_is_fetched_though_the_key_is_refused(st
 
     stage.fake.on("look", look)
     stage.wrong("image:404:1")
-    done = stage.run(BATCH)
-    assert (done.code, len(done.lines), stage.fake.charged) == (4, 1, 2), done.err
+    done = stage.run(BATCH, code=4, charges=2)
+    assert len(done.lines) == 1
 
 
 def without_folder(stage: Stage, how: str, command: str = BATCH) -> Finished:
@@ -151,9 +148,7 @@ def without_folder(stage: Stage, how: str, command: str = BATCH) -> Finished:
     process = stage.start(command, scale=1, charged=2)
     time.sleep(0.3)
     VANISHED[how](stage)
-    ended = stage.end(process)
-    assert ended.code == 7, ended.err
-    return ended
+    return stage.end(process, code=7)
 
 
 @pytest.mark.parametrize("how", VANISHED)
@@ -165,12 +160,11 @@ def test_a_rerun_after_the_folder_went_away_collects_what_was_paid(stages: MakeS
     other = stage.run("batch jobs.jsonl -o other --dry-run")
     assert "2 to submit" in other.out
     vouched = (stage.out / "manifest.json").exists()  # which the run was just writing as the folder was emptied
-    done = stage.run(BATCH)
-    assert done.code == 0, done.err
+    done = stage.run(BATCH, code=0)
     assert vouched or "2 paid tasks" in done.err
     stage.all_done(2)
     shutil.rmtree(stage.out)  # a new folder is a new purchase
-    assert stage.run(BATCH).code == 0
+    stage.run(BATCH, code=0)
     assert stage.fake.charged == 4
 
 
@@ -189,12 +183,10 @@ def test_older_copies_that_are_put_back_during_a_run_buy_nothing_again(stages: M
     time.sleep(0.3)
     older.replace(stage.out / "ledger.sqlite3")
     (stage.folder / "manifest.json").replace(stage.out / "manifest.json")
-    ended = stage.end(process)
-    assert ended.code == 7, ended.err
+    ended = stage.end(process, code=7)
     assert all(task in ended.err for task in stage.fake.charges)
     assert "4 in flight, 0 to submit" in stage.run(f"{BATCH} --dry-run").out
-    done = stage.run(BATCH)
-    assert done.code == 0, done.err
+    stage.run(BATCH, code=0)
     stage.all_done(4)
 
 
@@ -203,7 +195,7 @@ def test_a_lost_answer_is_looked_for_after_the_folder_went_away(stages: MakeStag
     stage.wrong("submit:reset-after:nth=2")
     without_folder(stage, "deleted", f"{BATCH} --on-unknown hold")
     stage.fake.mend()
-    assert stage.run(BATCH).code == 0
+    stage.run(BATCH, code=0)
     stage.all_done(2)
     assert len(truth.saved(stage.out)) == 2
 

@@ -23,8 +23,7 @@ from tests.support.stage import Stage
 
 
 def finished(stage: Stage, jobs: int) -> None:
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.charged) == (0, jobs), done.err
+    stage.run(BATCH, code=0, charges=jobs)
 
 
 def test_one_edited_job_of_200_is_one_charge(stages: MakeStage) -> None:
@@ -42,10 +41,10 @@ def test_a_damaged_image_is_fetched_again_and_not_bought_again(stages: MakeStage
     victim = stage.pictures()[1]
     before = victim.read_bytes()
     victim.unlink() if damage == "gone" else victim.write_bytes(before[:-9])
-    assert stage.run("verify out").code == 6
+    stage.run("verify out", code=6)
     finished(stage, 3)
     assert victim.read_bytes() == before
-    assert stage.run("verify out").code == 0
+    stage.run("verify out", code=0)
     stage.check_folder()
 
 
@@ -57,9 +56,9 @@ def test_a_byte_that_changed_secretly_is_found_by_verify(stages: MakeStage) -> N
     victim.write_bytes(before[:60] + bytes([before[60] ^ 1]) + before[61:])
     os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))
     requests = stage.fake.count()
-    assert stage.run(BATCH).code == 0
+    stage.run(BATCH, code=0)
     assert stage.fake.count() == requests
-    assert stage.run(f"{BATCH} --verify").code == 0
+    stage.run(f"{BATCH} --verify", code=0)
     assert victim.read_bytes() == before
     assert stage.fake.charged == 2
 
@@ -70,8 +69,7 @@ def test_what_the_service_has_no_more_is_named_once_and_not_bought_again(stages:
     victim = stage.pictures()[0]
     victim.unlink()
     stage.wrong("image:404")
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.charged) == (6, 3), done.err
+    stage.run(BATCH, code=6, charges=3)
     stage.fake.mend()
     assert stage.run(BATCH).code in (0, 6)
     assert stage.fake.charged == 3
@@ -112,8 +110,7 @@ def test_what_either_shows_as_bought_is_not_bought_again(
     stage.jobs(4)
     finished(stage, 4)
     change(stage.out / name, then)
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.charged) == (code, 4), done.err
+    done = stage.run(BATCH, code=code, charges=4)
     if code == 7:
         assert "rebuilt from manifest.json" in done.err
         (stage.out / LEDGER).unlink()
@@ -127,8 +124,7 @@ def test_a_damaged_manifest_alone_is_refused_and_stays(stages: MakeStage) -> Non
     halved(stage.out / MANIFEST, b"")
     before = (stage.out / MANIFEST).read_bytes()
     for _ in range(2):
-        done = stage.run(BATCH)
-        assert (done.code, stage.fake.charged) == (7, 2), done.err
+        stage.run(BATCH, code=7, charges=2)
         assert ((stage.out / MANIFEST).read_bytes(), (stage.out / LEDGER).exists()) == (before, False)
 
 
@@ -143,8 +139,7 @@ def test_images_show_what_older_copies_of_ledger_and_manifest_do_not(stages: Mak
             (stage.out / name).unlink(missing_ok=True)
         for name in kept:
             shutil.copy(stage.folder / "older" / name, stage.out / name)
-        refused = stage.run(BATCH)
-        assert (refused.code, stage.fake.charged) == (7, 4), refused.err
+        refused = stage.run(BATCH, code=7, charges=4)
         assert "2 images" in refused.err
     stage.jobs([1, 2, 5])
     finished(stage, 5)
@@ -157,11 +152,10 @@ def test_a_ledger_or_manifest_of_another_folder_is_refused(stages: MakeStage) ->
         other.fake = stage.fake
         finished(stage, 3)
         other.jobs([77])
-        assert other.run(BATCH).code == 0
+        other.run(BATCH, code=0)
         shutil.copy(other.out / name, stage.out / name)
         charged = stage.fake.charged
-        done = stage.run(BATCH)
-        assert (done.code, stage.fake.charged) == (7, charged), done.err
+        stage.run(BATCH, code=7, charges=charged)
 
 
 def test_a_folder_of_another_service_is_refused_before_any_request(stages: MakeStage) -> None:
@@ -178,8 +172,7 @@ def test_an_empty_folder_with_images_of_ours_is_not_bought_into(stages: MakeStag
     finished(stage, 2)
     for name in ("ledger.sqlite3", "manifest.json"):
         (stage.out / name).unlink()
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.charged) == (7, 2), done.err
+    stage.run(BATCH, code=7, charges=2)
     assert not (stage.out / "ledger.sqlite3").exists()  # or a manifest that is put back would not fit it
 
 
@@ -197,8 +190,7 @@ def test_a_second_batch_is_refused_at_once_and_sends_nothing(stages: MakeStage) 
     stage = stages(3, service_time=600.0)
     first = running(stage, 3)
     before = stage.fake.counts
-    second = stage.run(f"{BATCH} --json", scale=1)
-    assert second.code == 11
+    second = stage.run(f"{BATCH} --json", scale=1, code=11)
     assert second.seconds < unhurried(2.0)
     assert str(first.pid) in second.err
     assert json.loads(second.lines[-1])["exit_code"] == 11
@@ -214,9 +206,9 @@ def test_wait_adds_to_a_folder_while_a_batch_runs(stages: MakeStage) -> None:
     stage = stages(2, service_time=1.5)
     other = stage.task()
     process = running(stage, 2)
-    assert stage.run(f"wait {other} -o out --poll-interval 0.1", scale=1).code == 0
+    stage.run(f"wait {other} -o out --poll-interval 0.1", scale=1, code=0)
     assert process.poll() is None
-    assert stage.end(process).code == 0
+    stage.end(process, code=0)
     assert stage.states() == ["completed"] * 3
     stage.check_folder()
 
@@ -237,7 +229,7 @@ def test_a_lock_that_somebody_removes_lets_nobody_buy_twice(stages: MakeStage, h
             continue
         if how != "lock files" or path.name.startswith(".") or path.name.endswith(".lock"):
             path.unlink()
-    assert stage.run(BATCH).code == 11
+    stage.run(BATCH, code=11)
     stage.end(first)
     assert stage.fake.charged <= 12
     assert max(stage.fake.charged_prompts().values()) == 1
@@ -296,9 +288,9 @@ def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage, mount: Mount) 
     before = stage.fake.count()
     done = stage.run(BATCH)
     assert (done.code, stage.fake.count()) == (0, before), done.err
-    assert stage.run("verify out").code == 0
+    stage.run("verify out", code=0)
     stage.jobs(3)
-    assert (stage.run(BATCH).code, stage.fake.charged) == (7, 2)
+    stage.run(BATCH, code=7, charges=2)
 
 
 def test_tasks_of_an_earlier_run_and_a_pause(stages: MakeStage) -> None:
@@ -310,8 +302,7 @@ def test_tasks_of_an_earlier_run_and_a_pause(stages: MakeStage) -> None:
         task.at -= 20 * 3600
     manifest = truth.manifest(stage.out)
     assert stage.fake.charged == sum(job["task"]["id"] is not None for job in manifest["jobs"] if job["task"])
-    done = stage.run(f"{BATCH} --concurrency 8", scale=1)
-    assert done.code == 0, done.err
+    done = stage.run(f"{BATCH} --concurrency 8", scale=1, code=0)
     assert done.seconds < unhurried(15.0)
     stage.all_done(16)
 
@@ -351,19 +342,17 @@ def test_a_disk_that_is_full_after_part_of_the_batch(stages: MakeStage, small_di
     stage = on(stages(jobs, picture_bytes=40_000, service_time=0.15), small_disk)
     if percent == 0:
         ballast = fill(small_disk)
-        assert stage.run(BATCH).code == 7
+        stage.run(BATCH, code=7)
         assert stage.fake.count("submit") == 0
     else:
         process = stage.start(f"{BATCH} --concurrency 3", scale=5, charged=jobs * percent // 100)
         ballast = fill(small_disk)
-        ended = stage.end(process)
-        assert ended.code == 7, ended.err
+        stage.end(process, code=7)
         time.sleep(0.2)
         assert stage.fake.charged < jobs or percent > 80
         truth.manifest(stage.out)
     charged = stage.fake.charged
-    again = stage.run(BATCH)
-    assert (again.code, stage.fake.charged) == (7, charged), again.err
+    stage.run(BATCH, code=7, charges=charged)
     ballast.unlink()
     stage.finish(jobs)
 
@@ -372,5 +361,5 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_request(stages: Mak
     stage = stages(2)
     (stage.folder / "file").write_text("")
     for folder in ("file", "file/below", "/proc/flux-lora"):
-        assert stage.run(f"batch jobs.jsonl -o {folder}").code == 7
+        stage.run(f"batch jobs.jsonl -o {folder}", code=7)
     assert stage.fake.count("submit") == 0

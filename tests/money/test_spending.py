@@ -20,14 +20,13 @@ HOLD = f"{BATCH} --on-unknown hold"
 
 def test_a_limit_stops_in_time_and_counts_what_was_spent(stages: MakeStage) -> None:
     stage = stages(6)
-    done = stage.run(f"{BATCH} --max-cost 0.05 --json")
-    assert (done.code, stage.fake.charged) == (8, 3), done.err
+    done = stage.run(f"{BATCH} --max-cost 0.05 --json", code=8, charges=3)
     assert Decimal(done.events[-1]["charged_usd"]) == Decimal("0.045")
     before = stage.fake.count()
-    assert stage.run(f"{BATCH} --max-cost 0.05 --dry-run").code == 8
-    assert stage.run(f"{BATCH} --max-cost 0.06 --dry-run --price 0.001").code == 0
+    stage.run(f"{BATCH} --max-cost 0.05 --dry-run", code=8)
+    stage.run(f"{BATCH} --max-cost 0.06 --dry-run --price 0.001", code=0)
     assert stage.fake.count() == before
-    assert stage.run(f"{BATCH} --max-cost 0.09").code == 0
+    stage.run(f"{BATCH} --max-cost 0.09", code=0)
     stage.all_done(6)
 
 
@@ -72,20 +71,18 @@ def test_an_answer_that_names_an_earlier_task_tells_nothing(stages: MakeStage, e
     stage.jobs(1 if failed else 2)
     done = stage.run(f"{HOLD} --retry-failed")
     assert (done.code, stage.unknown()) == (13, ["cat1" if failed else "cat2"]), done.err
-    assert stage.run(BATCH).code == 0
+    stage.run(BATCH, code=0)
     assert (stage.fake.charged, len(stage.pictures())) == (2, 1 if failed else 2)
 
 
 def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> None:
     stage = stages(2, scale=200.0)
     stage.wrong("submit:reset-after:nth=1 list:no-inputs")
-    done = stage.run(f"{BATCH} --json")
-    assert done.code == 13, done.err
+    done = stage.run(f"{BATCH} --json", code=13)
     (held,) = [event for event in done.events if event["event"] == "held"]
     (candidate,) = held["candidates"]
     assert candidate in done.err
-    adopted = stage.run(f"{BATCH} --adopt {held['job']}={candidate}")
-    assert adopted.code == 0, adopted.err
+    stage.run(f"{BATCH} --adopt {held['job']}={candidate}", code=0)
     stage.fake.mend()
     stage.all_done(2)
 
@@ -93,10 +90,10 @@ def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> N
 def test_hold_asks_nobody_and_a_later_run_finds_it(stages: MakeStage) -> None:
     stage = stages(3)
     stage.wrong("submit:reset-after:nth=1")
-    assert stage.run(HOLD).code == 13
+    stage.run(HOLD, code=13)
     assert stage.fake.count("list") == 0
     stage.fake.mend()
-    assert stage.run(BATCH).code == 0
+    stage.run(BATCH, code=0)
     assert sorted(str(job["task"]["matched_by"]) for job in truth.manifest(stage.out)["jobs"]) == [
         "None",
         "None",
@@ -109,10 +106,9 @@ def test_a_task_that_another_folder_has_is_not_adopted(stages: MakeStage) -> Non
     """The same request with the same fixed seed, bought into one folder; for the other the answer is lost."""
     stage = stages(1, scale=200.0)
     stage.jobs(1, seed=7)
-    assert stage.run("batch jobs.jsonl -o first").code == 0
+    stage.run("batch jobs.jsonl -o first", code=0)
     stage.wrong("submit:503:first=1")
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.charged) == (13, 1), done.err
+    stage.run(BATCH, code=13, charges=1)
     assert stage.unknown() == ["cat1"]
 
 
@@ -127,8 +123,7 @@ def test_the_list_is_read_to_its_end(stages: MakeStage) -> None:
         exchange.reset()
 
     stage.fake.on("submit", crowded, first=1)
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.charged) == (0, 1), done.err
+    stage.run(BATCH, code=0, charges=1)
 
 
 @pytest.mark.parametrize(("order", "code"), [("oldest first", 0), ("page ignored", 13)])
@@ -151,23 +146,20 @@ def test_nothing_is_absent_from_a_list_that_is_not_read_to_its_end(stages: MakeS
 
     stage.fake.on("submit", crowded, first=1)
     stage.fake.on("list", listed)
-    done = stage.run(f"{BATCH} --on-unknown resubmit")
-    assert (done.code, stage.fake.charged) == (code, 1), done.err
+    stage.run(f"{BATCH} --on-unknown resubmit", code=code, charges=1)
 
 
 def test_smaller_pages_are_not_tried_where_a_list_is_nonsense(stages: MakeStage) -> None:
     stage = stages(1, scale=400.0)
     stage.wrong("submit:503-after:1 list:html")
-    done = stage.run(BATCH)
-    assert (done.code, stage.fake.charged) == (13, 1), done.err
+    stage.run(BATCH, code=13, charges=1)
     assert {request.json["page_size"] for request in stage.fake.log if request.endpoint == "list"} == {100}
 
 
 def test_ids_keep_the_order_of_the_prompts_while_one_is_searched_for(stages: MakeStage) -> None:
     stage = stages(1, scale=20.0)
     stage.wrong("submit:503-after:nth=1 list:500:2")
-    done = stage.run("submit -p one -p two -p three")
-    assert done.code == 0, done.err
+    done = stage.run("submit -p one -p two -p three", code=0)
     assert [stage.fake.tasks[task].inputs["prompt"] for task in done.out.split()] == ["one", "two", "three"]
 
 
@@ -207,8 +199,7 @@ def test_wait_names_the_tasks_also_where_it_cannot_begin(stages: MakeStage, comm
     stage = stages(1, service_time=600.0)
     ids = stage.run("submit -p 'a cat' -p 'a dog'").lines
     env = {"WAVESPEED_API_KEY": None} if code == 4 else None
-    done = stage.run(command.format(ids=" ".join(ids)), stdin="".join(f"{task}\n" for task in ids), env=env)
-    assert done.code == code, done.err
+    done = stage.run(command.format(ids=" ".join(ids)), stdin="".join(f"{task}\n" for task in ids), env=env, code=code)
     assert f"not collected yet: {', '.join(ids)}" in done.err
     assert f"flux-lora wait {' '.join(ids)}" in done.err
 
@@ -217,8 +208,7 @@ def test_wait_names_the_tasks_also_where_it_cannot_begin(stages: MakeStage, comm
 def test_no_advice_leads_to_paying_again(stages: MakeStage, command: str) -> None:
     """Whatever the deadline cuts off is named, and the command that collects it is not the one that buys."""
     stage = stages(2, service_time=600.0, scale=1.0)
-    done = stage.run(f"{command} --timeout 1s")
-    assert done.code == 9, done.err
+    done = stage.run(f"{command} --timeout 1s", code=9)
     assert all(task in done.err for task in stage.fake.charges)
     if command.startswith("submit"):
         assert re.search(rf"flux-lora wait .*{stage.fake.charges[0]}", done.err)
@@ -228,8 +218,7 @@ def test_no_advice_leads_to_paying_again(stages: MakeStage, command: str) -> Non
 def test_submit_into_wait_with_a_deadline_names_the_tasks(stages: MakeStage) -> None:
     stage = stages(1, service_time=600.0, scale=1.0)
     ids = stage.run("submit -p 'a cat' -p 'a dog'").lines
-    done = stage.run("wait - -o out --timeout 1s", stdin="".join(f"{task}\n" for task in ids))
-    assert done.code == 9
+    done = stage.run("wait - -o out --timeout 1s", stdin="".join(f"{task}\n" for task in ids), code=9)
     assert all(task in done.err for task in ids)
     assert "submit" not in done.err.lower().replace("submitted", "").replace("submission", "")
 
@@ -267,6 +256,5 @@ def test_a_proxy_that_fails_for_a_moment_stops_submissions_alone(
     stage = stages(4)
     stage.wrong(fault)
     behind = "--base-url http://api.example --allow-custom-host --no-download --concurrency 1"
-    done = stage.run(f"{BATCH} {behind}", env={"HTTP_PROXY": stage.fake.base_url, "NO_PROXY": ""})
-    assert (done.code, stage.fake.charged) == (code, charged), done.err
+    stage.run(f"{BATCH} {behind}", env={"HTTP_PROXY": stage.fake.base_url, "NO_PROXY": ""}, code=code, charges=charged)
     assert truth.manifest(stage.out)["summary"]["completed"] == charged

@@ -98,8 +98,7 @@ def flushed(calls: list[Call], written: Call) -> int:
 def test_every_step_is_on_disk_before_the_next_begins(stages: MakeStage, strace: str) -> None:
     stage = stages(1)
     log = stage.folder / "strace.log"
-    done = stage.run(BATCH, before=[strace, *OPTIONS, "-o", str(log)])
-    assert done.code == 0, done.err
+    stage.run(BATCH, before=[strace, *OPTIONS, "-o", str(log)], code=0)
     calls = read_log(log)
     (job,) = truth.manifest(stage.out)["jobs"]
     task, (output,) = job["task"]["id"].encode(), job["outputs"]

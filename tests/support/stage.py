@@ -94,8 +94,13 @@ class Stage:
         self.until(lambda: self.fake.charged >= charged or self.running[-1].poll() is not None)
         return self.running[-1]
 
-    def end(self, process: Any, *signals: int, timeout: float = 60.0) -> Finished:
-        """Send these signals, if any; wait for the end, and look at what was printed."""
+    def end(
+        self, process: Any, *signals: int, timeout: float = 60.0, code: int | None = None, charges: int | None = None
+    ) -> Finished:
+        """Send these signals, if any; wait for the end, and look at what was printed.
+
+        ``code``: the exit code that it has to have; ``charges``: tasks that the service has charged by now.
+        """
         began = time.monotonic()
         for number in signals:
             process.send_signal(number)
@@ -108,14 +113,23 @@ class Stage:
         ended = Finished(process.returncode, out, err, time.monotonic() - began)
         check_text(ended, annotations="github" in process.args)
         self.check_secret(ended)
+        assert code in (None, ended.code), ended.err + ended.out
+        assert charges in (None, self.fake.charged), ended.err
         return ended
 
     def run(
-        self, command: str | Sequence[str], *, timeout: float = 60.0, most_megabytes: float = 1e9, **how: Any
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout: float = 60.0,
+        code: int | None = None,
+        charges: int | None = None,
+        most_megabytes: float = 1e9,
+        **how: Any,
     ) -> Finished:
         """Run one command line to its end, and look at what it printed."""
         process = self.start(command, **how)
-        ended = self.end(process, timeout=timeout)
+        ended = self.end(process, timeout=timeout, code=code, charges=charges)
         assert getattr(process, "megabytes", 0.0) < most_megabytes
         return ended
 
