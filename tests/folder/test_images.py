@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -196,18 +195,6 @@ def test_altered_and_missing_images_are_noticed(
     store.recover(record_of(output), every_byte=every_byte)
     assert output.file == file
     assert (output.writing == "x.png") is replaced
-
-
-def test_a_copied_folder_is_whole_and_needs_no_write_where_none_is_possible(tmp_path: Path) -> None:
-    (tmp_path / "o").mkdir()
-    output = saved(ImageStore(tmp_path / "o"))
-    shutil.copytree(tmp_path / "o", tmp_path / "p", copy_function=shutil.copyfile)
-    assert not ImageStore(tmp_path / "p", read_only=True).recover(record_of(output))
-    assert output.file == "x.png"
-    os.utime(tmp_path / "p" / "x.png", (1, 1))
-    assert ImageStore(tmp_path / "p").recover(record_of(output))
-    assert output.mtime_ns == 10**9  # so that the next run need not read it
-    assert not ImageStore(tmp_path / "p").recover(record_of(output))
 
 
 # ---- files that are not files ----

@@ -283,6 +283,7 @@ def test_a_folder_that_is_taken_over_ends_the_run_and_names_what_is_paid(stages:
 def test_a_finished_folder_on_a_read_only_disk(stages: MakeStage, mount: Mount) -> None:
     stage = stages(2)
     finished(stage, 2)
+    os.utime(stage.pictures()[0], (1, 1))  # as where it was copied there
     mount("--bind", stage.out, stage.out)
     subprocess.run(["mount", "-o", "remount,ro,bind", str(stage.out)], check=True)
     before = stage.fake.count()
