@@ -106,26 +106,15 @@ PROGRAM = (sys.executable, "-m", "flux_lora_cli")
 def cli(tmp_path: Path) -> Cli:
     """Run ``flux-lora`` in the test's folder, in a process of its own: a fork, unless a ``program`` is named."""
 
-    def run(
-        *arguments: object,
-        stdin: str | bytes | None = None,
-        env: dict[str, str] | None = None,
-        timeout: float = 60,
-        cwd: Path | None = None,
-        program: tuple[str, ...] | None = None,
-    ) -> Finished:
+    def run(*arguments: object, stdin: str = "", program: tuple[str, ...] | None = None) -> Finished:
         words = [str(argument) for argument in arguments]
-        data = stdin if isinstance(stdin, bytes) else (stdin or "").encode()
-        place, whole = cwd or tmp_path, {**os.environ, **(env or {})}
         if program is None and "COVERAGE_PROCESS_CONFIG" not in os.environ:
-            command = Command(words, cwd=place, env=whole, stdin=data)
-            out, err = command.communicate(timeout)
-            code = command.wait()
+            command = Command(words, cwd=tmp_path, env=os.environ, stdin=stdin.encode())
+            (out, err), code = command.communicate(), command.wait()
         else:
-            line, how = [*(program or PROGRAM), *words], {"cwd": place, "env": whole, "timeout": timeout}
-            done = subprocess.run(line, input=data, capture_output=True, **how)
-            out, err = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
-            code = done.returncode
+            line, how = [*(program or PROGRAM), *words], {"input": stdin, "cwd": tmp_path, "timeout": 60}
+            done = subprocess.run(line, capture_output=True, encoding="utf-8", errors="surrogateescape", **how)
+            out, err, code = done.stdout, done.stderr, done.returncode
             check_output(words, out, code)
         assert "Traceback" not in err, err
         assert "internal error" not in err, err
