@@ -237,11 +237,8 @@ def test_gaps_grow_from_the_floor_to_half_a_minute(floor: float, took: float, ea
     assert max(gaps, default=0.0) <= max(MAX_GAP, floor) + 1e-6
 
 
-def test_a_burst_of_slow_tasks_is_forgotten_and_clocks_do_no_harm() -> None:
+def test_clocks_do_no_harm() -> None:
     planner = PollPlanner(2.0)
-    for seconds in [600.0] * 40 + [4.0] * 40:
-        planner.observe(0.0, seconds, None, None)
-    assert planner.first_poll(0.0, 0.1) <= 4.0
     planner.observe(100.0, 0.0, 50.0, -5)
     assert planner.first_poll(0.0, 7.0) == 7.0
 
