@@ -33,16 +33,6 @@ SPELLED = {
 }
 
 
-def temptations(stage: Stage, proxy: str) -> dict[str, str]:
-    """An environment with .netrc and proxies."""
-    home = stage.folder / "home"
-    home.mkdir()
-    (home / ".netrc").write_text("machine 127.0.0.1 login n password wrong\nmachine localhost login n password w\n")
-    (home / ".netrc").chmod(0o600)
-    variables = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"), proxy)
-    return {"HOME": str(home), "NETRC": str(home / ".netrc"), **variables, "NO_PROXY": "127.0.0.1,localhost"}
-
-
 def test_only_the_origin_of_the_base_url_gets_the_key(stage: Stage) -> None:
     """Images, uploads and redirects lead to other names and ports; a proxy stands ready."""
     with Fake() as elsewhere, Fake() as proxy:
@@ -62,7 +52,11 @@ def test_only_the_origin_of_the_base_url_gets_the_key(stage: Stage) -> None:
         stage.fake.on("look", looked_at)
         (stage.folder / "photo.png").write_bytes(png("photo", 1_100_000))
         stage.jobs(1, num_images=3)
-        env = temptations(stage, proxy.base_url)
+        netrc = stage.folder / ".netrc"
+        netrc.write_text("machine 127.0.0.1 login n password wrong\nmachine localhost login n password w\n")
+        netrc.chmod(0o600)
+        env = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"), proxy.base_url)
+        env |= {"HOME": str(stage.folder), "NETRC": str(netrc), "NO_PROXY": "127.0.0.1,localhost"}
         ended = stage.run("batch jobs.jsonl -o out -i photo.png -v --log-file log.txt", env=env, code=0)
         assert len(stage.pictures()) == 3
         assert proxy.log == []

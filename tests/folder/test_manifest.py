@@ -28,7 +28,7 @@ def write(folder: Path, *records: JobRecord, sources: dict[str, str] | None = No
     head = Manifest(SERVICE, False, NOW, NOW, sources=sources or {})
     rows = ((tally(record, record.cost), entry_and_rest(record, record.cost)[0]) for record in records)
     write_manifest(folder, head, rows)
-    return truth.manifest(folder, of=())
+    return truth.manifest(folder, files=False)
 
 
 def test_the_example_of_the_contract(tmp_path: Path) -> None:

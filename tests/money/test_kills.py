@@ -10,14 +10,35 @@ import subprocess
 import pytest
 
 from tests.conftest import MakeStage
-from tests.money.conftest import BATCH, kill_client
+from tests.money.conftest import BATCH
 from tests.support import truth
+from tests.support.fake import Exchange, Fault
 from tests.support.stage import Stage
 
 #: Random kills of the large batch, in the slow tests.
 KILLS = int(os.environ.get("FLUX_LORA_KILLS") or 230)
 STAGES = [("submit", "received"), ("submit", "accepted"), ("submit", "half"), ("submit", "answered"),
           ("look", "half"), ("image", "received"), ("image", "half")]  # fmt: skip
+
+
+def kill_client(stage: Stage, when: str) -> Fault:
+    """The server kills its client: on receiving a request, after carrying it out, in the answer, after the answer."""
+
+    def kill() -> None:
+        stage.running[-1].kill()
+        stage.running[-1].wait(timeout=10)
+
+    def fault(exchange: Exchange) -> None:
+        if when == "received":
+            return kill()
+        raw = exchange.carried().encoded()
+        if when == "half":
+            exchange.send(raw[: len(raw) - len(raw) // 3])
+        elif when == "answered":
+            exchange.send(raw)
+        return kill()
+
+    return fault
 
 
 def killed_by_server(stage: Stage, endpoint: str, when: str, nth: int, jobs: int) -> None:

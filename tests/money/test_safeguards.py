@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ class Cut:
 
     Attributes:
         old, new: a text that stands in the file once, and what takes its place.
-        tests: which have to notice, as pytest takes them; words after ``-k`` are one argument.
+        tests: which have to notice, as a shell gives them to pytest.
     """
 
     name: str
@@ -29,9 +30,9 @@ class Cut:
     tests: str
 
 
-_KILLS = "tests/money/test_kills.py -k (server_kills_a_middle)"
+_KILLS = "tests/money/test_kills.py -k server_kills_a_middle"
 _ORDER = "tests/money/test_system_calls.py -k every_step"
-_ROWS = "tests/faults/test_rows.py -m (slow or not slow) -k "
+_ROWS = "tests/faults/test_rows.py -m 'slow or not slow' -k "
 _RERUNS = "tests/money/test_reruns.py -k "
 _SPENDING = "tests/money/test_spending.py -k "
 
@@ -46,7 +47,7 @@ CUTS = [
         "            task = await self.submit(work)", _KILLS),
     Cut("only what was surely not taken counts as not taken", "engine/run.py",
         "NOT_TAKEN = (*FATAL, NeverSent,", "NOT_TAKEN = (*FATAL, ServiceError,",
-        _ROWS + "(found-reset or held-503)"),
+        _ROWS + "'found-reset or held-503'"),
     Cut("tasks of others are left out", "engine/reconcile.py",
         " if task not in claimed}", "}", _SPENDING + "another_folder"),
     Cut("the list is read before anything is sent again", "engine/reconcile.py",
@@ -100,23 +101,12 @@ CUTS = [
         "        run.calls.stuck(record, error.message)\n", "", _SPENDING + "refused_for_good"),
     Cut("what was paid for when the folder went away is not bought again", "engine/batch.py",
         "        await in_thread(_take_over_left, opened, observer)\n", "",
-        "tests/money/test_later.py -k (collects_what_was_paid and deleted)"),
+        "tests/money/test_later.py -k 'collects_what_was_paid and deleted'"),
     Cut("fewer images than asked for are missing", "engine/fetch.py",
         "range(max(len(task.outputs), record.images_asked if record.input else 0))", "range(len(task.outputs))",
         _ROWS + "few-outputs"),
     Cut("images that are late are waited for", "engine/fetch.py", "LATE = 120.0", "LATE = 0.0", _ROWS + "image-403:3"),
 ]  # fmt: skip
-
-
-def arguments(text: str) -> list[str]:
-    """``text`` as pytest's arguments: what follows ``-k`` or ``-m`` may hold spaces."""
-    words: list[str] = []
-    for word in text.split():
-        if words and words[-2:-1] in (["-k"], ["-m"]) and words[-1].count("(") > words[-1].count(")"):
-            words[-1] += f" {word}"
-        else:
-            words.append(word)
-    return words
 
 
 @pytest.mark.slow
@@ -134,7 +124,7 @@ def test_a_safeguard_that_is_taken_out_is_missed(
     assert text.count(cut.old) == 1, f"{cut.file} has changed: bring this test up to date"
     file.write_text(text.replace(cut.old, cut.new), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *arguments(cut.tests)],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *shlex.split(cut.tests)],
         cwd=place,
         capture_output=True,
         text=True,

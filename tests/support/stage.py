@@ -135,9 +135,9 @@ class Stage:
 
     # ---- what came of it ----
 
-    def until(self, condition: Any, limit: float = 30.0) -> None:
+    def until(self, condition: Any) -> None:
         """Wait until something is seen at the service or on disk."""
-        end = time.monotonic() + limit
+        end = time.monotonic() + 30.0
         while not condition():
             assert time.monotonic() < end, "it never came"
             time.sleep(0.002)
