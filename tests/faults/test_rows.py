@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -97,13 +96,9 @@ def play(row: Row, folder: Path, stack: ExitStack, request: pytest.FixtureReques
     where = nobody(row.at, stack, request) if row.at else None
     more = " --allow-custom-host" if where and "127.0.0.1" not in where and "localhost:" not in where else ""
 
-    limits = {"timeout": row.seconds + 30, "most_megabytes": row.megabytes}
+    limits = {"timeout": row.seconds + 30, "most_megabytes": row.megabytes, "code": row.code, "charges": row.charges}
     ended = stage.run(row.command.format(id=task) + more, base_url=where, **limits)
     said = (ended.err + (ended.out if row.command == "doctor" else "")).lower()
-    if os.environ.get("FLUX_LORA_SHOW"):
-        print(f"{row.id}: {ended.seconds:.1f} s, {stage.fake.counts}\n{ended.err}")
-    assert ended.code == row.code, ended.err + ended.out
-    assert stage.fake.charged == row.charges, ended.err
     assert row.posts is None or stage.fake.count("submit") == row.posts, stage.fake.counts
     assert stage.fake.count() <= row.requests, stage.fake.counts
     for words in row.says:
