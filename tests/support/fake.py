@@ -57,13 +57,11 @@ def png(text: str = "x", size: int = 0, width: int = 8, height: int = 8) -> byte
 class Request:
     """One request as it came."""
 
-    method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
     endpoint: str
-    at: float
-    raw: bytes = b""
+    raw: bytes
 
     @property
     def json(self) -> Any:
@@ -99,7 +97,6 @@ class Task:
     model: str
     inputs: dict[str, Any]
     at: float
-    version: str
     fate: str | None = "completed"
     error: str = ""
     nsfw: bool = False
@@ -258,11 +255,11 @@ class Fake:
     def refusal(status: int, message: str = "no", **more: Any) -> Answer:
         return Answer(status, json.dumps({"code": status, "message": message, **more}).encode())
 
-    def make(self, model: str, inputs: dict[str, Any], version: str = "v2", charge: bool = True) -> Task:
+    def make(self, model: str, inputs: dict[str, Any], charge: bool = True) -> Task:
         """A new task; charged, unless it is somebody else's."""
         with self._lock:
             task = Task(f"t{len(self.tasks):05d}{zlib.crc32(str(time.time_ns()).encode()):08x}", model, inputs,
-                        time.time() + self.skew, version, nsfw=self.nsfw)  # fmt: skip
+                        time.time() + self.skew, nsfw=self.nsfw)  # fmt: skip
             self.tasks[task.id] = task
             if charge:
                 self.charges.append(task.id)
@@ -285,10 +282,10 @@ class Fake:
         return view
 
     def _submit(self, request: Request) -> Any:
-        match = re.search(r"/api/(v\d)/(.+?)(\?|$)", request.path)
+        match = re.search(r"/api/v\d/(.+?)(\?|$)", request.path)
         if match is None or not isinstance(request.json, dict):
             return self.refusal(404, "not found")
-        return {**self.view(self.make(match[2], request.json, match[1])), "status": "created", "outputs": []}
+        return {**self.view(self.make(match[1], request.json)), "status": "created", "outputs": []}
 
     def _look(self, request: Request) -> Any:
         match = re.search(r"/predictions/([^/?]+)", request.path)
@@ -392,4 +389,4 @@ def read_request(file: Any) -> Request | None:
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     asked = f"{method} {parts.path}"
     endpoint = next((name for name, pattern in ENDPOINTS.items() if re.match(pattern, asked)), "other")
-    return Request(method, path, headers, body, endpoint, time.time(), raw + b"\r\n" + body)
+    return Request(path, headers, body, endpoint, raw + b"\r\n" + body)
