@@ -92,8 +92,7 @@ class Model:
     def price_of(self, request: Mapping[str, Any]) -> Decimal | None:
         """What the whole request costs by the documentation, USD."""
         images = request.get("num_images", 1)
-        valid = isinstance(images, int) and not isinstance(images, bool)
-        return None if self.price is None or not valid else self.price * images
+        return self.price * images if self.price is not None and isinstance(images, int) else None
 
 
 class Models:
