@@ -205,10 +205,8 @@ def make_folders(folder: Path, mode: int = 0o777, *, below: Path | None = None) 
     except OSError as error:
         if error.errno in FULL or (below is not None and error.errno == errno.ENOENT):
             raise folder_error(error, folder) from error
-        reason = printable(error.strerror or "something is in the way")
-        raise FolderError(
-            f"cannot make the folder {printable(str(folder))}: {reason}", "Choose another folder with -o."
-        ) from error
+        reason = error.strerror or "something is in the way"
+        raise FolderError(f"cannot make the folder {folder}: {reason}", "Choose another folder with -o.") from error
 
 
 # ---- errors ---------------------------------------------------------------------------------
@@ -227,16 +225,15 @@ def explained(path: Path | str) -> Iterator[None]:
 
 def folder_error(error: OSError, path: Path | str) -> FolderError:
     """What an OSError on a file of the folder means for the folder."""
-    where = printable(str(path))
     if error.errno in FULL:
         return DiskFull(
-            f"the disk is full: {where}", "Make room, then run the same command again; nothing is paid twice."
+            f"the disk is full: {path}", "Make room, then run the same command again; nothing is paid twice."
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
         return moved(Path(path).parent)
-    reason = printable(error.strerror or "input/output error")
+    reason = error.strerror or "input/output error"
     return FolderError(
-        f"cannot use {where}: {reason[:1].lower()}{reason[1:]}",
+        f"cannot use {path}: {reason[:1].lower()}{reason[1:]}",
         "Check its permissions and its disk, or choose another folder with -o.",
     )
 
@@ -244,7 +241,7 @@ def folder_error(error: OSError, path: Path | str) -> FolderError:
 def moved(folder: Path) -> FolderMoved:
     """The error for a folder that is no longer where it was."""
     return FolderMoved(
-        f"the folder {printable(str(folder))} was moved, deleted, replaced or unmounted while it was in use",
+        f"the folder {folder} was moved, deleted, replaced or unmounted while it was in use",
         "Put it back where it was, then run the same command again. If its ledger is lost, collect the paid tasks with"
         " `flux-lora wait`: a run in a new folder would pay for them again.",
     )
@@ -253,17 +250,15 @@ def moved(folder: Path) -> FolderMoved:
 def newer(path: Path, version: int, ours: int) -> LedgerNewer:
     """The error for a ledger or manifest of a version that this program does not read."""
     return LedgerNewer(
-        f"{printable(str(path))} was written by a later flux-lora (format {version}, this one reads {ours})",
+        f"{path} was written by a later flux-lora (format {version}, this one reads {ours})",
         "Upgrade flux-lora: pip install --upgrade flux-lora-cli",
     )
 
 
 def busy(folder: Path, holder: str = "another process") -> FolderBusy:
     """The error for whoever wants a folder that another has."""
-    return FolderBusy(
-        f"{printable(str(folder))} is in use by {printable(holder)}",
-        "Wait until it has ended, then run the same command again.",
-    )
+    hint = "Wait until it has ended, then run the same command again."
+    return FolderBusy(f"{folder} is in use by {printable(holder)}", hint)
 
 
 # ---- locks: the kernel lets go of them however their holder dies ----------------------------

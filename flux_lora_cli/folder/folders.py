@@ -33,7 +33,7 @@ def input_files(record: JobRecord) -> Iterator[str]:
 
 def _existing(folder: Path) -> Path:
     if not folder.is_dir():
-        raise NotFoundError(f"there is no folder {printable(str(folder))}")
+        raise NotFoundError(f"there is no folder {folder}")
     return folder
 
 
@@ -128,11 +128,8 @@ def merge_folders(
     owner = read[0][1].service
     for folder, manifest in read:
         if manifest.service != owner:
-            raise OtherService(
-                f"{printable(str(folder))} belongs to {printable(manifest.service)}, {printable(str(read[0][0]))} to"
-                f" {printable(owner)}",
-                "Merge the folders of one service.",
-            )
+            owners = f"{folder} belongs to {printable(manifest.service)}, {read[0][0]} to {printable(owner)}"
+            raise OtherService(owners, "Merge the folders of one service.")
     presets = [source for _, manifest in read for source in manifest.sources.items()]
     pairs = [(record, folder) for folder, manifest in read for record in manifest.records]
     report, changed = MergeReport(), dict[str, JobRecord]()

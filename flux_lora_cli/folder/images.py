@@ -269,7 +269,7 @@ class ImageStore:
         path = files.inside(self.folder, name)
         if path is None:
             raise FolderError(
-                f"{printable(name)[:200]} would lie outside the folder {printable(str(self.folder))}",
+                f"{printable(name)[:200]} would lie outside the folder {self.folder}",
                 "Remove the link that leads out of it, or choose another folder with -o.",
             )
         return path

@@ -86,7 +86,7 @@ class Ledger:
         """
         if not ledgerfile.is_there(path):
             if not create or read_only or service is None:
-                raise NotFoundError(f"there is no {path.name} in {printable(str(path.parent))}")
+                raise NotFoundError(f"there is no {path.name} in {path.parent}")
             made = {"service": service, "created_at": created_at or iso(datetime.now(UTC))}
             ledgerfile.create(path, made)
         with translated(path):
@@ -97,7 +97,7 @@ class Ledger:
                     raise of_another_service(path.parent, ledger.service, str(service))
                 if created_at not in (None, ledger.created_at):
                     raise OtherFolder(
-                        f"the ledger and the manifest of {printable(str(path.parent))} belong to different folders",
+                        f"the ledger and the manifest of {path.parent} belong to different folders",
                         f"Put back {path.name} or manifest.json, whichever is foreign, or choose another with -o.",
                     )
             except BaseException:
@@ -310,6 +310,6 @@ def read_ledger(folder: Path) -> Manifest:
 def of_another_service(folder: Path, owner: str, wanted: str) -> OtherService:
     """The error for a folder of another service."""
     return OtherService(
-        f"{printable(str(folder))} belongs to {printable(owner)}, and this run is for {wanted}",
+        f"{folder} belongs to {printable(owner)}, and this run is for {wanted}",
         "Choose another folder with -o: the jobs of a folder all come from one service.",
     )

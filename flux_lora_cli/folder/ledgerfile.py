@@ -59,7 +59,7 @@ def checksum(*values: object) -> int:
 def damaged(path: Path, what: str) -> LedgerDamaged:
     """The error for a ledger that cannot be trusted, with the way out."""
     return LedgerDamaged(
-        f"the ledger {printable(str(path))} is damaged: {printable(what)[:200]}",
+        f"the ledger {path} is damaged: {printable(what)[:200]}",
         f"Restore {path.name} from a backup. Without one, move it away, together with any {path.name}-journal, and run"
         " again: it is rebuilt from manifest.json. If the last run was killed, see `flux-lora status` first: the"
         " manifest may lack tasks of its last seconds.",
@@ -85,7 +85,7 @@ def _meaning(path: Path, error: Exception) -> FluxLoraError:
         return files.moved(path.parent)
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return FolderError(
-            f"another program keeps the ledger {printable(str(path))} locked",
+            f"another program keeps the ledger {path} locked",
             "Close it (a database browser?), then run again.",
         )
     if primary == sqlite3.SQLITE_FULL or (vague and shutil.disk_usage(path.parent).free < 64 * 1024):
@@ -106,9 +106,7 @@ def is_there(path: Path) -> bool:
         with files.explained(each), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             info = each.lstat()
             if not stat.S_ISREG(info.st_mode):  # opening it might never end
-                raise FolderError(
-                    f"{printable(str(each))} is not a regular file", "Remove it, or choose another folder with -o."
-                )
+                raise FolderError(f"{each} is not a regular file", "Remove it, or choose another folder with -o.")
             if info.st_size > (0 if suffix == "-wal" else MAX_BYTES):
                 raise damaged(path, f"{each.name} is not of this program, or too large")
             found = not suffix

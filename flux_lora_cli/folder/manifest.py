@@ -171,12 +171,12 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        what = f"there is no {MANIFEST_NAME} in {printable(str(path.parent))}"
+        what = f"there is no {MANIFEST_NAME} in {path.parent}"
         raise NotFoundError(what, "Name a folder that batch or wait wrote.") from None
     except (OSError, UnicodeDecodeError, EntryError) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise ManifestDamaged(
-            f"{printable(str(path))} cannot be read, or is damaged: {printable(what)}",
+            f"{path} cannot be read, or is damaged: {printable(what)}",
             "Restore it from a backup. With the ledger beside it, it can be moved away: a run writes it anew.",
         ) from None
 

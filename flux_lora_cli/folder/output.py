@@ -162,7 +162,7 @@ def check_orphans(
     ]
     if names and not confirm(names):
         raise OtherFolder(
-            f"{printable(str(path))} holds {counted(len(names), 'image')} that neither a ledger nor a manifest there"
+            f"{path} holds {counted(len(names), 'image')} that neither a ledger nor a manifest there"
             f" knows: {printable(names[0])}",
             f"Restore {LEDGER_NAME} or {MANIFEST_NAME} from a newer backup; to buy anew, choose another folder (-o).",
         )
