@@ -47,20 +47,14 @@ def slug(text: str, limit: int = 40) -> str:
     if len(words) > limit:
         cut = words.rfind("-", 0, limit + 1)
         words = words[: cut if cut > limit // 2 else limit].strip("-")
-    while len(words.encode("utf-8", "ignore")) > 120:
-        words = words[:-1]
-    return words.encode("utf-8", "ignore").decode() or "untitled"
+    return words.encode("utf-8", "ignore")[:120].decode("utf-8", "ignore") or "untitled"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that was probably meant; "" where none is close."""
-    names = list(known)
-    folded = name[:100].casefold().replace("-", "_")
-    for candidate in names:
-        if candidate.casefold().replace("-", "_") == folded:
-            return candidate
-    found = get_close_matches(name[:100], names, n=1, cutoff=0.6)
-    return found[0] if found else ""
+    by_fold = {each.casefold().replace("-", "_"): each for each in known}
+    found = get_close_matches(name[:100].casefold().replace("-", "_"), by_fold, n=1, cutoff=0.6)
+    return by_fold[found[0]] if found else ""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -79,7 +73,7 @@ def duration(seconds: float) -> str:
 def quoted(value: Any, limit: int = 60) -> str:
     """A value in a message: short, strings in quotes, secrets masked, nothing that steers a terminal."""
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return json.dumps(value)
     if isinstance(value, str):
         text = mask_secrets(value)
         return f'"{printable(text if len(text) <= limit else text[: limit - 1] + "…")}"'
