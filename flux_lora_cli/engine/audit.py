@@ -204,7 +204,7 @@ def judge(claim: Claim, now: datetime) -> tuple[str, str] | None:
     if completed and not charges:
         return "not_charged", f"completed, and not charged{quote}"
     if failed and charged > back:
-        at, owed = charges[0].created or claim.at, dollars(charged - back)
+        at, owed = parse_time(charges[0].created_at) or claim.at, dollars(charged - back)
         if at is not None and now - at <= REFUND_AFTER:
             return "refund_may_come", f"failed recently; the refund of {owed} may still come"
         when = f" (charged at {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC)" if at is not None else ""
@@ -273,7 +273,7 @@ def compare(
         if (verdict := judge(claim, now)) is not None:
             findings.append(Finding(*verdict, task_id, claim, tuple(item.id for item in claim.items)))
         for item in claim.items:
-            at = item.created or claim.at
+            at = parse_time(item.created_at) or claim.at
             month = f"{at.astimezone(UTC):%Y-%m}" if at is not None else "unknown"
             key = claim.books.name, item.model or claim.record.model or "unknown", month
             totals[key][item.kind] += amount(item, claim.task.cost) or ZERO
@@ -316,7 +316,8 @@ def _without_task(
             message = "its outcome is unknown, and no charge of that time is unaccounted for"
             yield Finding("unknown_submission", message, None, claim, ())
     for item in strangers.values():
-        if item.task_id not in named and since is not None and (item.created is None or item.created >= since):
+        at = parse_time(item.created_at)
+        if item.task_id not in named and since is not None and (at is None or at >= since):
             usd = amount(item, None)
             price, model = item.shown if usd is None else dollars(usd), item.model or "an unknown model"
             message = f"{price} for {model} at {item.created_at or 'an unknown time'}"

@@ -175,7 +175,7 @@ class Search:
             seen.update(task.id for task in new)
             for record in records:
                 found[record.key] |= find_task(record, new)
-            newest, oldest = new[0].created, new[-1].created
+            newest, oldest = parse_time(new[0].created_at), parse_time(new[-1].created_at)
             if since is not None and newest is not None and oldest is not None and oldest < since and oldest <= newest:
                 return found, True
         return found, False

@@ -64,11 +64,6 @@ class Task:
     def completed(self) -> bool:
         return self.status == "completed"
 
-    @property
-    def created(self) -> datetime | None:
-        """``created_at`` as an aware time; None where it cannot be read."""
-        return parse_time(self.created_at)
-
 
 def is_task_id(text: object) -> bool:
     """Whether this is safe in a URL, a path and a terminal."""
@@ -178,11 +173,6 @@ class BillItem:
     task_id: str | None = None  # None for a charge that is not a task's
     model: str | None = None
     failed: bool = False  # the task, as the bill knows it
-
-    @property
-    def created(self) -> datetime | None:
-        """``created_at`` as an aware time; None where it cannot be read."""
-        return parse_time(self.created_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ def test_the_whole_answer_of_v2() -> None:
     task = wire.decode_task(response(task_body(**ALL_OF_V2)), "t1")
     outputs, created = ("https://d1.cloudfront.net/a.png", "https://d1.cloudfront.net/b.png"), ALL_OF_V2["created_at"]
     assert task == Task("t1", "completed", "wavespeed-ai/flux-dev-lora", outputs, (False, True), str(created), 2412)
-    assert task.created == datetime(2026, 11, 23, 3, 14, 15, 123456, tzinfo=UTC)
+    assert parse_time(task.created_at) == datetime(2026, 11, 23, 3, 14, 15, 123456, tzinfo=UTC)
     assert task.terminal and task.completed
 
 
@@ -282,7 +282,7 @@ def test_the_bill_keeps_prices_as_they_come() -> None:
     page = bill([one, {**one, "price": 24300, "currency": "credits"}, {**one, "price": "much"}, "x"], has_more=True)
     assert (page.has_more, page.unread) == (True, 1)
     first, second, third = page.items
-    assert (first.kind, first.price, first.task_id, first.created) == ("deduct", Decimal("-0.25"), "t1", NOW)
+    assert (first.kind, first.price, first.task_id, parse_time(first.created_at)) == ("deduct", Decimal("-0.25"), "t1", NOW)
     assert first.model == "wavespeed-ai/flux-dev-lora"
     assert (second.price, second.shown, second.unit) == (Decimal(24300), "24300 credits", "credits")
     assert (third.price, third.shown) == (None, "much")
