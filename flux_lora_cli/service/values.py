@@ -201,13 +201,13 @@ def _row(name: str, schema: Any, required: bool) -> Parameter:
     kind = _type(name, schema) if isinstance(schema, dict) else "any"
     if kind == "any":
         return Parameter(name, "any", required=required)
-    row = Parameter(name, kind, required=required, description=described(schema.get("description")))
+    facts: dict[str, Any] = {"required": required, "choices": tuple(schema.get("enum", ()))}
     if kind in ("integer", "number", "size"):
-        limits = {name: schema.get(name) for name in ("minimum", "maximum")}
-        row = replace(row, **{name: limit for name, limit in limits.items() if is_number(limit)})
+        limits = {word: schema.get(word) for word in ("minimum", "maximum")}
+        facts |= {word: limit for word, limit in limits.items() if is_number(limit)}
     if kind in ("images", "loras") and isinstance(most := schema.get("maxItems"), int) and 0 < most <= MAX_ITEMS:
-        row = replace(row, max_items=most)
-    row = replace(row, choices=tuple(schema.get("enum", ())))
+        facts["max_items"] = most
+    row = Parameter(name, kind, description=described(schema.get("description")), **facts)
     default = schema.get("default")
     return row if default is None or check_value(row, default)[1] else replace(row, default=default)
 
