@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -31,15 +30,13 @@ from flux_lora_cli.errors import (
 from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.audit import Books, Report
+    from flux_lora_cli.engine.audit import Report
 
 EXAMPLES = """
 flux-lora audit flux-lora-output/posters
 flux-lora audit --all --since 2025-11-01
 flux-lora audit out --junit audit.xml
 """
-
-_ONE_SERVICE = "Audit the folders of one service at a time: with --sandbox, or --base-url URL."
 
 
 def _date(text: Any) -> datetime:
@@ -71,14 +68,22 @@ def audit(
     unknown submission has a candidate, and 5 where the bill cannot be read. Changes nothing but records refunds,
     which then no longer count against --max-cost.
     """
-    from flux_lora_cli.engine.audit import Bill, compare, first_submission, record_refunds
+    from flux_lora_cli.engine.audit import Bill, compare, first_submission, read_books, record_refunds
 
     if not folders and not everything:
         raise UsageError("no folder was named", "Name output folders, or use --all for every one that you have used.")
+
+    def left_out(error: FluxLoraError) -> None:
+        (console.explain if isinstance(error, OtherService) else console.warn)(f"left out: {error.message}")
+
     check(service, console)
     name = service.name
     with reporting(junit, "audit", console) as write_junit:
-        books = list(_read_all(folders or [], name, everything, console))
+        try:
+            books = list(read_books(folders or [], name, everything, left_out))
+        except OtherService as error:
+            error.hint = "Audit the folders of one service at a time: with --sandbox, or --base-url URL."
+            raise
         since = since or (first_submission(books) if everything else None)
         with connected(service, console) as (client, _):
             bill = Bill(client, lambda done: console.progress(f"{counted(done, 'task')} looked up"))
@@ -102,27 +107,6 @@ def audit(
             for record in each.records
         )
     return _conclude(report, service.words, console)
-
-
-def _read_all(folders: Sequence[Path], service: str, everything: bool, console: Console) -> Iterator[Books]:
-    """The folders that are named, and those that are remembered, as far as they can be read; then the user's ledger."""
-    from flux_lora_cli.engine.audit import own_books, read_books
-    from flux_lora_cli.folder.state import remembered_folders
-
-    distinct: dict[str, Path] = {}  # by their real paths
-    for folder in (*folders, *(remembered_folders() if everything else ())):
-        distinct.setdefault(os.path.realpath(folder), folder)
-    for folder in distinct.values():
-        try:
-            yield read_books(folder, service)
-        except FluxLoraError as error:
-            other = isinstance(error, OtherService)
-            if folder in folders:
-                error.hint = _ONE_SERVICE if other else error.hint
-                raise
-            (console.explain if other else console.warn)(f"left out: {error.message}")
-    if everything and (own := own_books(service)).records:
-        yield own
 
 
 def _tell(report: Report, recorded: int, console: Console) -> None:

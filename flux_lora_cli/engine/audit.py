@@ -19,7 +19,7 @@ from flux_lora_cli.engine.budget import ZERO, dollars, lacks_refund, note_refund
 from flux_lora_cli.engine.calls import ask
 from flux_lora_cli.engine.plan import UNKNOWN
 from flux_lora_cli.engine.reconcile import CLOCK_SLACK, SUBMIT_TIMEOUT, UNSURE_SLACK, bill_candidates, submitted_at
-from flux_lora_cli.errors import ExitCode, NotFoundError, ServiceError
+from flux_lora_cli.errors import ExitCode, FluxLoraError, NotFoundError, ServiceError
 from flux_lora_cli.folder import state
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.manifest import MANIFEST_NAME
@@ -31,18 +31,9 @@ from flux_lora_cli.text import counted, printable
 if TYPE_CHECKING:
     from flux_lora_cli.service.client import Client
 
-#: Each kind of finding, and what it makes of an audit; what is wrong, and worth a letter to support, comes first.
-KINDS = {
-    "charged_twice": ExitCode.INCOMPLETE,
-    "not_refunded": ExitCode.INCOMPLETE,
-    "other_price": ExitCode.INCOMPLETE,
-    "unclear_price": ExitCode.INCOMPLETE,
-    "candidate": ExitCode.UNKNOWN,
-    "refund_may_come": ExitCode.OK,
-    "not_charged": ExitCode.OK,
-    "unknown_charge": ExitCode.OK,
-    "unknown_submission": ExitCode.OK,
-}
+#: What is wrong and worth a letter to support; then what the user has to decide, and what there is only to say.
+WRONG = ("charged_twice", "not_refunded", "other_price", "unclear_price")
+KINDS = (*WRONG, "candidate", "refund_may_come", "not_charged", "unknown_charge", "unknown_submission")
 #: Failed tasks are refunded within this time. [service documentation]
 REFUND_AFTER = timedelta(hours=3)
 #: A price so many times more or less than quoted is in another unit; USD per task where no quote is known.
@@ -108,20 +99,32 @@ def claims_of(all_books: Iterable[Books]) -> list[Claim]:
     ]
 
 
-def read_books(folder: Path, service: str) -> Books:
-    """The records of a folder, without any change. Raises NotFoundError: it is not one of results; FolderError."""
-    if not any(os.path.lexists(folder / name) for name in (LEDGER_NAME, MANIFEST_NAME)):
-        what = "no ledger or manifest" if os.path.lexists(folder) else "no such folder"
-        raise NotFoundError(f"{printable(str(folder))}: {what}", "Name the folders that batch or wait wrote.")
-    return Books(folder, list(read_records(folder, service).values()))
+def read_books(
+    folders: Sequence[Path], service: str, everything: bool, left_out: Callable[[FluxLoraError], None]
+) -> Iterator[Books]:
+    """The records of folders, without any change; with ``everything`` those remembered and the user's own ledger, too.
 
+    Args:
+        left_out: is told of one that is only remembered, and cannot be read.
 
-def own_books(service: str) -> Books:
-    """The records of the user's own ledger (of ``submit``). Raises FolderError."""
-    own = Books(None, [])
-    with suppress(NotFoundError), state.open_user_ledger(service, create=False) as ledger:
-        own.records += ledger.records()
-    return own
+    Raises NotFoundError: one that is named has no results in it; FolderError.
+    """
+    distinct: dict[str, Path] = {}  # by their real paths
+    for folder in (*folders, *(state.remembered_folders() if everything else ())):
+        distinct.setdefault(os.path.realpath(folder), folder)
+    for folder in distinct.values():
+        try:
+            if not any(os.path.lexists(folder / name) for name in (LEDGER_NAME, MANIFEST_NAME)):
+                what = "no ledger or manifest" if os.path.lexists(folder) else "no such folder"
+                raise NotFoundError(f"{printable(str(folder))}: {what}", "Name the folders that batch or wait wrote.")
+            yield Books(folder, list(read_records(folder, service).values()))
+        except FluxLoraError as error:
+            if folder in folders:
+                raise
+            left_out(error)
+    if everything:
+        with suppress(NotFoundError), state.open_user_ledger(service, create=False) as ledger:
+            yield Books(None, list(ledger.records()))
 
 
 def first_submission(all_books: Iterable[Books]) -> datetime:
@@ -230,7 +233,9 @@ class Finding:
     @property
     def exit_code(self) -> ExitCode:
         """What it makes of an audit."""
-        return KINDS[self.kind]
+        if self.kind in WRONG:
+            return ExitCode.INCOMPLETE
+        return ExitCode.UNKNOWN if self.kind == "candidate" else ExitCode.OK
 
 
 @dataclass
@@ -238,8 +243,6 @@ class Report:
     """What an audit found.
 
     Attributes:
-        tasks: as of ``Bill.by_task``.
-        unread: entries of the bill that could not be understood at all.
         totals: folder, model and month (``2026-11``, UTC) → USD by the kind of entry (``deduct``, ``refund``).
     """
 

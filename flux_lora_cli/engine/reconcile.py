@@ -222,19 +222,15 @@ def bill_candidates(record: JobRecord, charges: Iterable[BillItem]) -> tuple[str
 def _is_ours(record: JobRecord, task: Task) -> bool | None:
     """Whether a task is the record's; None where it may be."""
     echoed, sent = task.inputs or {}, record.input or {}
-    one, other = _plain(sent.get("seed")), _plain(echoed.get("seed"))
-    seed = one == other if isinstance(other, float) else None
-    same_model = _same_model(record.model, task.model)
-    ours = seed is True and bool(record.seed_drawn)
-    if seed is False or not (ours or same_model):
-        return False
-    prompt = _same_prompt(str(sent.get("prompt", "")), echoed.get("prompt"))
-    keys = {*sent, *_IMAGES, "loras"} - {"seed", "prompt"}
-    alike = _all([prompt, *(_same(key, sent.get(key), echoed.get(key)) for key in keys)])
-    if ours:
-        return True if prompt and same_model and alike is not False else None
+    keys = {*sent, *_IMAGES, "prompt", "loras", "seed"}
+    same = {key: _same(key, sent.get(key), echoed.get(key)) for key in keys}
+    seed, same_model = same.pop("seed"), _same_model(record.model, task.model)
+    drawn, alike = record.seed_drawn, _all(same.values())
+    if seed and drawn:
+        return True if same["prompt"] and same_model and alike is not False else None
     in_time = _in_time(record, task.created_at)
-    if alike is False or (in_time is False and not (seed and record.seed_drawn is None)):
+    too_far = in_time is False and not (seed and drawn is None)
+    if seed is False or not same_model or alike is False or too_far:
         return False
     return True if seed and in_time and alike else None
 
@@ -262,15 +258,14 @@ def _in_time(record: JobRecord, created_at: str | None) -> bool | None:
 # ---- values by meaning: True, False, or None where the echo does not tell ----
 
 
-def _same_prompt(ours: str, theirs: Any) -> bool | None:
-    if not isinstance(theirs, str):
-        return None
-    if theirs.endswith(("…", "...")) and not ours.endswith(theirs[-3:]):
-        return None  # shortened by the list
-    return _text(ours) == _text(theirs)
-
-
 def _same(key: str, ours: Any, theirs: Any) -> bool | None:
+    if key == "seed":
+        return _plain(ours) == _plain(theirs) if isinstance(_plain(theirs), float) else None
+    if key == "prompt":
+        shortened = not isinstance(theirs, str) or (
+            theirs.endswith(("…", "...")) and not str(ours).endswith(theirs[-3:])
+        )
+        return None if shortened else _text(str(ours or "")) == _text(theirs)
     if theirs in _EMPTY:  # lists leave out what is empty
         return True if ours in _EMPTY else None
     if key == "loras":
@@ -288,8 +283,7 @@ def _many(value: Any) -> bool:
 
 def _all(results: Iterable[bool | None]) -> bool | None:
     """False before None before True."""
-    seen = set(results)
-    return False if False in seen else None if None in seen else True
+    return min(results, key=(False, None, True).index, default=True)
 
 
 def _plain(value: Any) -> Any:
