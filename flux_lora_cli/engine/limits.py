@@ -84,18 +84,17 @@ class Outage:
         self.probing = False
         self._tokens = TOKENS
         self._last_probe = -math.inf
-        self._down_since: float | None = None  # first failure since the last success
+        self._down_since = math.inf  # first failure since the last success
 
     def success(self) -> None:
         """An answer came that shows the service to be up (a 4xx, too)."""
         self._tokens = min(TOKENS, self._tokens + 1)
-        self.probing, self._down_since = False, None
+        self.probing, self._down_since = False, math.inf
 
     def failure(self, now: float, timed_out: bool = False) -> bool:
         """A request failed on the way, or with a 5xx; whether an outage begins with it."""
         self._tokens = max(0, self._tokens - (TIMEOUT_COST if timed_out else RETRY_COST))
-        if self._down_since is None:
-            self._down_since = now
+        self._down_since = min(self._down_since, now)
         begins = self._tokens < RETRY_COST and not self.probing
         if begins:
             self.probing, self._last_probe = True, now
@@ -111,7 +110,7 @@ class Outage:
 
     def given_up(self, now: float) -> bool:
         """Whether there was no success for so long that the run should end (exit 5)."""
-        return self.probing and self._down_since is not None and now - self._down_since >= GIVE_UP_AFTER
+        return self.probing and now - self._down_since >= GIVE_UP_AFTER
 
 
 #: Seconds by which a submission may be early: what a busy event loop loses is caught up, without a burst.
@@ -139,7 +138,7 @@ class RateGate:
     """
 
     def __init__(self, limit: float | None = None) -> None:
-        self.limit = self.rate = limit
+        self.limit = self.rate = math.inf if limit is None else limit
         self._latency: float | None = None
         self._empty_at = self._resume = -math.inf  # when the bucket is empty; the end of the pause after a 429
         self._not_before = -math.inf  # of the one after a lost answer
@@ -151,14 +150,12 @@ class RateGate:
 
     def take(self, now: float, images: int = 1) -> None:
         """A request for so many images leaves."""
-        if self.rate is not None:
-            self._empty_at = max(self._empty_at, now) + images / self.rate
+        self._empty_at = max(self._empty_at, now) + images / self.rate
 
     def in_flight(self, vacancies: int) -> int:
         """How many submissions may be in flight; ``vacancies``: tasks that could be in flight and are not."""
         latency = (GUESS if self._latency is None else self._latency) + COMMIT
-        wanted = max(vacancies / FILL, min(vacancies, FEW) / REFILL)
-        wanted = wanted if self.rate is None else min(wanted, self.rate)
+        wanted = min(self.rate, max(vacancies / FILL, min(vacancies, FEW) / REFILL))
         return max(1, min(MAX_SENDING, vacancies, math.ceil(wanted * latency)))
 
     def lost(self, now: float, retry_after: float | None, draw: Draw = random.random) -> None:
@@ -174,8 +171,8 @@ class RateGate:
         """
         together = now < self._resume
         if not together:
-            current = 2 * FIRST_RATE if self.rate is None else self.rate
-            self.rate = max(min(LEAST_RATE, self.limit or LEAST_RATE), current / 2)
+            half = FIRST_RATE if self.rate == math.inf else self.rate / 2
+            self.rate = max(half, min(LEAST_RATE, self.limit))
             self._window, self._empty_at = 0, -math.inf
             self._refusals += 1
         pause = min(PAUSE_CAP, PAUSE * 2.0 ** min(self._refusals - 1, 10))
@@ -191,13 +188,13 @@ class RateGate:
         self._lost = 0
         if now >= self._resume:
             self._refusals = 0
-        if self.rate is None or self.rate == self.limit:
+        if self.rate == self.limit:
             return
         self._window += images
         window = max(self.rate, MIN_WINDOW)
         if self._window >= window:
             self._window = 0
-            self.rate = min(self.rate * (window + 1) / window, self.limit or math.inf)
+            self.rate = min(self.rate * (window + 1) / window, self.limit)
 
 
 #: Seconds after the submission while no task was seen to end; and that two polls are apart at most.
