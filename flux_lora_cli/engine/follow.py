@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -89,17 +90,13 @@ async def insist(ask: Callable[[], Awaitable[Task]], known: bool, floor: float =
     Args:
         known: somebody here has heard of the task; floor: least seconds between two polls.
     """
-    time = asyncio.get_running_loop().time
     patience, gap = LOST_AFTER if known else NO_SUCH_TASK_AFTER
-    until: float | None = None
-    while True:
-        try:
+    gap = max(floor, gap)
+    for _ in range(max(1, round(patience / gap))):
+        with suppress(TaskNotFound):
             return await ask()
-        except TaskNotFound:
-            until = time() + patience if until is None else until
-            if time() >= until:
-                raise
-        await asyncio.sleep(max(floor, gap))
+        await asyncio.sleep(gap)
+    return await ask()
 
 
 async def _not_seen(run: Run, work: Work, error: FluxLoraError) -> None:
@@ -107,21 +104,10 @@ async def _not_seen(run: Run, work: Work, error: FluxLoraError) -> None:
 
     It keeps its place among the tasks in flight, or more would be bought blindly.
     """
-    record, unknown = work.record, isinstance(error, TaskNotFound)
-    why = f"the service does not know task {record.task_id}"
+    record, why = work.record, f"the service does not know task {work.record.task_id}"
     if isinstance(error, DeadlineError):  # the service asks to come back later
         run.calls.close(error)
-    elif unknown and record.matched_by == "user":  # --adopt named it: as unknown as before
-        record.state, record.task_id, record.matched_by = State.UNKNOWN, None, None
-        await run.hold(record, f"{why}, which --adopt named")
-    elif unknown and not work.known:
-        work.no_such_task = True
-        hint = "Check the ID and the key: a task belongs to one account."
-        run.calls.note(TaskNotFound(f"there is no task {record.task_id}", hint))
-    elif unknown:
-        run.calls.stuck(record, why)
-        await run.fail(record, "lost", f"{why} (polled for a minute)")
-    else:
+    elif not isinstance(error, TaskNotFound):
         message = f"could not be polled: {error.message}"
         record.error = f"{error.code}: {message}"
         await run.save(record)
@@ -129,6 +115,16 @@ async def _not_seen(run: Run, work: Work, error: FluxLoraError) -> None:
         if work.counts:
             run.calls.note(ServiceError(f"task {record.task_id} {message}"))
         run.calls.stuck(record, error.message)
+    elif record.matched_by == "user":  # --adopt named it: as unknown as before
+        record.state, record.task_id, record.matched_by = State.UNKNOWN, None, None
+        await run.hold(record, f"{why}, which --adopt named")
+    elif work.known:
+        run.calls.stuck(record, why)
+        await run.fail(record, "lost", f"{why} (polled for a minute)")
+    else:
+        work.no_such_task = True
+        hint = "Check the ID and the key: a task belongs to one account."
+        run.calls.note(TaskNotFound(f"there is no task {record.task_id}", hint))
 
 
 def age(record: JobRecord, now: datetime) -> float:
