@@ -18,17 +18,12 @@ ZERO = Decimal(0)
 
 
 def check_budget(
-    limit: Decimal | None,
-    planned: Decimal | None,
-    charged: Decimal | None = ZERO,
-    option: str = "--max-cost",
-    what: str = "the plan",
+    limit: Decimal | None, planned: Decimal | None, charged: Decimal | None = ZERO, option: str = "--max-cost"
 ) -> BudgetError | None:
-    """Why a limit does not allow a plan; None where it does.
+    """Why a limit (USD) does not allow to submit something; None where it does.
 
     Args:
-        limit: USD; None where there is none.
-        planned: USD that the plan costs; None where that is not known, which no limit allows.
+        planned: USD that it costs; None where that is not known, which no limit allows.
         charged: USD that count against the limit already, failed and unknown tasks in full; None: not known.
     """
     if limit is None or planned == 0:
@@ -37,9 +32,8 @@ def check_budget(
         return price_not_known(option)
     if charged + planned <= limit:
         return None
-    before = f", and {dollars(charged)} are charged or reserved: {dollars(charged + planned)}" if charged else ", which"
-    message = f"{what} costs {dollars(planned)}{before} is over {option} {dollars(limit)}"
-    return BudgetError(message, f"Raise {option}, or ask for fewer images.")
+    message = f"{dollars(planned)} to submit, and {dollars(charged)} charged or reserved before: over {option}"
+    return BudgetError(f"{message} {dollars(limit)}", f"Raise {option}, or ask for fewer images.")
 
 
 def price_not_known(option: str = "--max-cost") -> BudgetError:

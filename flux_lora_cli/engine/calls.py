@@ -169,7 +169,7 @@ class Calls:
                 now = _time()
                 vacancies = self._settings.concurrency - len(self.in_flight)
                 ready = self._gate.ready_at(now)
-                over = check_budget(self._settings.max_cost, price, self.spent, what="the next job")
+                over = check_budget(self._settings.max_cost, price, self.spent)
                 if vacancies <= 0 or self._sending >= self._gate.in_flight(vacancies):
                     await self._change()
                 elif ready > now:
