@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 SUBMIT_TIMEOUT = 60.0
 #: Seconds for which the list is read after a submission's time-out. [CONTRACT: money and identity]
 SEARCH_FOR = 120.0
-#: Seconds between two readings of the list, the last one over and over; before which of them it is told.
-INTERVALS, TELL_AT = (1.0, 2.0, 4.0, 8.0, 15.0, 20.0), 4.0
+#: Seconds before each reading of the list, the last ones over and over; of which of them it is told.
+PAUSES, TELL_AT = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 20.0), 4.0
 #: Entries per page. A list that echoes inline images can outgrow the limit of an answer: then fewer.
 PAGE_SIZE = 100
 #: Pages read at most: far more tasks than a week of the highest tier has.
@@ -74,13 +74,20 @@ class Verdict:
     resubmit: bool = False
 
 
-@dataclass(eq=False)
-class _Wanted:
-    """A submission that is looked for, until ``deadline`` (loop time)."""
+@dataclass(frozen=True)
+class _Reading:
+    """One reading of the list.
 
-    record: JobRecord
-    deadline: float
-    verdict: asyncio.Future[Verdict]
+    Attributes:
+        began: loop time. ``last``: no further one comes in time.
+        found: record key → as of ``find_task``, without tasks that a ledger at hand has claimed.
+        otherwise: what it says of a submission that it does not show.
+    """
+
+    began: float
+    found: dict[str, dict[str, bool]]
+    otherwise: Verdict
+    last: bool = False
 
 
 class Search:
@@ -88,8 +95,9 @@ class Search:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._wanted: list[_Wanted] = []
-        self._reader: asyncio.Task[None] | None = None
+        self._wanted: dict[str, tuple[JobRecord, float]] = {}  # by record key; with the loop time at which it is over
+        self._reader: asyncio.Task[_Reading] | None = None  # the one reading that all wait for
+        self._pauses: Iterator[float] = iter(())
         self._page_size = PAGE_SIZE
 
     async def find(self, record: JobRecord) -> Verdict:
@@ -101,59 +109,56 @@ class Search:
         run = self._run
         if run.settings.on_unknown == "hold":
             return Verdict("not looked for, as asked (--on-unknown hold)")
+        if not self._wanted:
+            self._pauses = itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
         deadline = run.time() + max(0.0, SUBMIT_TIMEOUT + SEARCH_FOR - age(record, run.now()))
-        wanted = _Wanted(record, deadline, asyncio.get_running_loop().create_future())
-        self._wanted.append(wanted)
-        if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._read())
-        return await wanted.verdict
-
-    async def _read(self) -> None:
-        """Read the list again and again, for as long as somebody waits."""
-        run = self._run
-        await asyncio.sleep(0)  # those that begin in the same turn share the first reading
+        self._wanted[record.key] = record, deadline
         try:
-            for seconds in itertools.chain(INTERVALS, itertools.repeat(INTERVALS[-1])):
-                began = run.time()
-                found, otherwise, no_use = await self._read_list()
-                besides = run.store.folder and run.store.folder.path
-                claimed = run.task_ids | await in_thread(state.claimed_tasks, run.service, besides)
-                for each in self._wanted:
-                    ours = {task: sure for task, sure in found.get(each.record.key, {}).items() if task not in claimed}
-                    verdict = _judge(ours, otherwise, no_use or began >= each.deadline)
-                    if verdict is not None and not each.verdict.done():
-                        claimed.add(verdict.task_id or "")
-                        each.verdict.set_result(verdict)
-                self._wanted = [each for each in self._wanted if not each.verdict.done()]
-                if not self._wanted:
-                    return
-                if seconds == TELL_AT:
-                    left = max(each.deadline for each in self._wanted) - run.time()
-                    message = f"looking for {counted(len(self._wanted), 'submission')} of unknown outcome"
-                    run.emit(Waiting("reconcile", round(left, 1), f"{message} for {left:.0f} s more"))
-                await asyncio.sleep(seconds)
-        except Exception as error:  # above all Stopped: it ends every search
-            for each in self._wanted:
-                if not each.verdict.done():
-                    each.verdict.set_exception(error)
+            while True:
+                if self._reader is None or self._reader.done():
+                    self._reader = asyncio.create_task(self._read(next(self._pauses)))
+                reading = await asyncio.shield(self._reader)
+                found = {
+                    task: sure for task, sure in reading.found.get(record.key, {}).items() if task not in run.task_ids
+                }
+                matches = [task for task, sure in found.items() if sure]
+                if len(matches) == 1:
+                    run.task_ids.add(matches[0])  # no twin takes it
+                    return Verdict("found", matches[0])
+                if reading.last or reading.began >= deadline:
+                    if found:  # sending again could pay twice, so that is no way out, whether asked for or not
+                        why = "the account has tasks that may be it, and nothing tells which"
+                        return Verdict(why, candidates=tuple(found))
+                    return reading.otherwise
+        finally:
+            del self._wanted[record.key]
 
-    async def _read_list(self) -> tuple[dict[str, dict[str, bool]], Verdict, bool]:
-        """What the list shows of each submission, as of ``find_task``; what it says of those that it does not show;
-        whether no further reading comes in time."""
+    async def _read(self, pause: float) -> _Reading:
+        """Read the list, after a pause, for all that wait for it."""
+        run = self._run
+        if pause == TELL_AT:
+            left = max((deadline for _, deadline in self._wanted.values()), default=run.time()) - run.time()
+            message = f"looking for {counted(len(self._wanted), 'submission')} of unknown outcome"
+            run.emit(Waiting("reconcile", round(left, 1), f"{message} for {left:.0f} s more"))
+        await asyncio.sleep(pause)
+        began = run.time()
         try:
             found, whole = await self._read_pages()
         except NoSuchList as error:
             why = f"the account's predictions cannot be listed ({error.message}), so nothing could be checked"
-            return {}, Verdict(why, resubmit=True), True
+            return _Reading(began, {}, Verdict(why, resubmit=True), last=True)
         except FluxLoraError as error:
             if isinstance(error, AnswerTooLong) and self._page_size > 1:
                 self._page_size = max(1, self._page_size // 5)
-                return await self._read_list()
+                return await self._read(0.0)
             why = f"the account's predictions cannot be read: {error.message}"
-            return {}, Verdict(why), isinstance(error, DeadlineError)
+            return _Reading(began, {}, Verdict(why), last=isinstance(error, DeadlineError))
+        claimed = await in_thread(state.claimed_tasks, run.service, run.store.folder and run.store.folder.path)
+        ours = {key: {task: sure for task, sure in each.items() if task not in claimed} for key, each in found.items()}
         if not whole:
-            return found, Verdict("the account's list of predictions is too long to be read to its end"), False
-        return found, Verdict("not found among the account's recent predictions", absent=True, resubmit=True), False
+            return _Reading(began, ours, Verdict("the account's list of predictions is too long to be read to its end"))
+        why = "not found among the account's recent predictions"
+        return _Reading(began, ours, Verdict(why, absent=True, resubmit=True))
 
     async def _read_pages(self) -> tuple[dict[str, dict[str, bool]], bool]:
         """One reading of the list; whether it was read to its end.
@@ -162,7 +167,7 @@ class Search:
         full one is not: the service passes over the page's number), or one, newest first, that reaches back past the
         earliest intent.
         """
-        run, records = self._run, [each.record for each in self._wanted]
+        run, records = self._run, [record for record, _ in self._wanted.values()]
         times = [submitted_at(record) if record.service_clock is not None else None for record in records]
         since = None if None in times else min(filter(None, times)) - CLOCK_SLACK - timedelta(minutes=1)
         found: dict[str, dict[str, bool]] = {record.key: {} for record in records}
@@ -179,18 +184,6 @@ class Search:
             if since is not None and newest is not None and oldest is not None and oldest < since and oldest <= newest:
                 return found, True
         return found, False
-
-
-def _judge(found: dict[str, bool], otherwise: Verdict, over: bool) -> Verdict | None:
-    """What a reading of the list says of a submission, unless it is to be read again, which it is not once ``over``."""
-    matches = [task for task, sure in found.items() if sure]
-    if len(matches) == 1:
-        return Verdict("found", matches[0])
-    if not over:
-        return None
-    if found:  # sending again could pay twice, so that is no way out, whether asked for or not
-        return Verdict("the account has tasks that may be it, and nothing tells which", candidates=tuple(found))
-    return otherwise
 
 
 # ---- which task is a submission's ----

@@ -54,7 +54,7 @@ CUTS = [
         '        if run.settings.on_unknown == "hold":', '        if run.settings.on_unknown == "resubmit":\n'
         '            return Verdict("x", resubmit=True)\n        if False:', _ROWS + "resubmit-finds"),
     Cut("beside a candidate nothing is sent again", "engine/reconcile.py",
-        "    if found:  # sending", "    if False:  # sending", _ROWS + "beside-a-candidate"),
+        "if found:  # sending", "if False:  # sending", _ROWS + "beside-a-candidate"),
     Cut("every page of the list is read", "engine/reconcile.py",
         "for page in range(1, MAX_PAGES + 1)", "for page in range(1, 2)", _SPENDING + "to_its_end"),
     Cut("the price is reserved before the submission", "engine/calls.py",
