@@ -13,11 +13,11 @@ from flux_lora_cli.commands.console import Console, cut, plain
 from flux_lora_cli.commands.inputs import check_ids, read_lines
 from flux_lora_cli.commands.options import ServiceOptions, argument, command
 from flux_lora_cli.commands.running import Running, check, running
+from flux_lora_cli.engine.events import TaskStatus
 from flux_lora_cli.errors import ExitCode, FluxLoraError, NotFoundError, Rejected, TaskNotFound
 from flux_lora_cli.text import printable
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.events import TaskStatus
     from flux_lora_cli.folder.ledger import Ledger
     from flux_lora_cli.folder.records import JobRecord
     from flux_lora_cli.service.wire import Task
@@ -35,7 +35,7 @@ _KEPT = timedelta(days=7)
 _COLORS = {"completed": "32", "failed": "31", "lost": "31", "unknown": "33"}
 
 #: What is known of a task, and its prompt.
-Row = tuple["TaskStatus", str]
+Row = tuple[TaskStatus, str]
 
 
 @command
@@ -151,7 +151,6 @@ def _recent(run: Running) -> list[Row]:
 
 def _row(record: JobRecord | None, task: Task | None, status: str = "", why: str = "") -> Row:
     """A task as the service tells of it, or as the ledger that knows it does."""
-    from flux_lora_cli.engine.events import TaskStatus
     from flux_lora_cli.folder.records import JobRecord
 
     record = record or JobRecord("")
