@@ -69,16 +69,10 @@ def _sandbox(console: Console, stack: ExitStack) -> str:
 
     if "sandbox" not in console.given:
         console.warn("FLUX_LORA_SANDBOX is set: images come from the offline sandbox", "sandbox")
-    folder = state_dir()
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sandbox = stack.enter_context(Sandbox(state=folder / "sandbox.sqlite3"))
+        return stack.enter_context(Sandbox(state=state_dir() / "sandbox.sqlite3")).base_url
     except OSError as error:
-        message = f"the sandbox cannot keep its state in {folder}: {error.strerror or error}"
-        raise FolderError(message, "Choose another folder with FLUX_LORA_STATE_DIR.") from error
-    if sandbox.notice:
-        console.warn(sandbox.notice, "sandbox")
-    return sandbox.base_url
+        raise FolderError(str(error), "Choose another folder with FLUX_LORA_STATE_DIR.") from error
 
 
 def _request_log(path: str) -> Callable[[str], None]:

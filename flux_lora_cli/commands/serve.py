@@ -83,8 +83,6 @@ def serve(options: SandboxOptions, console: Console) -> int:
     given = {**vars(options), "faults": options.faults or (), "rate": options.rate and options.rate * 60}
     try:
         with console.signals.stopping("", console.closed) as stop, Sandbox(on_request=log, **given) as sandbox:
-            if sandbox.notice:
-                console.warn(sandbox.notice, "sandbox")
             console.result(sandbox.base_url)
             console.record("serving", {"url": sandbox.base_url, "sandbox": True})
             console.info("Ctrl-C ends it")

@@ -142,11 +142,6 @@ class Sandbox:
         return f"http://127.0.0.1:{self._listener.server_port}"
 
     @property
-    def notice(self) -> str:
-        """What the user should know of the state file; "" mostly."""
-        return self._store.notice
-
-    @property
     def tasks(self) -> list[Task]:
         """Every task that was accepted, oldest first."""
         return self._store.tasks("1 ORDER BY seq", [])

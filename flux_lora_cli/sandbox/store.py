@@ -12,7 +12,6 @@ import os
 import sqlite3
 import stat
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,16 +93,15 @@ class StateError(OSError):
 
 
 class Store:
-    """Methods may be called from any thread. ``notice``: what happened to a state file that could not be read, or "".
+    """Methods may be called from any thread.
 
     Raises:
-        StateError: the place cannot be written, or is not a regular file.
+        StateError: the place cannot be written, is not a regular file, or one that is damaged or another program's.
     """
 
     def __init__(self, path: Path | None, now: float) -> None:
-        self.notice = ""
         self._lock = threading.RLock()
-        self._db = self._opened(path) if path else _connected(":memory:")
+        self._db = _opened(path) if path else _connected(":memory:")
         self._db.row_factory = sqlite3.Row
         with self.writing():
             self._prune(now)
@@ -130,21 +128,6 @@ class Store:
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         with self._lock:
             return self._run(sql, *values).fetchall()
-
-    def _opened(self, path: Path) -> sqlite3.Connection:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _own(path)
-            return _connected(path)
-        except (OSError, sqlite3.OperationalError) as error:  # locked or full is not broken
-            why = getattr(error, "strerror", None) or error
-            raise StateError(f"the sandbox cannot keep its state in {path}: {why}") from error
-        except sqlite3.DatabaseError as error:
-            aside = path.with_name(f"{path.name}.broken-{time.time_ns():x}")
-            path.replace(aside)
-            self.notice = f"{path} was not a usable sandbox state ({error}): moved to {aside.name}, begun anew"
-            _own(path)
-            return _connected(path)
 
     def _prune(self, now: float) -> None:
         """Drops what is too old or too much; inside ``writing``."""
@@ -256,12 +239,18 @@ class Store:
         return (kept[2] or b"").decode("utf-8", "surrogatepass") if kept else ""
 
 
-def _own(path: Path) -> None:
-    """Make a state file, or close one to others. Raises OSError, also where it is not a regular file."""
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a regular file")
-        os.fchmod(file.fileno(), 0o600)
+def _opened(path: Path) -> sqlite3.Connection:
+    """The database in a file that its owner alone can read."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError("not a regular file")
+            os.fchmod(file.fileno(), 0o600)
+        return _connected(path)
+    except (OSError, sqlite3.DatabaseError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StateError(f"the sandbox cannot keep its state in {path}: {why}") from error
 
 
 def _connected(path: Path | str) -> sqlite3.Connection:
@@ -272,14 +261,14 @@ def _connected(path: Path | str) -> sqlite3.Connection:
         db.execute("BEGIN IMMEDIATE")  # another process may be creating the very file
         marks = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         if marks != [_APPLICATION, _LAYOUT] and db.execute("SELECT name FROM sqlite_master").fetchone():
-            raise sqlite3.DatabaseError("written by another program or version")
+            raise sqlite3.DatabaseError("written by another program or version; move it away")
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA application_id={_APPLICATION}")
         db.execute(f"PRAGMA user_version={_LAYOUT}")
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         if pages < 12_000 and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":  # at most 50 MB
-            raise sqlite3.DatabaseError("damaged")
+            raise sqlite3.DatabaseError("damaged; move it away")
         db.execute("COMMIT")
     except BaseException:
         db.close()

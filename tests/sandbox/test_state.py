@@ -1,4 +1,4 @@
-"""State in a file: shared by sandboxes at once, outliving them, bounded, and begun anew where it is broken."""
+"""State in a file: shared by sandboxes at once, outliving them, bounded, and refused where it is broken."""
 
 from __future__ import annotations
 
@@ -23,16 +23,13 @@ def _damaged(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.write_text("not a database " * 50), _damaged])
-def test_a_broken_state_is_moved_aside_and_begun_anew(tmp_path: Path, spoil: Any, make: Make) -> None:
+def test_a_state_that_is_broken_or_not_its_own_is_refused_and_stays_as_it_is(tmp_path: Path, spoil: Any) -> None:
     state = tmp_path / "sandbox.sqlite3"
     spoil(state)
     before = state.read_bytes()
-    call = make(state=state)
-    assert call.submit() and len(call.sandbox.charges) == 1
-    (aside,) = (path for path in tmp_path.iterdir() if path.name != state.name and "journal" not in path.name)
-    assert aside.read_bytes() == before
-    assert str(state) in call.sandbox.notice and aside.name in call.sandbox.notice
-    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    with pytest.raises(StateError, match=str(state)):
+        Sandbox(state=state)
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(state, before)]
 
 
 def test_a_place_that_is_not_a_file_is_an_error(tmp_path: Path) -> None:
