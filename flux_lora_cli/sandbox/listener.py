@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Answer:
     Args:
         length: the Content-Length to claim, where it is not that of ``body``; the connection is closed afterwards.
         delay: seconds before anything is sent.
-        silent: nothing is sent: the connection is closed, reset, or (``stall``) left open for ``delay`` seconds.
+        silent: nothing is sent: the connection is closed or reset after ``delay`` seconds.
     """
 
     status: int = 200
@@ -39,7 +40,7 @@ class Answer:
     headers: Headers = ()
     length: int | None = None
     delay: float = 0.0
-    silent: Literal["", "close", "reset", "stall"] = ""
+    silent: Literal["", "close", "reset"] = ""
 
     @classmethod
     def data(cls, data: Any) -> Answer:
@@ -140,9 +141,7 @@ class Listener(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         """Binds without the reverse DNS look-up of the base class."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
+        TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -194,12 +193,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         """Nothing is logged here."""
-
-    def handle_expect_100(self) -> bool:
-        """Tells a client that asks first to go on, before its body is read."""
-        go_on = super().handle_expect_100()
-        self.wfile.flush()
-        return go_on
 
     def _serve(self) -> None:
         request = Request(self.command, self.path.partition("?")[0], self.headers)

@@ -24,7 +24,6 @@ from .store import NANOS, Fate, Store, Task
 FaultRule = Callable[[str, Request], Answer | None]
 
 ENDPOINTS: Final = ("submit", "result", "list", "price", "upload", "download")
-_MORE_ENDPOINTS: Final = ("balance", "models", "bill", "delete")
 KINDS: Final[dict[str, str]] = {
     "STATUS": "refuse with this HTTP status, 300 to 599",
     "reset": "carry out, then reset the connection",
@@ -202,7 +201,7 @@ class Fault:
         only = _ONLY_FOR.get(kind, (endpoint,))
         in_bounds = 0 not in counts.values() and chance <= 1 and (chance or not match["percent"])
         rules = {
-            f"the endpoint is not one of {', '.join(ENDPOINTS)}": endpoint in ENDPOINTS + _MORE_ENDPOINTS,
+            f"the endpoint is not one of {', '.join(ENDPOINTS)}": endpoint in ENDPOINTS,
             f"the kind is not one of {', '.join(KINDS)}": kind in KINDS or re.fullmatch("[345][0-9][0-9]", kind),
             f"{kind} is for {' and '.join(only)} only": endpoint in only,
             f"{kind} takes no value": not match["value"] or kind in _DEFAULTS,
@@ -241,7 +240,7 @@ class Fault:
         answer = request.carry_out()
         changes: dict[str, dict[str, Any]] = {
             "reset": {"silent": "reset"},
-            "stall": {"silent": "stall", "delay": self.value},
+            "stall": {"silent": "close", "delay": self.value},
             "slow": {"delay": self.value},
             "html": {"status": 200, "body": _HTML, "media_type": "text/html"},
             "cut": {"body": answer.body[: len(answer.body) // 2], "length": len(answer.body)},
