@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
@@ -37,22 +37,13 @@ _TILE, _MAX_COLUMNS, _WALL_COLUMNS, _MAX_HEIGHT = 300, 10, 6, 3_200
 _MARGIN, _GAP, _TEXT, _LINE, _TITLE = 32, 14, 17, 23, 26
 _LABEL, _CAPTION = 190, 4 * _LINE + 6
 # Neutral colors, so that they do not argue with the pictures.
-_PAPER, _WELL, _INK, _SOFT, _BAD = (250, 250, 248), (232, 231, 226), (28, 28, 26), (92, 91, 86), (168, 38, 28)
-_Color = tuple[int, int, int]
+_PAPER, _WELL, _INK, _SOFT = (250, 250, 248), (232, 231, 226), (28, 28, 26), (92, 91, 86)
 _plain_font, _wide_font = lru_cache(ImageFont.load_default), lru_cache(ImageFont.truetype)
 _WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
 
 
-class _Tile(NamedTuple):
-    """One picture with a heading and a detail below; None where a row has none."""
-
-    picture: Picture | None
-    heading: str = ""
-    detail: str = ""
-
-
-#: A heading, "" on a wall, and the tiles that it is for.
-_Row = tuple[str, Sequence[_Tile]]
+#: A heading, "" on a wall; pictures, None where a row has none, each with the text below it.
+_Row = tuple[str, Sequence[tuple[Picture | None, str]]]
 
 
 def make_sheet(folders: Sequence[Path], pictures: Sequence[Picture], target: Path) -> list[Path]:
@@ -77,11 +68,11 @@ def make_sheet(folders: Sequence[Path], pictures: Sequence[Picture], target: Pat
     if columns and rows and len(cells) == len(pictures) and len(facets[columns].values) <= _MAX_COLUMNS:
         heads = facets[columns].values
         across, down = range(len(heads)), enumerate(facets[rows].values)
-        table: list[_Row] = [(name, [_Tile(cells.get((r, c))) for c in across]) for r, name in down]
+        table: list[_Row] = [(name, [(cells.get((r, c)), "") for c in across]) for r, name in down]
         notes.append(f"{columns} across, {rows} down")
     else:  # several pictures to a cell, too many columns to read, or no matrix
-        captions = (" · ".join(text for _, text in caption_of(p, facets, i)) for i, p in enumerate(pictures))
-        tiles = [_Tile(p, p.prompt or p.name, caption) for p, caption in zip(pictures, captions, strict=True)]
+        captions = ((*(text for _, text in caption_of(p, facets, i)), p.prompt) for i, p in enumerate(pictures))
+        tiles = [(p, " · ".join(filter(None, texts))) for p, texts in zip(pictures, captions, strict=True)]
         wide = min(_WALL_COLUMNS, math.ceil(math.sqrt(1.5 * len(tiles))))
         table = [("", tiles[start : start + wide]) for start in range(0, len(tiles), wide)]
     return _write(target, ", ".join(map(name_of, folders)), notes, heads, table, pictures)
@@ -91,7 +82,7 @@ def make_pair_sheet(before: Path, after: Path, pairs: Sequence[Entry], target: P
     """Write a contact sheet of what differs between two folders, in pairs. Raises as ``make_sheet``."""
     pairs = [pair for pair in pairs if not pair.same]
     heads = (f"Before: {name_of(before)}", f"After: {name_of(after)}")
-    table: list[_Row] = [(pair.picture.name, [_Tile(side) for side in pair.sides]) for pair in pairs]
+    table: list[_Row] = [(pair.picture.name, [(side, "") for side in pair.sides]) for pair in pairs]
     notes = [counted(len(pairs), "image") + " changed" if pairs else "nothing changed"]
     return _write(target, "Before and after", notes, heads, table, [pair.picture for pair in pairs])
 
@@ -132,13 +123,10 @@ def _draw(title: str, notes: str, heads: Sequence[str], rows: Sequence[_Row], ta
     canvas = Image.new("RGB", (width, top + len(rows) * step - _GAP + _MARGIN), _PAPER)
     brush = ImageDraw.Draw(canvas)
 
-    def write(x: int, y: int, text: str, width: int, lines: int, color: _Color = _INK, size: int = _TEXT) -> int:
-        """Write wrapped text; returns where the next line would begin."""
+    def write(x: int, y: int, text: str, width: int, lines: int, color: Any = _INK, size: int = _TEXT) -> None:
         font = font_for(text, size)
-        for line in wrap(text, font, width, lines):
-            brush.text((x, y), line, font=font, fill=color)
-            y += round(size * 1.35)
-        return y
+        for number, line in enumerate(wrap(text, font, width, lines)):
+            brush.text((x, y + number * _LINE), line, font=font, fill=color)
 
     write(_MARGIN, _MARGIN, title, width - 2 * _MARGIN, 1, size=_TITLE)
     write(_MARGIN, _MARGIN + 38, notes, width - 2 * _MARGIN, 1, _SOFT)
@@ -147,16 +135,14 @@ def _draw(title: str, notes: str, heads: Sequence[str], rows: Sequence[_Row], ta
         write(x, top - 2 * _LINE - 8, heading, _TILE, 2)
     for y, (heading, tiles) in zip(range(top, canvas.height, step), rows, strict=False):
         write(_MARGIN, y, heading, _LABEL - 16, 8)
-        for x, (picture, text, detail) in zip(lefts, tiles, strict=False):
+        for x, (picture, text) in zip(lefts, tiles, strict=False):
             image = picture and _thumbnail(picture, _TILE, tall)
             canvas.paste(image or _WELL, (x, y, x + _TILE, y + tall))
             if image is None:
-                bad = picture is not None and picture.state[0] in ("Saved", "Failed", "Missing")
-                write(x + 12, y + 12, _why_not(picture), _TILE - 24, 8, _BAD if bad else _SOFT)
+                write(x + 12, y + 12, _why_not(picture), _TILE - 24, 8)
             elif picture and picture.flagged:
                 write(x + _TILE // 2 - 60, y + tall // 2 - 10, "Flagged NSFW", 160, 1, _PAPER)
-            below = write(x, y + tall + 6, text, _TILE, 2)
-            write(x, below, detail, _TILE, 2, _SOFT)
+            write(x, y + tall + 6, text, _TILE, 4, _SOFT)
     return canvas
 
 
