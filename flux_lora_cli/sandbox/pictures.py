@@ -145,14 +145,12 @@ class _Painter:
         self.image.paste(self.sun, corner, _GLOW.resize((2 * reach, 2 * reach), Image.Resampling.BILINEAR))
         if not space:
             self._disc(x, y, size, size, _mix(self.sun, _WHITE, 0.4))
-        grids = [Image.frombytes("L", grid, self.lots.randbytes(grid[0] * grid[1])) for grid in ((4, 6), (12, 18))]
-        coarse, fine = (grid.resize((64, 64), Image.Resampling.BICUBIC) for grid in grids)
-        thick = 1.3 + 1.3 * self.lots.random() + 1.5 * bool(self.light & {"rain", "snow"})
-        mist = Image.blend(coarse, fine, 0.3).point([max(0, min(255, round((v - 128) * thick))) for v in range(256)])
-        band = self.width, round(self.height * 0.55)
-        mist = ImageChops.multiply(mist, _FADE).resize(band, Image.Resampling.BILINEAR)
+        drops = Image.frombytes("L", (4, 8), self.lots.randbytes(32)).resize((64, 64), Image.Resampling.BICUBIC)
+        thick = 1.2 + 1.2 * self.lots.random() + 1.5 * bool(self.light & {"rain", "snow"})
+        clouds = ImageChops.multiply(drops.point([max(0, v - 128) * thick for v in range(256)]), _FADE)
         dim = 0.6 if space or self.light & {"rain", "night"} else 0.25
-        self.image.paste(_mix(self.sun, self.sky, dim), (0, round(self.height * 0.05)), mist)
+        box = (0, round(self.height * 0.05), self.width, round(self.height * 0.6))
+        self.image.paste(_mix(self.sun, self.sky, dim), box, clouds.resize((self.width, box[3] - box[1])))
 
     def _land(self) -> None:
         """Layers from back to front, each in the haze of the one before it."""
@@ -192,9 +190,8 @@ class _Painter:
         ImageDraw.Draw(mask).ellipse((0, 0, 2 * size, 2 * size), 255)
         shades = [_mix(self.sun, self.accent, 0.35), _mix(self.far, self.zenith, 0.6)]
         self.image.paste(_fade(shades, mask.size), (round(middle[0]) - size, round(middle[1]) - size), mask)
-        for reach, colour in ((1.6, self.sun), (1.75, self.accent), (2.0, self.sun)):
-            wide, high = reach * size, reach * size * 0.27
-            box = (middle[0] - wide, middle[1] - high, middle[0] + wide, middle[1] + high)
+        for reach, colour in ((1.6 * size, self.sun), (1.8 * size, self.accent)):
+            box = (middle[0] - reach, middle[1] - reach / 4, middle[0] + reach, middle[1] + reach / 4)
             self.pen.arc(box, -20, 200, _mix(colour, self.zenith, 0.3), max(1, self.unit // 50))
         self._disc(0.5, 2.3 - 0.5 * self.unit / self.height, 1.5 * self.height, 1.02 * self.unit, self.near)
 
