@@ -136,9 +136,9 @@ class Api:
         start = store.free_slot(now, options.concurrency)
         task = Task(
             number, secrets.token_hex(16), known.model, version, now, start, start + seconds, fate.status, fate.code,
-            fate.error, images - fate.few, flags, drawn if seed == -1 else seed, given,
+            fate.error, images - fate.few, flags, drawn if seed == -1 else seed, nanos, fate.charges, False, given,
         )  # fmt: skip
-        store.add(task, nanos, fate.charges)
+        store.add(task)
         return task
 
     def _check_rate(self, images: int, now: float) -> None:
@@ -250,7 +250,7 @@ class Api:
             ("at <= ?", _moment(wanted, "end_time")),
         )
         if (ids := wanted.get("prediction_uuids")) is not None:
-            where += f" AND task IN ({','.join('?' * len(ids))})"
+            where += f" AND id IN ({','.join('?' * len(ids))})"
             values += ids
         size = wanted["page_size"]
         records = self._store.bill(where, values, _page(wanted, more=1))
@@ -330,10 +330,10 @@ def _page(wanted: dict[str, Any], more: int = 0) -> str:
 def _billed(record: Row, now: float) -> dict[str, Any]:
     status = "processing" if record["fate"] == "stuck" or now < record["finish"] else record["fate"]
     return {
-        "uuid": f"bill-{record['seq']}",
+        "uuid": f"bill-{record['number']}",
         "billing_type": record["kind"],
         "price": record["nanos"] / NANOS,
         "created_at": _iso(record["at"]),
         "access_key_name": "sandbox",
-        "prediction": {"uuid": record["task"], "model_uuid": record["model"], "status": status},
+        "prediction": {"uuid": record["id"], "model_uuid": record["model"], "status": status},
     }

@@ -157,7 +157,7 @@ class Sandbox:
 
     def _bill(self, kind: str) -> list[tuple[str, Decimal]]:
         records = self._store.bill("kind = ? AND at <= ?", [kind, self._clock()])
-        return [(record["task"], Decimal(record["nanos"]) / NANOS) for record in reversed(records)]
+        return [(record["id"], Decimal(record["nanos"]) / NANOS) for record in reversed(records)]
 
     def _answer(self, request: Request) -> Answer:
         endpoint = self._api.endpoint(request)

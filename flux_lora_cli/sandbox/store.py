@@ -29,27 +29,29 @@ _BILL_SECONDS: Final = 62 * 24 * 3600
 _PRUNE_EVERY: Final = 1_000
 _INLINE_CHARS: Final = 4_096
 _FILE_MARK: Final = "\0file:"
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 _APPLICATION: Final = 0x464C5342
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS tasks (
   seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, version TEXT NOT NULL,
   created REAL NOT NULL, start REAL NOT NULL, finish REAL NOT NULL, fate TEXT NOT NULL, code INTEGER NOT NULL,
-  error TEXT NOT NULL, images INTEGER NOT NULL, flags INTEGER NOT NULL, seed INTEGER NOT NULL, inputs TEXT NOT NULL,
-  deleted INTEGER NOT NULL DEFAULT 0);
+  error TEXT NOT NULL, images INTEGER NOT NULL, flags INTEGER NOT NULL, seed INTEGER NOT NULL, nanos INTEGER NOT NULL,
+  charges INTEGER NOT NULL, deleted INTEGER NOT NULL, inputs TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS tasks_finish ON tasks (finish);
-CREATE TABLE IF NOT EXISTS bill (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL, kind TEXT NOT NULL, nanos INTEGER NOT NULL,
-  at REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS bill_task ON bill (task);
+CREATE VIEW IF NOT EXISTS bill AS
+  SELECT 3 * seq - 2 AS number, 'deduct' AS kind, created AS at, * FROM tasks UNION ALL
+  SELECT 3 * seq - 1, 'deduct', created, * FROM tasks WHERE charges > 1 UNION ALL
+  SELECT 3 * seq, 'refund', finish, * FROM tasks WHERE fate = 'failed';
 CREATE TABLE IF NOT EXISTS files (
   id TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL, data BLOB, created REAL NOT NULL);
 """
 
 
 class Task(NamedTuple):
-    """One accepted task, as a row. Times in seconds since the epoch; ``images``: how many outputs there will be."""
+    """One accepted task, as a row: seconds since the epoch; ``images``: how many outputs there will be; what each of
+    its ``charges`` takes in ``nanos``. One that fails is refunded when it does.
+    """
 
     seq: int
     id: str
@@ -64,8 +66,10 @@ class Task(NamedTuple):
     images: int
     flags: int
     seed: int
+    nanos: int
+    charges: int
+    deleted: bool
     inputs: dict[str, Any]
-    deleted: int = 0
 
     def status(self, now: float) -> str:
         """created, processing, completed, or how else it ended."""
@@ -133,7 +137,6 @@ class Store:
         """Drops what is too old or too much; inside ``writing``."""
         self._run("DELETE FROM tasks WHERE created < ?", now - _BILL_SECONDS)
         self._run("DELETE FROM tasks WHERE seq <= (SELECT MAX(seq) FROM tasks) - ?", MAX_TASKS)
-        self._run("DELETE FROM bill WHERE task NOT IN (SELECT id FROM tasks)")
         self._run("DELETE FROM files WHERE created < ?", now - KEPT_SECONDS)
 
     # ---- tasks -----------------------------------------------------------------------------
@@ -150,14 +153,10 @@ class Store:
         rows = self._rows(sql, now, concurrency - 1)
         return float(rows[0][0]) if rows else now
 
-    def add(self, task: Task, nanos: int, charges: int) -> None:
-        """Keeps and charges a new task; one that fails is refunded when it does. Inside ``writing``."""
+    def add(self, task: Task) -> None:
+        """Keeps a new task; inside ``writing``."""
         inputs = json.dumps({name: self._slim(value, task.created) for name, value in task.inputs.items()})
-        self._run("INSERT INTO tasks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0)", *task[:13], inputs)
-        for _ in range(charges):
-            self._charge(task.id, "deduct", nanos, task.created)
-        if task.fate == "failed":
-            self._charge(task.id, "refund", nanos, task.finish)
+        self._run(f"INSERT INTO tasks VALUES ({','.join('?' * len(task))})", *task[:-1], inputs)  # noqa: S608
         if task.seq % _PRUNE_EVERY == 0:
             self._prune(task.created)
 
@@ -171,13 +170,11 @@ class Store:
             elif fate.status == "failed":
                 sql = "UPDATE tasks SET fate = 'failed', code = ?, error = ?, finish = min(finish, ?) WHERE id = ?"
                 self._run(sql, fate.code, fate.error, now, task.id)
-                for (nanos,) in self._rows("SELECT nanos FROM bill WHERE task = ? AND kind = 'deduct'", task.id):
-                    self._charge(task.id, "refund", nanos, now)
 
     def tasks(self, where: str, values: list[Any]) -> list[Task]:
         """The tasks that meet a condition, which may end in an order and a limit."""
         return [
-            Task._make((*row[:13], {name: self._whole(value) for name, value in json.loads(row[13]).items()}, row[14]))
+            Task._make((*row[:-1], {name: self._whole(value) for name, value in json.loads(row["inputs"]).items()}))
             for row in self._rows(f"SELECT * FROM tasks WHERE {where}", *values)  # noqa: S608 - our own words
         ]
 
@@ -189,19 +186,15 @@ class Store:
 
     # ---- the bill --------------------------------------------------------------------------
 
-    def _charge(self, task_id: str, kind: str, nanos: int, at: float) -> None:
-        self._run("INSERT INTO bill (task, kind, nanos, at) VALUES (?,?,?,?)", task_id, kind, nanos, at)
-
     def charged(self, now: float) -> int:
         """Charges less refunds; also inside ``writing``."""
         sql = "SELECT TOTAL(CASE kind WHEN 'deduct' THEN nanos ELSE -nanos END) FROM bill WHERE at <= ?"
         return int(self._rows(sql, now)[0][0])
 
     def bill(self, where: str, values: list[Any], limit: str = "") -> list[sqlite3.Row]:
-        """Records of the bill that meet a condition, with their tasks' model, fate and finish; newest first."""
-        fields = "bill.seq, task, kind, nanos, at, model, fate, finish"
-        sql = f"SELECT {fields} FROM bill JOIN tasks ON tasks.id = bill.task WHERE {where}"  # noqa: S608 - our own words
-        return self._rows(f"{sql} ORDER BY at DESC, bill.seq DESC {limit}", *values)
+        """Records of the bill that meet a condition, with the fields of their tasks; newest first."""
+        sql = f"SELECT * FROM bill WHERE {where} ORDER BY at DESC, number DESC {limit}"  # noqa: S608 - our own words
+        return self._rows(sql, *values)
 
     # ---- files ------------------------------------------------------------------------------
 
