@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from flux_lora_cli._version import __version__
 from flux_lora_cli.commands.console import Console, plain
@@ -35,13 +35,8 @@ _LITTLE_SPACE = 500_000_000
 _PACKAGES = ("typer", "rich", "requests", "urllib3", "PyYAML", "Pillow", "rfc8785", "platformdirs")
 
 
-class Finding(NamedTuple):
-    """One check's result. ``hint``: what to do, and a warning where nothing failed; ``error``: why one failed."""
-
-    check: str
-    message: str
-    hint: str = ""
-    error: FluxLoraError | None = None
+#: A check's name, what was found, and (as a warning) what to do.
+Finding = tuple[str, str, str]
 
 
 @command
@@ -57,14 +52,21 @@ def doctor(
     key, 5 for the service, 7 for a folder, and 0 where everything works.
     """
     states, errors = Counter(ok=0, warning=0, failed=0), list[FluxLoraError]()
-    for name, message, hint, error in _check_all(service, output, console):
-        state = "failed" if error is not None else "warning" if hint else "ok"
+
+    def tell(state: str, name: str, message: str, hint: str) -> None:
         states[state] += 1
         console.result(f"{state:<7}  {name:<9} {plain(message)}")
         if hint:
             console.result(f"{'':<19}{plain(hint)}")
         console.record("check", {"check": name, "state": state, "message": message, "hint": hint})
-        if error is not None:
+
+    checks = {"versions": _versions(), "folder": _folder(output), "service": _service(service, console)}
+    for name, findings in checks.items():
+        try:
+            for finding in findings:
+                tell("warning" if finding[2] else "ok", *finding)
+        except FluxLoraError as error:
+            tell("failed", "key" if isinstance(error, AuthError) else name, error.message, error.hint)
             errors.append(error)
             if console.json:
                 console.error(error)
@@ -75,22 +77,13 @@ def doctor(
     return next((code for code in PRECEDENCE if code in codes), ExitCode.OK)
 
 
-def _check_all(service: ServiceOptions, output: Path, console: Console) -> Iterator[Finding]:
-    yield from _versions()
-    for name, findings in (("folder", _folder(output)), ("service", _service(service, console))):
-        try:
-            yield from findings
-        except FluxLoraError as error:
-            yield Finding("key" if isinstance(error, AuthError) else name, error.message, error.hint, error)
-
-
 def _versions() -> Iterator[Finding]:
     from importlib.metadata import version
 
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    yield Finding("flux-lora", __version__)
-    yield Finding("python", f"{platform.python_version()} on {system} ({sys.executable})")
-    yield Finding("packages", ", ".join(f"{name} {version(name)}" for name in _PACKAGES))
+    yield "flux-lora", __version__, ""
+    yield "python", f"{platform.python_version()} on {system} ({sys.executable})", ""
+    yield "packages", ", ".join(f"{name} {version(name)}" for name in _PACKAGES), ""
 
 
 def _folder(path: Path) -> Iterator[Finding]:
@@ -102,13 +95,13 @@ def _folder(path: Path) -> Iterator[Finding]:
     with suppress(OSError):  # some systems do not tell
         free = shutil.disk_usage(place).free
         little = "An image takes 1 to 2 MB: make room, or choose another disk with -o." if free < _LITTLE_SPACE else ""
-        yield Finding("disk", f"{free / 1e9:.1f} GB free", little)
+        yield "disk", f"{free / 1e9:.1f} GB free", little
     ImageStore(place).check_writable()
     jobs = ""
     if os.path.lexists(path / LEDGER_NAME):
         with Ledger.open(path / LEDGER_NAME, None, create=False, read_only=True) as ledger:
             jobs = f"; it has {counted(sum(1 for _ in ledger.records()), 'job')}, of {ledger.service}"
-    yield Finding("folder", f"{path} can be {'written' if place == path else f'made in {place}'}{jobs}")
+    yield "folder", f"{path} can be {'written' if place == path else f'made in {place}'}{jobs}", ""
 
 
 def _service(options: ServiceOptions, console: Console) -> Iterator[Finding]:
@@ -120,14 +113,14 @@ def _service(options: ServiceOptions, console: Console) -> Iterator[Finding]:
             balance = client.balance()
             if balance is None:  # a service without this call: another one tells of the key
                 client.predictions(page_size=1)
-        yield Finding("service", f"{name} answers in {(time.monotonic() - began) * 1000:.0f} ms")
-        yield Finding("key", "accepted")
+        yield "service", f"{name} answers in {(time.monotonic() - began) * 1000:.0f} ms", ""
+        yield "key", "accepted", ""
         if balance is None:
-            yield Finding("balance", "the service does not say")
+            yield "balance", "the service does not say", ""
         else:
             empty = "" if balance > 0 else "Top up the account, or submissions will be refused."
-            yield Finding("balance", dollars(balance), empty)
+            yield "balance", dollars(balance), empty
         ahead = client.clock_ahead
         if ahead is not None:
             wrong = "Set the clock (NTP): submissions are found by their time." if abs(ahead) > _MAX_SKEW else ""
-            yield Finding("clock", f"{abs(ahead):.0f} s from the service's", wrong)
+            yield "clock", f"{abs(ahead):.0f} s from the service's", wrong
