@@ -21,8 +21,7 @@ const SORTS = {
   newest: ["Newest first", (a, b) => items[b].saved.localeCompare(items[a].saved)],
   prompt: ["Prompt, A to Z", (a, b) => items[a].sides.at(-1).prompt.localeCompare(items[b].sides.at(-1).prompt)],
 };
-const fresh = () => ({ view: "wall", query: "", sort: "order", filters: {}, columns: data.axes[0], rows: data.axes[1], onlyPicks: false, unchanged: false });
-let state = fresh();
+const state = { view: "wall", query: "", sort: "order", filters: {}, columns: data.axes[0], rows: data.axes[1], onlyPicks: false, unchanged: false };
 let shown = [];               /* indices of items that pass the filters, in order */
 let picks = new Set();        /* indices */
 let viewing = null;           /* {i, other, list}: what the viewer shows */
@@ -71,7 +70,6 @@ function draw() {
   drawControls();
   drawPicks();
   enter();
-  remember();
 }
 
 function drawControls() {
@@ -143,7 +141,7 @@ function drawAxes() {
 function pick(i, on = !picks.has(i)) {
   if (on) picks.add(i); else picks.delete(i);
   store();
-  if (state.onlyPicks) draw(); else { drawPicks(); remember(); }
+  if (state.onlyPicks) draw(); else drawPicks();
 }
 
 function drawPicks() {
@@ -158,15 +156,14 @@ function drawPicks() {
   byId("picked").textContent = `${picks.size.toLocaleString("en")} picked`;
   byId("compare-picks").hidden = pairs || picks.size !== 2;
   for (const id of ["copy-picks", "export-picks"]) byId(id).disabled = !picks.size;
+  remember();
 }
 
 /* Job IDs, one per line, as --only-file takes them. */
 const pickList = () => [...new Set([...picks].sort((a, b) => a - b).map((i) => items[i].id))].map((id) => id + "\n").join("");
 
 function exportPicks() {
-  const address = URL.createObjectURL(new Blob([pickList()], { type: "text/plain" }));
-  make("a", { href: address, download: "picks.txt" }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  make("a", { href: `data:text/plain,${encodeURIComponent(pickList())}`, download: "picks.txt" }).click();
   toast("Saved as picks.txt");
 }
 
@@ -184,42 +181,17 @@ function stored() {
   } catch { return []; }
 }
 
-/* ---- the address ---- */
-function fragment(image) {
-  const words = new URLSearchParams();
-  if (image !== undefined) words.set("image", items[image].anchor);
-  if (state.view !== "wall") { words.set("view", state.view); words.set("columns", state.columns || ""); words.set("rows", state.rows || ""); }
-  if (state.query) words.set("q", state.query);
-  if (state.sort !== "order") words.set("sort", state.sort);
-  if (state.unchanged) words.set("unchanged", "1");
-  for (const [key, code] of Object.entries(state.filters)) words.set(`is.${key}`, facetOf.get(key).values[code]);
-  for (const i of picks) words.append("pick", items[i].anchor);
-  return String(words);
-}
-
+/* ---- the address: the image that is open, and the picks ---- */
 function remember() {
-  const words = fragment(viewing && viewing.other === null ? viewing.i : undefined);
-  try { history.replaceState(null, "", words ? `#${words}` : location.pathname + location.search); } catch { /* some viewers forbid it */ }
+  const words = new URLSearchParams([...picks].map((i) => ["pick", items[i].anchor]));
+  if (viewing && viewing.other === null) words.set("image", items[viewing.i].anchor);
+  try { history.replaceState(null, "", words.size ? `#${words}` : location.pathname + location.search); } catch { /* some viewers forbid it */ }
 }
 
 function recall() {
   const words = new URLSearchParams(location.hash.slice(1));
-  state = fresh();
-  if (words.get("view") === "grid") {
-    state.view = "grid";
-    for (const axis of ["columns", "rows"]) if (words.has(axis)) state[axis] = facetOf.has(words.get(axis)) ? words.get(axis) : null;
-  }
-  state.query = words.get("q") || "";
-  if (Object.hasOwn(SORTS, words.get("sort") || "")) state.sort = words.get("sort");
-  state.unchanged = words.has("unchanged");
-  for (const facet of facets) {
-    const code = facet.values.indexOf(words.get(`is.${facet.label}`));
-    if (code >= 0) state.filters[facet.label] = code;
-  }
   const names = words.has("pick") ? words.getAll("pick") : stored();  /* a link's picks are stored once they are changed */
   picks = new Set(names.filter((name) => indexOf.has(name)).map((name) => indexOf.get(name)));
-  byId("search").value = state.query;
-  drawAxes();
   const wanted = indexOf.get(words.get("image"));
   draw();
   if (wanted !== undefined) openViewer(wanted); else if (byId("viewer").open) byId("viewer").close();
@@ -477,5 +449,6 @@ byId("unchanged").hidden = !unchangedCount;
 byId("unchanged").textContent = `Show ${unchangedCount.toLocaleString("en")} unchanged`;
 byId("to-grid").disabled = facets.length === 0;
 drawFilters();
+drawAxes();
 recall();
 }
