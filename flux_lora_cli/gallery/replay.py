@@ -41,17 +41,12 @@ class ReplaySource:
 
 
 def find_request(target: Path, job: str | None = None) -> ReplaySource:
-    """The request behind a saved image, or behind a job of a folder.
-
-    Args:
-        target: an image, or an output folder.
-        job: with a folder, the job's ID, one of its aliases, or its task's; not needed where there is only one.
+    """The request behind a saved image, or behind a job of a folder: its ID, one of its aliases, or its task's.
 
     Raises:
         NotFoundError: no such file, folder or job; or an image that nothing at hand explains.
         UsageError: a folder of several jobs without ``job``, or an image with one.
-        BadImage: the image cannot be read.
-        FolderError: the folder's manifest cannot be read.
+        BadImage, FolderError: the image, or the folder's manifest, cannot be read.
     """
     if not target.exists():
         raise NotFoundError(f"{target}: no such file or folder")
@@ -93,10 +88,9 @@ def _from_image(target: Path) -> ReplaySource:
             f"nothing says how {target} was made: it carries no request, and no {MANIFEST_NAME} near it lists it",
             "Name its folder and its job: flux-lora replay DIR JOB",
         )
-    named = found.get("job")
-    job_id, preset = (_text(named.get(key)) for key in ("id", "preset")) if isinstance(named, dict) else (None, None)
-    record = JobRecord("", id=job_id, preset=preset, model=found["model"], input=found["input"])
-    record.api_version = _text(found.get("api_version"))
+    named: dict[str, Any] = found["job"] if isinstance(found.get("job"), dict) else {}
+    record = JobRecord("", id=_text(named.get("id")), preset=_text(named.get("preset")), model=found["model"])
+    record.input, record.api_version = found["input"], _text(found.get("api_version"))
     names = list(input_files(record))
     folder = next((each for each in above if all((each / name).is_file() for name in names)), target.parent)
     return _source(record, folder, found.get("sandbox") is True, f"the request inside {target}")
