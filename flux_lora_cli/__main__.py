@@ -38,12 +38,8 @@ def _print_version() -> int:
     from flux_lora_cli._version import __version__
 
     try:
-        if sys.stdout is None:
-            return 141
-        sys.stdout.write(f"flux-lora {__version__}\n")
-        sys.stdout.flush()
-    except OSError:
-        sys.stdout = None  # or the interpreter complains once more as it ends
+        os.write(sys.stdout.fileno(), f"flux-lora {__version__}\n".encode())
+    except (OSError, AttributeError):  # full, or closed
         return 141
     return 0
 
