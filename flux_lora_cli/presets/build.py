@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.presets import notes
-from flux_lora_cli.presets.expand import Plan, job_count, number, sums
+from flux_lora_cli.presets.expand import Plan, job_count, number
 from flux_lora_cli.presets.job import Where
 from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
@@ -36,7 +36,7 @@ from flux_lora_cli.service.models import Model
 from flux_lora_cli.text import nearest, quoted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.presets.reading import LoadOptions
+    from flux_lora_cli.presets.load import LoadOptions
 
 #: With ``--max-jobs``, at most.
 MOST_JOBS = 10_000_000
@@ -97,11 +97,6 @@ class Preset:
         """How many there will be."""
         return sum(map(job_count, self.wanted))
 
-    @property
-    def sums(self) -> list[str]:
-        """How each job multiplies."""
-        return sums(self.wanted)
-
     def too_many(self, total: int, how: str = "") -> None:
         """Refuse so many jobs; ``how`` they come about."""
         more = f"preset check and batch --max-jobs {number(total)} allow them"
@@ -139,6 +134,7 @@ class Preset:
         """Check a whole document, and keep what its jobs share; the jobs, typed."""
         typed = self.language.check(Spot(document, "", self.context))
         sections = {} if typed is BAD else {name: value for name, (value, _) in typed.items()}
+        self.name, self.description = sections.get("name", self.name), sections.get("description", "")
         shared = self.shared
         for name, (loras, place) in sections.get("stacks", {}).items():
             self._sections.stacks[name] = tuple(loras)

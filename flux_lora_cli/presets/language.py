@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
+from flux_lora_cli.presets.nodes import Node
 from flux_lora_cli.presets.shapes import Fields, Listed, Lora, Named, Schema, Shape, Text, Value, portable
 from flux_lora_cli.presets.sources import FILE_ENDS
 from flux_lora_cli.service.models import DEFAULT_MODEL, Model, Models
@@ -165,6 +167,32 @@ def _parameter(row: Parameter) -> Shape:
     most = MAX_ITEMS if row.max_items is None else row.max_items
     what, doc = row.allowed, row.description
     return Listed(item=item, name=name, noun=noun, least=0, most=most, what=what, doc=doc, cell=noun.lower())
+
+
+def merge(roots: Sequence[Node]) -> tuple[Node, list[tuple[str, Node]]]:
+    """One document of several, and what is not seen in it: what each file says of itself, sections that are replaced.
+
+    Sections of names are merged key by key; of everything else the last stands.
+    """
+    merged: dict[str, tuple[int, int, Node]] = {}
+    aside: list[tuple[str, Node]] = []
+    for root in roots:
+        for name, (line, column, node) in root.entries.items():
+            before = merged[name][2] if name in merged else None
+            if name in OF_ONE_FILE and root is not roots[-1]:
+                aside.append((name, node))
+                continue
+            if (
+                before is not None
+                and name in MERGED
+                and isinstance(before.value, dict)
+                and isinstance(node.value, dict)
+            ):
+                node = Node({**before.value, **node.value}, node.source, node.line, node.column)
+            elif before is not None and name in MERGED:
+                aside.append((name, before))
+            merged[name] = line, column, node
+    return Node(merged, roots[-1].source, roots[-1].line, roots[-1].column), aside
 
 
 # ---- the JSON Schema ---------------------------------------------------------------------------

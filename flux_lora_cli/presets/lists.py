@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from flux_lora_cli.presets.job import Where
 from flux_lora_cli.presets.nodes import Node, Problems, Source
-from flux_lora_cli.presets.read import TOO_DEEP, read_yaml, split_lines
+from flux_lora_cli.presets.read import TOO_DEEP, decode, read_yaml, split_lines
 
+#: How the names of lists end, and their kinds.
+LISTS = {".txt": "txt", ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 # A cell may hold a base64 image. [csv: a limit for the whole process, 131,072 by default]
 _MAX_CELL = 64 * 1024 * 1024
 #: Cells of a record that are looked at; each costs 200 bytes, and all keys of a job are fewer than 50.
@@ -40,8 +42,11 @@ def prompt_lines(text: str, source: Source) -> Iterator[Node]:
             yield Node(prompt, source, number, len(line) - len(line.lstrip()) + 1, prompt, "line")
 
 
-def read_list(kind: str, text: str, source: Source, problems: Problems) -> Iterator[Node]:
+def read_list(kind: str, data: bytes, source: Source, problems: Problems) -> Iterator[Node]:
     """The jobs of a list, one mapping each. ``kind``: txt, csv or jsonl."""
+    text = decode(data, source, problems)
+    if text is None:
+        return iter(())
     if kind == "csv":
         return _read_csv(text, source, problems)
     if kind == "jsonl":

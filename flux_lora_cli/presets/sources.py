@@ -20,12 +20,14 @@ from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.folder.files import on_disk, open_regular, read_regular_file, read_stream
 from flux_lora_cli.folder.imagefile import input_format
 from flux_lora_cli.presets.job import LocalImage
-from flux_lora_cli.presets.nodes import Problems, Source
-from flux_lora_cli.presets.read import decode
-from flux_lora_cli.text import nearest
+from flux_lora_cli.presets.nodes import Node, Problems, Source
+from flux_lora_cli.presets.read import decode, read_yaml
+from flux_lora_cli.text import nearest, quoted
 
 #: Bytes. A preset of 100,000 jobs has about 10 MB; images as output images.
 MAX_SOURCE, MAX_IMAGE = 32 << 20, 100_000_000
+#: Files that one preset may extend, all told.
+MAX_FILES = 100
 #: How the names of files end that are opened as presets, and as text files that hold prompts; nothing else is.
 FILE_ENDS = {"preset": (".yaml", ".yml", ".json"), "text": (".txt", ".text", ".md", ".prompt", ".prompts")}
 # Wildcards that are looked at to find the nearest name, and presets, to find one that extends another.
@@ -186,6 +188,46 @@ class Files:
                 sha256.update(piece)
         self._images[real] = LocalImage(real, digest or sha256.hexdigest(), size, *kind)
         return self._images[real]
+
+
+def read_layers(source: Source, data: bytes, files: Files, problems: Problems) -> list[Node]:
+    """The roots of a preset and of what it extends, each once, in the order in which they apply, its own last."""
+    found: list[Node] = []
+    seen: set[str] = set()
+
+    def visit(source: Source, data: bytes, above: tuple[str, ...]) -> None:
+        chain = (*above, source.real or source.name)
+        if chain[-1] in seen:
+            return
+        seen.add(chain[-1])
+        text = decode(data, source, problems)
+        root = read_yaml(text, source, problems) if text is not None else None
+        if root is None:
+            return
+        if not isinstance(root.value, dict):
+            message = "a preset is a mapping: version, defaults, jobs, …; a list of prompts is a .txt file"
+            problems.add(root, "", message)
+            return
+        extends = root.get("extends")
+        for node in extends.items if extends is not None else ():
+            if not (isinstance(node.value, str) and node.value.lower().endswith(FILE_ENDS["preset"])):
+                continue  # the checker says so
+            try:
+                base, data = files.beside(node.value, source, "preset")
+                if base.real in chain:
+                    circle = (*chain[chain.index(base.real) :], base.real)
+                    names = " → ".join(Path(real).name for real in circle)
+                    raise Refused(f"presets that extend each other in a circle: {names}")
+                if len(seen) >= MAX_FILES:
+                    raise Refused(f"more than {MAX_FILES} files that extend each other")
+            except Refused as error:
+                problems.add(node, "extends", f"{quoted(node.value)}: {error}")
+            else:
+                visit(base, data, chain)
+        found.append(root)
+
+    visit(source, data, ())
+    return found
 
 
 def lfs_digest(data: bytes) -> str:

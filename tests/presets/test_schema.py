@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from flux_lora_cli.presets.language import schema
+from flux_lora_cli.presets.load import LoadOptions, Reader
 from flux_lora_cli.presets.nodes import Problems, Source
 from flux_lora_cli.presets.read import read_yaml
-from flux_lora_cli.presets.reading import LoadOptions, Reader
 from flux_lora_cli.presets.sources import Files
 
 VALIDATOR = Draft202012Validator(schema())
