@@ -273,7 +273,7 @@ class Preset:
         node, rows = spec.node, self.model.parameters
         along = {column.name: column.nodes[0] for axis in spec.axes for column in axis.columns}
         given = {*along, *self._dropped, *(name for name, value in spec.params.items() if value)}
-        given |= {name for name, (_, _, item) in node.entries.items() if item.value}  # what is refused was given, too
+        given |= {name for name, item in node.entries.items() if item.value}  # what is refused was given, too
         has_image = bool(given & {"image", "images"})
         self._has_images |= has_image
         for name in ("strength", "mask_image"):

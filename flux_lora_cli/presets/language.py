@@ -174,24 +174,19 @@ def merge(roots: Sequence[Node]) -> tuple[Node, list[tuple[str, Node]]]:
 
     Sections of names are merged key by key; of everything else the last stands.
     """
-    merged: dict[str, tuple[int, int, Node]] = {}
+    merged: dict[str, Node] = {}
     aside: list[tuple[str, Node]] = []
     for root in roots:
-        for name, (line, column, node) in root.entries.items():
-            before = merged[name][2] if name in merged else None
+        for name, node in root.entries.items():
+            before = merged.get(name) if name in MERGED else None
             if name in OF_ONE_FILE and root is not roots[-1]:
                 aside.append((name, node))
                 continue
-            if (
-                before is not None
-                and name in MERGED
-                and isinstance(before.value, dict)
-                and isinstance(node.value, dict)
-            ):
-                node = Node({**before.value, **node.value}, node.source, node.line, node.column)
-            elif before is not None and name in MERGED:
+            if before is not None and before.entries and isinstance(node.value, dict):
+                node = Node({**before.entries, **node.entries}, node.source, node.line, node.column)
+            elif before is not None:
                 aside.append((name, before))
-            merged[name] = line, column, node
+            merged[name] = node
     return Node(merged, roots[-1].source, roots[-1].line, roots[-1].column), aside
 
 

@@ -51,10 +51,7 @@ def read_list(kind: str, data: bytes, source: Source, problems: Problems) -> Ite
         return _read_csv(text, source, problems)
     if kind == "jsonl":
         return _read_json_lines(text, source, problems)
-    return (
-        Node({"prompt": (prompt.line, prompt.column, prompt)}, source, prompt.line, prompt.column)
-        for prompt in prompt_lines(text, source)
-    )
+    return (Node({"prompt": prompt}, source, prompt.line, prompt.column) for prompt in prompt_lines(text, source))
 
 
 def _read_json_lines(text: str, source: Source, problems: Problems) -> Iterator[Node]:
@@ -109,15 +106,16 @@ def _read_csv(text: str, source: Source, problems: Problems) -> Iterator[Node]:
         texts = [cell.text.strip() for cell in record]
         if texts[0].startswith("#") and not any(texts[1:]):  # quoted by a spreadsheet, for a comma in it
             continue
-        prompt = texts[names.index("prompt")] if "prompt" in names[: len(texts)] else ""
-        if sorted(map(str.lower, texts)) == sorted(names) or prompt.lower() == "prompt":
+        if "prompt" in map(str.lower, texts):
             problems.add(record[0], "", "the header again (two files joined?); delete this line")
             continue
         if any(texts[len(names) :]):
             why = f"{len(record)} cells under {len(names)} columns; text with a comma goes in quotes"
             problems.add(record[len(names)], "", why)
-        cells = {name: (head.line, head.column, cell) for name, head, cell in zip(names, header, record, strict=False)}
-        if entries := {name: entry for name, entry in cells.items() if name and entry[2].text.strip()}:
+        for head, cell in zip(header, record, strict=False):
+            cell.key_at = head.line, head.column
+        cells = zip(names, record, strict=False)
+        if entries := {name: cell for name, cell in cells if name and cell.text.strip()}:
             yield Node(entries, source, record[0].line, record[0].column)
     return None
 

@@ -339,7 +339,7 @@ class Reader:
             preset.language.fields[name].check(Spot(node, name, preset.context))
         if prompts is not None:
             lines = [Node(text, source, line, 1, text, "line") for line, text in enumerate(prompts, 1)]
-            jobs = _document([Node({"prompt": (node.line, 1, node)}, source, node.line, 1) for node in lines], source)
+            jobs = _document([Node({"prompt": node}, source, node.line, 1) for node in lines], source)
             kept = {name: entry for name, entry in document.entries.items() if name not in ("jobs", "matrix", "zip")}
             document.value = kept | jobs.value
         preset.build(document, is_prompts=prompts is not None)
@@ -347,4 +347,4 @@ class Reader:
 
 
 def _document(jobs: list[Node], source: Source) -> Node:
-    return Node({"jobs": (1, 1, Node(jobs, source, 1, 1))}, source, 1, 1)
+    return Node({"jobs": Node(jobs, source, 1, 1)}, source, 1, 1)

@@ -30,20 +30,21 @@ class Source:
 class Node:
     """A value and its place."""
 
-    value: Any  # str, int, float, bool, None; a list of nodes; or a dict of keys to (line, column of the key, node)
+    value: Any  # str, int, float, bool, None; a list of nodes; or a dict of nodes
     source: Source
     line: int
     column: int
     text: str = ""  # a scalar as it was written, without quotes
     style: str = ""  # how: "" plain YAML, ``'`` ``"`` ``|`` ``>``; "cell" (CSV: the column decides the type), "line"
     mark: str = ""  # what that did to it: "comment" (a YAML comment ended it), "space" (``\_`` in double quotes)
+    key_at: tuple[int, int] = (1, 1)  # line and column of its key, in a mapping
 
     @property
     def where(self) -> Where:
         return Where(self.source.name, self.line, self.column)
 
     @property
-    def entries(self) -> dict[str, tuple[int, int, Node]]:
+    def entries(self) -> dict[str, Node]:
         """The entries of a mapping; none of anything else."""
         return self.value if isinstance(self.value, dict) else {}
 
@@ -53,25 +54,24 @@ class Node:
         return self.value if isinstance(self.value, list) else [self]
 
     def get(self, key: str) -> Node | None:
-        entry = self.entries.get(key)
-        return entry[2] if entry else None
+        return self.entries.get(key)
 
     def leaves(self) -> Iterator[Node]:
         """The scalars in it, in order."""
-        for node in [entry[2] for entry in self.entries.values()] or self.items:
+        for node in self.entries.values() or self.items:
             yield from [self] if node is self else node.leaves()
 
     def key(self, key: str) -> Node:
         """The place of a key of this mapping, as a node."""
-        line, column, node = self.entries[key]
-        return Node(key, node.source, line, column, key)
+        node = self.entries[key]
+        return Node(key, node.source, *node.key_at, key)
 
     def plain(self) -> Any:
         """The bare value."""
         if isinstance(self.value, list):
             return [item.plain() for item in self.value]
         if isinstance(self.value, dict):
-            return {key: entry[2].plain() for key, entry in self.value.items()}
+            return {key: node.plain() for key, node in self.value.items()}
         return self.value
 
     def holding(self, value: Any) -> Node:
@@ -80,8 +80,8 @@ class Node:
         if isinstance(value, list):
             value = [self.holding(item) for item in value]
         if isinstance(value, dict):
-            value = {name: (self.line, self.column, self.holding(item)) for name, item in value.items()}
-        return Node(value, self.source, self.line, self.column, text, "json")
+            value = {name: self.holding(item) for name, item in value.items()}
+        return Node(value, self.source, self.line, self.column, text, "json", key_at=(self.line, self.column))
 
     def escape(self, mark: str) -> str:
         """How a literal ``mark`` is written in this scalar."""

@@ -7,6 +7,7 @@ Built on the parser's events and not on ``yaml.compose``: libyaml composes by re
 from __future__ import annotations
 
 import re
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,7 +207,7 @@ class _Reader:
         if target is None:
             raise _Stop(event, f"the alias *{name[:60]} contains itself")
         self._grow(event, target[1])
-        return target[0]
+        return copy(target[0])  # which has a key of its own
 
     def _grow(self, event: Any, size: int) -> None:
         self.aliased += size
@@ -222,8 +223,8 @@ class _Reader:
         self.path.pop()
         return items
 
-    def _map(self) -> dict[str, tuple[int, int, Node]]:
-        entries: dict[str, tuple[int, int, Node]] = {}
+    def _map(self) -> dict[str, Node]:
+        entries: dict[str, Node] = {}
         merged: list[tuple[Any, Node]] = []
         self.path.append("")
         while type(event := self._next()) is not yaml.MappingEndEvent:
@@ -236,17 +237,18 @@ class _Reader:
             elif key == "<<" and not getattr(event, "style", None):
                 merged.append((event, value))
             elif key in entries:
-                message = f'the key "{key[:60]}" is a duplicate; it is already in line {entries[key][0]}'
+                message = f'the key "{key[:60]}" is a duplicate; it is already in line {entries[key].key_at[0]}'
                 self._note(event, message, self._shown_path())
             elif self.nulls or value.value is not None:
-                entries[key] = (*self._place(event), value)
+                value.key_at = self._place(event)
+                entries[key] = value
         self.path.pop()
         for event, value in merged:
             for node in value.items:
                 if isinstance(node.value, dict):
                     self._grow(event, len(node.entries))
-                    for key, entry in node.entries.items():
-                        entries.setdefault(key, entry)
+                    for key, inner in node.entries.items():
+                        entries.setdefault(key, inner)
                 else:
                     self._note(event, "<< takes a mapping, or a list of mappings")
         return entries

@@ -208,7 +208,7 @@ class Named(Shape):
         if not isinstance(at.node.value, dict):
             return at.refuse(self.what)
         found = {}
-        for name, (_, _, item) in at.node.entries.items():
+        for name, item in at.node.entries.items():
             if at.context.problems.full(at.node.source.name):
                 break
             if not re.fullmatch(self.pattern, name):
@@ -272,7 +272,7 @@ class Fields(Shape):
         if not isinstance(at.node.value, dict):
             return at.refuse(self.what)
         model, found = at.context.model, {}
-        for name, (_, _, item) in at.node.entries.items():
+        for name, item in at.node.entries.items():
             if at.context.problems.full(at.node.source.name):
                 return BAD
             if name in self.fields:
