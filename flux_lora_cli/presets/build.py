@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.presets import notes
-from flux_lora_cli.presets.expand import Plan, job_count, number
+from flux_lora_cli.presets.expand import Plan, job_count, number, plans
 from flux_lora_cli.presets.job import Where
 from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
@@ -164,7 +164,7 @@ class Preset:
         elif spec.prompts and spec.prompts[0].axis is None:
             spec.id = label(words_of(spec.prompts[0].text or ""), MAX_SLUG)
         try:
-            spec.plans = [self._plan(spec, prompt) for prompt in spec.prompts]
+            spec.plans = [plan for prompt in spec.prompts for plan in self._plans(spec, prompt)]
         except TooMany:
             why = "too much to read: what the jobs share (prompts, variables, axes) is read again for each of them"
             self.problems.add(node, key, f"{why}; a higher --max-jobs allows more")
@@ -246,7 +246,7 @@ class Preset:
         notes.note_list("txt", lines, self._literal, self.problems)
         return prompts_of(lines, "prompts_file", node)
 
-    def _plan(self, spec: Spec, prompt: Prompt) -> Plan:
+    def _plans(self, spec: Spec, prompt: Prompt) -> list[Plan]:
         """Raises TooMany: too much is read again."""
         key, text, budget = f"{spec.key}.prompt".removeprefix("."), prompt.text or "", self._reader.budget
         is_new = not prompt.parts
@@ -261,10 +261,10 @@ class Preset:
                     prompt.parts = self._reader.parse(prompt.node, key, spec.node.source) or [text]
             variables = {} if self._literal else self._reader.variables(prompt.parts, spec.vars, prompt.node, key)
             if variables is not None:
-                return Plan(prompt, prompt.parts, variables, spec.axes, budget)
+                return [*plans(prompt, prompt.parts, variables, spec.axes, budget)]
         except TooMany as error:
             self.problems.add(prompt.node, key, str(error))
-        return Plan(prompt, [text], {}, spec.axes, budget)
+        return [*plans(prompt, [text], {}, spec.axes, budget)]
 
     # ---- the whole -------------------------------------------------------------------------------
 

@@ -1,33 +1,38 @@
 """From a checked job to its combinations: a combination is the digits of an index, one digit for each axis.
 
-Variables, matrix keys, choices and repeats are all axes. A variable that only some choices use is tied to them in one
-axis, whose rows are what can really come together: a branch that is not taken multiplies nothing.
+Variables, matrix keys and choices are all axes. A prompt whose choices may use a variable, or not, has a plan for each
+of these cases: a branch that is not taken multiplies nothing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
-from flux_lora_cli.presets.prompts import MAX_PROMPT, Budget, Options, Part, TooMany, Var, needs, pieces_of, render
+from flux_lora_cli.presets.prompts import (
+    MAX_PROMPT,
+    Budget,
+    Options,
+    Part,
+    Text,
+    TooMany,
+    Var,
+    needs,
+    pieces_of,
+    render,
+)
 from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, Variable, label
 from flux_lora_cli.text import mask_secrets
 
 #: What is chosen along an axis: a variable by its name, a choice by its place in the prompt, a row of matrix or zip.
 Head = str | int | Axis
-
-
-class Slot(NamedTuple):
-    """One digit: the number of an option of ``head``; with ``rows``, of a row of such numbers."""
-
-    head: Head
-    size: int
-    rows: Sequence[Mapping[Head, int]] | None = None
 
 
 class Combination(NamedTuple):
@@ -47,114 +52,110 @@ class Combination(NamedTuple):
     axes: Mapping[str, str]
 
 
-class Plan:
-    """One prompt of a job, and the axes that multiply it, in the order variables, matrix, choices.
+def plans(
+    prompt: Prompt, parts: list[Part], variables: Mapping[str, Variable], axes: Iterable[Axis], budget: Budget
+) -> Iterator[Plan]:
+    """The plans of a prompt: in each, what is chosen along one axis decides nothing about the others.
 
     Args:
         parts: of the prompt.
-        variables: that it uses, those that are used before those that use them.
+        variables: that it may use, those that are used before those that use them.
 
     Raises:
-        TooMany: too many combinations of choices that depend on each other, or too long a text.
+        TooMany: too many choices of which some texts use a variable and others do not, or too long a text.
+    """
+    in_order = sorted(variables, key=lambda name: variables[name].order)
+    whole: dict[Head, Options] = {n: part for n, part in enumerate(parts) if isinstance(part, Options)}
+    choices, constants = list(whole), dict[str, str]()
+    for name, variable in variables.items():
+        assert variable.options is not None  # it was read to find what it uses
+        whole[name], texts = variable.options, variable.options.texts
+        if len(texts) == 1 and needs(texts[0]) <= constants.keys():
+            constants[name] = render(texts[0], constants)
+            budget.spend(len(constants[name]) // 256)
+    labelled = [name for name in in_order if variables[name].many or len(whole[name].texts) > 1]
+    cases = [whole]
+    while cases:
+        options = cases.pop()
+        used: dict[Head, None] = dict.fromkeys(constants)
+        heads: list[Head] = [*choices[::-1], *(str(part) for part in parts if isinstance(part, Var))]
+        while heads:
+            head = heads.pop()
+            if head not in used:
+                by_need: dict[frozenset[str], list[Text]] = {}
+                for text in () if options[head].uses <= used.keys() else options[head].texts:
+                    by_need.setdefault(frozenset(needs(text)).difference(used), []).append(text)
+                if len(by_need) > 1:
+                    budget.spend(len(options) * len(by_need))
+                    cases += [{**options, head: Options(texts, options[head].name)} for texts in by_need.values()][::-1]
+                    break
+                heads += options[head].uses
+                used[head] = None
+        else:
+            taken = {head: options[head] for head in options if head in used}
+            slots: list[tuple[Head, int]] = [
+                (name, len(taken[name].texts)) for name in in_order if name in taken and name not in constants
+            ]
+            slots += [(axis, len(axis.labels)) for axis in axes if axis is not prompt.axis]
+            slots += [(choice, len(taken[choice].texts)) for choice in choices]
+            yield Plan(prompt, parts, taken, constants, labelled, slots)
+
+
+@dataclass(eq=False)
+class Plan:
+    """One prompt of a job, and what multiplies it.
+
+    Args:
+        options: of its choices and the variables that it uses, those that are used before those that use them.
+        constants: the variables that have one value.
+        labelled: the variables that a job is called by.
+        slots: the axes and their sizes, in the order variables, matrix, choices.
     """
 
-    def __init__(
-        self, prompt: Prompt, parts: list[Part], variables: Mapping[str, Variable], axes: Iterable[Axis], budget: Budget
-    ) -> None:
-        self.prompt = prompt
-        self._parts = parts
-        self._budget = budget
-        self._choices = {n: part for n, part in enumerate(parts) if isinstance(part, Options)}
-        self._options: dict[Head, Options] = dict(self._choices.items())
-        self._constants: dict[str, str] = {}
-        for name, variable in variables.items():
-            assert variable.options is not None  # it was read to find what it uses
-            self._options[name], texts = variable.options, variable.options.texts
-            if len(texts) == 1 and needs(texts[0]) <= self._constants.keys():
-                self._constants[name] = render(texts[0], self._constants)
-                budget.spend(len(self._constants[name]) // 256)
-        self._varying = [name for name in variables if name not in self._constants]
-        in_order = sorted(variables, key=lambda name: variables[name].order)
-        self._labelled = [n for n in in_order if variables[n].many or len(self._options[n].texts) > 1]
-        tied = self._tie(in_order) if self._options else []
-        matrix = [Slot(axis, len(axis.labels)) for axis in axes if axis is not prompt.axis]
-        by_variables = [slot for slot in tied if isinstance(slot.head, str)]
-        self.slots = [*by_variables, *matrix, *(slot for slot in tied if isinstance(slot.head, int))]
-        self.total = prod(slot.size for slot in self.slots)
+    prompt: Prompt
+    parts: Sequence[Part]
+    options: Mapping[Head, Options]
+    constants: Mapping[str, str]
+    labelled: Sequence[str]
+    slots: Sequence[tuple[Head, int]]
 
-    def _tie(self, in_order: Iterable[str]) -> list[Slot]:
-        """The slots of variables and choices. Raises TooMany."""
-        users_first = self._varying[::-1]
-        certain = {str(part) for part in self._parts if isinstance(part, Var)} - self._constants.keys()
-        for name in users_first:  # a variable that every text of a certain one uses is certain, too
-            if name in certain:
-                certain |= self._options[name].common - self._constants.keys()
-        unsure = dict.fromkeys(name for name in users_first if name not in certain).keys()
-        heads: list[Head] = [*(name for name in in_order if name in certain), *self._choices]
-        return [self._slot(group, unsure) for group in self._groups(heads, unsure)]
-
-    def _groups(self, heads: Sequence[Head], unsure: Set[str]) -> Iterator[list[Head]]:
-        """The heads, each with the uncertain variables that it may lead to, and the heads that share one of them."""
-        group: dict[Head, list[Head]] = {head: [head] for head in (*heads, *unsure)}
-        place = {head: number for number, head in enumerate(group)}
-        for head in group if unsure else ():
-            for name in self._options[head].uses & unsure:
-                small, large = sorted((group[head], group[name]), key=len)
-                if small is not large:
-                    large += small
-                    group.update((member, large) for member in small)
-        for members in {id(members): members for members in group.values()}.values():
-            yield sorted(members, key=place.__getitem__)
-
-    def _slot(self, group: Sequence[Head], unsure: Set[str]) -> Slot:
-        """One axis for heads and uncertain variables that can only be chosen together. Raises TooMany."""
-        if len(group) == 1:
-            return Slot(group[0], len(self._options[group[0]].texts))
-        rows: list[tuple[dict[Head, int], Set[str]]] = [({}, set())]
-        for head in group:
-            wider = []
-            for picks, needed in rows:
-                taken = head not in unsure or head in needed
-                options = list(enumerate(self._options[head].texts)) if taken else []
-                self._budget.spend((len(picks) + 1) * len(options or "x"))
-                wider += [({**picks, head: n}, needed | (needs(text) & unsure)) for n, text in options]
-                wider += [] if taken else [(picks, needed)]
-            rows = wider
-        return Slot(group[0], len(rows), [picks for picks, _ in rows])
+    @cached_property
+    def total(self) -> int:
+        return prod(size for _, size in self.slots)
 
     def at(self, index: int) -> Combination:
         """What the digits of an index choose. Raises TooMany."""
         picks: dict[Head, int] = {}
-        for head, size, tied in reversed(self.slots):
-            index, digit = divmod(index, size)
-            picks.update({head: digit} if tied is None else tied[digit])
-        values, left = dict(self._constants), 10 * MAX_PROMPT
-        for name in self._varying:
-            if name in picks:
-                values[name] = render(self._options[name].texts[picks[name]], values)
+        for head, size in reversed(self.slots):
+            index, picks[head] = divmod(index, size)
+        chosen = {head: self.options[head].texts[pick] for head, pick in picks.items() if head in self.options}
+        values = {name: value for name, value in self.constants.items() if name in self.options}
+        left = 10 * MAX_PROMPT
+        for name in self.options:
+            if isinstance(name, str) and name not in values:
+                values[name] = render(chosen[name], values)
                 left -= len(values[name])
                 if left < 0:
                     raise TooMany(f"the variables of one prompt come to more than {10 * MAX_PROMPT:,} characters")
-        chosen = (part.texts[picks[n]] if isinstance(part, Options) else part for n, part in enumerate(self._parts))
-        prompt = render(pieces_of(chosen), values)
+        texts = (part if isinstance(part, str) else chosen[n] for n, part in enumerate(self.parts))
+        prompt = render(pieces_of(texts), values)
         own = [(self.prompt.axis, self.prompt.row)] if self.prompt.axis else []
-        rows = [(slot.head, picks[slot.head]) for slot in self.slots if isinstance(slot.head, Axis)]
+        rows = [(head, picks[head]) for head, _ in self.slots if isinstance(head, Axis)]
         pieces = [(axis.labels[row], axis.shown(row)) for axis, row in own]
-        pieces += [_piece(values[name], name) for name in self._labelled if name in values]
+        pieces += [_piece(values[name], name) for name in self.labelled if name in values]
         pieces += [(axis.labels[row], axis.shown(row)) for axis, row in rows]
         axes = {name: shown for _, each in pieces for name, shown in each.items()}
-        for number, (place, choice) in enumerate(self._choices.items(), 1):
-            name = choice.name or "choice"
+        for number, head in enumerate((head for head in self.options if isinstance(head, int)), 1):
+            name = self.options[head].name or "choice"
             name = name if name not in axes else f"{name} {number}"
-            pieces.append(_piece(render(choice.texts[picks[place]], values), name))
+            pieces.append(_piece(render(chosen[head], values), name))
             axes |= pieces[-1][1]
         return Combination(prompt, values, [*rows, *own], [text for text, _ in pieces], axes)
 
-    def factors(self) -> Iterator[tuple[str, int]]:
+    def factors(self) -> list[tuple[str, int]]:
         """What multiplies, by name, without ones."""
-        for head, size, _ in self.slots:
-            if size != 1:
-                yield head.name if isinstance(head, Axis) else self._options[head].name or "choice", size
+        named = ((head.name if isinstance(head, Axis) else self.options[head].name, size) for head, size in self.slots)
+        return [(name or "choice", size) for name, size in named if size != 1]
 
 
 def _piece(text: str, name: str) -> tuple[str, dict[str, str]]:
@@ -211,28 +212,29 @@ def sample(total: int, count: int | None, seed: int) -> Iterable[int]:
     return sorted(chosen)
 
 
-def _factors(spec: Spec) -> list[tuple[str, int]]:
-    """What one spec multiplies, by name, without ones."""
+def _terms(spec: Spec) -> Counter[tuple[tuple[str, int], ...]]:
+    """The products that a spec is the sum of, as names and sizes without ones, and how often each is there."""
     total, asked = combinations(spec), job_count(spec) // spec.repeat
-    each = {tuple(plan.factors()) for plan in spec.plans}
-    prompts = [("prompt", len(spec.plans))] if len(spec.plans) > 1 else []
-    factors = [*prompts, *each.pop()] if len(each) == 1 else [("combinations", total)]
-    if asked < total:
-        factors = [("sample", asked)]
-    return factors + ([("repeat", spec.repeat)] if spec.repeat > 1 else [])
+    again = [("repeat", spec.repeat)] if spec.repeat > 1 else []
+    products = [[("sample", asked)]] if asked < total else map(Plan.factors, spec.plans)
+    return Counter((*each, *again) for each in products)
 
 
 def multiplication(specs: Sequence[Spec]) -> str:
     """How the number of jobs comes about: ``2 × 40 × 12 = 960``."""
-    groups = Counter(tuple(count for _, count in _factors(spec)) for spec in specs)
-    terms = (([times] if times > 1 or not factors else []) + list(factors) for factors, times in groups.items())
+    groups = Counter(tuple(size for _, size in term) for spec in specs for term in _terms(spec).elements())
+    terms = ((*([times] if times > 1 or not sizes else []), *sizes) for sizes, times in groups.items())
     return _equation(" + ".join(" × ".join(map(number, term)) for term in terms) or "0", sum(map(job_count, specs)))
 
 
 def sums(specs: Sequence[Spec]) -> list[str]:
     """How each job multiplies, by the names of its axes: ``dawn: place 2 × stack 3 = 6``, ``dusk: place 2``."""
-    named = ((spec, [f"{name} {number(count)}" for name, count in _factors(spec)]) for spec in specs)
-    return [f"{spec.id or spec.key}: {_equation(' × '.join(by), job_count(spec))}" for spec, by in named if by]
+    lines = []
+    for spec in specs:
+        terms = ((*([("prompt", times)] if times > 1 else []), *term) for term, times in _terms(spec).items())
+        text = " + ".join(" × ".join(f"{name} {number(size)}" for name, size in term) or "1" for term in terms)
+        lines += [f"{spec.id or spec.key}: {_equation(text, job_count(spec))}"] if text not in ("", "1") else []
+    return lines
 
 
 def _equation(text: str, total: int) -> str:

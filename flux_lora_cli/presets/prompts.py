@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Nesting of choices and wildcards.
 MAX_NESTED = 20
 #: Texts that the choices of one file may come to; long ones count as several.
-MAX_TEXTS = 500_000
+MAX_TEXTS = 300_000
 #: Messages about one text that are told.
 MAX_MESSAGES = 20
 #: Characters of one prompt; nobody reads more, and variables can double.
@@ -63,11 +63,6 @@ class Options:
     def uses(self) -> Set[str]:
         """The variables in any of the texts, in their order."""
         return dict.fromkeys(chain.from_iterable(map(needs, self.texts))).keys()
-
-    @cached_property
-    def common(self) -> frozenset[str]:
-        """The variables in all of the texts."""
-        return frozenset(self.uses).intersection(*map(needs, self.texts))
 
 
 Part = str | Var | Options

@@ -56,7 +56,7 @@ CASES = {
     "dashes": ("- " * 500_000, "nested more than"),
     "unknown keys": ("jobs: [{prompt: a}]\n" + "".join(f"k{n}: {n}\n" for n in range(80_000)), "unknown key"),
     "variables that double": (chain(40, "${{v{}}}${{v{}}}"), "characters"),
-    "shared variables": (wide(200), "more than 500000 texts"),
+    "shared variables": (wide(200), "more than 300000 texts"),
     "nested choices": (prompt("{x|" * 15 + "{a|b}" * 60_000 + "}" * 15), "more than"),
     "underscores": (prompt("_" * 999_000), "1 jobs"),
     "wildcard marks": (prompt("__a" * 330_000), "no wildcard"),
@@ -86,7 +86,7 @@ CASES = {
         + "}\njobs:\n- {id: j, sample: 1, prompt: '"
         + "".join(f"{{${{v{n}}}|c}}" for n in range(2_000))
         + "'}",
-        "1 jobs",
+        "more than 300000 texts",
     ),
     "globs": (prompt("__a*b" * 190_000 + "__"), "1 jobs"),
     "line ends": ('jobs: [{prompt: "[' + "\\n" * 400_000 + '"}]', "1 jobs"),
@@ -100,7 +100,7 @@ SLOW = {
     "bad jobs": ("jobs:\n" + "- {x: 1}\n" * 110_000, "x"),
     "a long chain of variables": (chain(30_000), "1 jobs"),
     "a circle": (chain(30_000).replace("v30000: [x]", "v30000: ['${v0}']"), "circle"),
-    "choices": (prompt("{a|b}" * 199_990), "more than 500000 texts"),
+    "choices": (prompt("{a|b}" * 199_990), "more than 300000 texts"),
     "choices, drawn": ("jobs: [{id: j, sample: 1000, prompt: '" + "{a|b}" * 90_000 + "'}]", "too much"),
     "one wide choice": (prompt("{" + "|".join(map(str, range(140_000))) + "}"), "more than the limit"),
     "loras": ("stacks: {s: [" + "{path: o/n}," * 80_000 + "]}\njobs: [{prompt: a}]", "too many"),

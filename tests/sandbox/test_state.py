@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flux_lora_cli.sandbox import Sandbox, StateError
-from tests.sandbox.conftest import Caller, Make
+from tests.sandbox.conftest import Caller
 
 
 def _damaged(path: Path) -> None:
