@@ -104,7 +104,7 @@ def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:
 
 def _print_preset(job: Job, options: RunOptions, console: Console) -> int:
     from flux_lora_cli.gallery.replay import renamed
-    from flux_lora_cli.presets.to_yaml import job_as_yaml
+    from flux_lora_cli.presets.job import job_as_yaml
     from flux_lora_cli.service.models import Models
 
     request = dict(job.params) if job.seed is None else {**job.params, "seed": job.seed}

@@ -45,7 +45,7 @@ from flux_lora_cli.gallery.pictures import (
     shown,
     write_file,
 )
-from flux_lora_cli.presets.to_yaml import job_as_yaml
+from flux_lora_cli.presets.job import job_as_yaml
 from flux_lora_cli.text import counted, json_line, printable
 
 PAGE = "index.html"

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flux_lora_cli.commands.preset_show import sent_as_yaml
-from flux_lora_cli.presets.job import Job
+from flux_lora_cli.presets.job import Job, job_as_yaml
 from flux_lora_cli.presets.load import LoadOptions, load_presets
 from flux_lora_cli.presets.nodes import Problems, Source
 from flux_lora_cli.presets.read import read_yaml
-from flux_lora_cli.presets.to_yaml import job_as_yaml
 from flux_lora_cli.service.models import DEFAULT_MODEL, Models
 
 MODEL = Models.builtin().find(DEFAULT_MODEL)
