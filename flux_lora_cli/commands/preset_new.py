@@ -41,42 +41,36 @@ def preset_new(
     ] = None,
 ) -> int:
     """Write a commented preset to start from. An existing file is never overwritten."""
+    if repo is not None and name is not None:
+        raise UsageError("NAME and --repo exclude each other", "Leave one of them out.")
     if repo is not None:
-        if name is not None:
-            raise UsageError("NAME and --repo exclude each other", "Leave one of them out.")
-        return _repository(repo, console)
-    text = _resource("new-preset.yaml")
-    if name is None or name == Path("-"):
+        for relative, resource in _REPOSITORY.items():
+            path = repo / relative
+            written = _write(path, _resource(resource))
+            if written:
+                console.result(str(path))
+            else:
+                console.info(f"left as it is: {printable(str(path))}")
+            console.record("file", {"file": str(path), "written": written})
+        place = shlex.quote(str(repo))
+        console.info(f"next: cd {place}\n      git init\n      flux-lora batch presets/example.yaml --sandbox")
+    elif name is None or name == Path("-"):
+        text = _resource("new-preset.yaml")
         console.result(text.rstrip("\n"))
         console.record("preset", {"text": text})
-        return 0
-    path = name if name.suffix.lower() in (".yaml", ".yml") else name.with_name(f"{name.name}.yaml")
-    if not _write(path, text):
-        raise UsageError(f"{printable(str(path))} is not written: the file exists", "Choose another name.")
-    console.result(str(path))
-    console.record("preset", {"file": str(path)})
-    word = shlex.quote(str(path))
-    console.info(f"try it: flux-lora preset show {word}\n        flux-lora batch {word} --sandbox")
-    return 0
-
-
-def _repository(folder: Path, console: Console) -> int:
-    """Add what is missing of a repository of presets."""
-    for relative, resource in _REPOSITORY.items():
-        path = folder / relative
-        written = _write(path, _resource(resource).replace("@VERSION@", __version__))
-        if written:
-            console.result(str(path))
-        else:
-            console.info(f"left as it is: {printable(str(path))}")
-        console.record("file", {"file": str(path), "written": written})
-    word = shlex.quote(str(folder))
-    console.info(f"next: cd {word}\n      git init\n      flux-lora batch presets/example.yaml --sandbox")
+    else:
+        path = name if name.suffix.lower() in (".yaml", ".yml") else name.with_name(f"{name.name}.yaml")
+        if not _write(path, _resource("new-preset.yaml")):
+            raise UsageError(f"{printable(str(path))} is not written: the file exists", "Choose another name.")
+        console.result(str(path))
+        console.record("preset", {"file": str(path)})
+        place = shlex.quote(str(path))
+        console.info(f"try it: flux-lora preset show {place}\n        flux-lora batch {place} --sandbox")
     return 0
 
 
 def _resource(name: str) -> str:
-    return _RESOURCES.joinpath(*name.split("/")).read_text("utf-8")
+    return _RESOURCES.joinpath(*name.split("/")).read_text("utf-8").replace("@VERSION@", __version__)
 
 
 def _write(path: Path, text: str) -> bool:
