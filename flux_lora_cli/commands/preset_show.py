@@ -91,39 +91,36 @@ def _view(job: Job, loaded: Loaded) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _print_jobs(views: Sequence[tuple[dict[str, Any], dict[str, str]]], why: bool, console: Console) -> None:
     """What all jobs share, and what differs; what a job does not have is shown as ``-``."""
-    cells = [_cells(sent, places if why else {}) for sent, places in views]
-    names = list(dict.fromkeys(name for each in cells for name in each))
-    first, ids = cells[0], [sent["id"] for sent, _ in views]
-    shared = {name: first[name] for name in names if all(each.get(name) == first.get(name) for each in cells)}
-    left = [name for name in names if name not in shared]
-    everyone = "all jobs" if len(ids) > 1 else ids[0]
+    cells = [(sent["id"], _cells(sent, places if why else {})) for sent, places in views]
+    everyone, first = cells[0] if len(cells) == 1 else ("all jobs", cells[0][1])
+    shared = {name: cell for name, cell in first.items() if all(each.get(name) == cell for _, each in cells)}
+    left = [(job, {name: cell for name, cell in each.items() if name not in shared}) for job, each in cells]
     if why:
-        rows = [["JOB", "PARAMETER", "FROM", "VALUE"]]
-        for job, values in [(everyone, shared), *zip(ids, cells, strict=True)]:
-            rows += [[job, name, *values[name]] for name in values if job == everyone or name in left]
-        print_table(rows, console)
+        rows = [[job, name, *cell] for job, each in [(everyone, shared), *left] for name, cell in each.items()]
+        print_table([["JOB", "PARAMETER", "FROM", "VALUE"], *rows], console)
         return
     print_table([[everyone, ""], *([name, text] for name, (_, text) in shared.items())], console)
-    if len(ids) > 1:
+    if len(cells) > 1:
+        names = dict.fromkeys(name for _, each in left for name in each)
+        rows = [[job, *(each.get(name, ("", "-"))[1] for name in names)] for job, each in left]
         console.result("")
-        rows = [[job, *(each.get(name, ("", "-"))[1] for name in left)] for job, each in zip(ids, cells, strict=True)]
-        print_table([["JOB", *map(str.upper, left)], *rows], console)
+        print_table([["JOB", *map(str.upper, names)], *rows], console)
 
 
 def _cells(sent: dict[str, Any], places: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Place and text of each value; the model first, the long ones last."""
-
-    def text(value: Any) -> str:
-        return value or '""' if isinstance(value, str) else quoted(value)
-
     values = {"model": sent["model"], **sent["input"]}
     names = sorted(values, key=lambda name: (name == "prompt", name == "loras"))
-    return {name: (places.get(name, ""), value_text(values[name], text)) for name in names}
+    return {name: (places.get(name, ""), value_text(values[name], _scalar)) for name in names}
+
+
+def _scalar(value: Any) -> str:
+    return value or '""' if isinstance(value, str) else quoted(value)
 
 
 def sent_as_yaml(sent: dict[str, Any]) -> str:
     """A job as an item of a YAML list."""
-    from flux_lora_cli.presets.to_yaml import fields_as_yaml
+    from flux_lora_cli.presets.job import fields_as_yaml
 
     head = fields_as_yaml([(name, sent[name]) for name in ("id", "preset", "model")], "  ")
     return "\n".join(["- " + head[0].strip(), *head[1:], "  input:", *fields_as_yaml(sent["input"].items(), "    ")])
