@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import prod
 from typing import NamedTuple
 
@@ -25,7 +25,6 @@ from flux_lora_cli.presets.prompts import (
     TooMany,
     Var,
     needs,
-    pieces_of,
     render,
 )
 from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, Variable, label
@@ -137,8 +136,8 @@ class Plan:
                 left -= len(values[name])
                 if left < 0:
                     raise TooMany(f"the variables of one prompt come to more than {10 * MAX_PROMPT:,} characters")
-        texts = (part if isinstance(part, str) else chosen[n] for n, part in enumerate(self.parts))
-        prompt = render(pieces_of(texts), values)
+        texts = ((part,) if isinstance(part, str) else chosen[n] for n, part in enumerate(self.parts))
+        prompt = render(chain.from_iterable(texts), values)
         own = [(self.prompt.axis, self.prompt.row)] if self.prompt.axis else []
         rows = [(head, picks[head]) for head, _ in self.slots if isinstance(head, Axis)]
         pieces = [(axis.labels[row], axis.shown(row)) for axis, row in own]

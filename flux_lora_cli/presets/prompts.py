@@ -1,7 +1,7 @@
 """The language of prompts: ``${name}``, ``{a|b}``, ``__name__``, ``<lora:PATH:SCALE>`` and their escapes.
 
 A prompt is parsed once into text, variables and choices. Choices inside choices are flattened: a choice is a list of
-texts, each a string or a tuple of strings and variables. Every scan is linear in the length of the prompt.
+texts, each a tuple of strings and variables. Every scan is linear in the length of the prompt.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain, groupby, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.presets.lists import prompt_lines
 from flux_lora_cli.presets.nodes import Node, Problems, Source, repeated
@@ -49,7 +49,7 @@ class Var(str):
     __slots__ = ()
 
 
-Text = str | tuple[str, ...]
+Text = tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -162,7 +162,8 @@ class PromptReader:
         for options in parts:
             again = repeated(options.texts) if isinstance(options, Options) and not options.name else None
             if again is not None:
-                self._problems.note(node.where, "equal-choices", f"the choice {quoted(as_text(again))} is there twice")
+                choice = "".join(f"${{{piece}}}" if isinstance(piece, Var) else piece for piece in again)
+                self._problems.note(node.where, "equal-choices", f"the choice {quoted(choice)} is there twice")
         return _joined([*parts, text[at:]])
 
     def _check_depth(self, braces: int) -> None:
@@ -200,7 +201,7 @@ class PromptReader:
             if variable is not None:
                 if variable.options is None:
                     texts, variable.uses = self._texts(variable.node.items, variable.key, None)
-                    variable.options = Options(texts or [""], name)
+                    variable.options = Options(texts or [()], name)
                 graph[name] = [other for other in variable.uses if other in known]
                 for other, place in variable.uses.items():
                     if other not in places:
@@ -278,68 +279,51 @@ def _no_variable(name: str, known: Collection[str], literal: str) -> str:
 # ---- texts -------------------------------------------------------------------------------------
 
 
-def _joined(parts: Iterable[Part]) -> list[Part]:
+def _joined(parts: Iterable[Any]) -> list[Any]:
     """The parts with neighbouring strings made one."""
-    joined: list[Part] = []
+    joined: list[Any] = []
     for is_text, run in groupby(parts, lambda part: type(part) is str):
         if not is_text:
             joined += run
-        elif text := "".join(map(str, run)):
+        elif text := "".join(run):
             joined.append(text)
     return joined
 
 
 def flatten(parts: Iterable[Part], budget: Budget) -> list[Text]:
     """Every text that these parts can be, their choices made; the last choice varies fastest. Raises TooMany."""
-    places = [part.texts if isinstance(part, Options) else (part,) for part in _joined(parts)]
+    places = [part.texts if isinstance(part, Options) else ((part,),) for part in _joined(parts)]
     count = width = 1
     for texts in places:
         count *= len(texts)
-        width += max(1 if isinstance(text, str) else len(text) for text in texts)
+        width += max(map(len, texts))
         if count > MAX_TEXTS:
             break
     budget.spend(count + count * width // 8)
-    return [_compact(row, budget) for row in product(*places)]
-
-
-def _compact(row: Iterable[Text], budget: Budget) -> Text:
-    pieces = pieces_of(row)
-    if any(isinstance(piece, Var) for piece in pieces):
-        return pieces
-    joined = "".join(pieces)
-    budget.spend(len(joined) // 256)
-    return joined
-
-
-def pieces_of(row: Iterable[Text]) -> tuple[str, ...]:
-    """The strings and variables of several texts."""
-    return tuple(piece for text in row for piece in ((text,) if isinstance(text, str) else text))
+    made: list[Text] = []
+    for row in product(*places):
+        made.append(tuple(_joined(chain.from_iterable(row))))
+        budget.spend(sum(map(len, made[-1])) // 256)
+    return made
 
 
 def needs(text: Text) -> Set[str]:
     """The variables in a text, in their order."""
-    return dict.fromkeys(() if isinstance(text, str) else (p for p in text if isinstance(p, Var))).keys()
+    return dict.fromkeys(piece for piece in text if isinstance(piece, Var)).keys()
 
 
 def names_in(parts: Iterable[Part]) -> Set[str]:
     """The variables in the parts of a prompt, in their order."""
-    used = (part.uses if isinstance(part, Options) else needs((part,)) for part in parts if type(part) is not str)
+    used = (part.uses if isinstance(part, Options) else needs((part,)) for part in parts)
     return dict.fromkeys(chain.from_iterable(used)).keys()
 
 
-def render(text: Text, values: Mapping[str, str]) -> str:
+def render(text: Iterable[str], values: Mapping[str, str]) -> str:
     """A text with the values of its variables. Raises TooMany."""
-    if isinstance(text, str):
-        return text
     pieces = [values[piece] if isinstance(piece, Var) else piece for piece in text]
     if sum(map(len, pieces)) > MAX_PROMPT:
         raise TooMany(f"this makes a prompt of more than {MAX_PROMPT:,} characters")
     return "".join(pieces)
-
-
-def as_text(text: Text) -> str:
-    """A text as somebody wrote it, for messages."""
-    return text if isinstance(text, str) else "".join(f"${{{p}}}" if isinstance(p, Var) else p for p in text)
 
 
 def words_of(prompt: str) -> str:
