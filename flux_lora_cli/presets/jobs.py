@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.presets.expand import Combination, Plan, combinations, drawn, job_count
 from flux_lora_cli.presets.job import Job, LocalImage, Where
 from flux_lora_cli.presets.nodes import Node, Problems
 from flux_lora_cli.presets.notes import note_job_loras, note_loras
 from flux_lora_cli.presets.prompts import HOLD, TooMany
-from flux_lora_cli.presets.spec import Axis, Loras, Names, Spec
-from flux_lora_cli.service.models import Model
+from flux_lora_cli.presets.spec import Axis, Names, Spec
 from flux_lora_cli.service.values import check_lora, parse_lora
 from flux_lora_cli.text import quoted
+
+if TYPE_CHECKING:
+    from flux_lora_cli.presets.reading import Preset
 
 #: Characters that the prompts of one command may come to, and digits that are drawn for them, all told.
 MAX_TEXT = 40_000_000
@@ -34,31 +36,24 @@ class Made:
     index: int
 
 
-@dataclass
 class Expander:
     """Makes the jobs of one preset; their IDs are unique in it.
 
     Args:
-        overrides: values of the command line; a local image as ``LocalImage``.
-        stack: LoRAs of ``--stack``, in place of a job's own stack.
-        keep_ids: the values replace those of the expanded jobs, whose prompts' LoRA tags and own LoRAs go with them.
+        keep_ids: what the command line sets is put into the expanded jobs; ``--stack`` replaces all their LoRAs.
     """
 
-    preset: str
-    model: Model
-    problems: Problems
-    overrides: Mapping[str, Any]
-    stack: Loras | None = None
-    keep_ids: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(self, preset: Preset, problems: Problems, keep_ids: bool) -> None:
+        self.preset = preset
+        self.model = preset.model
+        self.problems = problems
         self._ids = Names()
         self._left = MAX_TEXT
         self._scaled: set[Axis] = set()  # whose LoRA some job has
-        self._given = dict(self.overrides)
-        if self.stack is not None or "loras" in self._given:
-            self._given["stack"] = self.stack
-        if self.stack is not None and self.keep_ids:
+        self._given = dict(preset.values)
+        if preset.stack is not None or "loras" in self._given:
+            self._given["stack"] = preset.stack
+        if preset.stack is not None and keep_ids:
             self._given.setdefault("loras", None)
 
     def expand(self, spec: Spec) -> Iterator[Made]:
@@ -95,7 +90,7 @@ class Expander:
             params["prompt"] = prompt
         scales = {name: params.pop(name) for name in [*params] if name.partition(" ")[0] == "scale"}
         params |= self._given
-        loras = self._loras(spec, plan, params, [] if "prompt" in self.overrides else tags)
+        loras = self._loras(spec, plan, params, [] if "prompt" in self.preset.values else tags)
         if loras is not None:
             params["loras"] = self._scale(loras, made, scales)
         seed, repeat, images = params.pop("seed", None), spec.repeat, dict[str, LocalImage]()
@@ -112,7 +107,7 @@ class Expander:
             job_id = self._ids.take("/".join((*base, *again.values())), prompt)
             counted = None if seed is None else seed + number - 1
             axes = {**made.axes, **again}
-            yield Job(job_id, self.preset, self.model.id, params, counted, number, axes, images, where)
+            yield Job(job_id, self.preset.name, self.model.id, params, counted, number, axes, images, where)
 
     def _loras(self, spec: Spec, plan: Plan, params: dict[str, Any], tags: Sequence[str]) -> list[Any] | None:
         """Stack, own LoRAs and tags, joined, and the first two taken out; None where the job sets none of them."""
@@ -132,7 +127,7 @@ class Expander:
             limit = f"{len(joined)} LoRAs are too many; allowed: at most {most} on {short}"
             where = prompt if tags else spec.place("stack" if "stack" in spec.values else "loras")
             self.problems.add(where, f"{spec.key}.loras", limit if most else f"{short} takes no LoRAs")
-        if len(joined) > 1 and "loras" not in self.overrides:
+        if len(joined) > 1 and "loras" not in self.preset.values:
             parts = (stack or (), own or (), *([lora] for lora in tagged))
             note_job_loras(parts, prompt if tags else spec.node, self.problems)
         return joined

@@ -208,8 +208,7 @@ def _expanded(reader: Reader, presets: Sequence[Preset], *, once: bool = True) -
 
 
 def _expand(reader: Reader, preset: Preset, specs: Sequence[Spec], problems: Problems) -> list[Made]:
-    keep_ids = reader.options.keep_ids
-    expander = Expander(preset.name, preset.model, problems, preset.values, preset.stack, keep_ids)
+    expander = Expander(preset, problems, reader.options.keep_ids)
     return [made for spec in specs for made in expander.expand(spec)]
 
 
