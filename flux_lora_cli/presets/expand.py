@@ -38,14 +38,12 @@ class Combination(NamedTuple):
     """What one index stands for.
 
     Attributes:
-        values: of the variables that the prompt uses.
         rows: the axes of matrix and zip, each with the row that was chosen.
         labels: the pieces of the ID.
         axes: what was chosen, by the axis's name.
     """
 
     prompt: str
-    values: Mapping[str, str]
     rows: Sequence[tuple[Axis, int]]
     labels: Sequence[str]
     axes: Mapping[str, str]
@@ -149,7 +147,7 @@ class Plan:
             name = name if name not in axes else f"{name} {number}"
             pieces.append(_piece(render(chosen[head], values), name))
             axes |= pieces[-1][1]
-        return Combination(prompt, values, [*rows, *own], [text for text, _ in pieces], axes)
+        return Combination(prompt, [*rows, *own], [text for text, _ in pieces], axes)
 
     def factors(self) -> list[tuple[str, int]]:
         """What multiplies, by name, without ones."""

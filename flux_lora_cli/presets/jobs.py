@@ -17,7 +17,7 @@ from flux_lora_cli.service.values import check_lora, parse_lora
 from flux_lora_cli.text import quoted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.presets.reading import Preset
+    from flux_lora_cli.presets.build import Preset
 
 #: Characters that the prompts of one command may come to, and digits that are drawn for them, all told.
 MAX_TEXT = 40_000_000
@@ -198,14 +198,14 @@ def parts(made: Made, name: str) -> Iterator[tuple[object, Where]]:
 
 def _nodes(made: Made) -> dict[str, list[Node]]:
     """For each value of a job what set it; and then the variables of a prompt, and the stacks and tags of LoRAs."""
-    spec, prompt, chosen = made.spec, made.plan.prompt.node, made.plan.at(made.index)
+    spec, plan, prompt = made.spec, made.plan, made.plan.prompt.node
     found = {name: [node] for name, (_, node) in spec.values.items()} | {"prompt": [prompt]}
     found["loras"] = [*found.get("loras", []), *found.get("stack", [])]
-    for axis, row in chosen.rows:
+    for axis, row in plan.at(made.index).rows:
         for column in axis.columns:
             name = "loras" if column.name == "stack" or column.name.startswith("scale") else column.name
             found[name] = [column.nodes[row], *found.get(name, [])]
-    used = sorted((spec.vars[name] for name in chosen.values), key=lambda variable: variable.order)
+    used = (spec.vars[name] for name in plan.options if isinstance(name, str))
     found["prompt"] += [variable.node for variable in used if not variable.many]
     names = [leaf.value for node in found["loras"] for leaf in node.leaves()]
     found["loras"] += [spec.stacks[name] for name in names if name in spec.stacks] + [prompt]

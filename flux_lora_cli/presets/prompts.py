@@ -253,7 +253,7 @@ class PromptReader:
         texts, uses = self._texts(lines, "", beside)
         for used, line in uses.items():
             self._problems.add(line, "", _no_variable(used, (), line.escape("$")))
-        return Options(texts, name) if lines else f"the wildcard file {source.name} has no lines"
+        return Options(texts or [()], name) if lines else f"the wildcard file {source.name} has no lines"
 
     def _names_beside(self, source: Source) -> dict[str, str]:
         """The wildcards beside a file by their names, and without their folders, as one compares them."""

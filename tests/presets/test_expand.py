@@ -115,6 +115,16 @@ def test_lora_tags_move_to_the_stack(studio, prompt: str, left: str, loras: list
     assert [(lora["path"], lora["scale"]) for lora in job.params["loras"]] == loras
 
 
+def test_wildcards_that_name_themselves_end(studio) -> None:
+    studio.write("wildcards/loop.txt", "a __loop__\n")
+    assert "nested more than" in studio.problems("jobs:\n- prompt: '__loop__'\n")[0]
+
+
+def test_a_wildcard_of_too_much_in_a_choice(studio) -> None:
+    studio.write("wildcards/w.txt", "{a|b}" * 20 + "\n")
+    assert "the choices in this file" in studio.problems("jobs:\n- prompt: '{__w__|c}'\n")[0]
+
+
 def test_wildcards_stand_beside_the_file_that_uses_them(studio) -> None:
     studio.write("base/wildcards/w.txt", "inner\n")
     studio.write("wildcards/w.txt", "outer\n")
