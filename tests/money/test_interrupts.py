@@ -34,12 +34,10 @@ def test_the_first_signal_ends_in_good_order(stages: MakeStage, numbers: list[in
     ended = stage.end(stage.start(command, scale=1, charged=4), *numbers)
     assert (ended.code, ended.seconds < unhurried(2.0)) == (code, True)
     assert f"flux-lora {command}" in ended.err
-    submitted = stage.fake.count("submit")
     states = stage.states()
     # The IDs of those on their way were waited for.
     assert states.count("submitted") + states.count("completed") == stage.fake.charged
     assert truth.leftovers(stage.out) == []
-    assert stage.fake.count("submit") == submitted
     stage.finish(8)
 
 
