@@ -123,7 +123,6 @@ SUBMISSIONS = [
     Row("list-429-hour", "submit:503-after:1 list:429=3600", 13, 1, ("cat1", "60 min"), files=0, scale=SEARCH, posts=1,
         requests=6),
     slow(Row("list-bomb", "submit:503-after:1 list:bomb=100:2", 0, 1, scale=60, megabytes=300, posts=1)),
-    slow(Row("list-html", "submit:503-after:1 list:html:3", 0, 1, scale=60, posts=1)),
     Row("list-401", "submit:503-after:1 list:401", 4, 1, ("cat1",), files=0, posts=1),
     # never sent
     Row("nobody-there", "", 5, 0, ("refused",), at="closed"),
@@ -131,7 +130,6 @@ SUBMISSIONS = [
     Row("connect-time-out", "", 5, 0, at="silent"),
     Row("tls-nonsense", "", 5, 0, ("tls",), at="not-tls"),
     Row("unknown-certificate", "", 5, 0, ("certificate",), at="stranger", scale=1, seconds=8),
-    Row("submit-nobody-there", "", 5, 0, command=SUBMIT, at="closed", slow=True),
     # throttled
     *(Row(f"throttled-{value or 'bare'}", f"submit:{value}:1", 0, 1, posts=2, slow=value in ("429=soon", "425"))
       for value in ("429=2", "429=date+3", "429", "429=soon", "425", "envelope=429")),
@@ -145,7 +143,6 @@ SUBMISSIONS = [
     slow(Row("ten-refused-after-one", "submit:400:after=1", 6, 1, (), ("alike",), jobs=14)),
     Row("key-refused", "submit:401", 4, 0, ("wavespeed_api_key",), jobs=40, requests=40),
     Row("key-forbidden", "submit:403", 4, 0, ("api key",), jobs=40, requests=40),
-    slow(Row("key-refused-in-envelope", "submit:envelope=401", 4, 0)),
     Row("key-refused-midway", "submit:401:after=4", 4, 4, ("not collected yet: cat",), jobs=40, requests=80, files=0,
         service={"service_time": 60.0}),
     Row("no-credit-402", "submit:402:after=2", 8, 2, ("credit",), jobs=8, slow=True),
@@ -156,9 +153,7 @@ SUBMISSIONS = [
     Row("submit-held", "submit:503", 13, 0, command=f"{SUBMIT} --on-unknown hold", posts=1),
     Row("submit-found", "submit:reset-after:1", 0, 1, command=SUBMIT, files=0, posts=1),
     slow(Row("submit-v3", "submit:end-after:1", 0, 1, command=f"{SUBMIT} --api-version v3", files=0, posts=1)),
-    slow(Row("submit-key", "submit:401", 4, 0, command=SUBMIT, posts=1)),
     Row("submit-refused", "submit:400=no~such~size", 6, 0, ("no such size",), command=SUBMIT, posts=1),
-    slow(Row("submit-credit", "submit:402", 8, 0, ("credit",), command=SUBMIT, posts=1)),
 ]  # fmt: skip
 
 
@@ -288,7 +283,6 @@ REST = [
                       ("failed", 0))),
     *(Row(f"recent-{k}", f"list:{k}", code, 0, command="status", scale=SEARCH, slow=k != "503")
       for k, code in (("503", 5), ("401", 4), ("404", 0), ("html", 5))),
-    Row("status-nobody", "", 5, 0, command=STATUS, at="closed", slow=True),
     Row("status-no-id", "", 3, 0, command="status ../../etc", requests=0),
     Row("wait", "", 0, 0, command=WAIT, files=1),
     Row("wait-no-such-task", "look:404", 3, 0, ("{id}",), command=WAIT, scale=1, seconds=15),
@@ -297,12 +291,10 @@ REST = [
                                   ("401", 4, (), ""))),
     Row("wait-timeout", "look:stuck", 9, 0, ("{id}",), command=f"{WAIT} --timeout 20"),
     slow(Row("wait-html-image", "image:html", 6, 0, ("image",), command=WAIT, scale=60)),
-    slow(Row("wait-nobody", "", 5, 0, command=WAIT, at="closed", scale=SEARCH)),
     Row("doctor", "", 0, 0, command="doctor"),
     *(Row(f"doctor-{k}", f"balance:{k}", code, 0, command="doctor", scale=30, slow=k not in ("401", "html"))
       for k, code in (("401", 4), ("503", 5), ("html", 5), ("redirect=portal", 5), ("reset", 5), ("stall", 5),
                       ("bomb=100", 5))),
-    Row("doctor-nobody", "", 5, 0, command="doctor", at="closed", slow=True),
 ]  # fmt: skip
 
 #: Prices that are none: refused where a limit is set.
