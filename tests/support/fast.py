@@ -72,9 +72,19 @@ def run(scale: float, arguments: list[str]) -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
 
 
-def become(place: str, arguments: list[str], cwd: str, env: dict[str, str], scale: float) -> NoReturn:
+def trace() -> Any:
+    """Have coverage note what this process runs."""
+    import coverage
+
+    root = Path(__file__).parents[2]
+    tracer = coverage.Coverage(f"{root}/.coverage", data_suffix=True, config_file=f"{root}/pyproject.toml")
+    tracer.start()
+    return tracer
+
+
+def become(place: str, arguments: list[str], cwd: str, env: dict[str, str], scale: float, traced: bool) -> NoReturn:
     """Be the command, in the process that was made for it; its streams are files of the folder ``place``."""
-    code = 70
+    code, tracer = 70, trace() if traced else None
     try:
         os.setpgid(0, 0)
         os.chdir(cwd)
@@ -93,6 +103,9 @@ def become(place: str, arguments: list[str], cwd: str, env: dict[str, str], scal
         code = 1
     finally:
         note_peak(f"{place}/peak")
+        if tracer:
+            tracer.stop()
+            tracer.save()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
