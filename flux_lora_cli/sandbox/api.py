@@ -64,10 +64,7 @@ class Api:
 
     def body_limit(self, request: Request) -> int:
         """The largest body that is read, in bytes."""
-        endpoint, action, found = _found(request)
-        if action == uploads.put:
-            return (self._store.file(found[0]) or ("", 0))[1]
-        return uploads.MAX_BYTES + 10_000 if endpoint == "upload" else _BODY_BYTES
+        return uploads.MAX_BYTES + 10_000 if self.endpoint(request) == "upload" else _BODY_BYTES
 
     def check_host(self, request: Request) -> None:
         """A web page can reach this machine's ports under a name of its own (DNS rebinding): only loopback names.

@@ -44,7 +44,7 @@ CREATE VIEW IF NOT EXISTS bill AS
   SELECT 3 * seq - 1, 'deduct', created, * FROM tasks WHERE charges > 1 UNION ALL
   SELECT 3 * seq, 'refund', finish, * FROM tasks WHERE fate = 'failed';
 CREATE TABLE IF NOT EXISTS files (
-  id TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL, data BLOB, created REAL NOT NULL);
+  id TEXT PRIMARY KEY, media_type TEXT NOT NULL, size INTEGER NOT NULL, created REAL NOT NULL, data BLOB);
 """
 
 
@@ -200,12 +200,9 @@ class Store:
 
     def keep_file(self, file_id: str, media_type: str, data: bytes | None, size: int, now: float) -> None:
         """Keeps bytes, or with ``data`` None a place for ``size`` bytes to come; inside ``writing``."""
-        self._run("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", file_id, media_type, size, data, now)
-        total = self._rows("SELECT TOTAL(size) FROM files")[0][0]
-        while total > MAX_FILE_BYTES:
-            ((old, old_size),) = self._rows("SELECT id, size FROM files ORDER BY created LIMIT 1")
-            self._run("DELETE FROM files WHERE id = ?", old)
-            total -= old_size
+        self._run("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)", file_id, media_type, size, now, data)
+        kept = "SELECT id, SUM(size) OVER (ORDER BY created DESC, id) AS bytes FROM files"
+        self._run(f"DELETE FROM files WHERE id IN (SELECT id FROM ({kept}) WHERE bytes > ?)", MAX_FILE_BYTES)  # noqa: S608
 
     def file(self, file_id: str) -> tuple[str, int, bytes | None] | None:
         """Media type, size, and the bytes where they have come."""
