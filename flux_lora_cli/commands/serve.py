@@ -13,7 +13,7 @@ import typer
 from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import advanced, command, option
 from flux_lora_cli.commands.values import bad, count, duration, money, rate, share
-from flux_lora_cli.errors import FolderError, UsageError
+from flux_lora_cli.errors import FolderError, OutputClosed, UsageError
 from flux_lora_cli.sandbox import ENDPOINTS, KINDS, Request, Sandbox, StateError
 
 EXAMPLES = """
@@ -88,6 +88,8 @@ def serve(options: SandboxOptions, console: Console) -> int:
             console.info("Ctrl-C ends it")
             while stop.error is None:
                 time.sleep(0.25)
+            if isinstance(stop.error, OutputClosed):
+                return int(stop.error.exit_code)
             stop.error.message = "the sandbox was stopped"
             raise stop.error
     except StateError as error:

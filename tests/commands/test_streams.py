@@ -99,6 +99,11 @@ def test_closed_and_full_streams(
     assert len(sandbox.charges) == 2
 
 
+def test_a_server_whose_address_nobody_can_read_ends_quietly(tmp_path: Path) -> None:
+    done = _through_shell(tmp_path, ">&-", "serve")
+    assert (done.returncode, b"error" in done.stderr) == (141, False)
+
+
 @pytest.mark.parametrize("word", ["--version", "--help"])
 def test_help_that_nobody_reads(tmp_path: Path, word: str) -> None:
     for redirect in (">/dev/full", ">&-"):
