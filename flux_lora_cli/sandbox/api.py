@@ -29,31 +29,13 @@ _SYNC_SECONDS: Final = 90.0
 _BODY_BYTES: Final = 32_000_000
 _STATUS: Final = "CASE WHEN start > ? THEN 'created' WHEN finish > ? OR fate = 'stuck' THEN 'processing' ELSE fate END"
 _LOOPBACK: Final = re.compile(r"(localhost|[a-z0-9-]+\.localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.I)
-# Method, path, the endpoint's name in faults, what answers: a method of Api, or a function.
-_ROUTES: Final[list[tuple[str, str, str, Any]]] = [
-    ("GET", r"/api/(v2|v3)/predictions/([^/]+)(?:/result)?", "result", "result"),
-    ("GET|HEAD", r"/outputs/([0-9a-f]{32})/([1-9])\.(?:png|jpeg|webp)", "download", "download"),
-    ("POST", r"/api/(v2|v3)/predictions", "list", "list"),
-    ("POST", r"/api/v[23]/predictions/delete", "delete", "delete_many"),
-    ("DELETE", r"/api/v[23]/predictions/([^/]+)", "delete", "delete"),
-    ("POST", r"/api/v[23]/model/(price|pricing)", "price", "quote"),
-    ("GET", r"/api/v[23]/balance", "balance", "balance"),
-    ("GET", r"/api/v[23]/models", "models", "models"),
-    ("POST", r"/api/v[23]/billings/search", "bill", "bill"),
-    ("POST", r"/api/v[23]/media/uploads", "upload", uploads.ticket),
-    ("POST", r"/api/v[23]/media/upload/binary", "upload", uploads.binary),
-    ("PUT", r"/uploads/([0-9a-f]{32})/[^/]*", "upload", uploads.put),
-    ("GET", r"/uploads/([0-9a-f]{32})/[^/]*", "other", uploads.give),
-    ("POST", r"/api/(v2|v3)/([^/]+/.+)", "submit", "submit"),
-]
-_WITHOUT_KEY: Final = ("download", uploads.put, uploads.give)
 
 
 class Api:
     """Everything the service does. Thread-safe; several processes may share the store's file."""
 
     def __init__(self, options: Options, store: Store, clock: Callable[[], float]) -> None:
-        self._options, self._store, self._clock = options, store, clock
+        self._options, self.store, self.clock = options, store, clock
         self._image = functools.lru_cache(maxsize=16)(self._drawn)
         self._full_at = 0.0  # when the rate's whole minute is free again
         self.stopping = threading.Event()
@@ -79,22 +61,17 @@ class Api:
         """The answer to a request, refusals included."""
         _, action, found = _found(request)
         try:
-            if not action:
+            if action is None:
                 raise Refusal(404, "no such endpoint")
             if action not in _WITHOUT_KEY:
                 self._check_key(request)
-            answer: Answer = (
-                action(request, self._store, self._clock(), *found)
-                if callable(action)
-                else getattr(self, f"_{action}")(request, *found)
-            )
+            return action(self, request, *found)
         except Refusal as refusal:
             return refusal.answer
         except Exception as error:
             if self.stopping.is_set():
                 return Answer(silent="close")
             return Answer.refusal(500, f"the sandbox failed: {type(error).__name__}: {error}")
-        return answer
 
     def _check_key(self, request: Request) -> None:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -106,19 +83,19 @@ class Api:
     def _submit(self, request: Request, version: str, model: str) -> Answer:
         known = table(model, version)
         given = known.checked(request.json(), self._options.undeclared)
-        fate = request.fate or uploads.input_fate(given, self._store)
-        with self._store.writing():
+        fate = request.fate or uploads.input_fate(given, self.store)
+        with self.store.writing():
             task = self._accept(known, version, given, fate)
         if not given.get("enable_sync_mode"):
             return Answer.data(self._shown(task, version, request, now=-math.inf))
-        self.stopping.wait(max(0.0, min(task.finish - self._clock(), _SYNC_SECONDS)))
+        self.stopping.wait(max(0.0, min(task.finish - self.clock(), _SYNC_SECONDS)))
         item = self._shown(task, version, request, inline=True)
         if item["status"] == "processing":
             item |= {"code": 5004, "error": "Sync mode timed out; the task goes on."}
         return Answer.data(item)
 
     def _accept(self, known: Table, version: str, given: dict[str, Any], fate: Fate) -> Task:
-        store, options, now = self._store, self._options, self._clock()
+        store, options, now = self.store, self._options, self.clock()
         values = known.filled(given)
         images, seed = int(values.get("num_images", 1)), int(values.get("seed", -1))
         nanos = int(self._price(known, images) * NANOS)
@@ -152,8 +129,8 @@ class Api:
 
     def _known(self, task_id: str) -> Task:
         """The task, unless it is unknown, deleted or too old."""
-        kept_since = self._clock() - KEPT_SECONDS
-        for task in self._store.tasks("id = ? AND deleted = 0 AND created > ?", [task_id, kept_since]):
+        kept_since = self.clock() - KEPT_SECONDS
+        for task in self.store.tasks("id = ? AND deleted = 0 AND created > ?", [task_id, kept_since]):
             return task
         raise Refusal(404, f"prediction {task_id[:64]} not found")
 
@@ -162,7 +139,7 @@ class Api:
         if request.fate is not None and request.fate.status == "stuck":
             task = task._replace(fate="stuck")
         elif request.fate is not None:
-            self._store.doom(task, request.fate, self._clock())
+            self.store.doom(task, request.fate, self.clock())
             task = self._known(task_id)
         return Answer.data(self._shown(task, version, request, inline=True))
 
@@ -170,7 +147,7 @@ class Api:
         self, task: Task, version: str, request: Request, *, now: float | None = None, inline: bool = False
     ) -> dict[str, Any]:
         """One prediction; ``inline``: with base64 outputs, where the task asked for them."""
-        status, origin = task.status(self._clock() if now is None else now), request.origin
+        status, origin = task.status(self.clock() if now is None else now), request.origin
         numbers = range(task.images) if status == "completed" else range(0)
         ended = status not in ("created", "processing")
         spent = round((task.finish - task.start) * 1000) if ended else 0
@@ -192,7 +169,7 @@ class Api:
         }
 
     def _list(self, request: Request, version: str) -> Answer:
-        wanted, now = body("list", request.json()), self._clock()
+        wanted, now = body("list", request.json()), self.clock()
         where, values = _conditions(
             ("deleted = ?", 0),
             ("created > ?", now - KEPT_SECONDS),
@@ -204,17 +181,17 @@ class Api:
             where += f" AND {_STATUS} = ?"
             values += [now, now, status]
         items = []
-        for task in self._store.tasks(f"{where} ORDER BY seq DESC {_page(wanted)}", values):
+        for task in self.store.tasks(f"{where} ORDER BY seq DESC {_page(wanted)}", values):
             item = self._shown(task, version, request, now=now)
             items.append({**item, "inputs": task.inputs} if wanted.get("include_inputs") is True else item)
         return Answer.data({"page": wanted["page"], "items": items})
 
     def _delete(self, request: Request, task_id: str) -> Answer:
         self._known(task_id)
-        return Answer.data({"deleted": self._store.delete([task_id])})
+        return Answer.data({"deleted": self.store.delete([task_id])})
 
     def _delete_many(self, request: Request) -> Answer:
-        return Answer.data({"deleted": self._store.delete(body("delete", request.json())["ids"])})
+        return Answer.data({"deleted": self.store.delete(body("delete", request.json())["ids"])})
 
     # ---- money ---------------------------------------------------------------------------------
 
@@ -231,14 +208,14 @@ class Api:
     def _balance(self, request: Request) -> Answer:
         balance = self._options.balance
         credit = _UNLIMITED if balance is None else int(balance * NANOS)
-        return Answer.data({"balance": max(0, credit - self._store.charged(self._clock())) / NANOS})
+        return Answer.data({"balance": max(0, credit - self.store.charged(self.clock())) / NANOS})
 
     def _models(self, request: Request) -> Answer:
         return Answer.data(PUBLISHED)
 
     def _bill(self, request: Request) -> Answer:
         """What tasks were charged and refunded, newest first."""
-        wanted, now = body("bill", request.json()), self._clock()
+        wanted, now = body("bill", request.json()), self.clock()
         where, values = _conditions(
             ("at <= ?", now),
             ("kind = ?", wanted.get("billing_type")),
@@ -250,7 +227,7 @@ class Api:
             where += f" AND id IN ({','.join('?' * len(ids))})"
             values += ids
         size = wanted["page_size"]
-        records = self._store.bill(where, values, _page(wanted, more=1))
+        records = self.store.bill(where, values, _page(wanted, more=1))
         items = [_billed(record, now) for record in records[:size]]
         return Answer.data({"page": wanted["page"], "has_more": len(records) > size, "items": items})
 
@@ -258,7 +235,7 @@ class Api:
 
     def _download(self, request: Request, task_id: str, number: str) -> Answer:
         task = self._known(task_id)
-        if int(number) > task.images or task.status(self._clock()) != "completed":
+        if int(number) > task.images or task.status(self.clock()) != "completed":
             raise Refusal(404, "no such output")
         data, media_type = self._image(task.id, int(number) - 1), f"image/{_format(task)}"
         match = re.fullmatch(r"bytes=(\d{1,15})-", request.headers.get("Range", ""))
@@ -277,19 +254,39 @@ class Api:
         task = self._known(task_id)
         values = table(task.model, task.version).filled(task.inputs)
         try:
-            image = next((uploads.image_bytes(image, self._store) for image in uploads.input_images(values)), None)
+            image = next((uploads.image_bytes(image, self.store) for image in uploads.input_images(values)), None)
         except ValueError:  # no longer kept
             image = None
         width, height = map(int, str(values.get("size") or "1024*1024").split("*"))
         return render(values, task.seed + number, (width, height), _format(task), task.model, image)
 
 
-def _found(request: Request) -> tuple[str, Any, tuple[str, ...]]:
+# Method, path, the endpoint's name in faults, what answers.
+_ROUTES: Final[list[tuple[str, str, str, Callable[..., Answer]]]] = [
+    ("GET", r"/api/(v2|v3)/predictions/([^/]+)(?:/result)?", "result", Api._result),
+    ("GET|HEAD", r"/outputs/([0-9a-f]{32})/([1-9])\.(?:png|jpeg|webp)", "download", Api._download),
+    ("POST", r"/api/(v2|v3)/predictions", "list", Api._list),
+    ("POST", r"/api/v[23]/predictions/delete", "delete", Api._delete_many),
+    ("DELETE", r"/api/v[23]/predictions/([^/]+)", "delete", Api._delete),
+    ("POST", r"/api/v[23]/model/(price|pricing)", "price", Api._quote),
+    ("GET", r"/api/v[23]/balance", "balance", Api._balance),
+    ("GET", r"/api/v[23]/models", "models", Api._models),
+    ("POST", r"/api/v[23]/billings/search", "bill", Api._bill),
+    ("POST", r"/api/v[23]/media/uploads", "upload", uploads.ticket),
+    ("POST", r"/api/v[23]/media/upload/binary", "upload", uploads.binary),
+    ("PUT", r"/uploads/([0-9a-f]{32})/[^/]*", "upload", uploads.put),
+    ("GET", r"/uploads/([0-9a-f]{32})/[^/]*", "other", uploads.give),
+    ("POST", r"/api/(v2|v3)/([^/]+/.+)", "submit", Api._submit),
+]
+_WITHOUT_KEY: Final = (Api._download, uploads.put, uploads.give)
+
+
+def _found(request: Request) -> tuple[str, Callable[..., Answer] | None, tuple[str, ...]]:
     """Endpoint, action and what the path says."""
     for methods, pattern, endpoint, action in _ROUTES:
         if request.method in methods.split("|") and (match := re.fullmatch(pattern, request.path)):
             return endpoint, action, match.groups()
-    return "other", "", ()
+    return "other", None, ()
 
 
 def _format(task: Task) -> str:

@@ -7,12 +7,15 @@ import re
 import secrets
 from collections.abc import Mapping
 from email import message_from_bytes, policy
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 from .catalogue import body
 from .listener import Answer, Refusal, Request
 from .store import Fate, Store
+
+if TYPE_CHECKING:
+    from .api import Api
 
 MAX_BYTES: Final = 50_000_000
 """Limit of one upload; the service's own is 200 MB (official SDK)."""
@@ -20,52 +23,54 @@ _UPLOADED: Final = re.compile(r"https?://[^/]+/uploads/([0-9a-f]{32})(?:/[^?#]*)
 _MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 
 
-def ticket(request: Request, store: Store, now: float) -> Answer:
+def ticket(api: Api, request: Request) -> Answer:
     """Where to PUT the bytes."""
     wanted = body("upload", request.json())
     media_type = wanted["content_type"]
-    url = _keep(request, store, now, wanted["filename"], media_type, None, wanted["size"])
+    url = _keep(api, request, wanted["filename"], media_type, None, wanted["size"])
     headers = {"Content-Type": media_type}
     return Answer.data({"upload": {"method": "PUT", "url": url, "headers": headers}, "download_url": url})
 
 
-def put(request: Request, store: Store, now: float, file_id: str) -> Answer:
+def put(api: Api, request: Request, file_id: str) -> Answer:
     """The bytes for a ticket, of the size that it names."""
-    known = store.file(file_id)
+    known = api.store.file(file_id)
     if known is None:
         raise Refusal(404, "no such upload")
     if len(request.body) != known[1]:
         raise Refusal(400, f"{len(request.body)} bytes, where the ticket says {known[1]}")
-    with store.writing():
-        store.keep_file(file_id, known[0], request.body, known[1], now)
+    with api.store.writing():
+        api.store.keep_file(file_id, known[0], request.body, known[1], api.clock())
     return Answer(media_type="text/plain")
 
 
-def binary(request: Request, store: Store, now: float) -> Answer:
+def binary(api: Api, request: Request) -> Answer:
     """The older upload: one multipart request with a field ``file``."""
     head = f"Content-Type: {request.headers.get('Content-Type', '')}\r\n\r\n".encode("latin-1", "replace")
     for part in message_from_bytes(head + request.body, policy=policy.HTTP).iter_parts():
         if part.get_param("name", header="content-disposition") == "file":
             data, name = part.get_payload(decode=True), part.get_filename() or "file"
-            url = _keep(request, store, now, name, part.get_content_type(), data, len(data))
+            url = _keep(api, request, name, part.get_content_type(), data, len(data))
             kind = part.get_content_maintype()
             return Answer.data({"type": kind, "download_url": url, "filename": name, "size": len(data)})
     raise Refusal(400, "multipart/form-data with a field file is expected")
 
 
-def give(request: Request, store: Store, now: float, file_id: str) -> Answer:
+def give(api: Api, request: Request, file_id: str) -> Answer:
     """The bytes of an upload."""
-    known = store.file(file_id)
+    known = api.store.file(file_id)
     if known is None or known[2] is None:
         raise Refusal(404, "no such upload")
     return Answer(200, known[2], known[0] if known[0].startswith("image/") else "application/octet-stream")
 
 
-def _keep(request: Request, store: Store, now: float, name: str, media_type: str, data: Any, size: int) -> str:
+def _keep(api: Api, request: Request, name: str, media_type: str, data: Any, size: int) -> str:
     """Keep an upload, or a place for one; returns its URL."""
     file_id = secrets.token_hex(16)
-    with store.writing():
-        store.keep_file(file_id, re.sub(r"[^\w/+.-]", "", media_type[:100], flags=re.ASCII), data, size, now)
+    with api.store.writing():
+        api.store.keep_file(
+            file_id, re.sub(r"[^\w/+.-]", "", media_type[:100], flags=re.ASCII), data, size, api.clock()
+        )
     return f"{request.origin}/uploads/{file_id}/{re.sub('[^A-Za-z0-9._-]+', '_', name)[-80:]}"
 
 
