@@ -62,7 +62,8 @@ class Spot:
         """Note that a value is of the wrong kind; BAD."""
         value = self.node.value
         kind = _KINDS.get(type(value), "not allowed here")
-        found = "there is nothing here (null)" if value is None else f"{quoted(value)} is {kind}"
+        shown = self.node.text[:40] if kind == "a number" else quoted(value)
+        found = "there is nothing here (null)" if value is None else f"{shown} is {kind}"
         return self.bad(f"{why or found}; allowed: {what}")
 
     def to(self, node: Node, step: str) -> Spot:
@@ -122,16 +123,13 @@ class Value(Shape):
 
     def _check(self, at: Spot) -> Any:
         row, node, value = self.row, at.node, at.node.plain()
-        if value is None:
-            return at.refuse(row.allowed)
+        if value is None or (isinstance(value, (list, dict)) and row.type not in ("any", "size")):
+            several = isinstance(value, list) and row.name in at.context.model.parameters
+            return at.refuse(row.allowed + ("; to try several, list them under matrix" if several else ""))
         found, problem = check_value(row, value)
         if problem is not None:
-            hint = ""
-            if row.type == "boolean" and str(value).lower() in ("yes", "no", "on", "off"):
-                hint = " (yes and no are text in YAML 1.2)"
-            elif isinstance(value, list) and row.type != "size" and row.name in at.context.model.parameters:
-                hint = "; to try several, list them under matrix"
-            return at.bad(problem.message + hint)
+            word = row.type == "boolean" and str(value).lower() in ("yes", "no", "on", "off")
+            return at.bad(problem.message + (" (yes and no are text in YAML 1.2)" if word else ""))
         if self.filled and not found:
             return at.refuse(row.allowed)
         if row.type == "integer" and isinstance(node.value, float) and "e" in node.text.lower():
