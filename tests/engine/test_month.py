@@ -81,8 +81,9 @@ def test_a_living_run_counts_once_and_a_killed_one_for_what_it_was_charged(stage
     assert [limited(stage, "submit a", usd) for usd in ("0.059", "0.06")] == [8, 0]  # two more are reserved
     stage.end(run, signal.SIGKILL)
     stage.jobs([4, 5])
-    other = "batch jobs.jsonl -o o2 --timeout 60"
-    assert [limited(stage, other, usd) for usd in ("0.059", "0.06")] == [8, 9]
+    other = "batch jobs.jsonl -o o2"
+    assert limited(stage, other, "0.059") == 8
+    stage.end(stage.start(f"{other} --max-month 0.06", charged=4), signal.SIGTERM, code=143)
     assert stage.fake.charged == 4
 
 

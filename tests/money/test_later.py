@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import sqlite3
 import threading
 import time
@@ -79,7 +80,7 @@ def test_an_end_before_the_run_names_what_earlier_runs_paid_for(
 ) -> None:
     stage = stages(2, service_time=60.0, scale=1.0)
     stage.wrong("submit:reset-after:nth=2")
-    stage.run(f"{BATCH} --on-unknown hold --timeout 1", code=13)
+    stage.end(stage.start(f"{BATCH} --on-unknown hold", charged=2), signal.SIGTERM, code=143)
     stage.jobs(3)
     stage.fake.mend()
     env = {"WAVESPEED_API_KEY": None} if wrong == "without a key" else stage.wrong(wrong)
@@ -94,7 +95,7 @@ def test_an_end_before_the_run_names_what_earlier_runs_paid_for(
 @pytest.mark.parametrize("limit", ["", "--max-cost 1", "--max-month 1"])
 def test_what_is_in_flight_is_collected_where_the_price_is_to_be_asked_for_later(stages: MakeStage, limit: str) -> None:
     stage = stages(1, service_time=600.0)
-    stage.run(f"{BATCH} --timeout 60", code=9)
+    stage.end(stage.start(BATCH, charged=1), signal.SIGTERM, code=143)
     stage.fake.service_time = 0.0
     stage.jobs(2)
     stage.wrong("price:429=4000")
