@@ -125,49 +125,41 @@ class Problems:
     """The problems and notes of all files, each once, at most MAX_PROBLEMS of each for one file."""
 
     def __init__(self) -> None:
-        self._found: dict[str, dict[tuple[int, int, str], Finding]] = {}
-        self._notes: dict[str, dict[tuple[int, int, str], Finding]] = {}
+        # By file, and whether they are notes.
+        self._found: dict[tuple[str, bool], dict[tuple[int, int, str], Finding]] = {}
 
     def add(self, node: Node, key: str, message: str) -> None:
         """Refuse what stands at a node."""
         self.at(node.where, key, message)
 
-    def at(self, where: Where, key: str, message: str) -> None:
-        """Refuse what stands at a place."""
-        if len(self._found.get(where.file, ())) == MAX_PROBLEMS:
-            key, message = "", f"more than {MAX_PROBLEMS} problems; the rest is not shown"
-        if not self.full(where.file):
-            _keep(self._found, where, key, message)
+    def at(self, where: Where, key: str, message: str, kind: str = "") -> None:
+        """Refuse what stands at a place; with a ``kind`` only say it."""
+        found = self._found.setdefault((where.file, bool(kind)), {})
+        if len(found) == MAX_PROBLEMS:
+            key, message = "", f"more than {MAX_PROBLEMS} {'notes' if kind else 'problems'}; the rest is not shown"
+        if len(found) <= MAX_PROBLEMS:
+            finding = Finding(where.file, where.line or 1, where.column or 1, key, mask_secrets(message), kind)
+            found.setdefault((finding.line, finding.column, kind + finding.message), finding)
 
     def note(self, where: Where, kind: str, message: str) -> None:
         """Say what is sent as it is and probably not meant."""
-        if len(self._notes.get(where.file, ())) < MAX_PROBLEMS:
-            _keep(self._notes, where, "", message, kind)
+        self.at(where, "", message, kind)
 
     def __len__(self) -> int:
-        return sum(map(len, self._found.values()))
+        return len(self.sorted())
 
     def full(self, file: str) -> bool:
         """Whether no more problems of a file are taken, and looking for them is of no use."""
-        return len(self._found.get(file, ())) > MAX_PROBLEMS
+        return len(self._found.get((file, False), ())) > MAX_PROBLEMS
 
     def sorted(self) -> tuple[Finding, ...]:
         """The problems, by file in the order of reading, then by place."""
-        return _in_order(self._found)
+        return self._in_order(notes=False)
 
     def notes(self) -> tuple[Finding, ...]:
         """The notes, in the same order."""
-        return _in_order(self._notes)
+        return self._in_order(notes=True)
 
-
-_Found = dict[str, dict[tuple[int, int, str], Finding]]
-
-
-def _keep(found: _Found, where: Where, key: str, message: str, kind: str = "") -> None:
-    finding = Finding(where.file, where.line or 1, where.column or 1, key, mask_secrets(message), kind)
-    place = finding.line, finding.column, kind + finding.message
-    found.setdefault(where.file, {}).setdefault(place, finding)
-
-
-def _in_order(found: _Found) -> tuple[Finding, ...]:
-    return tuple(f for each in found.values() for f in sorted(each.values(), key=lambda f: (f.line, f.column)))
+    def _in_order(self, *, notes: bool) -> tuple[Finding, ...]:
+        files = [found.values() for (_, are_notes), found in self._found.items() if are_notes is notes]
+        return tuple(each for found in files for each in sorted(found, key=lambda each: (each.line, each.column)))

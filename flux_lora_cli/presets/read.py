@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from copy import copy
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 import yaml
@@ -137,7 +138,6 @@ class _Reader:
     written: int = 0
     aliased: int = 0
     anchors: dict[str, tuple[Node, int] | None] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
     path: list[str | int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -229,7 +229,7 @@ class _Reader:
         self.path.append("")
         while type(event := self._next()) is not yaml.MappingEndEvent:
             name = self._node(event)
-            key = self.keys.setdefault(name.text, name.text)  # each text once: keys are many, and alike
+            key = intern(name.text)  # each text once: keys are many, and alike
             self.path[-1] = key
             value = self._node(self._next())
             if isinstance(name.value, (list, dict)):
