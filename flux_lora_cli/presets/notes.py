@@ -159,12 +159,11 @@ def note_loras(loras: Sequence[Any], node: Node, problems: Problems) -> None:
         path = lora["path"]
         place = (node.items[number].get("path") if isinstance(node.value, list) else None) or node
         note_secrets(path, place, problems)
-        why = lora_path_problem(path)
-        if why:
+        if why := lora_path_problem(path):
             problems.note(place.where, "lora-path", why)
         if path in seen:
-            message = f"the LoRA {quoted(mask_secrets(path))} is twice in this stack (line {seen[path].line})"
-            problems.note(place.where, "lora-twice", message)
+            told = f"the LoRA {quoted(path)} is twice in this stack (line {seen[path].line})"
+            problems.note(place.where, "lora-twice", told)
         seen[path] = place
 
 
@@ -179,7 +178,7 @@ def note_job_loras(parts: Iterable[Sequence[Mapping[str, Any]]], node: Node, pro
     """Say that one LoRA is in several parts of a job: its stacks, its own LoRAs, its tags."""
     twice = repeated(path for part in parts for path in {lora["path"]: None for lora in part})
     if twice is not None:
-        problems.note(node.where, "lora-twice", f"the LoRA {quoted(mask_secrets(twice))} is twice in this job")
+        problems.note(node.where, "lora-twice", f"the LoRA {quoted(twice)} is twice in this job")
 
 
 def note_requests(jobs: Sequence[Job], tables: Mapping[str, Model], problems: Problems, once: bool) -> None:
