@@ -131,18 +131,21 @@ def batch(presets: Files, own: BatchOptions, options: RunOptions, console: Conso
     as it is surely on disk.
     """
     from flux_lora_cli.commands.ci import cases_of, reporting, summarize
+    from flux_lora_cli.folder.names import Template
     from flux_lora_cli.presets.load import load_presets
 
     check(options, console)
     console.github = own.format == "github"
     part, engine = own.shard or (None, None)
-    settings = run_settings(options, console, part[1] if part else 1, several_presets=len(presets) > 1)
+    if options.filename is not None:
+        Template(options.filename, several_presets=len(presets) > 1)
     folder = options.output or _default_folder(presets, options)
     with reporting(own.junit, "batch", console) as write_junit:
         selected = selection(presets, own, own.only, own.only_file)
         load = load_options(options, options, strict=own.strict, **request(options), **selected)
         loaded = load_presets(*presets, options=load, allow=options.allow_path or ())
         tell_notes(loaded, console)
+        settings = run_settings(options, console, part[1] if part else 1)
         how = {
             "models": load.models,
             "api_version": options.api_version,

@@ -131,6 +131,14 @@ ModelTables = Annotated[
 _TASKS, _JOBS = count(10_000), count(10_000_000)
 
 
+def _template(text: str) -> str:
+    """A template of the names of one preset's images. Raises UsageError."""
+    from flux_lora_cli.folder.names import Template
+
+    Template(text)
+    return text
+
+
 def help_text(context: typer.Context) -> str:
     """The help of a command, without colors."""
     os.environ["TERM"] = "dumb"  # or Typer colors it all the same where GITHUB_ACTIONS or FORCE_COLOR is set
@@ -261,7 +269,7 @@ class SaveOptions:
         str | None,
         advanced(
             "--filename", "TEMPLATE", "Names of images; / makes folders. Default: {slug}-{fingerprint}-{index} and "
-            ".{ext}. More fields: preset, job, seed, task, date.",
+            ".{ext}. More fields: preset, job, seed, task, date.", _template,
         ),
     ] = None  # fmt: skip
     nsfw: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from flux_lora_cli.commands.console import Console
 from flux_lora_cli.commands.inputs import model_tables, request, warn_unchecked
 from flux_lora_cli.commands.options import RunOptions, argument, command, flag
-from flux_lora_cli.commands.running import check, run_settings
+from flux_lora_cli.commands.running import check
 from flux_lora_cli.commands.submit import submit_jobs
 from flux_lora_cli.errors import NotFoundError, UsageError
 from flux_lora_cli.text import printable
@@ -46,7 +46,6 @@ def replay(
     from flux_lora_cli.gallery.replay import find_request
 
     check(options, console)
-    settings = run_settings(options, console)
     found = find_request(target, job)
     models = model_tables(options.models, options)
     if options.model is None and options.api_version is None:  # as it was made: ranges differ
@@ -60,7 +59,7 @@ def replay(
             "Add --sandbox to make it there again; to pay for it, name the service: --base-url https://api.wavespeed.ai",
         )
     warn_unchecked([models.find(again.model, options.api_version, allow_unknown=True)], console)
-    return submit_jobs([again], models, options, settings, console, wait=wait)
+    return submit_jobs([again], models, options, console, wait=wait)
 
 
 def _job(found: ReplaySource, options: RunOptions, models: Models) -> Job:

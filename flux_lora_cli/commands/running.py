@@ -93,14 +93,10 @@ def _request_log(path: str) -> Callable[[str], None]:
 # ---- a run -----------------------------------------------------------------------------------
 
 
-def run_settings(options: SaveOptions, console: Console, parts: int = 1, several_presets: bool = False) -> Settings:
-    """The options of the same names; one of several parts takes its share. Raises UsageError: a bad ``--filename``."""
+def run_settings(options: SaveOptions, console: Console, parts: int = 1) -> Settings:
+    """The options of the same names; one of several parts takes its share."""
     from flux_lora_cli.engine.assemble import Settings
 
-    if options.filename is not None:
-        from flux_lora_cli.folder.names import Template
-
-        Template(options.filename, several_presets=several_presets)
     names = {field.name for field in fields(Settings)}
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     given["concurrency"] = max(1, options.concurrency // parts)
@@ -125,7 +121,7 @@ def running(
     """Connect, and show what happens until the context ends: how many ``what`` are ``end``; ``hint`` if interrupted."""
     from flux_lora_cli.commands.progress import LiveDisplay, Reporter
 
-    with console.signals.stopping(hint, console.closed) as stop, connected(service, console) as (client, name):
+    with connected(service, console) as (client, name), console.signals.stopping(hint, console.closed) as stop:
         if not console.live:
             yield Running(client, name, Reporter(console, None, what, end), stop)
             return

@@ -17,7 +17,6 @@ from flux_lora_cli.errors import UsageError
 from flux_lora_cli.text import counted, printable
 
 if TYPE_CHECKING:
-    from flux_lora_cli.engine.assemble import Settings
     from flux_lora_cli.folder.records import JobRecord
     from flux_lora_cli.presets.job import Job
     from flux_lora_cli.service.models import Models
@@ -68,7 +67,6 @@ def submit(
     """
     check(options, console)
     texts = _prompts(prompt or [], prompts.prompts or [])
-    settings = run_settings(options, console)  # refuses a wrong template before anything is read
     from flux_lora_cli.presets.load import MAX_JOBS, build_prompt_jobs
 
     most = max(MAX_JOBS, len(texts))  # prompts that were written out one by one are meant
@@ -81,7 +79,7 @@ def submit(
     if any(map(_is_split, texts)) and not prompts.expand:
         console.warn("a prompt has an unmatched brace; the shell splits an unquoted {a|b}", "quoting")
     tell_notes(loaded, console)
-    return submit_jobs(loaded.jobs, load.models, options, settings, console, wait=wait)
+    return submit_jobs(loaded.jobs, load.models, options, console, wait=wait)
 
 
 def _prompts(positional: list[str], named: list[str]) -> list[str]:
@@ -101,14 +99,12 @@ def _is_split(text: str) -> bool:
 # ---- shared with replay ----------------------------------------------------------------------
 
 
-def submit_jobs(
-    jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console, *, wait: bool
-) -> int:
+def submit_jobs(jobs: Sequence[Job], models: Models, options: RunOptions, console: Console, *, wait: bool) -> int:
     """Submit jobs, or with ``--dry-run`` only say what that would cost; with ``wait`` also save their images."""
     from flux_lora_cli.commands.progress import money_words
 
     if options.dry_run:
-        return _dry_run(jobs, models, options, settings, console)
+        return _dry_run(jobs, models, options, console)
     unused = ", ".join(f"--{name.replace('_', '-')}" for name in _OF_IMAGES if name in console.given)
     if unused and not wait:
         console.warn(f"no image is saved without --wait, so {unused} has no effect", "unused_option")
@@ -122,7 +118,7 @@ def submit_jobs(
         from flux_lora_cli.engine import tasks  # not before the key is there
 
         result = tasks.submit_jobs(
-            jobs, run.client, run.service, settings,
+            jobs, run.client, run.service, run_settings(options, console),
             models=models, api_version=options.api_version, reach=options.words,
             folder=options.output or options.default_folder() if wait else None,
             confirm=partial(confirmed, options=options, console=console),
@@ -135,7 +131,7 @@ def submit_jobs(
     return code
 
 
-def _dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, settings: Settings, console: Console) -> int:
+def _dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, console: Console) -> int:
     """What would be submitted, and its documented cost; connects to nothing. Raises BudgetError."""
     from flux_lora_cli.commands.progress import cost_words
     from flux_lora_cli.engine.assemble import check_month
@@ -150,7 +146,7 @@ def _dry_run(jobs: Sequence[Job], models: Models, options: RunOptions, settings:
     console.result(f"{what}, {cost_words(plan.works)}")
     usd = None if total is None else plain(total)
     console.summary.update(tasks=len(jobs), images=images, cost_usd=usd, dry_run=True)
-    error = check_budget(options.max_cost, total) or check_month(settings, options.name, total)
+    error = check_budget(options.max_cost, total) or check_month(run_settings(options, console), options.name, total)
     if error is not None:
         raise error
     return 0

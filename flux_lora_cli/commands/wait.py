@@ -28,7 +28,6 @@ def wait(
     With - the first task is waited for before the input ends. Tasks are added to the manifest of the folder.
     """
     check(options, console)
-    settings = run_settings(options, console)
     streamed = TaskIds() if "-" in ids else None
     if streamed is not None and len(ids) > 1:
         raise UsageError("- reads the IDs from standard input; others cannot be added to it")
@@ -40,8 +39,8 @@ def wait(
 
             folder = options.output or options.default_folder()
             result = wait_for(
-                wanted, run.client, run.service, folder, settings, api_version=options.api_version,
-                reach=options.words, observer=run.observer, stop=run.stop,
+                wanted, run.client, run.service, folder, run_settings(options, console),
+                api_version=options.api_version, reach=options.words, observer=run.observer, stop=run.stop,
             )  # fmt: skip
     except FluxLoraError as error:  # before the run: whoever submitted the tasks may have shown them to nobody else
         if streamed is not None:
