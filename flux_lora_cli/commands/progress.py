@@ -90,10 +90,31 @@ def duplicates(plan: BatchPlan) -> list[str]:
 
 
 class Reporter:
-    """An observer that writes to the console: what happens to tasks, and how many ``what`` are ``end`` now and then."""
+    """An observer that writes to the console what happens, and how many ``what`` are ``end``.
 
-    def __init__(self, console: Console, display: LiveDisplay | None, what: str, end: str) -> None:
-        self._console, self._display, self._what, self._end = console, display, what, end
+    At a terminal that is a bar, how the run stands, and what has been running longest; messages and paths scroll above.
+    Where it is drawn is decided here and not by rich, so that a resize leaves no debris, nothing is drawn in the
+    background, and the cursor is never hidden.
+    """
+
+    def __init__(self, console: Console, what: str, end: str) -> None:
+        self._console, self._what, self._end, self._live = console, what, end, console.live
+        self._lock = threading.RLock()
+        self._lines: list[tuple[str, str]] = []  # none before the run has begun: it may ask first
+        self._drawn: list[int] = []  # widths
+
+    def __enter__(self) -> Reporter:
+        if self._live:
+            if hasattr(signal, "SIGCONT"):  # after Ctrl-Z and fg, what the shell wrote stands below the old lines
+                signal.signal(signal.SIGCONT, lambda number, frame: self._drawn.clear())
+            self._console.lifted = self._lifted
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._console.lifted = nullcontext
+            if self._live:
+                self._replace([])
 
     def __call__(self, event: events.Event) -> None:
         """Show one event."""
@@ -107,8 +128,10 @@ class Reporter:
         match event:
             case events.Image():
                 console.result(event.path)
-            case events.Progress() if self._display is not None:
-                self._display.show(event)
+            case events.Progress() if self._live:
+                with self._lock:
+                    self._lines = self._made(event)
+                    self._replace(self._lines)
             case events.Progress():
                 done = f"{event.done:,} of {counted(event.jobs, self._what)} {self._end}"
                 left = "" if event.remaining_seconds is None else f"about {clock_text(event.remaining_seconds)} left"
@@ -125,64 +148,6 @@ class Reporter:
             case events.Submitted() if console.verbose:
                 console.info(f"{event.job}: submitted as {event.task}, seed {event.seed}")
         return None
-
-
-def _trouble(event: events.Failed | events.Overdue | events.PollFailed | events.Missing) -> str:
-    what = "lost" if getattr(event, "code", "") == "lost" else event.event
-    image = f"image {event.index} " if isinstance(event, events.Missing) else ""
-    earlier = " in an earlier run" if getattr(event, "earlier", False) else ""
-    task = f" (task {event.task})" if event.task else ""
-    return f"{event.job or event.task}: {image}{what}{earlier}{task}: {event.message}"
-
-
-def _standing(event: events.Progress, console: Console) -> list[str]:
-    """How a run stands, but for what is done and what is left."""
-    money = [] if event.cost_usd is None or console.sandbox else [f"${event.cost_usd}"]
-    counts = counts_text({"failed": event.failed, "being saved": event.saving})
-    return [f"{event.in_flight:,} in flight", *money, *filter(None, [counts])]
-
-
-def clock_text(seconds: float) -> str:
-    """A duration as people read it: 45 s, 3:20, 1:02:05."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}:{minutes:02d}:{rest:02d}"
-    return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"
-
-
-# ---- at a terminal ---------------------------------------------------------------------------
-
-
-class LiveDisplay:
-    """A bar for the run, how it stands, and what has been running longest; messages and paths scroll above it.
-
-    Where it is drawn is decided here and not by rich, so that a resize leaves no debris, nothing is drawn in the
-    background, and the cursor is never hidden.
-    """
-
-    def __init__(self, console: Console, what: str) -> None:
-        self._console, self._what = console, what
-        self._lock = threading.RLock()
-        self._lines: list[tuple[str, str]] = []  # none before the run has begun: it may ask first
-        self._drawn: list[int] = []  # widths
-
-    def __enter__(self) -> LiveDisplay:
-        if hasattr(signal, "SIGCONT"):  # after Ctrl-Z and fg, what the shell wrote stands below the old lines
-            signal.signal(signal.SIGCONT, lambda number, frame: self._drawn.clear())
-        self._console.lifted = self._lifted
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._console.lifted = nullcontext
-            self._replace([])
-
-    def show(self, now: events.Progress) -> None:
-        """Draw how the run stands."""
-        with self._lock:
-            self._lines = self._made(now)
-            self._replace(self._lines)
 
     @contextmanager
     def _lifted(self) -> Iterator[None]:
@@ -209,18 +174,43 @@ class LiveDisplay:
         """Each line with its color, none wider than the terminal."""
         width = max(20, _columns()) - 1
         ended, jobs = now.done + now.failed, max(1, now.jobs)
+        head = f"{self._what}s" if self._end == "done" else self._end
         tail = f" {ended:,}/{now.jobs:,} {100 * ended // jobs}%"
-        room = max(0, width - len(self._what) - 1 - len(tail))
+        room = max(0, width - len(head) - 1 - len(tail))
         bar = ("━" * (room * ended // jobs)).ljust(room, "─")
         facts = [*_standing(now, self._console), f"{now.images:,} images", clock_text(now.elapsed_seconds)]
         facts += [] if now.remaining_seconds is None else [f"{clock_text(now.remaining_seconds)} left"]
         while len(_DOT.join(facts)) > width and len(facts) > 1:
             del facts[-2]
-        lines = [(f"{self._what} {bar}{tail}", _CYAN), (_DOT.join(facts), _DIM)]
+        lines = [(f"{head} {bar}{tail}", _CYAN), (_DOT.join(facts), _DIM)]
         if now.oldest:
             longest = f"longest: {_DOT.join(f'{plain(name)} {clock_text(seconds)}' for name, seconds in now.oldest)}"
             lines.append((cut(longest, width).rstrip(), _DIM))
         return lines
+
+
+def _trouble(event: events.Failed | events.Overdue | events.PollFailed | events.Missing) -> str:
+    what = "lost" if getattr(event, "code", "") == "lost" else event.event
+    image = f"image {event.index} " if isinstance(event, events.Missing) else ""
+    earlier = " in an earlier run" if getattr(event, "earlier", False) else ""
+    task = f" (task {event.task})" if event.task else ""
+    return f"{event.job or event.task}: {image}{what}{earlier}{task}: {event.message}"
+
+
+def _standing(event: events.Progress, console: Console) -> list[str]:
+    """How a run stands, but for what is done and what is left."""
+    money = [] if event.cost_usd is None or console.sandbox else [f"${event.cost_usd}"]
+    counts = counts_text({"failed": event.failed, "being saved": event.saving})
+    return [f"{event.in_flight:,} in flight", *money, *filter(None, [counts])]
+
+
+def clock_text(seconds: float) -> str:
+    """A duration as people read it: 45 s, 3:20, 1:02:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"
 
 
 def _columns() -> int:

@@ -119,14 +119,14 @@ def running(
     service: ServiceOptions, console: Console, *, hint: str = "", what: str = "job", end: str = "done"
 ) -> Iterator[Running]:
     """Connect, and show what happens until the context ends: how many ``what`` are ``end``; ``hint`` if interrupted."""
-    from flux_lora_cli.commands.progress import LiveDisplay, Reporter
+    from flux_lora_cli.commands.progress import Reporter
 
-    with connected(service, console) as (client, name), console.signals.stopping(hint, console.closed) as stop:
-        if not console.live:
-            yield Running(client, name, Reporter(console, None, what, end), stop)
-            return
-        with LiveDisplay(console, f"{what}s" if end == "done" else end) as display:
-            yield Running(client, name, Reporter(console, display, what, end), stop)
+    with (
+        connected(service, console) as (client, name),
+        console.signals.stopping(hint, console.closed) as stop,
+        Reporter(console, what, end) as observer,
+    ):
+        yield Running(client, name, observer, stop)
 
 
 def confirmed(images: int, cost: Decimal | None, options: SpendOptions, console: Console, how: str = "") -> bool:
