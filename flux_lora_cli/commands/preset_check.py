@@ -53,11 +53,12 @@ def preset_check(
         loaded = load(files, models, service, selected, strict=strict, require_jobs=False)
     except FluxLoraError as error:
         console.summary.update(files=len(files), problems=len(error.problems))
-        for problem in error.problems:
-            tell(problem)
-        if console.github and not (console.json or error.problems):
-            console.result(annotation("error", f"{error.message} {error.hint}"))
-        console.github, error.problems = False, ()  # they were told
+        if not console.json:  # else they stand among the messages, as other errors do
+            for problem in error.problems:
+                tell(problem)
+            if console.github and not error.problems:
+                console.result(annotation("error", f"{error.message} {error.hint}"))
+            console.github, error.problems = False, ()
         raise
     for note in loaded.notes:
         tell(note, "warning")
