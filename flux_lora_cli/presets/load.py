@@ -42,7 +42,7 @@ class LoadOptions:
     """How to load."""
 
     overrides: Mapping[str, Any] = field(default_factory=dict)  # typed values of named options (also ``stack``)
-    set_overrides: Mapping[str, Any] = field(default_factory=dict)  # of ``--set`` (also ``model``), below those
+    set_overrides: Mapping[str, Any] = field(default_factory=dict)  # of ``--set`` (also ``model``); those above win
     max_jobs: int | None = MAX_JOBS  # more are an error; None: more than MAX_JOBS are counted, and not made
     expand: bool = False  # read variables and choices in the prompts of lists, too
     only: Sequence[str] = ()  # globs on whole job IDs; empty for all
@@ -168,7 +168,7 @@ def _jobs_of_preset(preset: str, options: LoadOptions, allow: Sequence[str | Pat
     reader = Reader(options, Files(allow))
     loaded = _expanded(reader, [reader.load(preset)], once=False)
     if not loaded.jobs:
-        raise NotFoundError(f"{quoted(options.only[0])} matches only jobs with skip: true", "Take out the skip.")
+        raise NotFoundError(f"{quoted(options.only[0])} matches only jobs with skip: true", "Remove skip from them.")
     seed = {**options.set_overrides, **options.overrides}.get("seed")
     if seed is not None and len(loaded.jobs) == 1:
         # Repeats count up from a fixed seed; one job alone takes the seed that was asked for.
