@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
@@ -171,3 +172,16 @@ def test_update_into_the_users_cache(run: Run, sandbox: Sandbox, monkeypatch: py
     assert run("models", "--sandbox", "--update").code == 0
     assert "catalogue of sandbox" in run("models", "--sandbox").out
     assert "catalogue" not in run("models").out
+
+
+def test_a_catalogue_that_is_broken_in_part(run: Run, service: Start) -> None:
+    """Entries that cannot be read are counted and named."""
+
+    def broken(endpoint: str, request: Request) -> Answer | None:
+        entries = [{"model_id": "odd/one"}]
+        return Answer.data(json.loads(request.carry_out().body)["data"] + entries) if endpoint == "models" else None
+
+    service(faults=[broken])
+    done = run("models", "--update", "models.json")
+    assert (done.code, "1 entry of the catalogue could not be read" in done.err) == (0, True)
+    assert "odd/one" in done.err

@@ -234,6 +234,19 @@ def test_a_diamond_of_extends_is_no_circle(studio) -> None:
     assert studio.params("extends: [left.yaml, right.yaml]\njobs:\n- prompt: a\n")["seed"] == 2
 
 
+def test_what_each_value_came_from(studio) -> None:
+    studio.write("base.yaml", "defaults:\n  num_images: 2\n  size: 512*512\nstacks:\n  s:\n  - path: o/n\n")
+    text = (
+        "extends: base.yaml\ndefaults: {size: 600*600}\nmatrix:\n  seed: [1,\n    2]\njobs:\n- prompt: a\n  stack: s\n"
+    )
+    loaded = studio.load(text, overrides={"num_inference_steps": 5})
+    why = {name: f"{w.file.rpartition('/')[2]}:{w.line}" for name, w in loaded.provenance(loaded.jobs[1]).items()}
+    assert why == {
+        "num_images": "base.yaml:2", "size": "p.yaml:2", "seed": "p.yaml:5", "prompt": "p.yaml:7", "loras": "p.yaml:8",
+        "num_inference_steps": "--steps:0",
+    }  # fmt: skip
+
+
 # ---- sampling --------------------------------------------------------------------------------
 
 MANY = ", ".join(f"x{n}" for n in range(100))

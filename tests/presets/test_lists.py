@@ -83,6 +83,7 @@ def test_csv_as_people_write_it(studio, text: str, prompts: list[str]) -> None:
         ("prompt,prompt\na,b\n", "1:8", "a duplicate"),
         ("prompt,sed\na,1\n", "1:8", "did you mean 'seed'?"),
         ('prompt,seed\n"a, b",x\n', "2:8", "a whole number"),
+        ('prompt,seed\n"two\nlines",x\n', "3:8", "a whole number"),
         ("prompt,skip\na,maybe\n", "2:3", "true or false"),
         ("", "1:1", "the first line names the columns"),
         ("prompt\n", "1:1", "no jobs"),
@@ -132,12 +133,21 @@ def test_problems_of_json_lines(studio, line: str, place: str, words: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("name", "text"), [("a.jsonl", '{"prompt": "a", "x": NaN}'), ("a.yaml", "jobs: [{prompt: a, x: .inf}]")]
+)
+def test_a_number_that_is_not_finite_is_never_sent(studio, name: str, text: str) -> None:
+    (found,) = studio.problems(text, name, model="other/model", allow_unknown_model=True)
+    assert "not finite" in found
+
+
+@pytest.mark.parametrize(
     ("name", "text", "words"),
     [
         ("list.csv", "prompt,seed\na,1\n", "given to `batch` itself"),
         ("list.txt", 'prompt,seed\n"a cup, old",1\n', "give the .csv to `batch` itself"),
         ("list.txt", '{"prompt": "a"}\n', "JSON Lines"),
         ("list.txt", "a\x07\n", "U+0007"),
+        ("list.txt", "# none\n", "has no prompts"),
     ],
 )
 def test_a_prompts_file_that_is_none(studio, name: str, text: str, words: str) -> None:

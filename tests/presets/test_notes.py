@@ -71,6 +71,7 @@ NOTED = [
     ("equal-requests", "3:3", "a, b", "jobs:\n- {id: a, prompt: x}\n- {id: b, prompt: x, strength: 0.5}"),
     ("equal-requests", "3:3", "a, b", "jobs:\n- {id: a, prompt: x}\n- {id: b, prompt: x, loras: []}"),
     ("no-effect", "3:13", "strength", jobs("a") + "  strength: 0.5\n"),
+    ("no-effect", "1:23", "strength", "defaults: {strength:  0.5}\njobs: [{prompt: a}]"),
     ("no-effect", "3:3", "sample_seed", jobs("a") + "  sample_seed: 1\n"),
     ("no-effect", "2:11", "empty prompt", jobs("''")),
     ("secret", "4:11", "token=***", LORA + "https://x.co/a?token=HUSH"),
