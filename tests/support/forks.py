@@ -76,6 +76,7 @@ class Command:
         traced = bool(tracing) and scale != 1  # what keeps real time is not slowed down
         order = (str(self._place), self.args, str(cwd), dict(env), scale, traced)
         self._process = _FORKS.Process(target=become, args=order, daemon=True)
+        os.environ.update({"TRACED_FORKS": "1"} if tracing else {})
         self._process.start()
         os.environ.update(tracing)
         self.pid = self._process.pid

@@ -6,12 +6,16 @@ import os
 import pkgutil
 from contextlib import redirect_stderr
 
-import flux_lora_cli
-from flux_lora_cli.commands import app
+from tests.support.fast import trace
 
-for module in pkgutil.walk_packages(flux_lora_cli.__path__, "flux_lora_cli."):
+tracer = trace() if "TRACED_FORKS" in os.environ else None
+for module in pkgutil.walk_packages(importlib.import_module("flux_lora_cli").__path__, "flux_lora_cli."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-    app.run(["verify", "/nonexistent"])  # what is only imported once arguments are read
+    # What is only imported once arguments are read.
+    importlib.import_module("flux_lora_cli.commands.app").run(["verify", "/nonexistent"])
+if tracer:
+    tracer.stop()
+    tracer.save()
 gc.freeze()
