@@ -106,7 +106,8 @@ def _read_csv(text: str, source: Source, problems: Problems) -> Iterator[Node]:
         texts = [cell.text.strip() for cell in record]
         if texts[0].startswith("#") and not any(texts[1:]):  # quoted by a spreadsheet, for a comma in it
             continue
-        if "prompt" in map(str.lower, texts):
+        prompt = dict(zip(names, texts, strict=False)).get("prompt", "")
+        if sorted(map(str.lower, texts)) == sorted(names) or prompt.lower() == "prompt":
             problems.add(record[0], "", "the header again (two files joined?); delete this line")
             continue
         if any(texts[len(names) :]):

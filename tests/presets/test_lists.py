@@ -64,6 +64,10 @@ def test_csv_as_people_write_it(studio, text: str, prompts: list[str]) -> None:
     assert studio.prompts(text, "j.csv") == prompts
 
 
+def test_a_cell_may_be_called_as_a_column(studio) -> None:
+    assert studio.ids("id,prompt\nprompt,a cat\n", "a.csv") == ["prompt"]
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
