@@ -186,7 +186,8 @@ class Fake:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = int(self._listener.getsockname()[1])
         self.base_url = f"http{'s' * bool(self.context)}://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def __enter__(self) -> Fake:
         return self
@@ -195,7 +196,10 @@ class Fake:
         self.close()
 
     def close(self) -> None:
-        # A thread that sits in accept() keeps a closed listener alive.
+        # Closed first, its number could become that of the next listener, whose connections this thread would take.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
 
     # ---- what goes wrong, and what came of it ----
