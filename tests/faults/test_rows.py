@@ -25,7 +25,10 @@ def serve_nonsense(stack: ExitStack) -> str:
                     connection.recv(1000)
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    threading.Thread(target=hang_up, daemon=True).start()
+    accepting = threading.Thread(target=hang_up, daemon=True)
+    accepting.start()
+    stack.callback(accepting.join)  # before its socket is closed, whose number the next listener may get
+    stack.callback(listener.shutdown, socket.SHUT_RDWR)
     return f"https://localhost:{listener.getsockname()[1]}"
 
 
