@@ -180,7 +180,6 @@ def _write_page(folder: Path, title: str, summary: str, entries: Sequence[Entry]
     facets = facets_of(pictures)
     if labels:
         facets.pop("Folder", None)
-        facets = {"Change": facet(entry.change for entry in entries), **facets}
     axes = choose_axes(facets)
     if labels:
         facets = {"Change": facet(entry.change for entry in entries), **facets}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,13 @@ def test_the_review_stands_alone(sides: tuple[Path, Path], tmp_path: Path) -> No
     for image in Elements(page).of("img"):
         assert (tmp_path / "elsewhere" / str(image["src"]).replace("%20", " ")).is_file()
     assert str(tmp_path) not in page
+
+
+def test_pairs_are_laid_out_by_what_their_preset_varies(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    page = review_of(*sides, tmp_path / "review").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert [label for label, *_ in data["facets"]] == ["Change", "Job"]
+    assert data["axes"] == ["Job", None], "how a pair changed is no axis"
 
 
 @pytest.mark.parametrize("output", ["before", "before/review", "after", "foreign", "link"])
