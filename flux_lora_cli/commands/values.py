@@ -23,11 +23,11 @@ _MAX_MONEY = Decimal(10) ** 9
 YES, _NO = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
 
 
-def bad(text: object, what: str, how: str) -> typer.BadParameter:
-    """The error of a value that is not ``what``; ``how`` says what to write."""
+def bad(text: object, what: str, how: str, label: str = "") -> typer.BadParameter:
+    """The error of a value that is not ``what``; ``how`` says what to write, ``label`` whose value it is."""
     meant = _decimal_point(str(text))
     hint = f"did you mean '{meant}'?" if meant and "whole" not in what else how
-    return typer.BadParameter(f"{quoted(str(text))} is not {what}; {hint}".rstrip("; "))
+    return typer.BadParameter(f"{label}{quoted(str(text))} is not {what}; {hint}".rstrip("; "))
 
 
 def _decimal_point(text: str) -> str:
@@ -148,7 +148,7 @@ def parameter(name: str, text: str, label: str = "") -> Any:
     from flux_lora_cli.service.models import value_of_text
 
     if name in ("strength", "guidance_scale") and _decimal_point(text):
-        raise bad(text, "a number", "")
+        raise bad(text, "a number", "", label)
     value, problem = value_of_text(name, unicode(text))
     if problem is not None:
         raise typer.BadParameter(f"{label}{problem.message}")

@@ -42,6 +42,7 @@ WRONG: list[tuple[Parse, str, str]] = [
     (price, "0", "more than 0"),
     *((count(16), text, "1 to 16") for text in ("17", "0", "-1", "1.5", "1,5", "9" * 5000)),
     *((share, text, "0 to 1") for text in ("2", "-1", "nan", "half")), (share, "0,5", "'0.5'"),
+    (setting, "strength=0,5", "strength: \"0,5\" is not a number; did you mean '0.5'?"),
     (_MODE, "skp", "did you mean 'skip'?"), (_MODE, "KEEP", "did you mean 'keep'?"), (_MODE, "zzz", "keep, skip"),
 ]  # fmt: skip
 
