@@ -135,7 +135,8 @@ def with_tasks(error: FluxLoraError, records: Collection[JobRecord]) -> FluxLora
 
 def _add_hints(error: FluxLoraError, left: Left, ways: Sequence[str] = ()) -> None:
     """Name the submissions of unknown outcome, unless the message does; then tell what may be done."""
-    unknown = f"Of unknown outcome: {_named(left.held)}." if left.held and left.held[0] not in error.message else ""
+    names = _named(left.held)
+    unknown = f"Of unknown outcome: {names}." if names and not error.message.endswith(f": {names}") else ""
     error.hint = " ".join(filter(None, [error.hint, unknown, *ways]))
 
 

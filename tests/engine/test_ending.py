@@ -75,6 +75,13 @@ def test_each_state_has_its_code_and_each_code_an_error_with_advice(name: str) -
         assert error.hint or code is ExitCode.NSFW
 
 
+@pytest.mark.parametrize("name", ["s", "interrupted"])
+def test_an_interrupt_names_what_is_of_unknown_outcome_whatever_its_own_words(name: str) -> None:
+    told = {ExitCode.INTERRUPTED: errors.Interrupted("interrupted; state is saved")}
+    _, told = ending(Left([record(name, State.SUBMITTING)]), told)
+    assert f"Of unknown outcome: {name}." in told[ExitCode.INTERRUPTED].hint
+
+
 def test_a_command_that_does_not_wait_leaves_tasks_running() -> None:
     assert end(["running"], command="submit")[0] is ExitCode.OK
     assert end(["running"], command="submit --wait")[0] is ExitCode.DEADLINE
