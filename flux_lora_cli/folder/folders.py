@@ -32,8 +32,9 @@ def input_files(record: JobRecord) -> Iterator[str]:
 
 
 def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise NotFoundError(f"there is no folder {folder}")
+    with files.explained(folder):
+        if not folder.is_dir():
+            raise NotFoundError(f"there is no folder {folder}")
     return folder
 
 

@@ -167,10 +167,11 @@ class ImageStore:
                     self.discard(path.name)
 
     def all_files(self) -> Iterator[str]:
-        """The path of every file in the folder. Links are named, not followed."""
-        for path in sorted(self.folder.rglob("*")):
-            if path.is_symlink() or not path.is_dir():
-                yield files.as_written(path.relative_to(self.folder).as_posix())
+        """The path of every file in the folder. Links are named, not followed. Raises FolderError."""
+        with explained(self.folder):
+            found = [path for path in sorted(self.folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+        for path in found:
+            yield files.as_written(path.relative_to(self.folder).as_posix())
 
     # ---- files from elsewhere ----
 

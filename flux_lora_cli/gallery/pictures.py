@@ -143,8 +143,9 @@ def read_pictures(*folders: Path) -> list[Picture]:
     """
     pictures = []
     for folder in folders:
-        if not folder.is_dir():
-            raise NotFoundError(f"{folder}: no such folder")
+        with explained(folder):
+            if not folder.is_dir():
+                raise NotFoundError(f"{folder}: no such folder")
         manifest = read_manifest(folder)
         newest = {(record.preset, name): record for record in manifest.records for name in (record.id, *record.aliases)}
         for record in manifest.records:

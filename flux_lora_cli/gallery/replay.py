@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flux_lora_cli.errors import FluxLoraError, FolderError, NotFoundError, UsageError
-from flux_lora_cli.folder.files import inside
+from flux_lora_cli.folder.files import explained, inside
 from flux_lora_cli.folder.folders import input_files
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -48,8 +48,9 @@ def find_request(target: Path, job: str | None = None) -> ReplaySource:
         UsageError: a folder of several jobs without ``job``, or an image with one.
         BadImage, FolderError: the image, or the folder's manifest, cannot be read.
     """
-    if not target.exists():
-        raise NotFoundError(f"{target}: no such file or folder")
+    with explained(target):
+        if not target.exists():
+            raise NotFoundError(f"{target}: no such file or folder")
     if target.is_dir():
         manifest = read_manifest(target)
         return _from_folder(_pick(manifest, target, job), manifest, target)

@@ -69,6 +69,24 @@ def test_no_such_folder(run: Run, tmp_path: Path, command: str) -> None:
         assert len(done.err.splitlines()) > 1  # what happened, and what to do next
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "batch jobs.txt --sandbox -o DIR",
+        "verify DIR",
+        "gallery DIR",
+        "embed DIR -o new",
+        "merge DIR -o new",
+        "replay DIR a",
+    ],
+)
+def test_a_folder_that_cannot_be_looked_at(run: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "jobs.txt").write_text("a cat\n")
+    done = run(*command.replace("DIR", "x" * 300).split())
+    assert done.code == 7
+    assert "file name too long" in done.err.lower()
+
+
 def test_merge(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "one", "dawn")
     make(tmp_path / "two", "dusk", shift=9)
