@@ -108,6 +108,9 @@ def run_batch(
             await session.ask(lambda: confirm(event, plan))
         # All that the plan knows is durable before the first submission: seeds, input images, the manifest.
         await in_thread(_write, opened, [*plan.changed, *plan.skipped, *changed])
+        for record in plan.changed:
+            if record.matched_by == "user" and record.state is State.SUBMITTED:  # --adopt named its task
+                observer(events.Adopted(record.id, str(record.task_id), "user"))
         _tell_earlier(plan, observer, str(folder))
         run = await session.work_off(plan, Store(opened), opened.images)
         error = run.reasons.get(ExitCode.FOLDER)

@@ -82,7 +82,9 @@ def test_candidates_are_named_and_one_is_adopted_by_hand(stages: MakeStage) -> N
     (held,) = [event for event in done.events if event["event"] == "held"]
     (candidate,) = held["candidates"]
     assert candidate in done.err
-    stage.run(f"{BATCH} --adopt {held['job']}={candidate}", code=0)
+    done = stage.run(f"{BATCH} --json --adopt {held['job']}={candidate}", code=0)
+    adopted = {"event": "adopted", "job": held["job"], "task": candidate, "matched_by": "user"}
+    assert [event for event in done.events if event["event"] == "adopted"] == [adopted]
     stage.fake.mend()
     stage.all_done(2)
 
