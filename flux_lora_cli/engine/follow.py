@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -90,13 +90,16 @@ async def insist(ask: Callable[[], Awaitable[Task]], known: bool, floor: float =
     Args:
         known: somebody here has heard of the task; floor: least seconds between two polls.
     """
+    time, until = asyncio.get_running_loop().time, math.inf
     patience, gap = LOST_AFTER if known else NO_SUCH_TASK_AFTER
-    gap = max(floor, gap)
-    for _ in range(max(1, round(patience / gap))):
-        with suppress(TaskNotFound):
+    while True:
+        try:
             return await ask()
-        await asyncio.sleep(gap)
-    return await ask()
+        except TaskNotFound:
+            until = min(until, time() + patience)
+            if time() >= until:
+                raise
+        await asyncio.sleep(max(floor, gap))
 
 
 async def _not_seen(run: Run, work: Work, error: FluxLoraError) -> None:
