@@ -249,9 +249,14 @@ def _connected(path: Path | str) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA synchronous=OFF")
         db.execute("BEGIN IMMEDIATE")  # another process may be creating the very file
-        marks = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-        if marks != [_APPLICATION, _LAYOUT] and db.execute("SELECT name FROM sqlite_master").fetchone():
-            raise sqlite3.DatabaseError("written by another program or version; move it away")
+        program, layout = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        found = db.execute(
+            "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
+        ).fetchall()
+        if found and program != _APPLICATION:
+            raise sqlite3.DatabaseError("written by another program; move it away")
+        for kind, name in found if layout != _LAYOUT else ():  # another version's play money is begun anew
+            db.execute(f"DROP {kind} {name}")
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA application_id={_APPLICATION}")

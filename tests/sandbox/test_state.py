@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,18 @@ def test_a_state_that_is_broken_or_not_its_own_is_refused_and_stays_as_it_is(tmp
     with pytest.raises(StateError, match=str(state)):
         Sandbox(state=state)
     assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(state, before)]
+
+
+def test_a_state_of_another_version_is_begun_anew(tmp_path: Path) -> None:
+    state = tmp_path / "sandbox.sqlite3"
+    with Sandbox(state=state, service_time=0) as sandbox:
+        Caller(sandbox).submit(prompt="a cat")
+    with contextlib.closing(sqlite3.connect(state)) as old:
+        old.executescript("ALTER TABLE tasks RENAME TO works; CREATE TABLE rate (x); PRAGMA user_version = 1")
+    for tasks in (0, 1):
+        with Sandbox(state=state, service_time=0) as sandbox:
+            assert len(sandbox.tasks) == tasks
+            Caller(sandbox).submit(prompt="a cat")
 
 
 def test_a_place_that_is_not_a_file_is_an_error(tmp_path: Path) -> None:
