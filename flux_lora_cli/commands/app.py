@@ -26,6 +26,7 @@ How to add a command: give it a line in ``COMMANDS`` (``"preset check"`` for a c
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -37,11 +38,11 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
-from flux_lora_cli.commands.console import Console
+from flux_lora_cli.commands.console import Console, reason
 from flux_lora_cli.commands.options import command, help_text
 from flux_lora_cli.commands.signals import Ended
 from flux_lora_cli.commands.values import parser_of
-from flux_lora_cli.errors import ExitCode, FluxLoraError, UsageError
+from flux_lora_cli.errors import ExitCode, FluxLoraError, NotFoundError, UsageError
 from flux_lora_cli.text import nearest, printable, quoted
 
 _ABOUT = (
@@ -104,6 +105,10 @@ def _bug(error: Exception, console: Console) -> int:
     """Own up without a wall of text. What was paid is not known here, and nothing is promised about it."""
     import traceback
 
+    if isinstance(error, OSError) and error.errno in _NO_PATH and error.filename:  # no bug: a path that was named
+        refused = NotFoundError(f"{printable(str(error.filename))}: {reason(error)}")
+        console.error(refused)
+        return refused.exit_code
     key = os.environ.get("WAVESPEED_API_KEY") or "\0"
     if os.environ.get("FLUX_LORA_DEBUG"):
         console.complain(traceback.format_exc().replace(key, "***").rstrip())
@@ -112,6 +117,9 @@ def _bug(error: Exception, console: Console) -> int:
     console.error(FluxLoraError(f"internal error: {what}", hint))
     return ExitCode.INTERNAL
 
+
+#: What the system says of a path that is too long, or that may not be looked at.
+_NO_PATH = frozenset((errno.ENAMETOOLONG, errno.EACCES, errno.EPERM))
 
 # ---- wrong usage in our words ----------------------------------------------------------------
 
