@@ -312,6 +312,7 @@ def test_ten_choices_with_a_variable_each(studio) -> None:
 
 def test_no_id_holds_a_secret_of_a_url(studio) -> None:
     text = "matrix: {loras: [[{path: 'https://x.co/l?token=HUSH'}], []]}\n"
-    text += "jobs: [{prompt: 'a {<lora:https://x.co/m?token=HUSH:1>|b}'}]\n"
+    text += "vars: {v: ['https://u:HUSH@x.co/a', c]}\n"
+    text += "jobs: [{prompt: 'a {<lora:https://x.co/m?token=HUSH:1>|b} ${v}'}]\n"
     jobs = studio.load(text).jobs
-    assert len(jobs) == 4 and "hush" not in str([(job.id, job.axes) for job in jobs]).lower()
+    assert len(jobs) == 8 and "hush" not in str([(job.id, job.axes) for job in jobs]).lower()
