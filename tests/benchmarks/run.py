@@ -313,7 +313,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, smaller runs")
     parser.add_argument("--only", action="append", choices=sorted(FIGURES), help="only this figure; repeatable")
     options = parser.parse_args()
-    print("| figure | ours | peer | value | target | missed |\n|---|---|---|---|---|---|", flush=True)
+    print("| figure | ours | peer | value | target | met |\n|---|---|---|---|---|---|", flush=True)
     missed = 0
     with tempfile.TemporaryDirectory(prefix="flux-lora-bench-") as folder:
         bench = Bench(Path(folder), options.quick)
