@@ -17,7 +17,7 @@ How to add a command: give it a line in ``COMMANDS`` (``"preset check"`` for a c
 
         Further paragraphs of the help.
         \"\"\"
-        from flux_lora_cli.folder.folders import verify_folder    # heavy imports inside
+        from flux_lora_cli.folder.verify import verify_folder    # heavy imports inside
 
 - Results: ``console.result(line)`` and ``console.record(kind, {...})``; both are always called, each prints in
   its own mode. Messages: ``console.info``, ``warn``, ``explain``. Counts for the last line: ``console.summary``.

@@ -11,7 +11,7 @@ from flux_lora_cli.errors import ImageError
 from flux_lora_cli.text import counted
 
 if TYPE_CHECKING:
-    from flux_lora_cli.folder.folders import MergeReport
+    from flux_lora_cli.folder.merge import MergeReport
 
 EXAMPLES = """
 flux-lora merge shard-1 shard-2 shard-3 -o nasa
@@ -31,7 +31,7 @@ def merge(
     does only what is not done. A job that two folders have is kept once, and all charges count. Exits with 6 if an
     image of theirs is missing or altered.
     """
-    from flux_lora_cli.folder.folders import merge_folders
+    from flux_lora_cli.folder.merge import merge_folders
 
     def tell(report: MergeReport) -> None:
         console.progress(f"{counted(report.jobs, 'job')} read, {counted(report.images, 'image')} copied")

@@ -26,7 +26,7 @@ def verify(folder: Folder, console: Console) -> int:
     6 if there is one, or if an image never came; otherwise with 0. Nothing is sent and nothing is changed. With -v,
     also names files that the folder does not know.
     """
-    from flux_lora_cli.folder.folders import verify_folder
+    from flux_lora_cli.folder.verify import verify_folder
 
     counts = Counter[str]()
     for finding in verify_folder(folder):

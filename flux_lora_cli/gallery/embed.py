@@ -24,7 +24,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from flux_lora_cli._version import __version__
 from flux_lora_cli.errors import BadImage, FolderError, ImageError
 from flux_lora_cli.folder.files import explained, read_regular_file
-from flux_lora_cli.folder.folders import input_files
+from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.gallery.pictures import (
     OTHER_FOLDER,
     Picture,

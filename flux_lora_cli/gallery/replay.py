@@ -10,10 +10,10 @@ from typing import Any
 
 from flux_lora_cli.errors import FluxLoraError, FolderError, NotFoundError, UsageError
 from flux_lora_cli.folder.files import explained, inside
-from flux_lora_cli.folder.folders import input_files
 from flux_lora_cli.folder.ledger import LEDGER_NAME, Ledger
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, Manifest, read_manifest
 from flux_lora_cli.folder.records import JobRecord
+from flux_lora_cli.folder.verify import input_files
 from flux_lora_cli.gallery.embed import read_image, read_request
 from flux_lora_cli.gallery.pictures import no_job
 from flux_lora_cli.presets.job import Job, LocalImage

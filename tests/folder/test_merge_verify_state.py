@@ -12,10 +12,11 @@ import pytest
 
 from flux_lora_cli import errors
 from flux_lora_cli.folder import state
-from flux_lora_cli.folder.folders import Finding, merge_folders, verify_folder
 from flux_lora_cli.folder.ledger import LEDGER_NAME
 from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest
+from flux_lora_cli.folder.merge import merge_folders
 from flux_lora_cli.folder.records import JobRecord, OutputRecord, PastTask, State, join
+from flux_lora_cli.folder.verify import Finding, verify_folder
 from tests.folder.samples import SERVICE, completed, make_folder, planned, png, reopened, submitted
 
 

@@ -1,96 +1,21 @@
-"""Whole folders: every file of one is checked against its manifest; those of several are joined in one."""
+"""Join folders of one service: their files are copied, their records become one ledger."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flux_lora_cli.errors import NotFoundError, OtherService, UsageError
+from flux_lora_cli.errors import OtherService, UsageError
 from flux_lora_cli.folder import files, state
 from flux_lora_cli.folder.images import ImageStore, forget_file
 from flux_lora_cli.folder.ledger import LEDGER_NAME, read_ledger
-from flux_lora_cli.folder.manifest import MANIFEST_NAME, read_manifest, summary
+from flux_lora_cli.folder.manifest import read_manifest, summary
 from flux_lora_cli.folder.output import OutputFolder
-from flux_lora_cli.folder.records import JobRecord, error_parts, join
+from flux_lora_cli.folder.records import JobRecord, join
+from flux_lora_cli.folder.verify import existing, input_files
 from flux_lora_cli.text import printable
-
-_INPUT = re.compile(r"inputs/[0-9a-f]{64}\.[A-Za-z0-9]+")
-#: What the tool itself keeps in a folder: dot files, and these.
-_OWN = re.compile(rf"(?:.*/)?\..*|{MANIFEST_NAME}|index\.html|{LEDGER_NAME}(?:-journal)?", re.DOTALL)
-
-
-def input_files(record: JobRecord) -> Iterator[str]:
-    """The paths of a job's local input images (``inputs/SHA256.ext``)."""
-    request = record.input or {}
-    several = request.get("images")
-    for value in (request.get("image"), *(several if isinstance(several, list) else ())):
-        if isinstance(value, str) and _INPUT.fullmatch(value):
-            yield value
-
-
-def _existing(folder: Path) -> Path:
-    with files.explained(folder):
-        if not folder.is_dir():
-            raise NotFoundError(f"there is no folder {folder}")
-    return folder
-
-
-# ---- checked --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What there is to say of one file; ``path`` is relative to the folder, None for ``never_saved``.
-
-    Of input images and foreign files, ``job`` (as messages call it) and ``index`` (of the image) are None.
-    """
-
-    kind: str  # ok, missing, altered; never_saved (asked for, without a file); foreign (a file that nobody knows)
-    path: str | None
-    job: str | None = None
-    index: int | None = None
-    message: str = ""  # why an image was never saved
-
-    @property
-    def counts(self) -> bool:
-        """Whether the folder is not whole because of it."""
-        return self.kind in ("missing", "altered", "never_saved")
-
-
-def verify_folder(path: Path) -> Iterator[Finding]:
-    """What there is to say of every saved file and every input image, all of whose bytes are read; foreign files last.
-
-    Raises NotFoundError: there is no folder, or neither manifest nor ledger in it; FolderError.
-    """
-    images = ImageStore(_existing(path), read_only=True)
-    only_ledger = not os.path.lexists(path / MANIFEST_NAME) and os.path.lexists(path / LEDGER_NAME)
-    known: set[str] = set()
-    for record in (read_ledger if only_ledger else read_manifest)(path).records:
-        for output in record.outputs:
-            if output.file is not None and output.file not in known:
-                known.add(output.file)
-                yield Finding(_kind_of(images, output.file, output.sha256), output.file, record.name, output.index)
-            elif output in record.missing and output.error is not None:
-                yield Finding("never_saved", None, record.name, output.index, error_parts(output.error)[1])
-        for name in sorted({*input_files(record)} - known):
-            known.add(name)
-            yield Finding(_kind_of(images, name), name)
-    for name in images.all_files():
-        if name not in known and not _OWN.fullmatch(name):
-            yield Finding(_kind_of(images, name) if _INPUT.fullmatch(name) else "foreign", name)
-
-
-def _kind_of(images: ImageStore, name: str, sha256: str | None = None) -> str:
-    """Of a file and the content that it should have; an input image has that as its name."""
-    if not os.path.lexists(images.folder / files.on_disk(name)):
-        return "missing"
-    return "ok" if images.sha256(name) == (sha256 or Path(name).stem) else "altered"
-
-
-# ---- joined ---------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -118,7 +43,7 @@ def merge_folders(
     Raises NotFoundError: a source is not a folder of results; UsageError: there is nothing to merge; OtherService:
     they are not all of one service; FolderError, FolderBusy: one cannot be used.
     """
-    distinct = {_existing(folder).resolve(): folder for folder in reversed(sources)}
+    distinct = {existing(folder).resolve(): folder for folder in reversed(sources)}
     distinct.pop(target.resolve(), None)  # what is in the merged folder is there already
     if not distinct:
         raise UsageError("there is nothing to merge", "Name the folders to join, and another one with -o.")
