@@ -12,26 +12,14 @@ from flux_lora_cli.errors import NotFoundError
 from flux_lora_cli.presets import notes
 from flux_lora_cli.presets.expand import Plan, job_count, number, plans
 from flux_lora_cli.presets.job import Where
+from flux_lora_cli.presets.labels import MAX_SLUG, Names, digest, label
 from flux_lora_cli.presets.language import JOB_KEYS, preset_language
 from flux_lora_cli.presets.lists import looks_like_table, prompt_lines
 from flux_lora_cli.presets.nodes import Node, Problems, Source
 from flux_lora_cli.presets.prompts import Budget, PromptReader, TooMany, words_of
 from flux_lora_cli.presets.shapes import BAD, Context, Spot
 from flux_lora_cli.presets.sources import Files, Refused
-from flux_lora_cli.presets.spec import (
-    MAX_SLUG,
-    Axis,
-    Loras,
-    Names,
-    Placed,
-    Prompt,
-    Sections,
-    Spec,
-    Variable,
-    digest,
-    label,
-    prompts_of,
-)
+from flux_lora_cli.presets.spec import Axis, Loras, Placed, Prompt, Sections, Spec, Variable, prompts_of
 from flux_lora_cli.service.models import Model
 from flux_lora_cli.text import nearest, quoted
 

@@ -16,6 +16,7 @@ from itertools import accumulate, chain
 from math import prod
 from typing import NamedTuple
 
+from flux_lora_cli.presets.labels import MAX_SHOWN, label
 from flux_lora_cli.presets.prompts import (
     MAX_PROMPT,
     Budget,
@@ -27,7 +28,7 @@ from flux_lora_cli.presets.prompts import (
     needs,
     render,
 )
-from flux_lora_cli.presets.spec import MAX_SHOWN, Axis, Prompt, Spec, Variable, label
+from flux_lora_cli.presets.spec import Axis, Prompt, Spec, Variable
 from flux_lora_cli.text import mask_secrets
 
 #: What is chosen along an axis: a variable by its name, a choice by its place in the prompt, a row of matrix or zip.

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from flux_lora_cli.presets.expand import Combination, Plan, combinations, drawn, job_count
 from flux_lora_cli.presets.job import Job, LocalImage, Where
+from flux_lora_cli.presets.labels import Names
 from flux_lora_cli.presets.nodes import Node, Problems
 from flux_lora_cli.presets.notes import note_job_loras, note_loras
 from flux_lora_cli.presets.prompts import HOLD, TooMany
-from flux_lora_cli.presets.spec import Axis, Names, Spec
+from flux_lora_cli.presets.spec import Axis, Spec
 from flux_lora_cli.service.values import check_lora, parse_lora
 from flux_lora_cli.text import quoted
 
