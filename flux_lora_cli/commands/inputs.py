@@ -1,14 +1,10 @@
-"""What the user hands in: presets under the options of a command; prompts, task IDs and job IDs from streams and files.
-
-What the shell is offered on TAB is here, too.
-"""
+"""What the user hands in: presets under the options of a command; prompts, task IDs and job IDs from streams."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -19,8 +15,6 @@ from flux_lora_cli.errors import FluxLoraError, NotFoundError, UsageError
 from flux_lora_cli.text import printable, quoted
 
 if TYPE_CHECKING:
-    import typer
-
     from flux_lora_cli.commands.options import GenerateOptions, JobsOptions, ModelsOptions, ServiceOptions
     from flux_lora_cli.presets.load import Loaded, LoadOptions
     from flux_lora_cli.service.models import Model, Models
@@ -28,10 +22,6 @@ if TYPE_CHECKING:
 #: Bytes of a list of IDs: a million of them.
 _MAX_LIST = 64 << 20
 _NO_LINE = "The command that wrote it probably failed: see what it said."
-#: TAB must answer at once: answers given, jobs expanded at most.
-_MAX_ANSWERS, _MAX_JOBS = 200, 10_000
-#: zsh evaluates what it is offered, so nothing else is.
-_HARMLESS = re.compile(r"[\w./@%+,=~-]+")
 
 
 # ---- how presets are loaded ------------------------------------------------------------------
@@ -194,48 +184,3 @@ def _lines(pieces: Iterable[bytes], place: str = "standard input") -> Iterator[s
         for line in whole:
             if text := line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").strip():
                 yield text
-
-
-# ---- completion ------------------------------------------------------------------------------
-
-
-def _offers(names: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
-    """What the shell is offered. TAB is no place for an error: whatever is wrong with the files named so far."""
-
-    def offered(ctx: Any, incomplete: str) -> list[str]:
-        with suppress(Exception):
-            found = [name for name in dict.fromkeys(names(ctx)) if name.startswith(incomplete)]
-            return [name for name in found if _HARMLESS.fullmatch(name)][:_MAX_ANSWERS]
-        return []
-
-    return offered
-
-
-@_offers
-def offer_models(ctx: typer.Context) -> Iterable[str]:
-    return (model.short for model in _tables(ctx))
-
-
-@_offers
-def offer_jobs(ctx: typer.Context) -> Iterable[str]:
-    return (job.id for job in _presets(ctx).jobs)
-
-
-@_offers
-def offer_stacks(ctx: typer.Context) -> Iterable[str]:
-    return (name for preset in _presets(ctx).presets for name in preset.stacks)
-
-
-def _tables(ctx: typer.Context) -> Models:
-    from flux_lora_cli.commands.options import ServiceOptions
-
-    return model_tables(ctx.params.get("models") or ctx.params.get("file"), ServiceOptions.offline())
-
-
-def _presets(ctx: typer.Context) -> Loaded:
-    """The presets that stand on the command line."""
-    from flux_lora_cli.presets.load import LoadOptions, load_presets
-
-    given = ctx.params.get("presets") or ctx.params.get("preset") or ctx.args  # args: behind an option without a value
-    paths = [path for path in ([given] if isinstance(given, str) else given) if Path(path).is_file()]
-    return load_presets(*paths, options=LoadOptions(models=_tables(ctx), max_jobs=_MAX_JOBS))

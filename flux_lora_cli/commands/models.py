@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+from flux_lora_cli.commands.completion import offer_models
 from flux_lora_cli.commands.console import Console, plain, print_table, some
-from flux_lora_cli.commands.inputs import model_tables, offer_models
+from flux_lora_cli.commands.inputs import model_tables
 from flux_lora_cli.commands.options import ModelTables, ServiceOptions, argument, command, flag
 from flux_lora_cli.commands.running import check, connected
 from flux_lora_cli.engine.budget import dollars

@@ -20,8 +20,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flux_lora_cli._version import __version__
+from flux_lora_cli.commands.completion import offer_jobs, offer_models
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import offer_jobs, offer_models
 from flux_lora_cli.commands.values import YES, count, duration, image, lora, money, parameter, price, rate, setting
 
 OnUnknown = Literal["reconcile", "hold", "resubmit"]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
+from flux_lora_cli.commands.completion import offer_jobs, offer_stacks
 from flux_lora_cli.commands.console import Console
-from flux_lora_cli.commands.inputs import load_options, offer_jobs, offer_stacks, read_lines, request, tell_notes
+from flux_lora_cli.commands.inputs import load_options, read_lines, request, tell_notes
 from flux_lora_cli.commands.options import RunOptions, advanced, advanced_flag, argument, command, flag, option
 from flux_lora_cli.commands.running import check, confirmed, run_settings, running, tell_end
 from flux_lora_cli.commands.values import unicode
